@@ -1,0 +1,63 @@
+# Two commands for everyone: `make demo` and `make test`. Everything else is for developers.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# One thread each: two OpenMP threads on busy cores can be twenty times slower. A lone long training may ask for more.
+export OMP_NUM_THREADS ?= 1
+export MLFLOW_DISABLE_TELEMETRY = true
+RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle -m monai.bundle run
+
+.PHONY: demo test test-ci lint venv dev format lock clean
+
+demo: venv
+	test -f data/phantom/datalist.json || $(BIN)/cvm-monai phantom data/phantom
+	$(RUN) training --config_file bundle/configs/train.json
+	$(RUN) evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']"
+	@echo
+	@echo "Trained and evaluated on the phantom in data/phantom. What is where:"
+	@echo "  bundle/models/model.pt              the network"
+	@echo "  bundle/eval/evaluation/summary.md   the scores on held-out patients"
+	@echo "  bundle/eval/evaluation/cases.png    images, points, truth, pseudo-label and prediction"
+	@echo "  bundle/eval/figures/training.png    the training's curves"
+	@echo "  $(BIN)/mlflow ui --backend-store-uri sqlite:///bundle/eval/mlruns.db   everything, in a browser"
+
+test: dev
+	$(BIN)/python -m pytest
+
+test-ci: dev
+	$(BIN)/python -m pytest -m ci
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# A torch already in the environment and within range is kept; TORCH_INDEX_URL chooses where else to take it from.
+venv: $(VENV)/.installed
+dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python tools/install_torch.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+# Renews both locks; torch and what only it needs stay out, so that the lists serve CPU and CUDA builds alike.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-package torch --no-header --no-annotate
+CUDA = ^(nvidia-|cuda-|triton)
+lock: dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOCK) --upgrade pyproject.toml | grep -v -E '$(CUDA)' | sed '1i # The tested versions of everything but torch, which tools/install_torch.py takes. Renew by `make lock`.' > requirements.lock
+	$(LOCK) --constraint requirements.lock --extra dev --extra export pyproject.toml | grep -v -E '$(CUDA)' | sed '1i # The tested versions for development and export, beside requirements.lock. Renew by `make lock`.' > requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) data/phantom bundle/eval bundle/models/model.pt

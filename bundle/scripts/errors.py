@@ -1,0 +1,46 @@
+"""One clear sentence and exit code 2 for every error that our code detects; everything else keeps its traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import cvm_monai
+
+OURS = (Path(cvm_monai.__file__).parent, Path(__file__).parent)
+
+
+@contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Run a block; a ValueError that our code raised, or an error of the file system, ends the process with code 2.
+
+    MONAI wraps what happens while a configuration is instantiated, so that the first cause is looked at.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = _first_cause(error)
+        if not isinstance(cause, OSError) and not (isinstance(cause, ValueError) and _is_ours(cause.__traceback__)):
+            raise
+        sys.stdout.flush()
+        print(f"error: {cause}", file=sys.stderr, flush=True)
+        raise SystemExit(2) from None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        if isinstance(error, ValueError) and _is_ours(error.__traceback__):
+            break
+        error = error.__cause__
+    return error
+
+
+def _is_ours(traceback: TracebackType | None) -> bool:
+    """Whether the innermost frame lies in this package or in these scripts."""
+    if traceback is None:
+        return False
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    file = Path(traceback.tb_frame.f_code.co_filename)
+    return any(folder in file.parents for folder in OURS)

@@ -1,0 +1,17 @@
+"""Run an engine of the configuration by its id."""
+
+from cvm_monai.engines.workflow import active_parser
+
+from .errors import exit_on_error
+
+
+def launch(engine: str) -> None:
+    """Instantiate the engine `engine` (such as `train#trainer`) of the running configuration and run it.
+
+    It is named, not passed, so that errors of its instantiation end as one sentence too.
+    """
+    parser = active_parser()
+    if parser is None:
+        raise RuntimeError("launch is called from a bundle's configuration, by python -m monai.bundle run")
+    with exit_on_error():
+        parser.get_parsed_content(engine).run()

@@ -1,0 +1,59 @@
+"""Everything that can be checked before the first image is read."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+from cvm_monai.data.records import check_split
+from cvm_monai.engines.tracking import check_tracking_uri
+from cvm_monai.networks import NetworkName
+from cvm_monai.supervision.factory import SupervisionName
+from cvm_monai.variational import SolverName
+
+from .errors import exit_on_error
+
+CHOICES = {
+    "supervision": get_args(SupervisionName),
+    "network": get_args(NetworkName),
+    "solver": get_args(SolverName),
+}
+AT_LEAST = {"pairs": 1, "iterations": 1, "batch_size": 1, "max_epochs": 1, "num_workers": 0, "fold": 0, "crop_size": 0}
+ABOVE_ZERO = ("lam", "learning_rate", "scale")
+
+
+def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
+    """Check the knobs, the data list and its split, the tracking address, and that the output folder can be written."""
+    with exit_on_error():
+        check_knobs(knobs)
+        check_writable(Path(knobs["output_dir"]))
+        check_tracking_uri(knobs["tracking_uri"])
+        if check_data:
+            dense = knobs["supervision"] == "full"
+            check_split(knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense)
+
+
+def check_knobs(knobs: dict[str, Any]) -> None:
+    """ValueError for a knob out of its range, naming it."""
+    for name, choices in CHOICES.items():
+        if knobs[name] not in choices:
+            raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {knobs[name]!r}")
+    for name, low in AT_LEAST.items():
+        if not isinstance(knobs[name], int) or knobs[name] < low:
+            raise ValueError(f"--{name} must be a whole number of at least {low}, got {knobs[name]!r}")
+    for name in ABOVE_ZERO:
+        if not isinstance(knobs[name], int | float) or not knobs[name] > 0:
+            raise ValueError(f"--{name} must be a number greater than 0, got {knobs[name]!r}")
+    if not isinstance(knobs["eta"], int | float) or not 0 <= knobs["eta"] <= 1:
+        raise ValueError(f"--eta must lie in [0, 1], got {knobs['eta']!r}")
+    if knobs["crop_size"] == 0 and knobs["batch_size"] > 1:
+        raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder; OSError's text names it where that is not allowed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"the output folder {folder} cannot be written ({error.strerror}): choose another --output_dir") from error

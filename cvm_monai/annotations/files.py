@@ -1,0 +1,110 @@
+"""Text in and out: every failure is one sentence, a file is replaced in one step."""
+
+import csv
+import gzip
+import io
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark, gzipped where its name ends in ``.gz``.
+
+    Raises:
+        ValueError: no such file, one that cannot be read, or other bytes than text.
+    """
+    try:
+        data = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            data = gzip.decompress(data)
+        return data.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not a complete gzip file: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: the same as ``read_text``, or malformed JSON with its line.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
+    except RecursionError:
+        raise ValueError(f"{path}: not valid JSON (nested too deeply)") from None
+
+
+def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with a header, each with its line number; values and names are stripped.
+
+    Commas separate, or semicolons where the header has no comma. Empty lines and nameless columns are passed over.
+
+    Raises:
+        ValueError: an empty file, a missing or repeated column, or a row of another length.
+    """
+    text = read_text(path)
+    names = text.partition("\n")[0]
+    delimiter = ";" if ";" in names and "," not in names else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header, required)
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != len(header):
+                raise ValueError(f"{path}, line {reader.line_num}: {len(row)} values for {len(header)} columns")
+            yield reader.line_num, {name: cell.strip() for name, cell in zip(header, row, strict=True) if name}
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
+
+
+def read_number(text: str, *, where: str, name: str) -> float:
+    """A finite number from a table's cell; a decimal comma is understood.
+
+    Raises:
+        ValueError: anything else; ``where`` says where it was found.
+    """
+    try:
+        number = float(text.replace(",", "."))
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{where}: {name} must be a number, got {text!r}")
+    return number
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write aside and rename, so that a reader sees the old file or the new one, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _check_header(path: Path, header: list[str], required: Iterable[str]) -> None:
+    """Refuse a header that lacks a column or names one twice."""
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise ValueError(
+            f"{path}, line 1: the column {missing[0]!r} is missing; found {', '.join(header) or 'nothing'}"
+        )
+    repeated = [name for name in header if name and header.count(name) > 1]
+    if repeated:
+        raise ValueError(f"{path}, line 1: the column {repeated[0]!r} stands there twice")

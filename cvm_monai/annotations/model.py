@@ -1,0 +1,71 @@
+"""What an annotation file says, once its labels are known: points, regions and a count of what was left out."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+BACKGROUND = 0
+TARGET = 1
+UNLABELLED = 255
+"""A pixel that no annotation speaks about, and the label of an exclusion region."""
+
+Ring = tuple[tuple[float, float], ...]
+"""Vertices (x, y) in level-0 pixels; the first is not repeated at the end."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One click at (x, y) level-0 pixels; pixel (row, column) covers [column, column + 1) x [row, row + 1)."""
+
+    x: float
+    y: float
+    label: int
+
+
+@dataclass(frozen=True)
+class Region:
+    """A polygon with holes, in level-0 pixels; label 255 excludes what it covers."""
+
+    exterior: Ring
+    holes: tuple[Ring, ...]
+    label: int
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """The points and regions of one image, in the order of the file.
+
+    Attributes:
+        points: labels are class indices (0 = background, 1 = target).
+        regions: labels are class indices, or 255 for an exclusion.
+        counts: what the file held beside them, by kind: ``{"LineString": 2, "skip": 1}``.
+    """
+
+    points: tuple[Point, ...] = ()
+    regions: tuple[Region, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def labels(self) -> frozenset[int]:
+        """The classes that at least one point or region carries; exclusions are no class."""
+        found = {point.label for point in self.points} | {region.label for region in self.regions}
+        return frozenset(found - {UNLABELLED})
+
+
+def first_pairs(points: Iterable[Point], pairs: int) -> tuple[Point, ...]:
+    """The first ``pairs`` points of each class, in their order, so that fewer may be used without sampling again.
+
+    Args:
+        pairs: points kept of each class; raising it gives more supervision, and more work to the annotator. From 1.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    if pairs < 1:
+        raise ValueError(f"pairs must be at least 1, got {pairs}")
+    seen: Counter[int] = Counter()
+    kept = []
+    for point in points:
+        seen[point.label] += 1
+        if seen[point.label] <= pairs:
+            kept.append(point)
+    return tuple(kept)

@@ -1,0 +1,61 @@
+"""``cvm-monai``: the commands, and how their failures end."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from cvm_monai import __version__
+from cvm_monai.cli import doctor, phantom, prepare
+
+COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, doctor)
+"""A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""
+
+EPILOG = """\
+first steps:
+  cvm-monai doctor                      is everything here that is needed?
+  cvm-monai phantom data/phantom        an example data set, made in seconds
+  cvm-monai prepare MY_FOLDER --out OUT your own images and points
+  python -m monai.bundle run training --config_file bundle/configs/train.json --dataset_dir OUT
+"""
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 = done, 1 = done with a negative answer, 2 = one sentence on stderr, 130 = interrupted."""
+    try:
+        arguments = _parser().parse_args(argv)
+        return int(arguments.run(arguments))
+    except SystemExit as stop:  # argparse: --help, --version, usage errors
+        return stop.code if isinstance(stop.code, int) else USAGE_ERROR
+    except KeyboardInterrupt:
+        print("cvm-monai: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}")
+    except ModuleNotFoundError as error:
+        return _fail(f"the package {error.name} is missing: `cvm-monai doctor` says how to install what is needed")
+    except ValueError as error:
+        return _fail(str(error))
+
+
+def _fail(sentence: str) -> int:
+    print(f"cvm-monai: error: {' '.join(sentence.split())}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cvm-monai",
+        description="Segmentation of histopathology images, learnt from a few clicks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cvm-monai {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands)
+    return parser

@@ -1,0 +1,40 @@
+"""``cvm-monai phantom``: an example data set with exact answers."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+FOLDS = 4
+PAIRS = 5
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the main parser's sub-parsers."""
+    parser = commands.add_parser(
+        "phantom",
+        help="make an example data set, ready for training",
+        description="Draw H&E-like images with exact masks, sample 5 points of each class, write OUT/datalist.json.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("out", metavar="OUT", help="folder to write, usually data/phantom")
+    parser.add_argument("--cases", type=int, default=24, help="number of images")
+    parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate, then prepare in place: the folder is ours.
+
+    A small phantom has as many patients as there are folds, so that it can be trained on.
+    """
+    from cvm_monai.data.phantom import generate_phantom
+    from cvm_monai.data.prepare import prepare
+
+    cases, out = arguments.cases, Path(arguments.out)
+    if cases < FOLDS:
+        raise ValueError(f"{cases} cases cannot be spread over {FOLDS} folds: give at least --cases {FOLDS}")
+    patients = None if cases > 2 * FOLDS else FOLDS
+    generate_phantom(out, cases=cases, size=arguments.size, seed=arguments.seed, patients=patients)
+    print(prepare(out, out=out, pairs=PAIRS, folds=FOLDS, seed=arguments.seed))
+    return 0

@@ -1,0 +1,84 @@
+"""``cvm-monai prepare``: from a folder of images and clicks to a checked data list."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = """\
+Check a folder, sample points where an image has a mask only, assign folds by patient, write OUT/datalist.json.
+
+DIR holds
+  images/    PNG, JPEG, BMP or flat TIFF; the name without its suffix is the case id
+  points/    one GeoJSON file for each image (QuPath: File > Export objects as GeoJSON),
+             or points.csv with the columns case_id,x,y,label in pixels
+  masks/     optional label images, 0 = background, anything else = target
+  cases.csv  optional: case_id, patient_id, mpp (um/px) and whatever else you keep
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the main parser's sub-parsers."""
+    parser = commands.add_parser(
+        "prepare",
+        help="check your images and points, and write a data list",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", metavar="DIR", help="your folder; nothing is written there")
+    parser.add_argument("--out", required=True, metavar="OUT", help="folder for datalist.json and sampled points")
+    parser.add_argument("--pairs", type=int, default=5, help="points sampled of each class from a mask (default 5)")
+    parser.add_argument("--folds", type=int, default=4, help="number of folds (default 4)")
+    parser.add_argument("--seed", type=int, default=0, help="of folds and sampling (default 0)")
+    parser.add_argument(
+        "--classes",
+        metavar="JSON",
+        help="""what your labels mean, as JSON or a JSON file: '{"Tumor": "target", "Stroma": "background"}'; """
+        "meanings are target, background, exclusion, skip",
+    )
+    parser.add_argument(
+        "--outside",
+        metavar="drop|refuse",
+        default="drop",
+        help="points outside their image: leave them out and say so, or stop (default drop)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prepare and print the report."""
+    from cvm_monai.data.prepare import prepare
+
+    report = prepare(
+        arguments.folder,
+        out=arguments.out,
+        pairs=arguments.pairs,
+        folds=arguments.folds,
+        seed=arguments.seed,
+        classes=read_class_map(arguments.classes),
+        outside=arguments.outside,
+    )
+    print(report)
+    return 0
+
+
+def read_class_map(text: str | None) -> dict[str, str | int] | None:
+    """The class map of ``--classes``: JSON where it starts with a brace, a file that holds JSON otherwise.
+
+    Raises:
+        ValueError: malformed JSON, or JSON that is no object.
+    """
+    from cvm_monai.annotations.files import read_json
+
+    if text is None:
+        return None
+    if text.lstrip().startswith("{"):
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--classes is not valid JSON ({error.msg}, column {error.colno}): {text}") from None
+    else:
+        data = read_json(Path(text))
+    if not isinstance(data, dict):
+        raise ValueError(f'--classes must be a JSON object such as {{"Tumor": "target"}}, got {json.dumps(data)[:60]}')
+    return data

@@ -1,0 +1,162 @@
+"""One case's files opened, compared and, where it has no points, sampled; nothing is written here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cvm_monai.annotations import BACKGROUND, TARGET, Annotations, Point, Region, read_annotations
+from cvm_monai.annotations.labels import label_table
+from cvm_monai.data.folder import Source
+from cvm_monai.data.sampling import sample_points
+from cvm_monai.slides import read_image, read_mask
+
+Outside = Literal["drop", "refuse"]
+"""What to do with points that lie outside their image."""
+
+Origin = Literal["file", "cleaned", "sampled"]
+"""The user's own file; a file written from his points; a file written with sampled points."""
+
+NAMES = {BACKGROUND: "background", TARGET: "target"}
+
+
+@dataclass(frozen=True)
+class CheckedCase:
+    """A case that is known to be readable.
+
+    Attributes:
+        annotations: None for an unlabelled case.
+        origin: where the annotations come from; None for an unlabelled case.
+        mask: 0 and 1, given only where the class map makes it differ from the file's "not 0".
+        dropped: a sentence for each annotation left out because it lies outside the image.
+    """
+
+    source: Source
+    annotations: Annotations | None
+    origin: Origin | None
+    mask: np.ndarray | None
+    dropped: tuple[str, ...]
+    left_out: Mapping[str, int]
+
+
+def check_case(
+    source: Source,
+    *,
+    pairs: int,
+    seed: int,
+    classes: Mapping[str, str | int] | None,
+    outside: Outside,
+    min_distance: float,
+) -> CheckedCase:
+    """Decode the image, compare the masks with it, read the points or sample them.
+
+    Raises:
+        ValueError: a file that cannot be read, a mask of another size, an unknown label, or, with `outside="refuse"`,
+            a point outside the image.
+    """
+    height, width = read_image(source.image).shape[:2]
+    mask = _mask(source, (height, width))
+    binary = None if mask is None else binary_mask(mask, classes=classes, where=str(source.mask))
+    found = source.points
+    if source.points_file is not None:
+        found = read_annotations(source.points_file, classes=classes)
+    kept, dropped = keep_inside(found or Annotations(), (height, width), case_id=source.case_id)
+    if dropped and outside == "refuse":
+        file = source.points_file or "points.csv"
+        raise ValueError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
+    origin: Origin | None = None
+    if kept.points or kept.regions:
+        origin = "file" if source.points_file and not dropped and _reads_alike(source, kept) else "cleaned"
+    elif binary is not None:
+        allowed = binary if source.novel is None else np.where(_novel(source, (height, width)), 255, binary)
+        points = sample_points(allowed, case_id=source.case_id, pairs=pairs, seed=seed, min_distance=min_distance)
+        kept, origin = Annotations(points), "sampled"
+    return CheckedCase(
+        source=source,
+        annotations=kept if origin else None,
+        origin=origin,
+        mask=binary if mask is not None and ((mask != 0) != (binary == 1)).any() else None,
+        dropped=dropped,
+        left_out=found.counts if found else {},
+    )
+
+
+def keep_inside(
+    annotations: Annotations, image_shape: tuple[int, int], *, case_id: str
+) -> tuple[Annotations, tuple[str, ...]]:
+    """Leave out points outside the image and regions that do not reach it; one sentence for each."""
+    height, width = image_shape
+    size = f"outside the image of {width} x {height} px"
+    dropped = []
+
+    def inside(point: Point) -> bool:
+        if 0 <= point.x < width and 0 <= point.y < height:
+            return True
+        dropped.append(f"case {case_id}: {NAMES[point.label]} point ({point.x:g}, {point.y:g}) {size}")
+        return False
+
+    def reaches(region: Region) -> bool:
+        x, y = zip(*region.exterior, strict=True)
+        if min(x) < width and max(x) > 0 and min(y) < height and max(y) > 0:
+            return True
+        dropped.append(f"case {case_id}: region around ({min(x):g}, {min(y):g}) {size}")
+        return False
+
+    points = tuple(point for point in annotations.points if inside(point))
+    regions = tuple(region for region in annotations.regions if reaches(region))
+    return Annotations(points, regions, annotations.counts), tuple(dropped)
+
+
+def binary_mask(mask: np.ndarray, *, classes: Mapping[str, str | int] | None = None, where: str = "mask") -> np.ndarray:
+    """(H, W) uint8: 0 stays background and anything else is target, unless the class map names the value.
+
+    Args:
+        classes: class map; keys that are whole numbers, such as ``{"2": "background"}``, speak of mask values.
+        where: the file, for the sentence.
+
+    Raises:
+        ValueError: a value of the mask that the class map calls anything else than target or background.
+    """
+    binary = (mask != 0).astype(np.uint8)
+    table = label_table(classes)
+    for key, meaning in (classes or {}).items():
+        name = str(key).strip().lower()
+        if not name.isdecimal() or not (here := mask == int(name)).any():
+            continue
+        if table[name] not in NAMES:
+            raise ValueError(f"{where}: a mask holds only target and background, the class map says {name}: {meaning}")
+        binary[here] = table[name]
+    return binary
+
+
+def _mask(source: Source, image_shape: tuple[int, int]) -> np.ndarray | None:
+    """The mask as it is stored, of the image's size."""
+    return None if source.mask is None else _same_size(read_mask(source.mask), source.mask, image_shape)
+
+
+def _novel(source: Source, image_shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool, of the image's size."""
+    assert source.novel is not None
+    return _same_size(read_mask(source.novel), source.novel, image_shape) != 0
+
+
+def _same_size(mask: np.ndarray, path: object, image_shape: tuple[int, int]) -> np.ndarray:
+    if mask.shape != image_shape:
+        raise ValueError(
+            f"{path} has {mask.shape[1]} x {mask.shape[0]} px, its image has {image_shape[1]} x {image_shape[0]} px: "
+            "they must be equal"
+        )
+    return mask
+
+
+def _reads_alike(source: Source, annotations: Annotations) -> bool:
+    """Whether the user's own file says the same without a class map, so that training can read it as it is."""
+    assert source.points_file is not None
+    if source.points_file.suffix.lower() == ".csv":
+        return False
+    try:
+        plain = read_annotations(source.points_file)
+    except ValueError:
+        return False
+    return (plain.points, plain.regions) == (annotations.points, annotations.regions)

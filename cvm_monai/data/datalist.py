@@ -1,0 +1,181 @@
+"""datalist.json: which images there are, whose they are, and to which fold each belongs."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.annotations import BACKGROUND, TARGET
+from cvm_monai.annotations.files import read_json, write_text
+
+VERSION = 1
+FILE_NAME = "datalist.json"
+CLASSES: Mapping[str, int] = {"background": BACKGROUND, "target": TARGET}
+FILE_KEYS = ("image", "points", "mask")
+REQUIRED_KEYS = ("case_id", "patient_id", "image", "points", "sha256", "fold")
+KNOWN_KEYS = ("case_id", "patient_id", *FILE_KEYS, "mpp", "sha256", "fold")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image and what is known about it.
+
+    Attributes:
+        points: annotation file; None for an image without annotations.
+        mask: label image, 0 = background; None where there is none.
+        mpp: micrometres per pixel; None where unknown.
+        sha256: hash of each file, by ``image``, ``points``, ``mask``.
+        extra: further entries of the case, such as the columns of cases.csv.
+    """
+
+    case_id: str
+    patient_id: str
+    image: Path
+    points: Path | None
+    mask: Path | None
+    mpp: float | None
+    sha256: Mapping[str, str]
+    fold: int
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataList:
+    """The cases of a data set, in the order of the file, and the file itself."""
+
+    classes: Mapping[str, int]
+    cases: tuple[Case, ...]
+    path: Path
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The fold numbers that occur, ascending."""
+        return tuple(sorted({case.fold for case in self.cases}))
+
+
+def read_datalist(folder_or_file: str | Path) -> DataList:
+    """Read and check a data list: every file there, no case twice, every patient in one fold.
+
+    Args:
+        folder_or_file: datalist.json, or the folder that holds it.
+
+    Raises:
+        ValueError: whatever is wrong, with the file and the case; a missing data list with the command that makes it.
+    """
+    path = Path(folder_or_file)
+    if path.suffix.lower() != ".json":
+        path = path / FILE_NAME
+    if not path.is_file():
+        raise ValueError(_missing(path))
+    data = read_json(path)
+    if not isinstance(data, dict) or not isinstance(data.get("cases"), list):
+        raise ValueError(f'{path}: not a data list; an object with "version", "classes" and "cases" is expected')
+    if data.get("version") != VERSION:
+        raise ValueError(f"{path}: version {data.get('version')!r} is unknown, {VERSION} is; prepare the data again")
+    if data.get("classes") != CLASSES:
+        raise ValueError(f"{path}: classes must be {json.dumps(CLASSES)}, found {json.dumps(data.get('classes'))}")
+    cases = tuple(_case(entry, number, path) for number, entry in enumerate(data["cases"], start=1))
+    _check_together(cases, path)
+    return DataList(dict(CLASSES), cases, path.resolve())
+
+
+def write_datalist(path: str | Path, cases: Iterable[Case]) -> DataList:
+    """Write a data list aside and rename it; files below its folder are named relative to it.
+
+    Raises:
+        ValueError: no case, a case twice or a patient in two folds; nothing is written then.
+    """
+    path = Path(path).resolve()
+    cases = tuple(cases)
+    _check_together(cases, path)
+    entries = [_entry(case, path.parent) for case in cases]
+    data = {"version": VERSION, "classes": dict(CLASSES), "cases": entries}
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    return DataList(dict(CLASSES), cases, path)
+
+
+def _missing(path: Path) -> str:
+    """What to do where there is no data list."""
+    folder = path.parent
+    if folder.name == "phantom" and folder.absolute().parent.name == "data":
+        return f"{path} does not exist: make the example data set by `cvm-monai phantom data/phantom`"
+    return f"{path} does not exist: make it by `cvm-monai prepare {folder} --out OUT` and give OUT as dataset_dir"
+
+
+def _case(entry: Any, number: int, path: Path) -> Case:
+    """One entry, checked by itself."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{path}, case {number}: an object is expected, found {json.dumps(entry)[:60]}")
+    where = f"{path}, case {entry.get('case_id') or number}"
+    for key in REQUIRED_KEYS:
+        if key not in entry:
+            raise ValueError(f"{where}: the key {key!r} is missing")
+    for key in ("case_id", "patient_id", "image"):
+        if not isinstance(entry[key], str) or not entry[key]:
+            raise ValueError(f"{where}: {key} must be a text, found {json.dumps(entry[key])}")
+    fold, mpp = entry["fold"], entry.get("mpp")
+    if not isinstance(fold, int) or isinstance(fold, bool) or fold < 0:
+        raise ValueError(f"{where}: fold must be a whole number from 0, found {json.dumps(fold)}")
+    if mpp is not None and (not isinstance(mpp, int | float) or isinstance(mpp, bool) or not mpp > 0):
+        raise ValueError(f"{where}: mpp must be a number above 0, found {json.dumps(mpp)}")
+    if not isinstance(entry["sha256"], dict):
+        raise ValueError(f"{where}: sha256 must be an object, found {json.dumps(entry['sha256'])[:60]}")
+    image, points, mask = (_file(entry.get(key), key, where, path.parent) for key in FILE_KEYS)
+    assert image is not None  # a non-empty text, see above
+    return Case(
+        case_id=entry["case_id"],
+        patient_id=entry["patient_id"],
+        image=image,
+        points=points,
+        mask=mask,
+        mpp=None if mpp is None else float(mpp),
+        sha256=entry["sha256"],
+        fold=fold,
+        extra={key: value for key, value in entry.items() if key not in KNOWN_KEYS},
+    )
+
+
+def _file(name: Any, key: str, where: str, folder: Path) -> Path | None:
+    """The absolute path of one of a case's files."""
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise ValueError(f"{where}: {key} must be a path, found {json.dumps(name)[:60]}")
+    file = (folder / name).resolve()
+    if not file.is_file():
+        raise ValueError(f"{where}: the {key} file {file} does not exist; prepare the data again if it has moved")
+    return file
+
+
+def _check_together(cases: tuple[Case, ...], path: Path) -> None:
+    """What only all cases together can violate."""
+    if not cases:
+        raise ValueError(f"{path}: there is no case")
+    seen: set[str] = set()
+    fold_of: dict[str, int] = {}
+    for case in cases:
+        if case.case_id in seen:
+            raise ValueError(f"{path}: the case {case.case_id} stands there twice")
+        seen.add(case.case_id)
+        fold = fold_of.setdefault(case.patient_id, case.fold)
+        if fold != case.fold:
+            raise ValueError(
+                f"{path}: patient {case.patient_id} is in the folds {fold} and {case.fold} (case {case.case_id}); "
+                "a patient must be in one"
+            )
+
+
+def _entry(case: Case, folder: Path) -> dict[str, Any]:
+    """A case as the file holds it."""
+    entry: dict[str, Any] = {"case_id": case.case_id, "patient_id": case.patient_id}
+    for key in FILE_KEYS:
+        file: Path | None = getattr(case, key)
+        if file is not None:
+            file = file.resolve()
+            entry[key] = (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
+        elif key == "points":
+            entry[key] = None
+    if case.mpp is not None:
+        entry["mpp"] = case.mpp
+    return entry | {"sha256": dict(case.sha256), "fold": case.fold} | dict(case.extra)

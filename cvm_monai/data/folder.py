@@ -1,0 +1,205 @@
+"""A user's folder of images, points, masks and cases.csv, matched by case id; nothing is decoded here."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvm_monai.annotations import Annotations, read_points_csv
+from cvm_monai.annotations.files import read_number, read_table
+from cvm_monai.annotations.reader import annotation_suffix
+from cvm_monai.data.datalist import KNOWN_KEYS
+from cvm_monai.slides import IMAGE_SUFFIXES
+
+RESERVED_COLUMNS = frozenset(KNOWN_KEYS) - {"case_id", "patient_id", "mpp"} | {"points_source"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one case as the user has them.
+
+    Attributes:
+        points_file: an annotation file of this case alone.
+        points: its part of a points.csv; None where there is none.
+        novel: a mask of what points must keep out of.
+        columns: further columns of cases.csv.
+    """
+
+    case_id: str
+    patient_id: str
+    image: Path
+    points_file: Path | None
+    points: Annotations | None
+    mask: Path | None
+    novel: Path | None
+    mpp: float | None
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The cases by case id, and what the user ought to know about the folder."""
+
+    sources: tuple[Source, ...]
+    warnings: tuple[str, ...]
+
+
+def read_folder(
+    folder: str | Path, *, classes: Mapping[str, str | int] | None = None, generated: Collection[Path] = ()
+) -> Folder:
+    """Match ``images/``, ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv`` by case id.
+
+    The case id is the image's name without its suffix. Files and rows that belong to no image are passed over with a
+    warning; an image without a row of cases.csv is refused, since its patient would be a guess.
+
+    Args:
+        classes: class map for a points.csv.
+        generated: annotation files that an earlier preparation wrote; they are not the user's.
+
+    Raises:
+        ValueError: no images, two files for one case, or a bad table, with file and line.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder; give the one that holds images/")
+    warnings: list[str] = []
+    images = _images(folder, warnings)
+    tables = _point_tables(folder, classes)
+    files = _point_files(folder / "points", images, generated, warnings)
+    masks, novel = (_label_images(folder / name, images, warnings) for name in ("masks", "novel"))
+    rows = _rows(folder / "cases.csv", images, warnings)
+    _warn_unmatched("points.csv: no image for case", set(tables) - set(images), warnings)
+    both = sorted(set(tables) & set(files))
+    if both:
+        raise ValueError(f"{files[both[0]]}: case {both[0]} has points in points.csv as well; keep one of the two")
+    if not any(row.get("patient_id") for row in rows.values()):
+        warnings.append(
+            "no patient_id in cases.csv: each image counts as a patient of its own; if some images come from the same "
+            "patient the test scores will be too good"
+        )
+    sources = []
+    for case_id, image in images.items():
+        row = rows.get(case_id, {})
+        mpp = row.get("mpp")
+        columns = {name: text for name, text in row.items() if name not in ("case_id", "patient_id", "mpp")}
+        sources.append(
+            Source(
+                case_id=case_id,
+                patient_id=row.get("patient_id", case_id),
+                image=image,
+                points_file=files.get(case_id),
+                points=tables.get(case_id),
+                mask=masks.get(case_id),
+                novel=novel.get(case_id),
+                mpp=float(mpp) if mpp else None,
+                columns=columns,
+            )
+        )
+    return Folder(tuple(sources), tuple(warnings))
+
+
+def _images(folder: Path, warnings: list[str]) -> dict[str, Path]:
+    """Image of each case id, by name."""
+    if not (folder / "images").is_dir():
+        raise ValueError(f"{folder} has no folder images/; put the images there, one file for each case")
+    files = _visible(folder / "images")
+    images = _unique({file: file.stem for file in files if file.suffix.lower() in IMAGE_SUFFIXES})
+    if not images:
+        raise ValueError(f"{folder / 'images'} holds no image; known kinds are {', '.join(IMAGE_SUFFIXES)}")
+    other = {file.name for file in files if file.suffix.lower() not in IMAGE_SUFFIXES}
+    _warn_unmatched("images/: passed over, not a known kind of image:", other, warnings)
+    return images
+
+
+def _label_images(folder: Path, images: Mapping[str, Path], warnings: list[str]) -> dict[str, Path]:
+    """Mask of each case id that has one."""
+    files = [file for file in _visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+    found = _unique({file: file.stem for file in files})
+    _warn_unmatched(f"{folder.name}/: no image for", {found[key].name for key in set(found) - set(images)}, warnings)
+    return found
+
+
+def _point_files(
+    folder: Path, images: Mapping[str, Path], generated: Collection[Path], warnings: list[str]
+) -> dict[str, Path]:
+    """Annotation file of each case id; `a.geojson` and `a.png.geojson` both belong to the image a.png."""
+    stem_of = {image.name: case_id for case_id, image in images.items()}
+    owners: dict[Path, str] = {}
+    other: set[str] = set()
+    for file in _visible(folder):
+        if file.name == "points.csv" or file.resolve() in generated:
+            continue
+        if suffix := annotation_suffix(file):
+            name = file.name[: -len(suffix)]
+            owners[file] = stem_of.get(name, name)
+        else:
+            other.add(file.name)
+    found = _unique({file: owner for file, owner in owners.items() if owner in images})
+    _warn_unmatched("points/: passed over, not a known kind of annotation file:", other, warnings)
+    _warn_unmatched("points/: no image for", {file.name for file in owners if owners[file] not in images}, warnings)
+    return found
+
+
+def _point_tables(folder: Path, classes: Mapping[str, str | int] | None) -> dict[str, Annotations]:
+    """Points of each case id from points.csv, which lies in the folder or in points/."""
+    tables = [file for file in (folder / "points.csv", folder / "points" / "points.csv") if file.is_file()]
+    if len(tables) > 1:
+        raise ValueError(f"{tables[0]} and {tables[1]} both exist; keep one of the two")
+    return read_points_csv(tables[0], classes=classes) if tables else {}
+
+
+def _rows(path: Path, images: Mapping[str, Path], warnings: list[str]) -> dict[str, dict[str, str]]:
+    """Row of each case id in cases.csv; without the file there is none."""
+    if not path.is_file():
+        return {}
+    rows: dict[str, dict[str, str]] = {}
+    lines: dict[str, int] = {}
+    for line, row in read_table(path, required=("case_id",)):
+        where, case_id = f"{path}, line {line}", row["case_id"]
+        reserved = sorted(RESERVED_COLUMNS & set(row))
+        if reserved:
+            raise ValueError(f"{path}, line 1: the column {reserved[0]!r} is a name of the data list's own; rename it")
+        if not case_id:
+            raise ValueError(f"{where}: the case_id is empty")
+        if case_id in rows:
+            raise ValueError(f"{where}: case {case_id} stands in line {lines[case_id]} already")
+        if row.get("patient_id") == "":
+            raise ValueError(f"{where}: the patient_id of case {case_id} is empty; fill it in or remove the column")
+        if row.get("mpp"):
+            mpp = read_number(row["mpp"], where=where, name="mpp")
+            if mpp <= 0:
+                raise ValueError(f"{where}: mpp (micrometres per pixel) must be above 0, got {row['mpp']}")
+            row["mpp"] = str(mpp)
+        rows[case_id], lines[case_id] = row, line
+    missing = [image.name for case_id, image in images.items() if case_id not in rows]
+    if missing:
+        raise ValueError(
+            f"{path} has no row for {len(missing)} image(s), the first is {missing[0]} "
+            f"(case_id {Path(missing[0]).stem}); add the rows, or remove the images"
+        )
+    _warn_unmatched("cases.csv: no image for case", set(rows) - set(images), warnings)
+    return rows
+
+
+def _visible(folder: Path) -> list[Path]:
+    """The files of a folder by name; none where it does not exist."""
+    if not folder.is_dir():
+        return []
+    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+def _unique(owners: Mapping[Path, str]) -> dict[str, Path]:
+    """Case id -> file; two files of one case are refused."""
+    found: dict[str, Path] = {}
+    for file, case_id in owners.items():
+        if case_id in found:
+            raise ValueError(f"{found[case_id]} and {file} both belong to case {case_id}; rename or remove one")
+        found[case_id] = file
+    return found
+
+
+def _warn_unmatched(what: str, names: Collection[str], warnings: list[str]) -> None:
+    """One warning for all that was passed over."""
+    if names:
+        shown = sorted(names)
+        more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+        warnings.append(f"{what} {', '.join(shown[:5])}{more}")

@@ -1,0 +1,50 @@
+"""One phantom case: image, exact target mask, novel mask."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvm_monai.data.phantom.layout import NovelKind, SparseKind, draw_layout
+from cvm_monai.data.phantom.novel import paint_novel
+from cvm_monai.data.phantom.stain import Patient, to_rgb
+from cvm_monai.data.phantom.texture import draw_tissue
+
+__all__ = ["MIN_SIZE", "PhantomCase", "draw_case"]
+
+MIN_SIZE = 64
+
+
+@dataclass(frozen=True)
+class PhantomCase:
+    """``image`` (size, size, 3) uint8 RGB; ``mask`` and ``novel`` (size, size) bool, disjoint; the kinds drawn."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    novel: np.ndarray
+    novel_kinds: tuple[NovelKind, ...]
+    sparse_kinds: tuple[SparseKind, ...]
+
+
+def draw_case(size: int, patient: Patient, rng: np.random.Generator) -> PhantomCase:
+    """Draws one H&E-like image of ``size`` x ``size`` pixels with its exact masks, from ``rng`` alone.
+
+    Nests of target cells (``mask``) lie in fibrous stroma with lymphocyte clusters and sparse regions; three images in
+    four also have ``novel`` regions (folds, ink, necrosis, blood), which are background. Raising ``size`` (from 64)
+    shows more tissue, not larger tissue: lengths in pixels depend on ``patient.scale`` alone.
+
+    Raises ``ValueError`` for a size under 64.
+    """
+    if size < MIN_SIZE:
+        raise ValueError(f"A phantom image of {size} px is too small to hold both classes: give a size of at least 64.")
+    layout = draw_layout(size, patient.scale, rng)
+    tissue = draw_tissue(layout, patient, rng)
+    for kind, region in layout.novel:
+        tissue = paint_novel(tissue, kind, region, patient.scale, rng)
+    image = to_rgb(tissue.haematoxylin, tissue.eosin, tissue.pigment, patient, rng)
+    return PhantomCase(
+        image=image,
+        mask=layout.target,
+        novel=layout.novel_mask,
+        novel_kinds=tuple(kind for kind, _ in layout.novel),
+        sparse_kinds=tuple(kind for kind, _ in layout.sparse),
+    )

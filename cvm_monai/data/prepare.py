@@ -1,0 +1,160 @@
+"""From a user's folder to a checked data list."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from cvm_monai.annotations import write_geojson
+from cvm_monai.data.check import CheckedCase, Outside, check_case
+from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
+from cvm_monai.data.folder import read_folder
+from cvm_monai.data.folds import assign_folds
+from cvm_monai.data.report import PrepareReport, make_report
+
+
+def prepare(
+    folder: str | Path,
+    *,
+    out: str | Path,
+    pairs: int = 5,
+    folds: int = 4,
+    seed: int = 0,
+    classes: Mapping[str, str | int] | None = None,
+    outside: Outside = "drop",
+    min_distance: float = 3.0,
+) -> PrepareReport:
+    """Check a folder, sample points where a case has a mask only, assign folds, and write ``OUT/datalist.json``.
+
+    Every image is decoded. The user's files are referenced, never copied or changed; what he has not, or what needs
+    a class map to be understood, is written to ``OUT/points/`` (and ``OUT/masks/``). The data list comes last, so that
+    a failure leaves an earlier one as it was. Files that an earlier preparation sampled are sampled anew, unless
+    somebody has edited them since.
+
+    Args:
+        folder: holds ``images/``; ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv`` may be there.
+        out: folder to write into.
+        pairs: points sampled of each class from a mask; raising it gives more supervision. From 1; 3 to 10 are usual.
+        folds: number of folds, from 2; raising it leaves more cases for training.
+        seed: of the folds and of the sampling.
+        classes: class map for labels and mask values, see ``annotations.labels.label_table``.
+        outside: leave annotations outside their image out, or refuse them.
+        min_distance: px that sampled points stay away from borders where there is room, see ``sample_points``.
+
+    Raises:
+        ValueError: whatever is wrong with a file, named; or an ``out`` that cannot be written.
+    """
+    if outside not in get_args(Outside):
+        raise ValueError(f"outside must be one of {', '.join(get_args(Outside))}, got {outside!r}")
+    if pairs < 1:
+        raise ValueError(f"pairs must be at least 1, got {pairs}")
+    target = Path(out).resolve()
+    _check_writable(target)
+    found = read_folder(folder, classes=classes, generated=_generated(target))
+    fold_of = assign_folds([source.patient_id for source in found.sources], folds=folds, seed=seed)
+    checked = [
+        check_case(source, pairs=pairs, seed=seed, classes=classes, outside=outside, min_distance=min_distance)
+        for source in tqdm(found.sources, desc="checking", unit="image", disable=None)
+    ]
+    _check_overwrites(checked, target)
+    cases = [_write_case(case, fold, target) for case, fold in zip(checked, fold_of, strict=True)]
+    datalist = write_datalist(target / FILE_NAME, cases)
+    warnings = (*found.warnings, *_same_images(cases))
+    return make_report(datalist, checked, warnings=warnings, min_distance=min_distance)
+
+
+def _check_writable(out: Path) -> None:
+    """Make the folder and try it before the long work starts."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write into {out} ({error.strerror or error}): give another --out") from None
+
+
+def _generated(out: Path) -> frozenset[Path]:
+    """Annotation files that the data list in `out` says we wrote, and that are still as we wrote them."""
+    try:
+        entries: Sequence[dict[str, Any]] = json.loads((out / FILE_NAME).read_text(encoding="utf-8"))["cases"]
+        ours = [entry for entry in entries if entry.get("points_source") in ("cleaned", "sampled")]
+        files = {out / entry["points"]: entry["sha256"]["points"] for entry in ours}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return frozenset()  # no earlier data list, or one that is of no use
+    return frozenset(file.resolve() for file, digest in files.items() if file.is_file() and _sha256(file) == digest)
+
+
+def _points_path(case: CheckedCase, out: Path) -> Path:
+    return out / "points" / f"{case.source.case_id}.geojson"
+
+
+def _mask_path(case: CheckedCase, out: Path) -> Path:
+    return out / "masks" / f"{case.source.case_id}.png"
+
+
+def _check_overwrites(checked: Sequence[CheckedCase], out: Path) -> None:
+    """Refuse to write over a file of the user's."""
+    own = {file.resolve() for case in checked for file in (case.source.points_file, case.source.mask) if file}
+    for case in checked:
+        written = [_points_path(case, out)] if case.origin in ("cleaned", "sampled") else []
+        written += [_mask_path(case, out)] if case.mask is not None else []
+        for file in written:
+            if file.resolve() in own:
+                raise ValueError(f"{file} is your own file and would be replaced: give another --out")
+
+
+def _write_case(case: CheckedCase, fold: int, out: Path) -> Case:
+    """Write what has to be written for one case, and hash its files."""
+    source = case.source
+    points, mask = source.points_file if case.origin == "file" else None, source.mask
+    if case.annotations is not None and case.origin != "file":
+        points = _points_path(case, out)
+        write_geojson(points, case.annotations)
+    if case.mask is not None:
+        mask = _mask_path(case, out)
+        _write_png(mask, case.mask)
+    files = {"image": source.image, "points": points, "mask": mask}
+    return Case(
+        case_id=source.case_id,
+        patient_id=source.patient_id,
+        image=source.image.resolve(),
+        points=points.resolve() if points else None,
+        mask=mask.resolve() if mask else None,
+        mpp=source.mpp,
+        sha256={name: _sha256(file) for name, file in files.items() if file},
+        fold=fold,
+        extra=({"points_source": case.origin} if case.origin else {}) | dict(source.columns),
+    )
+
+
+def _write_png(path: Path, mask: np.ndarray) -> None:
+    """Write aside and rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}.part.png")
+    Image.fromarray(mask).save(aside)
+    aside.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _same_images(cases: Sequence[Case]) -> list[str]:
+    """A warning for images that are the same file under two names and in two folds."""
+    counts = Counter(case.sha256["image"] for case in cases)
+    warnings = []
+    for digest in (digest for digest, count in counts.items() if count > 1):
+        twins = [case for case in cases if case.sha256["image"] == digest]
+        if len({case.patient_id for case in twins}) > 1:
+            names = ", ".join(case.image.name for case in twins[:5]) + ", ..." * (len(twins) > 5)
+            warnings.append(f"the same image under several names and patients: {names}; remove all but one")
+    return warnings

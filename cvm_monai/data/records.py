@@ -1,0 +1,63 @@
+"""The cases of one part of a fold as the plain records that MONAI's datasets take."""
+
+import logging
+from typing import Any, Literal, get_args
+
+from cvm_monai.data.datalist import Case, DataList, read_datalist
+from cvm_monai.data.folds import case_labels, check_trainable, split
+
+Part = Literal["train", "validation", "test"]
+
+logger = logging.getLogger(__name__)
+
+
+def case_records(*, dataset_dir: str, part: Part, fold: int, seed: int) -> list[dict[str, Any]]:
+    """Records {case_id, patient_id, image, points, mask, mpp} of a part, paths as text, None where there is nothing.
+
+    Cases without any point are left out of training and validation: no method learns from them.
+
+    Raises:
+        ValueError: an unknown part, or whatever `read_datalist` and `split` find.
+    """
+    if part not in get_args(Part):
+        raise ValueError(f"part must be one of {get_args(Part)}, got {part!r}")
+    cases = getattr(split(read_datalist(dataset_dir), fold=fold, seed=seed), part)
+    if part != "test":
+        cases = [case for case in cases if case_labels(case)]
+    return [case_record(case) for case in cases]
+
+
+def case_record(case: Case) -> dict[str, Any]:
+    """One case as a record."""
+    return {
+        "case_id": case.case_id,
+        "patient_id": case.patient_id,
+        "image": str(case.image),
+        "points": None if case.points is None else str(case.points),
+        "mask": None if case.mask is None else str(case.mask),
+        "mpp": case.mpp,
+    }
+
+
+def check_split(dataset_dir: str, *, fold: int, seed: int, supervision_needs_masks: bool = False) -> DataList:
+    """Read the data list, refuse a fold that cannot teach, and log what its parts hold.
+
+    Raises:
+        ValueError: as `read_datalist`, `split` and `check_trainable`; no training mask where masks are needed.
+    """
+    datalist = read_datalist(dataset_dir)
+    parts = split(datalist, fold=fold, seed=seed)
+    check_trainable(parts)
+    if supervision_needs_masks and not any(case.mask for case in parts.train):
+        raise ValueError(f"{datalist.path}: full supervision needs masks and no training case has one: use another method")
+    counts = {name: len(getattr(parts, name)) for name in get_args(Part)}
+    classes = [len(case_labels(case)) for case in parts.train]
+    logger.info(
+        "fold %d: %d training, %d validation, %d test images; of the training images %d have points of one class only "
+        "(no pseudo-label) and %d have none (left out)",
+        fold,
+        *counts.values(),
+        classes.count(1),
+        classes.count(0),
+    )
+    return datalist

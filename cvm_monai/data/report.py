@@ -1,0 +1,145 @@
+"""What a preparation found, in numbers and in words."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED
+from cvm_monai.data.check import CheckedCase
+from cvm_monai.data.datalist import DataList
+
+BOTH = frozenset({BACKGROUND, TARGET})
+SHOWN = 10
+"""Dropped annotations that the printed report names; the rest is counted."""
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """The data list that was written, and what was found on the way.
+
+    Attributes:
+        labels: the classes annotated in each case, by case id; empty for an unlabelled one.
+        points: points by label, sampled ones included.
+        regions: regions by label; 255 = exclusion.
+        sampled: points sampled, by case id.
+        dropped: a sentence for each annotation outside its image.
+        left_out: annotations of other kinds, by kind.
+        min_distance: of the sampled points.
+    """
+
+    datalist: DataList
+    labels: Mapping[str, frozenset[int]]
+    points: Mapping[int, int]
+    regions: Mapping[int, int]
+    sampled: Mapping[str, int]
+    dropped: tuple[str, ...]
+    left_out: Mapping[str, int]
+    warnings: tuple[str, ...]
+    min_distance: float
+
+    def __str__(self) -> str:
+        lines = [*self._contents(), "", *self._folds()]
+        if self.dropped:
+            lines += ["", f"Left out because outside the image: {len(self.dropped)}"]
+            lines += [f"  {sentence}" for sentence in self.dropped[:SHOWN]]
+            lines += [f"  and {len(self.dropped) - SHOWN} more"] * (len(self.dropped) > SHOWN)
+        if self.warnings:
+            lines += ["", "Warnings", *(f"  {sentence}" for sentence in self.warnings)]
+        if not any(labels >= BOTH for labels in self.labels.values()):
+            return "\n".join(
+                [*lines, "", "Next", "  click target and background on the same image, then prepare again"]
+            )
+        folder = shlex.quote(str(self.datalist.path.parent))
+        lines += ["", "Next", "  python -m monai.bundle run training --config_file bundle/configs/train.json \\"]
+        return "\n".join([*lines, f"    --dataset_dir {folder}"])
+
+    def _contents(self) -> list[str]:
+        """What there is."""
+        cases = self.datalist.cases
+        kinds = Counter(self.labels.values())
+        both, target, background, none = (kinds[frozenset(kind)] for kind in (BOTH, (TARGET,), (BACKGROUND,), ()))
+        rows = [
+            ("cases", str(len(cases))),
+            ("patients", str(len({case.patient_id for case in cases}))),
+            ("masks", f"{sum(case.mask is not None for case in cases)} of {len(cases)} cases"),
+            ("um/px", _mpp([case.mpp for case in cases])),
+            (
+                "annotated",
+                f"{both} with both classes, {target} target only, {background} background only, "
+                f"{none} not at all (never trained on)",
+            ),
+            ("points", f"{self.points.get(TARGET, 0)} target, {self.points.get(BACKGROUND, 0)} background"),
+        ]
+        if self.sampled:
+            total = sum(self.sampled.values())
+            away = f"{self.min_distance:g} px or more from borders where there is room"
+            rows.append(
+                ("sampled", f"{total} of them, from the masks of {len(self.sampled)} of {len(cases)} cases, {away}")
+            )
+        if self.regions:
+            named = zip(("target", "background", "exclusion"), (TARGET, BACKGROUND, UNLABELLED), strict=True)
+            rows.append(("regions", ", ".join(f"{self.regions.get(label, 0)} {name}" for name, label in named)))
+        if self.left_out:
+            rows.append(("not used", ", ".join(f"{count} {kind}" for kind, count in sorted(self.left_out.items()))))
+        return [f"Wrote {self.datalist.path}", *(f"  {name:<11} {value}" for name, value in rows)]
+
+    def _folds(self) -> list[str]:
+        """A small table."""
+        lines = [f"{'fold':>6} {'cases':>6} {'patients':>9} {'with both classes':>18}"]
+        for fold in self.datalist.folds:
+            cases = [case for case in self.datalist.cases if case.fold == fold]
+            both = sum(self.labels[case.case_id] >= BOTH for case in cases)
+            lines.append(f"{fold:>6} {len(cases):>6} {len({case.patient_id for case in cases}):>9} {both:>18}")
+        return lines
+
+
+def _mpp(values: Sequence[float | None]) -> str:
+    """The range of the known pixel sizes."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "unknown (add a column mpp to cases.csv to work at a chosen pixel size)"
+    extent = f"{min(known):g}" if min(known) == max(known) else f"{min(known):g} to {max(known):g}"
+    return extent if len(known) == len(values) else f"{extent}, unknown for {len(values) - len(known)} images"
+
+
+def make_report(
+    datalist: DataList, checked: Sequence[CheckedCase], *, warnings: Sequence[str], min_distance: float
+) -> PrepareReport:
+    """Count what the checked cases hold."""
+    points: Counter[int] = Counter()
+    regions: Counter[int] = Counter()
+    left_out: Counter[str] = Counter()
+    labels: dict[str, frozenset[int]] = {}
+    sampled: dict[str, int] = {}
+    for case in checked:
+        left_out.update(case.left_out)
+        labels[case.source.case_id] = case.annotations.labels() if case.annotations else frozenset()
+        if case.annotations:
+            points.update(point.label for point in case.annotations.points)
+            regions.update(region.label for region in case.annotations.regions)
+        if case.annotations and case.origin == "sampled":
+            sampled[case.source.case_id] = len(case.annotations.points)
+    return PrepareReport(
+        datalist=datalist,
+        labels=labels,
+        points=dict(points),
+        regions=dict(regions),
+        sampled=sampled,
+        dropped=tuple(sentence for case in checked for sentence in case.dropped),
+        left_out=dict(left_out),
+        warnings=(*warnings, *_untrainable(datalist, labels)),
+        min_distance=min_distance,
+    )
+
+
+def _untrainable(datalist: DataList, labels: Mapping[str, frozenset[int]]) -> list[str]:
+    """Folds that cannot be tested, because nothing outside them has both classes."""
+    both = [case.fold for case in datalist.cases if labels[case.case_id] >= BOTH]
+    if not both:
+        return ["no fold can be trained: no image has points of both classes"]
+    return [
+        f"fold {fold} cannot be trained: no image of the other folds has points of both classes"
+        for fold in datalist.folds
+        if all(other == fold for other in both)
+    ]

@@ -1,0 +1,52 @@
+"""Points drawn from masks: what an annotator would click, without the annotator."""
+
+import hashlib
+
+import numpy as np
+from scipy import ndimage
+
+from cvm_monai.annotations import BACKGROUND, TARGET, Point
+
+
+def sample_points(
+    mask: np.ndarray, *, case_id: str, pairs: int = 5, seed: int = 0, min_distance: float = 3.0
+) -> tuple[Point, ...]:
+    """Draw `pairs` different pixel centres of each class, target first.
+
+    The draw depends on the case's id and the seed, not on other cases; a larger `pairs` repeats the points of a smaller
+    one and goes on. A class with fewer pixels gives all of them, an absent class none.
+
+    Args:
+        mask: (H, W) integers, 1 = target, 0 = background, anything else is left alone.
+        pairs: points of each class, from 1; 3 to 10 are usual.
+        seed: another seed draws other points.
+        min_distance: pixels that a point stays away from the nearest pixel of another kind, as long as there are such
+            pixels; raising it makes easier, more central points; 0 to 20. A class that is too thin is drawn from as a
+            whole.
+
+    Raises:
+        ValueError: fewer than one pair.
+    """
+    if pairs < 1:
+        raise ValueError(f"pairs must be at least 1, got {pairs}")
+    points: list[Point] = []
+    for label in (TARGET, BACKGROUND):
+        inside = mask == label
+        deep = ndimage.distance_transform_edt(inside) >= min_distance if not inside.all() else inside
+        digest = hashlib.sha256(f"{seed}/{label}/{case_id}".encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        preferred = np.flatnonzero(deep)
+        chosen = _draw(rng, preferred, pairs)
+        if len(chosen) < pairs:
+            chosen += _draw(rng, np.flatnonzero(inside & ~deep), pairs - len(chosen))
+        rows, columns = np.unravel_index(np.array(chosen, dtype=np.int64), mask.shape)
+        points += [Point(column + 0.5, row + 0.5, label) for row, column in zip(rows, columns, strict=True)]
+    return tuple(points)
+
+
+def _draw(rng: np.random.Generator, pixels: np.ndarray, count: int) -> list[int]:
+    """Different pixels one by one, so that the first ones do not depend on how many are asked for."""
+    chosen: dict[int, None] = {}
+    while len(chosen) < min(count, len(pixels)):
+        chosen[int(pixels[rng.integers(len(pixels))])] = None
+    return list(chosen)

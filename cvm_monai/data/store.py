@@ -1,0 +1,82 @@
+"""The pseudo-labels of all training images on disk, renewed as a whole and swapped in atomically."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+POINTER = "current.json"
+
+
+class PseudoLabelStore:
+    """Pseudo-labels by case id below one folder; safe to read from loader workers while a renewal is written.
+
+    Each renewal is a folder of `.npy` files of its own; `current.json`, replaced in one step, names the one in force and
+    the file of each case. A reader sees the old renewal or the new one, never a mixture.
+
+    Args:
+        folder: created when the first renewal is published.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._stamp: tuple[int, int] | None = None
+        self._pointer: dict = {}
+
+    def publish(self, labels: Mapping[str, np.ndarray]) -> int:
+        """Make `labels` (case id -> (H, W) float32 in [0, 1]) the renewal in force; returns its number, from 1."""
+        version = self.version + 1
+        folder = self.folder / f"{version:04d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        files = {}
+        for index, (case_id, label) in enumerate(labels.items()):
+            files[case_id] = f"{folder.name}/{index:06d}.npy"
+            np.save(self.folder / files[case_id], np.asarray(label, dtype=np.float32))
+        self._replace_pointer({"version": version, "files": files})
+        for old in self.folder.glob("[0-9]*"):
+            if old.is_dir() and old.name < f"{version - 1:04d}":  # the one before stays for readers that hold it
+                shutil.rmtree(old, ignore_errors=True)
+        return version
+
+    def get(self, case_id: str) -> np.ndarray | None:
+        """The case's pseudo-label, (H, W) float32, or None where it has none."""
+        file = self._current().get("files", {}).get(case_id)
+        if file is None:
+            return None
+        label: np.ndarray = np.load(self.folder / file, allow_pickle=False)
+        return label
+
+    @property
+    def version(self) -> int:
+        """Number of the renewal in force; 0 before the first."""
+        return int(self._current().get("version", 0))
+
+    def clear(self) -> None:
+        """Forget every pseudo-label: a new training starts on points alone."""
+        if self.folder.is_dir():
+            self._replace_pointer({"version": 0, "files": {}})
+            for old in self.folder.glob("[0-9]*"):
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _replace_pointer(self, pointer: dict) -> None:
+        aside = self.folder / f".{POINTER}.{os.getpid()}"
+        aside.write_text(json.dumps(pointer), encoding="utf-8")
+        os.replace(aside, self.folder / POINTER)
+        self._stamp = None
+
+    def _current(self) -> dict:
+        """The pointer's content, read again only when the file is another one."""
+        try:
+            state = (self.folder / POINTER).stat()
+        except FileNotFoundError:
+            self._stamp, self._pointer = None, {}
+            return self._pointer
+        stamp = (state.st_ino, state.st_mtime_ns)
+        if stamp != self._stamp:
+            self._pointer = json.loads((self.folder / POINTER).read_text(encoding="utf-8"))
+            self._stamp = stamp
+        return self._pointer

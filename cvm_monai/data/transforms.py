@@ -1,0 +1,228 @@
+"""MONAI dictionary transforms from a case's record to what a network is fed.
+
+The image lives on its own grid; label, mask and pseudo-label live on the map grid of the network's output, which is
+`stride` times coarser. Value 255 of a label or a mask, and -1 of a pseudo-label, mean "nothing known here".
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Randomizable, RandomizableTrait, Transform
+from PIL import Image
+
+from cvm_monai.annotations import (
+    BACKGROUND,
+    TARGET,
+    UNLABELLED,
+    Annotations,
+    Point,
+    first_pairs,
+    rasterise_points,
+    read_annotations,
+    region_points,
+)
+from cvm_monai.annotations.raster import points_to_pixels
+from cvm_monai.data.store import PseudoLabelStore
+from cvm_monai.slides import read_image, read_mask
+
+Item = dict[Hashable, Any]
+
+NO_PSEUDO_LABEL = -1.0
+FILL: Mapping[str, float] = {"label": UNLABELLED, "mask": UNLABELLED, "pseudo_label": NO_PSEUDO_LABEL}
+"""The maps of an item, and what they hold where a crop reaches beyond the image."""
+
+
+class LoadCased(Transform):
+    """Read a record's image, points and mask: the deterministic part, which may be cached.
+
+    In: {case_id, image, points?, mask?, mpp?} with paths. Out: case_id; `image` uint8 (3, H, W) at the working
+    resolution; `label` uint8 (1, h, w), the points grown to squares, and regions; `mask` uint8 (1, h, w), 255 where there
+    is none; `in_points`, `out_points` int64 (N, 2) (row, column) on the map; `image_shape` and `full_shape`, the working
+    and the file's own (height, width).
+
+    Args:
+        scale: working size / file size; ignored where `mpp` is given. 0.25 turns 20x into 5x.
+        mpp: working micrometres per pixel; each record must then say its own.
+        pairs: the first so many points of each class are used; raising it gives more supervision.
+        point_size: side of the square each point grows to, in map pixels, odd; 1 to 7.
+        stride: image pixels per map pixel, the network's.
+        seed: of the interior points that stand for an annotated region.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: float = 1.0,
+        mpp: float | None = None,
+        pairs: int = 5,
+        point_size: int = 3,
+        stride: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if not scale > 0:
+            raise ValueError(f"scale must be greater than 0, got {scale!r}")
+        self.scale, self.mpp, self.pairs = scale, mpp, pairs
+        self.point_size, self.stride, self.seed = point_size, stride, seed
+
+    def __call__(self, record: Mapping[Hashable, Any]) -> Item:
+        image = read_image(record["image"])
+        full = (int(image.shape[0]), int(image.shape[1]))
+        factor = self._factor(record)
+        shape = (max(1, round(full[0] * factor)), max(1, round(full[1] * factor)))
+        grid = (-(-shape[0] // self.stride), -(-shape[1] // self.stride))
+        annotations = self._annotations(record)
+        label = rasterise_points(annotations, image_shape=full, map_shape=grid, size=self.point_size)
+        inside, outside = map_points(annotations, image_shape=full, map_shape=grid, seed=self.seed)
+        return {
+            "case_id": record["case_id"],
+            "image": torch.from_numpy(np.ascontiguousarray(np.moveaxis(resize_image(image, shape), -1, 0))),
+            "label": torch.from_numpy(label)[None],
+            "mask": torch.from_numpy(load_mask(record.get("mask"), grid))[None],
+            "in_points": inside,
+            "out_points": outside,
+            "image_shape": shape,
+            "full_shape": full,
+        }
+
+    def _factor(self, record: Mapping[Hashable, Any]) -> float:
+        if self.mpp is None:
+            return self.scale
+        if not record.get("mpp"):
+            raise ValueError(
+                f"case {record['case_id']} has no um/px: add a column mpp to cases.csv and prepare again, or use --scale"
+            )
+        return float(record["mpp"]) / self.mpp
+
+    def _annotations(self, record: Mapping[Hashable, Any]) -> Annotations:
+        if not record.get("points"):
+            return Annotations(())
+        annotations = read_annotations(record["points"])
+        points = tuple(first_pairs(annotations.points, self.pairs))
+        return Annotations(points=points, regions=annotations.regions, counts=annotations.counts)
+
+
+def resize_image(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resample a uint8 (H, W, 3) image to `shape`, bilinear, averaging over each pixel's footprint when it shrinks."""
+    if image.shape[:2] == shape:
+        return image
+    return np.array(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
+def load_mask(path: str | None, grid: tuple[int, int]) -> np.ndarray:
+    """Mask on the map grid by nearest pixel, uint8: 0 background, 1 target, 255 everywhere where there is no file."""
+    if not path:
+        return np.full(grid, UNLABELLED, dtype=np.uint8)
+    target = (read_mask(path) != 0).astype(np.uint8)
+    return np.array(Image.fromarray(target).resize(grid[::-1], Image.Resampling.NEAREST))
+
+
+def map_points(
+    annotations: Annotations, *, image_shape: tuple[int, int], map_shape: tuple[int, int], seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """In-target and out-of-target (row, column) on the map: floor(coordinate * map / image), regions by a few points."""
+    points: list[Point] = list(annotations.points)
+    for index, region in enumerate(annotations.regions):
+        points += region_points(region, seed=seed + index, image_shape=image_shape)
+    pixels = points_to_pixels(points, image_shape=image_shape, map_shape=map_shape)
+    labels = np.array([point.label for point in points])
+    return pixels[labels == TARGET], pixels[labels == BACKGROUND]
+
+
+class JoinPseudoLabeld(Transform, RandomizableTrait):
+    """Add the case's current pseudo-label as `pseudo_label` float32 (1, h, w), -1 where it has none.
+
+    It changes from renewal to renewal, so that it is marked as not to be cached.
+    """
+
+    def __init__(self, store: PseudoLabelStore) -> None:
+        self.store = store
+
+    def __call__(self, item: Mapping[Hashable, Any]) -> Item:
+        shape = item["label"].shape
+        found = self.store.get(item["case_id"])
+        if found is None or found.shape != tuple(shape[1:]):
+            label = torch.full(tuple(shape), NO_PSEUDO_LABEL)
+        else:
+            label = torch.from_numpy(found)[None]
+        return {**item, "pseudo_label": label}
+
+
+class RandCropToPointsd(Randomizable, Transform):
+    """Crop image and maps alike to a square that holds at least one annotated pixel, padding small images.
+
+    Args:
+        size: side in image pixels, a multiple of `stride`; 0 leaves the image whole (then batches hold one image).
+            Raising it shows more context at more memory; 64 to 1024.
+        stride: image pixels per map pixel.
+    """
+
+    def __init__(self, *, size: int, stride: int = 1) -> None:
+        if size < 0 or (size and size < 64) or size % stride:
+            raise ValueError(f"crop_size must be 0 or a multiple of {stride} from 64 px, got {size!r}")
+        self.size, self.stride = size, stride
+
+    def __call__(self, item: Mapping[Hashable, Any]) -> Item:
+        if not self.size:
+            return dict(item)
+        maps = [key for key in FILL if key in item]
+        side = self.size // self.stride
+        cropped = dict(item)
+        top, left = self._corner(item["label"][0], side)
+        for key in maps:
+            cropped[key] = _window(item[key], top, left, side, fill=FILL[key])
+        cropped["image"] = _window(item["image"], top * self.stride, left * self.stride, self.size, fill=None)
+        return cropped
+
+    def _corner(self, label: torch.Tensor, side: int) -> tuple[int, int]:
+        annotated = torch.nonzero(label != UNLABELLED)
+        anchor = annotated[self.R.randint(len(annotated))].tolist() if len(annotated) else None
+        corner = []
+        for axis, length in enumerate(label.shape):
+            low, high = 0, max(0, length - side)
+            if anchor is not None:
+                low, high = max(low, anchor[axis] - side + 1), min(high, anchor[axis])
+            corner.append(int(self.R.randint(low, high + 1)))
+        return corner[0], corner[1]
+
+
+def _window(data: torch.Tensor, top: int, left: int, side: int, *, fill: float | None) -> torch.Tensor:
+    """A square of (C, H, W); beyond the far border `fill`, or the border's own pixels where `fill` is None."""
+    part = data[:, top : top + side, left : left + side]
+    if part.shape[1] == side and part.shape[2] == side:
+        return part
+    if fill is None:
+        rows = torch.arange(side).clamp(max=part.shape[1] - 1)
+        columns = torch.arange(side).clamp(max=part.shape[2] - 1)
+        return part[:, rows][:, :, columns]
+    full = torch.full((part.shape[0], side, side), fill, dtype=part.dtype)
+    full[:, : part.shape[1], : part.shape[2]] = part
+    return full
+
+
+class RandColourJitterd(Randomizable, Transform):
+    """Change brightness, contrast and saturation of an RGB image in [0, 1] by random factors in [1 - a, 1 + a].
+
+    Args:
+        keys: entries to change, all by the same factors.
+        amount: a; raising it makes the network less dependent on stain; 0 to 0.8.
+    """
+
+    def __init__(self, *, keys: Sequence[str] = ("image",), amount: float = 0.4) -> None:
+        if not 0 <= amount < 1:
+            raise ValueError(f"amount must lie in [0, 1), got {amount!r}")
+        self.keys, self.amount = tuple(keys), amount
+
+    def __call__(self, item: Mapping[Hashable, Any]) -> Item:
+        brightness, contrast, saturation = self.R.uniform(1 - self.amount, 1 + self.amount, 3)
+        weights = torch.tensor([0.299, 0.587, 0.114]).reshape(3, 1, 1)
+        changed = dict(item)
+        for key in self.keys:
+            image = item[key] * brightness
+            image = image.clamp(0, 1)
+            image = (image - (image * weights).sum(0).mean()) * contrast + (image * weights).sum(0).mean()
+            image = image.clamp(0, 1)
+            grey = (image * weights).sum(0, keepdim=True)
+            changed[key] = ((image - grey) * saturation + grey).clamp(0, 1)
+        return changed

@@ -1,0 +1,28 @@
+"""Ignite engines and handlers of the training workflow."""
+
+from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
+from cvm_monai.engines.progress import EpochMeans, Progress
+from cvm_monai.engines.record import RunRecorder
+from cvm_monai.engines.renewal import PseudoLabelRenewal
+from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
+from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
+from cvm_monai.engines.trainer import PointTrainer
+from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
+
+__all__ = [
+    "BestModelSaver",
+    "EpochMeans",
+    "LowestMetric",
+    "MaskDice",
+    "PartialCrossEntropyMetric",
+    "PointTrainer",
+    "Progress",
+    "PseudoLabelRenewal",
+    "RunRecorder",
+    "bundle_root",
+    "default_tracking_uri",
+    "lower_is_better",
+    "models_dir",
+    "recorded",
+    "unique_run_name",
+]

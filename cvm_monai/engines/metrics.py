@@ -1,0 +1,94 @@
+"""Validation metrics computed while an evaluator runs: partial cross-entropy on points, Dice where masks exist."""
+
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from ignite.exceptions import NotComputableError
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+
+from cvm_monai.annotations import UNLABELLED
+
+
+class PartialCrossEntropyMetric(Metric):
+    """Mean cross-entropy over all annotated pixels of all validation images (Eq. 3): what selects the model."""
+
+    required_output_keys = None
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Start a new pass."""
+        self._total = torch.tensor(0.0, dtype=torch.float64)
+        self._count = torch.tensor(0, dtype=torch.int64)
+
+    @reinit__is_reduced
+    def update(self, output: Any) -> None:
+        """Add images: `output` is (list of logits (C, h, w), list of labels (1, h, w))."""
+        for logits, label in zip(*output, strict=True):
+            target = label[0].long()
+            known = target != UNLABELLED
+            picked = torch.log_softmax(logits.double(), dim=0).permute(1, 2, 0)[known]
+            self._total -= picked.gather(1, target[known][:, None]).sum().cpu()
+            self._count += known.sum().cpu()
+
+    @sync_all_reduce("_total", "_count")
+    def compute(self) -> float:
+        """The mean; ValueError where no validation image has an annotated pixel."""
+        if int(self._count) == 0:
+            raise ValueError(
+                "no validation image has an annotated point, so that no model can be selected: annotate more images, or "
+                "choose another --fold or --seed"
+            )
+        return float(self._total / self._count)
+
+
+class MaskDice(Metric):
+    """Mean Dice of the prediction over validation images that have a mask with target; for the eye only.
+
+    Nothing selects on it. It reads mask and prediction from the engine, because MONAI keeps masks in the batch.
+    """
+
+    required_output_keys = None
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        """Start a new pass."""
+        self._total = torch.tensor(0.0, dtype=torch.float64)
+        self._count = torch.tensor(0, dtype=torch.int64)
+
+    def iteration_completed(self, engine: Engine) -> None:
+        """Take this iteration's decollated batch and output."""
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            self.update((output["pred"], item["mask"]))
+
+    @reinit__is_reduced
+    def update(self, output: Any) -> None:
+        """Add one image: (logits (2, h, w), mask (1, h, w))."""
+        logits, mask = output
+        dice = mask_dice(logits[1] > logits[0], mask[0])
+        if dice is not None:
+            self._total += dice
+            self._count += 1
+
+    @sync_all_reduce("_total", "_count")
+    def compute(self) -> float:
+        """The mean; not computable without masks."""
+        if int(self._count) == 0:
+            raise NotComputableError("no validation image has a mask with target")
+        return float(self._total / self._count)
+
+    def completed(self, engine: Engine, name: str) -> None:
+        """Leave the metric out where there is no mask."""
+        if int(self._count):
+            super().completed(engine, name)
+
+
+def mask_dice(predicted: torch.Tensor, mask: torch.Tensor) -> float | None:
+    """Dice over the pixels that the mask knows; None where it has no target (or is no mask at all)."""
+    known = mask != UNLABELLED
+    truth = (mask == 1) & known
+    if not truth.any():
+        return None
+    predicted = predicted.to(truth.device) & known
+    return float(2 * (predicted & truth).sum() / (predicted.sum() + truth.sum()))

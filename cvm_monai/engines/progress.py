@@ -1,0 +1,111 @@
+"""What is seen while a training runs: one bar for each epoch, or one line where no terminal watches."""
+
+import logging
+import sys
+import time
+from collections import defaultdict
+
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+from cvm_monai.engines.selection import SelectionEvents
+
+logger = logging.getLogger(__name__)
+
+
+class EpochMeans:
+    """Puts the mean of each term of the loss over an epoch into the trainer's `state.metrics` as `train_<term>`, their sum as
+    `train_total`."""
+
+    def attach(self, engine: Engine) -> None:
+        """Must stand before the handlers that read these metrics."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._publish)
+
+    def _reset(self, engine: Engine) -> None:
+        del engine
+        self._sums: dict[str, float] = defaultdict(float)
+        self._steps = 0
+
+    def __call__(self, engine: Engine) -> None:
+        """Add this iteration's terms."""
+        self._steps += 1
+        for name, value in engine.state.output.items():
+            self._sums[name] += value
+
+    def _publish(self, engine: Engine) -> None:
+        for name, total in self._sums.items():
+            engine.state.metrics["train_total" if name == "loss" else f"train_{name}"] = total / self._steps
+
+
+class Progress:
+    """One bar per epoch with the terms of the loss, the last validation score and the time left for the whole run.
+
+    Without a terminal each epoch ends with one line in the log instead.
+
+    Args:
+        validator: the evaluator whose metrics are shown.
+        metric: its metric that selects the model.
+        enabled: bars; by default where stderr is a terminal.
+    """
+
+    def __init__(self, *, validator: Engine, metric: str, enabled: bool | None = None) -> None:
+        self.validator, self.metric = validator, metric
+        self.enabled = sys.stderr.isatty() if enabled is None else enabled
+        self._bar: tqdm | None = None
+        self._renewed = ""
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer, and to the validator's renewals."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)
+        self.validator.add_event_handler(SelectionEvents.RENEWED, self._note_renewal)
+
+    def _start(self, engine: Engine) -> None:
+        self._begin, self._first = time.perf_counter(), engine.state.epoch
+
+    def _open(self, engine: Engine) -> None:
+        self._renewed = ""
+        if self.enabled:
+            title = f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
+            self._bar = tqdm(total=engine.state.epoch_length, desc=title, unit="step", dynamic_ncols=True)
+
+    def __call__(self, engine: Engine) -> None:
+        """Advance by one step."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._text(engine.state.output), refresh=False)
+            self._bar.update()
+
+    def _close(self, engine: Engine) -> None:
+        means = {
+            name.removeprefix("train_"): value
+            for name, value in engine.state.metrics.items()
+            if name.startswith("train_")
+        }
+        text = f"{self._text(means)}{self._renewed}, {self._left(engine)} left"
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+            self._bar.close()
+            self._bar = None
+        else:
+            logger.info("epoch %d/%d: %s", engine.state.epoch, engine.state.max_epochs, text)
+
+    def _text(self, terms: dict[str, float]) -> str:
+        parts = [f"{name} {value:.4f}" for name, value in terms.items() if name not in ("loss", "total")]
+        score = self.validator.state.metrics.get(self.metric) if self.validator.state else None
+        if score is not None:
+            parts.append(f"{self.metric} {score:.4f}")
+        return ", ".join(parts)
+
+    def _note_renewal(self, engine: Engine) -> None:
+        report = engine.state.renewal
+        dice = "" if report.dice is None else f", Dice {report.dice:.3f}"
+        self._renewed = f", {report.labelled} pseudo-labels in {report.seconds:.1f} s{dice}"
+
+    def _left(self, engine: Engine) -> str:
+        done = engine.state.epoch - self._first
+        seconds = (time.perf_counter() - self._begin) / max(1, done) * (engine.state.max_epochs - engine.state.epoch)
+        return tqdm.format_interval(seconds)

@@ -1,0 +1,142 @@
+"""The Ignite handler that owns the record of a training: `run.json`, the MLflow run, curves and overlays."""
+
+import atexit
+import copy
+import shutil
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.handlers import MLFlowHandler
+
+from cvm_monai.engines.previews import preview_figure
+from cvm_monai.engines.provenance import plain, run_facts, update_json, write_json
+from cvm_monai.engines.selection import SelectionEvents
+from cvm_monai.engines.tracking import TrackedRun
+from cvm_monai.engines.workflow import active_parser
+from cvm_monai.figures import save_figure, training_curves
+
+
+class RunRecorder:
+    """Writes all that a training leaves behind, but for its weights and pseudo-labels, into `output_dir` and MLflow.
+
+    Where MONAI's own MLflow handler is attached too (`--tracking mlflow`) both write into one run, and this one leaves
+    out what that one logs: the engines' metrics and the executed configuration.
+
+    Args:
+        output_dir: gets `run.json`, `config.json`, `datalist.json` and `figures/`.
+        tracking_uri: of MLflow, or `none`.
+        experiment_name: of MLflow.
+        run_name: must be unique.
+        validator: the evaluator, for its metrics and renewals.
+        knobs: name and value of each setting; they become MLflow's parameters.
+        datalist: the data list that is trained on.
+        model_path: the best weights, logged at the end.
+    """
+
+    def __init__(
+        self,
+        *,
+        output_dir: str,
+        tracking_uri: str,
+        experiment_name: str,
+        run_name: str,
+        validator: Engine,
+        knobs: dict[str, Any],
+        datalist: str,
+        model_path: str,
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.run_file = self.folder / "run.json"
+        self.run_name, self.validator, self.knobs = run_name, validator, dict(knobs)
+        self.datalist, self.model_path = Path(datalist), Path(model_path)
+        self.run = TrackedRun(
+            tracking_uri=tracking_uri, experiment=experiment_name, artifact_dir=self.folder / "mlruns"
+        )
+        parser = active_parser()
+        self.config = None if parser is None else copy.deepcopy(parser.config)
+        self.history: dict[str, list[tuple[int, float]]] = defaultdict(list)
+        self.renewals: list[int] = []
+        self._shared = False
+
+    def attach(self, engine: Engine) -> None:
+        """Must stand after the handlers that compute metrics and run the validation."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+        self.validator.add_event_handler(SelectionEvents.RENEWED, self._log_renewal)
+
+    def _start(self, engine: Engine) -> None:
+        self._shared = any(
+            isinstance(getattr(entry[0], "__self__", None), MLFlowHandler)
+            for entry in engine._event_handlers[Events.STARTED]
+        )
+        self.run.start(self.run_name)
+        facts = run_facts(knobs=self.knobs, data=self.datalist)
+        facts |= {"status": "RUNNING", "mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
+        write_json(self.run_file, facts)
+        atexit.register(self._end, "KILLED")
+        if self.datalist.resolve().parent != self.folder.resolve():
+            shutil.copyfile(self.datalist, self.folder / "datalist.json")
+        if self.config is not None:
+            write_json(self.folder / "config.json", self.config)
+            if not self._shared:
+                self.run.artifact(self.folder / "config.json")
+        own = {"max_epochs"} if self._shared else set()
+        self.run.params({name: plain(value) for name, value in self.knobs.items() if name not in own})
+        self.run.tags({name: facts[name] for name in ("commit", "data_sha256")})
+
+    def _begin_epoch(self, engine: Engine) -> None:
+        del engine
+        self._epoch_start = time.perf_counter()
+
+    def __call__(self, engine: Engine) -> None:
+        """Log one epoch: means of the loss terms, validation metrics, seconds."""
+        epoch = engine.state.epoch
+        terms = {name: value for name, value in engine.state.metrics.items() if name.startswith("train_")}
+        scores = dict(self.validator.state.metrics)
+        for name, value in {**terms, **scores}.items():
+            self.history[name].append((epoch, float(value)))
+        seconds = {"epoch_seconds": time.perf_counter() - self._epoch_start}
+        self.run.metrics(seconds if self._shared else {**terms, **scores, **seconds}, step=epoch)
+        save_figure(training_curves(self.history, renewals=self.renewals), self.folder / "figures" / "training.png")
+
+    def _log_renewal(self, engine: Engine) -> None:
+        report = engine.state.renewal
+        self.renewals.append(report.epoch)
+        values = {
+            "pseudo_label_images": report.labelled,
+            "pseudo_label_skipped": sum(report.skipped.values()),
+            "solver_iterations": report.iterations,
+            "renewal_seconds": report.seconds,
+        }
+        if report.dice is not None:
+            values["pseudo_label_dice"] = report.dice
+            self.history["pseudo_label_dice"].append((report.epoch, report.dice))
+        self.run.metrics(values, step=report.epoch)
+        if report.previews:
+            figure = preview_figure(report.previews)
+            save_figure(figure, self.folder / "figures" / "pseudo_labels.png")
+            self.run.figure(figure, f"pseudo_labels/epoch_{report.epoch:04d}.png")
+
+    def _complete(self, engine: Engine) -> None:
+        del engine
+        self.run.artifact(self.model_path, folder="model")
+        self.run.artifact(self.folder / "figures" / "training.png")
+        self.run.artifact(self.run_file)
+        self._end("FINISHED")
+
+    def _fail(self, engine: Engine, error: Exception) -> None:
+        del engine
+        self._end("FAILED")
+        raise error
+
+    def _end(self, status: str) -> None:
+        """Close the record once; at the interpreter's exit a run still open was interrupted."""
+        atexit.unregister(self._end)
+        update_json(self.run_file, status=status)
+        self.run.end(status)

@@ -1,0 +1,90 @@
+"""Model selection: what happens when, and only when, a validation metric reaches a new low."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, EventEnum, Events
+from torch import nn
+
+
+class SelectionEvents(EventEnum):
+    """Events that `LowestMetric` adds to an evaluator."""
+
+    NEW_LOW = "new_low"
+    RENEWED = "renewed"
+
+
+def lower_is_better(current: float, best: float) -> bool:
+    """Comparison for MONAI's engines, whose default is higher."""
+    return current < best
+
+
+class LowestMetric:
+    """Fires `SelectionEvents.NEW_LOW` on an evaluator after each validation whose metric is below all before it.
+
+    It must stand first among the evaluator's handlers: it registers the event that others listen to.
+
+    Args:
+        metric: name of the metric in `engine.state.metrics`.
+    """
+
+    _state_keys = ("best", "epoch")
+
+    def __init__(self, *, metric: str) -> None:
+        self.metric = metric
+        self.best = float("inf")
+        self.epoch = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Register the events, and watch."""
+        engine.register_events(*SelectionEvents)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Compare; a value that is not finite never is a new low."""
+        value = float(engine.state.metrics[self.metric])
+        if value < self.best:
+            self.best, self.epoch = value, engine.state.epoch
+            engine.fire_event(SelectionEvents.NEW_LOW)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best value so far, and its epoch."""
+        return {key: getattr(self, key) for key in self._state_keys}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.best, self.epoch = (state[key] for key in self._state_keys)
+
+
+class BestModelSaver:
+    """Writes the network's plain state dict at each new low, aside and renamed, so that a good file is never lost.
+
+    Args:
+        network: whose weights are saved.
+        path: the file, `models/model.pt`; its folder is made.
+    """
+
+    def __init__(self, *, network: nn.Module, path: str | Path) -> None:
+        self.network, self.path = network, Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the evaluator's new lows."""
+        engine.add_event_handler(SelectionEvents.NEW_LOW, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Save now."""
+        del engine
+        save_weights(self.network, self.path)
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """Write a state dict that `torch.load(..., weights_only=True)` reads, replacing the file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        torch.save(network.state_dict(), aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,125 @@
+"""MLflow, spoken to through one small class: an address checked first, a run with a unique name, closed in any case."""
+
+import os
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+OFF = "none"
+
+
+def default_tracking_uri(*, output_dir: str) -> str:
+    """MLFLOW_TRACKING_URI where it is set, else a SQLite file below the output folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(output_dir).resolve() / 'mlruns.db'}"
+
+
+def unique_run_name(*, prefix: str) -> str:
+    """`prefix-20260131-104500-1a2b3c`: MLflow's handlers would otherwise continue a run that crashed."""
+    return f"{prefix}-{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+
+
+def check_tracking_uri(uri: str) -> None:
+    """ValueError where the address is of a kind that MLflow refuses, or where no server answers it."""
+    if uri == OFF:
+        return
+    scheme = uri.partition("://")[0] if "://" in uri else ""
+    if scheme in ("http", "https"):
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError) as error:
+            raise ValueError(
+                f"no MLflow server answers at {uri} ({getattr(error, 'reason', error)}): start it, or pass "
+                "--tracking_uri none to train without tracking"
+            ) from error
+    if scheme in ("", "file"):
+        raise ValueError(
+            f"tracking_uri {uri!r} is a folder, which MLflow no longer takes: use sqlite:////path/mlruns.db, the "
+            "address of a server, or none"
+        )
+
+
+class TrackedRun:
+    """One MLflow run; does nothing where the address is `none`.
+
+    Args:
+        tracking_uri: database or server, or `none`.
+        experiment: name; made where it is missing, with its artifacts in `artifact_dir` for a local database.
+        artifact_dir: folder for a local database's artifacts.
+    """
+
+    def __init__(self, *, tracking_uri: str, experiment: str, artifact_dir: Path) -> None:
+        self.tracking_uri, self.experiment, self.artifact_dir = tracking_uri, experiment, artifact_dir
+        self.run_id: str | None = None
+        self._client: Any = None
+
+    def start(self, name: str) -> None:
+        """Create the run."""
+        if self.tracking_uri == OFF:
+            return
+        self._connect()
+        found = self._client.get_experiment_by_name(self.experiment)
+        if found is None:
+            local = self.tracking_uri.startswith("sqlite:")
+            location = self.artifact_dir.resolve().as_uri() if local else None
+            experiment_id = self._client.create_experiment(self.experiment, artifact_location=location)
+        else:
+            experiment_id = found.experiment_id
+        self.run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
+
+    def join(self, run_id: str | None) -> bool:
+        """Write into an existing run, where there is one; returns whether there is."""
+        from mlflow.exceptions import MlflowException
+
+        if self.tracking_uri == OFF or run_id is None:
+            return False
+        self._connect()
+        try:
+            self._client.get_run(run_id)
+        except MlflowException:
+            return False
+        self.run_id = run_id
+        return True
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log parameters, as text."""
+        for name, value in values.items() if self.run_id else ():
+            self._client.log_param(self.run_id, name, value)
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        """Log finite metrics at a step."""
+        for name, value in values.items() if self.run_id else ():
+            self._client.log_metric(self.run_id, name, float(value), step=step)
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Set tags, as text."""
+        for name, value in values.items() if self.run_id else ():
+            self._client.set_tag(self.run_id, name, str(value))
+
+    def artifact(self, path: Path, *, folder: str | None = None) -> None:
+        """Copy a file into the run."""
+        if self.run_id and path.is_file():
+            self._client.log_artifact(self.run_id, str(path), artifact_path=folder)
+
+    def figure(self, figure: Any, name: str) -> None:
+        """Store a matplotlib figure as PNG."""
+        if self.run_id:
+            self._client.log_figure(self.run_id, figure, name)
+
+    def end(self, status: str) -> None:
+        """FINISHED, FAILED or KILLED; later calls change nothing."""
+        if self.run_id:
+            self._client.set_terminated(self.run_id, status=status)
+
+    def _connect(self) -> None:
+        from mlflow.tracking import MlflowClient
+
+        if self.tracking_uri.startswith("sqlite:///"):
+            Path(self.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(tracking_uri=self.tracking_uri)

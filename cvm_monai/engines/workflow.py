@@ -1,0 +1,57 @@
+"""Where a bundle run finds itself: its root, its parsed configuration, its folders."""
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+
+def bundle_root() -> str:
+    """Absolute path of the bundle whose configuration is being parsed: the parent of its `configs` folder.
+
+    It is taken from the running workflow, so that the working directory does not matter; a bare parser has none, then
+    the bundle beside this package, or the working directory, is taken.
+    """
+    workflow = _active_workflow()
+    folder = getattr(workflow, "config_root_path", None) if workflow is not None else None
+    if folder is not None:
+        return str(Path(folder).resolve().parent)
+    beside = Path(__file__).resolve().parents[2] / "bundle"
+    return str(beside if (beside / "configs").is_dir() else Path.cwd())
+
+
+def active_parser() -> ConfigParser | None:
+    """The parser of the bundle workflow that is running, or None outside of one."""
+    workflow = _active_workflow()
+    return None if workflow is None else workflow.parser
+
+
+def models_dir(*, bundle_root: str, output_dir: str) -> str:
+    """Where `model.pt` lives: `models` of the bundle for its default output folder, else `models` of the output."""
+    default = Path(bundle_root).resolve() / "eval"
+    output = Path(output_dir).resolve()
+    return str((default.parent if output == default else output) / "models")
+
+
+def recorded(*, output_dir: str, key: str, default: Any) -> Any:
+    """Value of a knob as the training in `output_dir` recorded it in `run.json`; `default` where there is none."""
+    file = Path(output_dir) / "run.json"
+    if not file.is_file():
+        return default
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["knobs"].get(key, default)
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ValueError(f"{file} is not a record of a training ({error}): train again, or remove it") from error
+
+
+def _active_workflow() -> ConfigWorkflow | None:
+    """The nearest bundle workflow among the callers."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        candidate = frame.f_locals.get("self")
+        if isinstance(candidate, ConfigWorkflow):
+            return candidate
+        frame = frame.f_back
+    return None

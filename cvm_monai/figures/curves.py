@@ -1,0 +1,98 @@
+"""Training curves: loss terms and validation partial cross-entropy, scores where there are any, against the epoch."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cvm_monai.figures import palette
+
+Curve = Sequence[tuple[int, float]]
+
+SCORES = ("dice", "accuracy", "precision", "kappa", "auc")
+"""A curve whose name ends in one of these lies in [0, 1] and is drawn in a panel of its own."""
+
+SELECTION = "val_partial_ce"
+"""The curve that selects the model: drawn in black, with a ring at its minimum."""
+
+LOG_SPAN = 100
+"""Losses that span more than this factor are drawn on a logarithmic axis."""
+
+
+def training_curves(history: Mapping[str, Curve], *, renewals: Sequence[int] = ()) -> Figure:
+    """Draw every curve of a training.
+
+    Args:
+        history: (epoch, value) pairs by name, such as `train_partial_ce`, `val_partial_ce`, `val_dice`; a value that
+            is not finite leaves a gap.
+        renewals: epochs after which the pseudo-labels were renewed, drawn as ticks that rise from the axis.
+
+    Raises:
+        ValueError: no curve has a value.
+    """
+    curves = {name: np.array(curve, dtype=np.float64) for name, curve in history.items() if len(curve)}
+    if not curves:
+        raise ValueError("the history is empty: there is no curve to draw before the first epoch is over")
+    losses = {name: curve for name, curve in curves.items() if not name.endswith(SCORES)}
+    scores = {name: curve for name, curve in curves.items() if name.endswith(SCORES)}
+    groups = [(label, group) for label, group in (("Loss", losses), ("Score", scores)) if group]
+    figure = Figure(figsize=(6.3, 0.5 + 2.3 * len(groups)), dpi=palette.DPI, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    stack = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (label, group) in zip(stack, groups, strict=True):
+        _draw(axes, group, renewals)
+        axes.set_ylabel(label, fontsize=palette.TEXT_SIZE, color=palette.INK)
+        if label == "Score":
+            axes.set_ylim(0, 1.02)
+        elif _spans_decades(group):
+            axes.set_yscale("log")
+    stack[-1].set_xlabel("Epoch", fontsize=palette.TEXT_SIZE, color=palette.INK)
+    stack[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    return figure
+
+
+def _draw(axes: Axes, curves: Mapping[str, np.ndarray], renewals: Sequence[int]) -> None:
+    colours = iter(palette.LINES * (len(curves) // len(palette.LINES) + 1))
+    for name, curve in curves.items():
+        colour = palette.INK if name == SELECTION else next(colours)
+        values = np.where(np.isfinite(curve[:, 1]), curve[:, 1], np.nan)
+        marker = "o" if len(curve) == 1 else None
+        axes.plot(curve[:, 0], values, color=colour, linewidth=1.4, marker=marker, markersize=3, label=_words(name))
+        if name == SELECTION and not np.isnan(values).all():
+            lowest = int(np.nanargmin(values))
+            ring = {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
+            axes.plot(curve[lowest, 0], values[lowest], color=palette.INK, label="lowest", **ring)
+    for index, epoch in enumerate(renewals):
+        label = None if index else "pseudo-labels renewed"
+        axes.axvline(epoch, ymax=0.05, color=palette.MUTED, linewidth=1.2, label=label)
+    tidy(axes)
+    axes.grid(axis="y", color=palette.FAINT, linewidth=0.5)
+    axes.legend(
+        loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=palette.SMALL_SIZE, handlelength=1.6
+    )
+
+
+def tidy(axes: Axes) -> None:
+    """Keep the left and the lower spine, thin; small ticks; grid under the data."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set(linewidth=0.6, color=palette.MUTED)
+    axes.tick_params(length=3, width=0.6, labelsize=palette.SMALL_SIZE, color=palette.MUTED, labelcolor=palette.INK)
+    axes.set_axisbelow(True)
+
+
+def _spans_decades(curves: Mapping[str, np.ndarray]) -> bool:
+    values = np.concatenate([curve[:, 1] for curve in curves.values()])
+    values = values[np.isfinite(values)]
+    return bool(values.size and values.min() > 0 and values.max() > LOG_SPAN * values.min())
+
+
+def _words(name: str) -> str:
+    """`val_partial_ce` -> `partial CE (validation)`."""
+    for prefix, word in (("train_", "training"), ("val_", "validation")):
+        if name.startswith(prefix):
+            return f"{_words(name.removeprefix(prefix))} ({word})"
+    known = {"partial_ce": "partial CE", "weighted_kl": "weighted KL", "dice": "Dice", "auc": "AUC"}
+    return known.get(name, name.replace("_", " ").replace("dice", "Dice"))

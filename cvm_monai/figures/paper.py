@@ -1,0 +1,61 @@
+"""Several cases, one row each, in the manner of the paper's Figure 4."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from cvm_monai.figures import palette, panels
+from cvm_monai.figures.keys import colour_bar, error_handles, key, point_handles
+from cvm_monai.figures.layout import Grid
+from cvm_monai.figures.row import FigureRow
+
+TITLES = ("Image and points", "Ground truth", "Pseudo-label u", "Network probability", "Errors")
+
+
+def paper_figure(rows: Sequence[FigureRow], *, threshold: float = 0.5) -> Figure:
+    """Image with points, ground truth, pseudo-label u, the network's probability and the errors of its prediction.
+
+    One row a case, with its name and Dice under it; a panel without data is a grey tile. Non-square images keep their
+    shape, and long or tall ones are fitted into a tile of at most 1 : 1.5.
+
+    Args:
+        rows: the cases, from top to bottom; six fill a page.
+        threshold: of the errors; raising it predicts less; between 0 and 1.
+
+    Raises:
+        ValueError: no row.
+    """
+    if not rows:
+        raise ValueError("there is no case to draw: give at least one row")
+    grid = Grid([row.size for row in rows], columns=len(TITLES), tile=1.75)
+    figure = Figure(figsize=grid.size, dpi=palette.DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    for index, row in enumerate(rows):
+        tiles = [figure.add_axes(grid.tile(index, column, row.size)) for column in range(len(TITLES))]
+        heat = _draw_row(tiles, row, threshold)
+        grid.caption(figure, index, row.case_id, row.dice)
+    grid.titles(figure, TITLES)
+    key(figure, grid.foot(0), point_handles())
+    colour_bar(figure, grid.foot(1, 3), heat)
+    key(figure, grid.foot(4), error_handles())
+    return figure
+
+
+def _draw_row(tiles: Sequence[Axes], row: FigureRow, threshold: float) -> AxesImage:
+    """Fill the five tiles; returns the probability's heat map."""
+    panels.draw_image(tiles[0], row.image)
+    panels.draw_points(tiles[0], row.points)
+    if row.truth is None:
+        panels.draw_none(tiles[1], row.size)
+        panels.draw_none(tiles[4], row.size)
+    else:
+        panels.draw_truth(tiles[1], row.truth, row.size)
+        panels.draw_errors(tiles[4], row.image, row.truth, row.probability > threshold)
+    if row.pseudo_label is None:
+        panels.draw_none(tiles[2], row.size)
+    else:
+        panels.draw_soft_map(tiles[2], row.pseudo_label, row.size)
+    return panels.draw_soft_map(tiles[3], row.probability, row.size)

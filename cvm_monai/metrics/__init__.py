@@ -1,0 +1,23 @@
+"""Scores of binary segmentations, their summaries and paired comparisons: functions of NumPy arrays."""
+
+from cvm_monai.metrics.comparison import Interval, paired_bootstrap
+from cvm_monai.metrics.segmentation import IGNORED, METRICS, ImageScores, MetricName, PooledScores, score_image
+from cvm_monai.metrics.summary import MetricSummary, Summary, summarise
+from cvm_monai.metrics.tables import CaseScores, summary_markdown, write_per_case_csv
+
+__all__ = [
+    "IGNORED",
+    "METRICS",
+    "CaseScores",
+    "ImageScores",
+    "Interval",
+    "MetricName",
+    "MetricSummary",
+    "PooledScores",
+    "Summary",
+    "paired_bootstrap",
+    "score_image",
+    "summarise",
+    "summary_markdown",
+    "write_per_case_csv",
+]

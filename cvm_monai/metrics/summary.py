@@ -1,0 +1,68 @@
+"""Mean and spread of scores over images; undefined values are left out and counted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvm_monai.metrics.segmentation import METRICS, ImageScores, MetricName
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """One metric over images.
+
+    Attributes:
+        mean: over the images where it is defined; NaN if there is none.
+        sd: sample standard deviation (ddof = 1) over the same images; NaN below two of them.
+        n: images counted.
+        left_out: images where it is undefined.
+    """
+
+    mean: float
+    sd: float
+    n: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All metrics over images.
+
+    Attributes:
+        metrics: by name, in the order of `METRICS`.
+        n_images: all of them.
+        n_one_class: images whose truth lacks target or background.
+    """
+
+    metrics: Mapping[MetricName, MetricSummary]
+    n_images: int
+    n_one_class: int
+
+
+def summarise(scores: Sequence[ImageScores]) -> Summary:
+    """Mean and standard deviation of every metric over images.
+
+    Every image weighs the same. An undefined value leaves its image out of that metric alone, and is counted. The
+    standard deviation divides by n - 1: the images are a sample.
+
+    Raises:
+        ValueError: no image.
+    """
+    if not scores:
+        raise ValueError("there is no image to summarise: score at least one")
+    return Summary(
+        metrics={name: _summarise([getattr(score, name) for score in scores]) for name in METRICS},
+        n_images=len(scores),
+        n_one_class=sum(score.one_class for score in scores),
+    )
+
+
+def _summarise(values: Sequence[float]) -> MetricSummary:
+    defined = np.array([value for value in values if not np.isnan(value)])
+    return MetricSummary(
+        mean=float(defined.mean()) if defined.size else float("nan"),
+        sd=float(defined.std(ddof=1)) if defined.size > 1 else float("nan"),
+        n=defined.size,
+        left_out=len(values) - defined.size,
+    )

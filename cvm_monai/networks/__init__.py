@@ -1,0 +1,8 @@
+"""Segmentation networks: logits from `forward`, logits and Feature Map 2 from `features` (Fig. 2a).
+
+Importing this package loads neither torch nor MONAI; building a network does.
+"""
+
+from cvm_monai.networks.factory import NETWORK_NAMES, NetworkName, build_network
+
+__all__ = ["NETWORK_NAMES", "NetworkName", "build_network"]

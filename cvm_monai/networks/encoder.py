@@ -1,0 +1,42 @@
+"""The ResNet34 encoder: MONAI's ResNet with torchvision's layout, so that torchvision's weights fit it."""
+
+import torch
+from monai.networks.nets.resnet import ResNet
+from torch import nn
+
+STAGE_CHANNELS = (64, 64, 128, 256, 512)
+"""Channels of the stem and of layers 1 to 4, at strides 2, 4, 8, 16 and 32."""
+Maps = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class ResNet34Encoder(ResNet):
+    """(B, in_channels, H, W) to the maps of the stem and of layers 1 to 4 (He et al., CVPR 2016).
+
+    Its state-dict keys are torchvision's resnet34 without `fc` (and without `layer4` where that is left out).
+
+    Args:
+        in_channels: channels of the image.
+        with_layer4: False ends at layer 3, stride 16, and the fifth map is the fourth again.
+    """
+
+    def __init__(self, in_channels: int, *, with_layer4: bool = True) -> None:
+        super().__init__(
+            "basic",
+            [3, 4, 6, 3],
+            [64, 128, 256, 512],
+            spatial_dims=2,
+            n_input_channels=in_channels,
+            conv1_t_stride=2,
+            shortcut_type="B",
+            bias_downsample=False,
+            feed_forward=False,
+        )
+        if not with_layer4:
+            self.layer4 = nn.Sequential()
+
+    def forward(self, x: torch.Tensor) -> Maps:  # type: ignore[override]
+        stem = self.act(self.bn1(self.conv1(x)))
+        first = self.layer1(self.maxpool(stem))
+        second = self.layer2(first)
+        third = self.layer3(second)
+        return stem, first, second, third, self.layer4(third)

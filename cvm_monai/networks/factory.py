@@ -1,0 +1,58 @@
+"""Networks by name. torch and MONAI are imported when one is built, so that naming the choices costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from torch import nn
+
+NetworkName = Literal["resnet34_unet", "unet", "two_component"]
+NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
+
+
+def build_network(
+    name: NetworkName,
+    *,
+    in_channels: int = 3,
+    out_channels: int = 2,
+    channels: Sequence[int] | None = None,
+    encoder_weights: str | PathLike[str] | None = None,
+) -> nn.Module:
+    """A network with random weights, or with an encoder read from a local file; nothing is ever downloaded.
+
+    Each network maps (B, in_channels, H, W) to logits (B, out_channels, h, w) in `forward`; `features(x)` gives the
+    logits and Feature Map 2, the last decoder level, both at (h, w) = `output_shape(H, W)`; `stride` is 1 where that is
+    the input's own size and 16 where it is the size divided by 16, rounded up.
+
+    Args:
+        name: `resnet34_unet`, ResNet34 encoder with a decoder up to full resolution; `unet`, the paper's U-Net alone at
+            full resolution; `two_component`, the paper's network (ResNet34 to 1/16, then that U-Net), for large images.
+        in_channels: channels of the image, at least 1.
+        out_channels: classes, at least 2; channel 0 is background.
+        channels: five widths: of the decoder from coarse to fine for `resnet34_unet`, of the U-Net from fine to coarse
+            for the others. Larger ones cost time and memory; 8 to 512. None: the network's own default.
+        encoder_weights: file for `load_encoder_weights`; only for networks with a ResNet34 encoder.
+
+    Raises:
+        ValueError: unknown name, wrong widths or channels, or encoder weights that cannot be used.
+    """
+    if name not in NETWORK_NAMES:
+        raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORK_NAMES)}")
+    arguments: dict[str, Any] = {"in_channels": in_channels, "out_channels": out_channels}
+    if name == "unet":
+        from cvm_monai.networks.unet import UNet
+
+        if encoder_weights is not None:
+            raise ValueError("the network 'unet' has no ResNet34 encoder: drop encoder_weights or use 'resnet34_unet'")
+        return UNet(**arguments) if channels is None else UNet(**arguments, channels=channels)
+    arguments["encoder_weights"] = encoder_weights
+    if name == "two_component":
+        from cvm_monai.networks.two_component import TwoComponentNet
+
+        return TwoComponentNet(**arguments) if channels is None else TwoComponentNet(**arguments, channels=channels)
+    from cvm_monai.networks.resnet34_unet import ResNet34UNet
+
+    return ResNet34UNet(**arguments) if channels is None else ResNet34UNet(**arguments, decoder_channels=channels)

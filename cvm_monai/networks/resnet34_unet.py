@@ -1,0 +1,84 @@
+"""A U-Net with a ResNet34 encoder and a decoder up to full resolution; it can be scripted and exported to ONNX."""
+
+from collections.abc import Sequence
+from os import PathLike
+
+import torch
+from torch import nn
+
+from cvm_monai.networks.blocks import DoubleConv, check_widths, pad_to_multiple
+from cvm_monai.networks.encoder import STAGE_CHANNELS, ResNet34Encoder
+from cvm_monai.networks.weights import load_encoder_weights
+
+DETAIL_CHANNELS = 16
+"""Width of the full-resolution skip, which gives Feature Map 2 the image's own edges."""
+
+
+class DecoderLevel(nn.Module):
+    """Bilinear upsampling by 2, concatenation with the skip of the finer level, double convolution."""
+
+    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False)
+        self.conv = DoubleConv(in_channels + skip_channels, out_channels, bias=False)
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        return self.conv(torch.cat([skip, self.up(x)], dim=1))
+
+
+class ResNet34UNet(nn.Module):
+    """(B, in_channels, H, W) to logits (B, out_channels, H, W), any H and W.
+
+    The five decoder levels take the skips of layers 3, 2 and 1, of the stem (stride 2), and of a shallow double
+    convolution of the image itself (stride 1). Feature Map 2 is the last level, decoder_channels[-1] wide.
+
+    Args:
+        decoder_channels: widths from coarse to fine; larger ones cost time and memory, the last one most; five of 8 to
+            512. The last is the length of the feature vectors that the contrast maps compare (Eq. 4).
+        encoder_weights: local file for `load_encoder_weights`; None starts at random.
+
+    Raises:
+        ValueError: not five positive widths, no input channel, fewer than two classes, or weights that do not fit.
+    """
+
+    stride = 1
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 2,
+        *,
+        decoder_channels: Sequence[int] = (256, 128, 64, 48, 32),
+        encoder_weights: str | PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        widths = check_widths(
+            decoder_channels, in_channels=in_channels, out_channels=out_channels, name="decoder_channels"
+        )
+        self.encoder = ResNet34Encoder(in_channels)
+        self.detail = DoubleConv(in_channels, DETAIL_CHANNELS, bias=False)
+        stem, first, second, third, fourth = STAGE_CHANNELS
+        self.level1 = DecoderLevel(fourth, third, widths[0])
+        self.level2 = DecoderLevel(widths[0], second, widths[1])
+        self.level3 = DecoderLevel(widths[1], first, widths[2])
+        self.level4 = DecoderLevel(widths[2], stem, widths[3])
+        self.level5 = DecoderLevel(widths[3], DETAIL_CHANNELS, widths[4])
+        self.out = nn.Conv2d(widths[4], out_channels, kernel_size=1)
+        if encoder_weights is not None:
+            load_encoder_weights(self, encoder_weights)
+
+    def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, out_channels, H, W) and Feature Map 2 (B, decoder_channels[-1], H, W)."""
+        height, width = x.shape[-2], x.shape[-1]
+        padded = pad_to_multiple(x, 32)
+        stem, first, second, third, fourth = self.encoder(padded)
+        coarse = self.level3(self.level2(self.level1(fourth, third), second), first)
+        last = self.level5(self.level4(coarse, stem), self.detail(padded))[:, :, :height, :width]
+        return self.out(last), last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.features(x)[0]
+
+    def output_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the logits for an input of that size: the same."""
+        return height, width

@@ -1,0 +1,63 @@
+"""The paper's network (Fig. 2a): a ResNet34 feature extractor down to 1/16, then a U-Net at that resolution."""
+
+from collections.abc import Sequence
+from os import PathLike
+
+import torch
+from torch import nn
+
+from cvm_monai.networks.blocks import pad_to_multiple
+from cvm_monai.networks.encoder import STAGE_CHANNELS, ResNet34Encoder
+from cvm_monai.networks.unet import UNet
+from cvm_monai.networks.weights import load_encoder_weights
+
+MAP_CHANNELS = 256
+"""Width of Feature Map 1, what the U-Net is given."""
+
+
+class TwoComponentNet(nn.Module):
+    """(B, in_channels, H, W) to logits (B, out_channels, ceil(H / 16), ceil(W / 16)), any H and W.
+
+    Made for images of thousands of pixels: a 4096 x 4096 image gives 256 x 256 logits. ResNet34 ends at layer 3; a 1x1
+    convolution without bias gives Feature Map 1; Feature Map 2 is the U-Net's last level, channels[0] wide.
+
+    Args:
+        channels: widths of the U-Net from fine to coarse; larger ones cost time and memory; five of 8 to 512.
+        encoder_weights: local file for `load_encoder_weights`; None starts at random.
+
+    Raises:
+        ValueError: not five positive widths, no input channel, fewer than two classes, or weights that do not fit.
+    """
+
+    stride = 16
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 2,
+        *,
+        channels: Sequence[int] = (64, 128, 256, 512, 512),
+        encoder_weights: str | PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        if in_channels < 1:
+            raise ValueError(f"in_channels must be at least 1, not {in_channels}")
+        self.unet = UNet(MAP_CHANNELS, out_channels, channels=channels)
+        self.encoder = ResNet34Encoder(in_channels, with_layer4=False)
+        self.in_conv = nn.Conv2d(STAGE_CHANNELS[3], MAP_CHANNELS, kernel_size=1, bias=False)
+        nn.init.kaiming_normal_(self.in_conv.weight, nonlinearity="linear")
+        if encoder_weights is not None:
+            load_encoder_weights(self, encoder_weights)
+
+    def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, out_channels, h, w) and Feature Map 2 (B, channels[0], h, w) at 1/16."""
+        height, width = (x.shape[-2] + 15) // 16, (x.shape[-1] + 15) // 16
+        first_map = self.in_conv(self.encoder(pad_to_multiple(x, 16))[3])
+        return self.unet.features(first_map[:, :, :height, :width])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.features(x)[0]
+
+    def output_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the logits for an input of that size: a sixteenth, rounded up."""
+        return (height + 15) // 16, (width + 15) // 16

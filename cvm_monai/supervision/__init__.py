@@ -1,0 +1,1 @@
+"""How a network learns from points: one file for each method, one protocol for all."""

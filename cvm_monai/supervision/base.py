@@ -1,0 +1,48 @@
+"""What a way of learning from points must offer to the training engine."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from cvm_monai.supervision.pseudo_label import PseudoLabel
+
+Batch = Mapping[str, Tensor]
+"""image float (B, 3, H, W); label and mask uint8 (B, 1, h, w), 255 = unknown; pseudo_label float (B, 1, h, w), -1 = none."""
+
+
+class Supervision(ABC):
+    """One row of the paper's Table 1: the loss of a batch and, for some, how pseudo-labels are made.
+
+    The engine sums the terms of `loss`, steps the optimiser and calls `after_step`. If `renews` is true, each new low of
+    the validation partial cross-entropy calls `evidence` for every training image in the main process, then the function
+    that `segmenter` gives on that evidence in worker processes.
+    """
+
+    name: ClassVar[str]
+    renews: ClassVar[bool] = False
+    needs_masks: ClassVar[bool] = False
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss, by name, already weighted; their sum is minimised."""
+
+    def after_step(self, network: nn.Module, iteration: int) -> None:
+        """Called after each optimiser step (a teacher's moving average, say)."""
+
+    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> np.ndarray:
+        """(P, h, w) float32 maps of one image that the segmenter turns into u. Only where `renews`."""
+        raise NotImplementedError(f"supervision {self.name} makes no pseudo-labels")
+
+    def segmenter(self) -> Callable[[np.ndarray], PseudoLabel]:
+        """A function of module level (or a `functools.partial` of one) from `evidence` to the pseudo-label."""
+        raise NotImplementedError(f"supervision {self.name} makes no pseudo-labels")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be saved to resume; empty for methods without state."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""

@@ -1,0 +1,18 @@
+"""Partial cross-entropy on the annotated points alone: the baseline of Table 1."""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from cvm_monai.losses import partial_cross_entropy
+from cvm_monai.supervision.base import Batch, Supervision
+
+
+class PartialCrossEntropy(Supervision):
+    """L = L_pce (Eq. 3)."""
+
+    name: ClassVar[str] = "partial_ce"
+
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """One term, `partial_ce`."""
+        return {"partial_ce": partial_cross_entropy(network(batch["image"]), batch["label"])}

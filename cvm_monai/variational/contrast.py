@@ -1,0 +1,89 @@
+"""Correlation maps (Eq. 4) and contrast maps (Eq. 5) of a feature map, for NumPy arrays and torch tensors alike."""
+
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray or torch.Tensor: only operations that both share are used
+
+
+def normalise(maps: Array) -> Array:
+    """Stretch each map of (..., H, W) to [0, 1] by its own minimum and maximum (the N of Eqs. 5 and 7).
+
+    A constant map becomes zeros, never NaN.
+    """
+    low = _reduce(maps, "amin")
+    span = _reduce(maps, "amax") - low
+    constant = span <= 0
+    return (maps - low) * ~constant / (span + constant)
+
+
+def correlation_maps(features: Array, points: Array) -> Array:
+    """Cosine similarity between the feature vector at each point and every other one (Eq. 4).
+
+    Args:
+        features: (C, H, W).
+        points: (P, 2) integer (row, column).
+
+    Returns:
+        (P, H, W) in [-1, 1]; where a feature vector is zero its correlation is 0.
+
+    Raises:
+        ValueError: features of another rank, or a point that lies outside the map.
+    """
+    checked = check_points(points, tuple(features.shape), name="points")
+    channels, height, width = features.shape
+    flat = features.reshape(channels, height * width)
+    norm = (flat * flat).sum(0) ** 0.5
+    unit = flat / (norm + (norm == 0))
+    index = checked[:, 0] * width + checked[:, 1]
+    return (unit[:, index].T @ unit).reshape(len(checked), height, width)
+
+
+def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: float = 0.6) -> Array:
+    """Mean contrast map z_p of each in-target point: (1/|Q|) sum_q N(ReLU(S_p - eta S_q)^2) (Eqs. 5 and 6).
+
+    Args:
+        features: (C, H, W).
+        in_points: (P, 2) integer (row, column) of in-target points.
+        out_points: (Q, 2) integer (row, column) of out-of-target points.
+        eta: how much of the correlation with an out-of-target point is taken away, in [0, 1]; raising it empties
+            the background (and novel tissue) further, and eats into the target. It is applied once for each pair.
+
+    Returns:
+        (P, H, W) in [0, 1].
+
+    Raises:
+        ValueError: eta outside [0, 1], no point of a class, or a point that lies outside the map.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
+    shape = tuple(features.shape)
+    inside = correlation_maps(features, check_points(in_points, shape, name="in_points"))
+    outside = correlation_maps(features, check_points(out_points, shape, name="out_points"))
+    total = inside * 0
+    for correlation in outside:
+        total = total + normalise((inside - eta * correlation).clip(min=0) ** 2)
+    return total / len(outside)
+
+
+def check_points(points: Array, shape: tuple[int, ...], *, name: str) -> np.ndarray:
+    """Return the points as an (N, 2) int64 array, or raise ValueError saying which of them does not fit the map."""
+    if len(shape) != 3:
+        raise ValueError(f"features must have shape (C, H, W), got {shape}")
+    checked = np.asarray(points)
+    if checked.ndim != 2 or checked.shape[1] != 2 or len(checked) == 0:
+        raise ValueError(f"{name} must be a non-empty (N, 2) array of (row, column), got shape {checked.shape}")
+    if not np.issubdtype(checked.dtype, np.integer):
+        raise ValueError(f"{name} must hold integers (row, column), got dtype {checked.dtype}")
+    outside = (checked < 0).any(1) | (checked >= np.asarray(shape[1:])).any(1)
+    if outside.any():
+        raise ValueError(f"{name} lie outside the {shape[1]}x{shape[2]} map: {checked[outside].tolist()}")
+    return checked.astype(np.int64)
+
+
+def _reduce(maps: Array, reduction: str) -> Array:
+    """Minimum or maximum over the last two axes, kept as axes of length one; `amin` exists as a torch method only."""
+    if isinstance(maps, np.ndarray):
+        return getattr(np, reduction)(maps, axis=(-2, -1), keepdims=True)
+    return getattr(maps, reduction)(dim=(-2, -1), keepdim=True)

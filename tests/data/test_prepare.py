@@ -1,0 +1,246 @@
+import hashlib
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvm_monai.annotations import Annotations, Point, Region, read_annotations, write_geojson
+from cvm_monai.data.check import binary_mask
+from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.prepare import prepare
+
+SIZE = (20, 30)
+BOTH = (Point(3.5, 4.5, 1), Point(20, 10, 0))
+MASK = np.zeros(SIZE, dtype=np.uint8)
+MASK[5:15, 5:15] = 1
+TARGET_ONLY, UNREACHED = Region(((1, 1), (9, 1), (9, 9)), (), 1), Region(((50, 1), (60, 1), (60, 9)), (), 1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four images, no two alike, and nothing else."""
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for number, name in enumerate("abcd"):
+        add_image(tmp_path / "data", name, number)
+    return tmp_path / "data"
+
+
+def add_image(folder, name, grey=0, suffix="png", size=SIZE):
+    Image.fromarray(np.full((*size, 3), grey, dtype=np.uint8)).save(folder / "images" / f"{name}.{suffix}")
+
+
+def add_mask(folder, name, mask=MASK, kind="masks"):
+    (folder / kind).mkdir(exist_ok=True)
+    Image.fromarray(mask).save(folder / kind / f"{name}.png")
+
+
+def add_points(folder, name, *points, regions=(), names=("background", "target")):
+    write_geojson(folder / "points" / f"{name}.geojson", Annotations(points, regions), names=names)
+
+
+def by_id(report):
+    return {case.case_id: case for case in report.datalist.cases}
+
+
+def snapshot(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_masks_give_points_and_the_folder_stays_as_it_was(folder, tmp_path):
+    for name in "abcd":
+        add_mask(folder, name, MASK * 255)
+    before = snapshot(folder)
+    report = prepare(folder, out=tmp_path / "out", pairs=3)
+    assert snapshot(folder) == before
+    assert read_datalist(tmp_path / "out") == report.datalist
+    assert sorted(case.fold for case in report.datalist.cases) == [0, 1, 2, 3]
+    for name, case in by_id(report).items():
+        assert case.points == tmp_path / "out" / "points" / f"{name}.geojson"
+        points = read_annotations(case.points).points
+        assert [MASK[int(point.y), int(point.x)] for point in points] == [1, 1, 1, 0, 0, 0]
+        assert case.extra == {"points_source": "sampled"}
+        for key in ("image", "points", "mask"):
+            assert case.sha256[key] == hashlib.sha256(getattr(case, key).read_bytes()).hexdigest()
+    assert report.sampled == dict.fromkeys("abcd", 6)
+    assert report.points == {1: 12, 0: 12}
+
+
+def test_points_of_a_case_do_not_depend_on_the_others(folder, tmp_path):
+    for name in "abcd":
+        add_mask(folder, name)
+    first = {name: case.points.read_text() for name, case in by_id(prepare(folder, out=tmp_path / "o1")).items()}
+    add_image(folder, "B", 9)
+    add_mask(folder, "B")
+    second = {name: case.points.read_text() for name, case in by_id(prepare(folder, out=tmp_path / "o2")).items()}
+    assert {name: second[name] for name in first} == first
+    assert len(set(second.values())) == 5
+
+
+def test_points_keep_out_of_novel_tissue(folder, tmp_path):
+    novel = np.zeros(SIZE, dtype=np.uint8)
+    novel[:, 18:] = 255
+    novel[5:10, 5:15] = 255
+    for name in "abcd":
+        add_mask(folder, name)
+        add_mask(folder, name, novel, kind="novel")
+    for case in prepare(folder, out=tmp_path / "out", pairs=8).datalist.cases:
+        points = read_annotations(case.points).points
+        assert len(points) == 16
+        assert not any(novel[int(point.y), int(point.x)] for point in points)
+
+
+def test_clean_files_are_referenced_and_the_rest_is_cleaned(folder, tmp_path):
+    add_points(folder, "a", *BOTH, regions=[TARGET_ONLY])
+    add_points(folder, "b", *BOTH, Point(30, 5, 1), Point(-1, 5, 0), regions=[UNREACHED])
+    add_points(folder, "c.png", BOTH[0], names=("background", "Tumor"))
+    report = prepare(folder, out=tmp_path / "out", classes={"tumor": "target"})
+    cases = by_id(report)
+    assert cases["a"].points == folder / "points" / "a.geojson"
+    assert cases["b"].points == tmp_path / "out" / "points" / "b.geojson"
+    assert cases["c"].points == tmp_path / "out" / "points" / "c.geojson"
+    assert read_annotations(cases["b"].points).points == BOTH
+    assert read_annotations(cases["c"].points).points == BOTH[:1]
+    assert cases["d"].points is None
+    assert [cases[name].extra.get("points_source") for name in "abcd"] == ["file", "cleaned", "cleaned", None]
+    assert report.dropped == (
+        "case b: target point (30, 5) outside the image of 30 x 20 px",
+        "case b: background point (-1, 5) outside the image of 30 x 20 px",
+        "case b: region around (50, 1) outside the image of 30 x 20 px",
+    )
+    assert report.points == {1: 3, 0: 2}
+    assert report.regions == {1: 1}
+    assert Counter(report.labels.values()) == {
+        frozenset({0, 1}): 2, frozenset({1}): 1, frozenset(): 1
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["points.csv", "points/points.csv"])
+def test_table_of_points_is_spread_over_the_cases(folder, tmp_path, place):
+    (folder / "points").mkdir()
+    (folder / place).write_text("case_id,x,y,label\na,1.5,2,target\na,3,4,0\nc,5,6,background\nz,1,1,1\n")
+    report = prepare(folder, out=tmp_path / "out")
+    cases = by_id(report)
+    assert read_annotations(cases["a"].points).points == (Point(1.5, 2, 1), Point(3, 4, 0))
+    assert read_annotations(cases["c"].points).points == (Point(5, 6, 0),)
+    assert cases["b"].points is None
+    assert "points.csv: no image for case z" in report.warnings
+
+
+def test_table_of_cases_gives_patients_pixel_sizes_and_further_columns(folder, tmp_path):
+    rows = ["case_id;patient_id;mpp;grade", "d;p;0,5;benign", "a;q;;", "b;r;0.25;x", "c;p;1;", "e;s;1;"]
+    (folder / "cases.csv").write_text("\n".join(rows))
+    report = prepare(folder, out=tmp_path / "out", folds=3)
+    cases = by_id(report)
+    assert [(case.patient_id, case.mpp, case.extra["grade"]) for case in cases.values()] == [
+        ("q", None, ""), ("r", 0.25, "x"), ("p", 1.0, ""), ("p", 0.5, "benign")
+    ]  # fmt: skip
+    assert cases["c"].fold == cases["d"].fold
+    assert report.warnings[0] == "cases.csv: no image for case e"
+    assert not any("patient_id" in warning for warning in report.warnings)
+
+
+def test_report_says_what_a_user_must_know(folder, tmp_path):
+    add_mask(folder, "a")
+    add_points(folder, "b", *BOTH, Point(99, 5, 1))
+    add_points(folder, "c", BOTH[0], regions=[Region(TARGET_ONLY.exterior, (), 255)])
+    add_points(folder, "e", BOTH[0])
+    (folder / "images" / "notes.txt").touch()
+    (folder / "images" / ".hidden").touch()
+    text = str(prepare(folder, out=tmp_path / "my out", pairs=2, folds=2))
+    assert (
+        text
+        == f"""\
+Wrote {tmp_path}/my out/datalist.json
+  cases       4
+  patients    4
+  masks       1 of 4 cases
+  um/px       unknown (add a column mpp to cases.csv to work at a chosen pixel size)
+  annotated   2 with both classes, 1 target only, 0 background only, 1 not at all (never trained on)
+  points      4 target, 3 background
+  sampled     4 of them, from the masks of 1 of 4 cases, 3 px or more from borders where there is room
+  regions     0 target, 0 background, 1 exclusion
+
+  fold  cases  patients  with both classes
+     0      2         2                  1
+     1      2         2                  1
+
+Left out because outside the image: 1
+  case b: target point (99, 5) outside the image of 30 x 20 px
+
+Warnings
+  images/: passed over, not a known kind of image: notes.txt
+  points/: no image for e.geojson
+  no patient_id in cases.csv: each image counts as a patient of its own; if some images come from the same patient \
+the test scores will be too good
+
+Next
+  python -m monai.bundle run training --config_file bundle/configs/train.json \\
+    --dataset_dir '{tmp_path}/my out'"""
+    )
+
+
+def test_fold_that_cannot_be_trained_and_equal_images_are_warned_of(folder, tmp_path):
+    add_points(folder, "a", *BOTH)
+    add_image(folder, "d", 0)
+    report = prepare(folder, out=tmp_path / "out")
+    fold = by_id(report)["a"].fold
+    assert f"fold {fold} cannot be trained: no image of the other folds has points of both classes" in report.warnings
+    assert "the same image under several names and patients: a.png, d.png; remove all but one" in report.warnings
+    assert len(report.warnings) == 3
+
+
+def test_folder_without_any_pair_of_classes_is_told_what_to_do(folder, tmp_path):
+    add_points(folder, "a", BOTH[0])
+    add_points(folder, "b", BOTH[1])
+    report = prepare(folder, out=tmp_path / "out")
+    assert report.warnings[-1] == "no fold can be trained: no image has points of both classes"
+    assert str(report).endswith("Next\n  click target and background on the same image, then prepare again")
+
+
+def test_own_folder_is_sampled_anew_but_edited_points_stay(folder):
+    for name in "abcd":
+        add_mask(folder, name)
+    prepare(folder, out=folder, pairs=2)
+    add_points(folder, "a", *BOTH)
+    report = prepare(folder, out=folder, pairs=4)
+    assert report.sampled == {"b": 8, "c": 8, "d": 8}
+    assert read_annotations(folder / "points" / "a.geojson").points == BOTH
+    assert json.loads((folder / "datalist.json").read_text())["cases"][0]["image"] == "images/a.png"
+
+
+def test_mask_values_follow_the_class_map(folder, tmp_path):
+    labels = MASK.copy()
+    labels[:3] = 2
+    for name in "abcd":
+        add_mask(folder, name, labels)
+    case = prepare(folder, out=tmp_path / "out", classes={"2": "background"}).datalist.cases[0]
+    assert case.mask == tmp_path / "out" / "masks" / "a.png"
+    np.testing.assert_array_equal(np.array(Image.open(case.mask)), MASK)
+
+
+def test_binary_mask_takes_everything_but_zero_for_target():
+    assert binary_mask(np.array([[0, 1, 255, 7]])).tolist() == [[0, 1, 1, 1]]
+    assert binary_mask(np.array([[0, 1, 2]]), classes={"1": 0, "0": 1, "Tumor": 1, "9": "skip"}).tolist() == [[1, 0, 1]]
+    with pytest.raises(ValueError, match=r"m.png: a mask holds only target and background, the class map says 2: skip"):
+        binary_mask(np.array([[2]]), classes={"2": "skip"}, where="m.png")
+
+
+def test_users_file_is_never_replaced(folder):
+    add_points(folder, "a", Point(99, 5, 1), *BOTH)
+    before = snapshot(folder)
+    with pytest.raises(ValueError, match=r"a.geojson is your own file and would be replaced: give another --out"):
+        prepare(folder, out=folder)
+    assert snapshot(folder) == before
+
+
+def test_failure_leaves_an_earlier_list_as_it_was(folder, tmp_path):
+    for name in "abcd":
+        add_mask(folder, name)
+    prepare(folder, out=tmp_path / "out")
+    before = snapshot(tmp_path / "out")
+    (folder / "images" / "d.png").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"d.png cannot be read as an image"):
+        prepare(folder, out=tmp_path / "out", pairs=9)
+    assert snapshot(tmp_path / "out") == before

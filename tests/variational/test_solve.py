@@ -1,0 +1,165 @@
+"""The solver's loop, its results for maps that cannot be solved, and the pseudo-label of one image."""
+
+import numpy as np
+import pytest
+
+from cvm_monai.variational import Status, average, normalise, segment, solve
+from cvm_monai.variational.chan_vese import (
+    Means,
+    edge_detector,
+    energy,
+    region_term,
+    threshold_means,
+    weighted_means,
+)
+
+
+def disc(size=32, radius=9, noise=0.0, seed=0):
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    truth = (rows**2 + columns**2 <= radius**2).astype(float)
+    noisy = truth * 0.8 + 0.1 + noise * np.random.default_rng(seed).normal(size=truth.shape)
+    return truth, normalise(noisy)
+
+
+def test_a_disc_in_noise_is_cleaned():
+    truth, z = disc(noise=0.2)
+    before = ((z > 0.5) != truth.astype(bool)).mean()
+    solution = solve(z, lam=0.5, iterations=300, tolerance=0)
+    after = ((solution.u > 0.5) != truth.astype(bool)).mean()
+    assert before > 0.01
+    assert after < before / 4
+
+
+def test_a_noiseless_disc_is_found_exactly():
+    truth, z = disc()
+    np.testing.assert_array_equal(solve(z, iterations=100).u > 0.5, truth.astype(bool))
+
+
+def test_means_alternate_to_those_of_the_segmentation():
+    _, z = disc(noise=0.15)
+    solution = solve(z, iterations=200, tolerance=0)
+    means = weighted_means(z, solution.u)
+    assert solution.c1 == pytest.approx(means.inside.item(), abs=2e-3)
+    assert solution.c2 == pytest.approx(means.outside.item(), abs=2e-3)
+
+
+def test_fixed_means_stay_those_of_the_threshold():
+    _, z = disc(noise=0.15)
+    solution = solve(z, iterations=20, means="fixed")
+    assert solution.c1 == pytest.approx(z[z > 0.5].mean())
+    assert solution.c2 == pytest.approx(z[z <= 0.5].mean())
+
+
+def test_one_bad_map_never_harms_the_others():
+    _, z = disc(noise=0.1)
+    bad = np.stack([z, np.zeros_like(z), np.full_like(z, np.nan), 0.4 * z, z[::-1]])
+    solution = solve(bad, iterations=30)
+    expected = [None, Status.CONSTANT_MAP, Status.NON_FINITE, Status.EMPTY_PHASE, None]
+    assert [status if not status.usable else None for status in solution.status] == expected
+    for index in (0, 4):
+        np.testing.assert_allclose(solution.u[index], solve(bad[index], iterations=30).u, atol=1e-12)
+    assert not solution.u[1:4].any()
+
+
+def test_a_batch_equals_its_maps_one_by_one_also_when_they_stop_at_different_steps():
+    maps = np.stack([disc(noise=noise, radius=radius)[1] for noise, radius in ((0, 5), (0.1, 9), (0.3, 12))])
+    batch = solve(maps, tolerance=4e-3, iterations=80)
+    assert len(set(batch.iterations.tolist())) > 1
+    for index, z in enumerate(maps):
+        one = solve(z, tolerance=4e-3, iterations=80)
+        assert one.iterations == batch.iterations[index]
+        np.testing.assert_allclose(batch.u[index], one.u, atol=1e-12)
+        np.testing.assert_allclose(batch.energy[index], one.energy, rtol=1e-12)
+
+
+def test_a_map_whose_optimum_is_empty_says_so():
+    z = np.zeros((24, 24))
+    z[12, 12] = 1.0  # one hot pixel: its border costs more than its data
+    solution = solve(z, lam=0.05, iterations=400, tolerance=0)
+    assert solution.status.item() is Status.EMPTY_PHASE
+    assert not solution.u.any()
+
+
+def test_the_history_ends_with_the_energy_returned():
+    _, z = disc(noise=0.2)
+    solution = solve(z, iterations=15, tolerance=0, history=True)
+    assert solution.history.shape == (15,)
+    assert solution.history[-1] == solution.energy
+    assert solution.history[-1] < solution.history[0]
+
+
+def test_the_iteration_limit_and_convergence_are_told_apart():
+    _, z = disc(noise=0.2)
+    assert solve(z, iterations=2, tolerance=1e-9).status.item() is Status.ITERATION_LIMIT
+    assert solve(z, iterations=500, tolerance=1e-2).status.item() is Status.CONVERGED
+
+
+def test_the_energy_is_the_sum_written_out():
+    u = np.array([[0.0, 1.0], [0.0, 0.5]])
+    z = np.array([[0.1, 0.9], [0.2, 0.6]])
+    g = np.array([[1.0, 0.5], [0.25, 1.0]])
+    c1, c2, weight = 0.8, 0.2, 3.0
+    variation = 1.0 * 1.0 + 0.5 * 0.5 + 0.25 * 0.5  # forward differences, zero beyond the far border
+    regions = (0.1 - c2) ** 2 + (0.9 - c1) ** 2 + (0.2 - c2) ** 2 + 0.5 * (0.6 - c1) ** 2 + 0.5 * (0.6 - c2) ** 2
+    found = energy(u, z, g, Means(np.array([[c1]]), np.array([[c2]])), weight=weight)
+    assert found == pytest.approx(variation + weight * regions)
+
+
+def test_the_edge_detector_is_one_on_a_flat_map_and_low_on_an_edge():
+    z = np.zeros((9, 12))
+    z[:, 6:] = 1.0
+    g = edge_detector(z)
+    np.testing.assert_allclose(g[:, [0, 1, 11]], 1.0, atol=1e-12)
+    assert (g[:, 5:7] < 0.5).all()
+
+
+def test_the_edge_detector_agrees_with_the_published_one(shared_dir):
+    golden = np.load(shared_dir / "golden" / "tissue128.npz")
+    np.testing.assert_allclose(edge_detector(golden["z"]), golden["g"], rtol=0, atol=1e-12)
+
+
+def test_the_region_term_agrees_with_the_published_data_term(shared_dir):
+    golden = np.load(shared_dir / "golden" / "blob64.npz")
+    term = region_term(golden["z"], threshold_means(golden["z"]))
+    np.testing.assert_allclose(2 * term / term.max(), golden["f"], rtol=0, atol=1e-12)
+
+
+def test_segment_finds_the_half_whose_features_match_the_in_target_point():
+    features = np.zeros((2, 16, 16))
+    features[0, :, :8], features[1, :, 8:] = 1.0, 1.0
+    result = segment(features, np.array([[3, 2]]), np.array([[3, 12]]))
+    assert result.u is not None
+    np.testing.assert_array_equal(result.u > 0.5, np.broadcast_to(np.arange(16) < 8, (16, 16)))
+    assert result.u.dtype == np.float32
+    assert (result.u.min(), result.u.max()) == (0, 1)
+
+
+def test_segment_gives_no_pseudo_label_where_features_are_alike():
+    result = segment(np.ones((3, 8, 8)), np.array([[1, 1], [2, 2]]), np.array([[6, 6]]))
+    assert result.u is None
+    assert [status for status in result.solution.status] == [Status.CONSTANT_MAP] * 2
+
+
+def test_the_average_leaves_out_points_without_two_phases():
+    _, z = disc()
+    solution = solve(np.stack([z, np.zeros_like(z)]))
+    np.testing.assert_allclose(average(solution), normalise(solution.u[0]), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"z": np.zeros(4)}, r"z must have shape \(\.\.\., H, W\) with at least one pixel, got \(4,\)"),
+        ({"z": np.zeros((3, 0))}, r"at least one pixel, got \(3, 0\)"),
+        ({"z": np.zeros((3, 3), dtype=int)}, "z must be of a floating-point type, got int64"),
+        ({"lam": 0}, "lam must be greater than 0, got 0"),
+        ({"tau": -1.0}, "tau must be greater than 0, got -1.0"),
+        ({"iterations": 0}, "iterations must be at least 1, got 0"),
+        ({"tolerance": -1}, "tolerance must not be negative, got -1"),
+        ({"means": "median"}, r"means must be one of \('alternating', 'fixed'\), got 'median'"),
+        ({"method": "magic"}, r"method must be one of .*, got 'magic'"),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        solve(**({"z": np.zeros((3, 3))} | arguments))
