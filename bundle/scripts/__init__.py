@@ -1,6 +1,7 @@
 """What the configurations need beyond a class: checks before a run, and errors turned into exit codes."""
 
+from .inference_checks import inference_checks
 from .launch import launch
 from .preflight import preflight
 
-__all__ = ["launch", "preflight"]
+__all__ = ["inference_checks", "launch", "preflight"]

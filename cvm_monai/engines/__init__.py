@@ -1,5 +1,6 @@
 """Ignite engines and handlers of the training workflow."""
 
+from cvm_monai.engines.evaluation import TestReport, WeightsLoader
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
@@ -19,6 +20,8 @@ __all__ = [
     "Progress",
     "PseudoLabelRenewal",
     "RunRecorder",
+    "TestReport",
+    "WeightsLoader",
     "bundle_root",
     "default_tracking_uri",
     "lower_is_better",

@@ -5,6 +5,7 @@ import sys
 import time
 from collections import defaultdict
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
@@ -57,7 +58,9 @@ class Progress:
         self._renewed = ""
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the trainer, and to the validator's renewals."""
+        """Listen to the trainer, and to the validator's renewals; only the first process of several shows anything."""
+        if idist.get_rank() != 0:
+            return
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_STARTED, self._open)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)

@@ -28,7 +28,11 @@ def run_facts(*, knobs: dict[str, Any], data: str | Path) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can hold it."""
+    """The value as JSON can hold it: lists and dictionaries stay, anything else than a plain value becomes text."""
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

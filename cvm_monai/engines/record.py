@@ -8,6 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
@@ -62,7 +63,9 @@ class RunRecorder:
         self._shared = False
 
     def attach(self, engine: Engine) -> None:
-        """Must stand after the handlers that compute metrics and run the validation."""
+        """Must stand after the handlers that compute metrics and run the validation; the first process of several records."""
+        if idist.get_rank() != 0:
+            return
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine
@@ -94,14 +95,22 @@ class PseudoLabelRenewal:
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator's new lows; forget the pseudo-labels of an earlier training."""
-        self.store.clear()
+        if idist.get_rank() == 0:
+            self.store.clear()
         if self.supervision.renews:
             engine.add_event_handler(SelectionEvents.NEW_LOW, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Renew, and tell the listeners of `RENEWED` through `engine.state.renewal`."""
-        engine.state.renewal = self.renew(epoch=engine.state.epoch)
-        engine.fire_event(SelectionEvents.RENEWED)
+        """Renew, and tell the listeners of `RENEWED` through `engine.state.renewal`.
+
+        In a distributed training the first process renews and the others wait for it.
+        """
+        first = idist.get_rank() == 0
+        if first:
+            engine.state.renewal = self.renew(epoch=engine.state.epoch)
+        idist.barrier()
+        if first:
+            engine.fire_event(SelectionEvents.RENEWED)
 
     def renew(self, *, epoch: int) -> RenewalReport:
         """Compute and publish the pseudo-labels of all images."""

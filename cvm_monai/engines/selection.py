@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, EventEnum, Events
 from torch import nn
@@ -74,9 +75,10 @@ class BestModelSaver:
         engine.add_event_handler(SelectionEvents.NEW_LOW, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Save now."""
+        """Save now, in the first process of a distributed training."""
         del engine
-        save_weights(self.network, self.path)
+        if idist.get_rank() == 0:
+            save_weights(self.network, self.path)
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from math import isnan
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from cvm_monai.figures import palette
 from cvm_monai.figures.curves import tidy
@@ -26,27 +30,17 @@ def dice_box(dice: Mapping[str, float | None], *, title: str = "") -> Figure:
     """
     defined = {name: float(value) for name, value in dice.items() if value is not None and not isnan(value)}
     if not defined:
-        raise ValueError("no case has a Dice to draw: at least one image needs a ground truth or prediction with target")
+        raise ValueError(
+            "no case has a Dice to draw: at least one image needs a ground truth or prediction with target"
+        )
     names = sorted(defined, key=lambda name: (defined[name], name))
     values = np.array([defined[name] for name in names])
     figure = Figure(figsize=(6.3, 1.9), dpi=palette.DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    line = {"color": palette.INK, "linewidth": 1.0}
-    axes.boxplot(
-        [values],
-        orientation="horizontal",
-        widths=0.7,
-        showfliers=False,
-        patch_artist=True,
-        boxprops={"facecolor": palette.TILE, "edgecolor": palette.INK, "linewidth": 1.0},
-        medianprops={"color": palette.VERMILION, "linewidth": 2.0},
-        whiskerprops=line,
-        capprops=line,
-    )
+    _draw_box(axes, values)
     axes.plot(values, 1 + _spread(values), "o", color=palette.BLUE, alpha=0.65, markersize=4, markeredgewidth=0)
-    style = {"fontsize": palette.SMALL_SIZE, "color": palette.MUTED, "parse_math": False}
-    axes.annotate(names[0], (values[0], 1), xytext=(0, 32), textcoords="offset points", ha="left", **style)
+    _name_worst(axes, names[0], values[0])
     axes.set(xlim=(-0.02, 1.02), ylim=(0.4, 1.6), yticks=[])
     left_out = f", {len(dice) - len(values)} without a Dice left out" * (len(dice) > len(values))
     label = f"Dice ({len(values)} images{left_out})"
@@ -55,6 +49,41 @@ def dice_box(dice: Mapping[str, float | None], *, title: str = "") -> Figure:
     tidy(axes)
     axes.spines["left"].set_visible(False)
     return figure
+
+
+def _draw_box(axes: Axes, values: np.ndarray) -> None:
+    """Quartiles, median, and whiskers to the last point within 1.5 interquartile ranges, lying at height 1."""
+    box = boxplot_stats(values)[0]
+    low, high, half = box["q1"], box["q3"], 0.35
+    line: dict[str, Any] = {"color": palette.INK, "linewidth": 1.0}
+    axes.hlines([1, 1], [box["whislo"], high], [low, box["whishi"]], **line)
+    axes.vlines([box["whislo"], box["whishi"]], 1 - half / 2, 1 + half / 2, **line)
+    frame = Rectangle((low, 1 - half), high - low, 2 * half, facecolor=palette.TILE, edgecolor=palette.INK)
+    axes.add_patch(frame)
+    axes.vlines(box["med"], 1 - half, 1 + half, color=palette.VERMILION, linewidth=2.0, zorder=frame.get_zorder() + 1)
+
+
+def _name_worst(axes: Axes, name: str, value: float) -> None:
+    """Above its point, on the side where there is room."""
+    left = value < 0.5
+    axes.annotate(
+        name,
+        (value, 1),
+        xytext=(0, 34),
+        textcoords="offset points",
+        ha="left" if left else "right",
+        fontsize=palette.SMALL_SIZE,
+        color=palette.MUTED,
+        parse_math=False,
+        arrowprops={
+            "arrowstyle": "-",
+            "color": palette.MUTED,
+            "linewidth": 0.5,
+            "relpos": (0 if left else 1, 0),
+            "shrinkA": 1,
+            "shrinkB": 3,
+        },
+    )
 
 
 def _spread(values: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Training curves: loss terms and validation partial cross-entropy, scores where there are any, against the epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +19,18 @@ SCORES = ("dice", "accuracy", "precision", "kappa", "auc")
 
 SELECTION = "val_partial_ce"
 """The curve that selects the model: drawn in black, with a ring at its minimum."""
+
+FEW = 20
+"""Curves of no more values show each of them as a dot."""
+
+KNOWN = {
+    "partial_ce": "partial CE",
+    "weighted_kl": "weighted KL",
+    "dice": "Dice",
+    "auc": "AUC",
+    "pseudo_label_dice": "Dice of pseudo-labels",
+}
+"""Names in words; others lose their underscores only."""
 
 LOG_SPAN = 100
 """Losses that span more than this factor are drawn on a logarithmic axis."""
@@ -38,12 +52,13 @@ def training_curves(history: Mapping[str, Curve], *, renewals: Sequence[int] = (
         raise ValueError("the history is empty: there is no curve to draw before the first epoch is over")
     losses = {name: curve for name, curve in curves.items() if not name.endswith(SCORES)}
     scores = {name: curve for name, curve in curves.items() if name.endswith(SCORES)}
+    colours = _colours(curves)
     groups = [(label, group) for label, group in (("Loss", losses), ("Score", scores)) if group]
     figure = Figure(figsize=(6.3, 0.5 + 2.3 * len(groups)), dpi=palette.DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     stack = figure.subplots(len(groups), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (label, group) in zip(stack, groups, strict=True):
-        _draw(axes, group, renewals)
+        _draw(axes, group, colours, renewals)
         axes.set_ylabel(label, fontsize=palette.TEXT_SIZE, color=palette.INK)
         if label == "Score":
             axes.set_ylim(0, 1.02)
@@ -54,16 +69,14 @@ def training_curves(history: Mapping[str, Curve], *, renewals: Sequence[int] = (
     return figure
 
 
-def _draw(axes: Axes, curves: Mapping[str, np.ndarray], renewals: Sequence[int]) -> None:
-    colours = iter(palette.LINES * (len(curves) // len(palette.LINES) + 1))
+def _draw(axes: Axes, curves: Mapping[str, np.ndarray], colours: Mapping[str, str], renewals: Sequence[int]) -> None:
     for name, curve in curves.items():
-        colour = palette.INK if name == SELECTION else next(colours)
         values = np.where(np.isfinite(curve[:, 1]), curve[:, 1], np.nan)
-        marker = "o" if len(curve) == 1 else None
-        axes.plot(curve[:, 0], values, color=colour, linewidth=1.4, marker=marker, markersize=3, label=_words(name))
+        style: dict[str, Any] = {"color": colours[name], "linewidth": 1.4, "markersize": 3}
+        axes.plot(curve[:, 0], values, marker="o" if len(curve) <= FEW else None, label=_words(name), **style)
         if name == SELECTION and not np.isnan(values).all():
             lowest = int(np.nanargmin(values))
-            ring = {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
+            ring: dict[str, Any] = {"marker": "o", "markersize": 6, "markerfacecolor": "none", "linestyle": "none"}
             axes.plot(curve[lowest, 0], values[lowest], color=palette.INK, label="lowest", **ring)
     for index, epoch in enumerate(renewals):
         label = None if index else "pseudo-labels renewed"
@@ -71,7 +84,12 @@ def _draw(axes: Axes, curves: Mapping[str, np.ndarray], renewals: Sequence[int])
     tidy(axes)
     axes.grid(axis="y", color=palette.FAINT, linewidth=0.5)
     axes.legend(
-        loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=palette.SMALL_SIZE, handlelength=1.6
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        fontsize=palette.SMALL_SIZE,
+        labelcolor=palette.INK,
+        handlelength=1.6,
     )
 
 
@@ -81,6 +99,12 @@ def tidy(axes: Axes) -> None:
     axes.spines[["left", "bottom"]].set(linewidth=0.6, color=palette.MUTED)
     axes.tick_params(length=3, width=0.6, labelsize=palette.SMALL_SIZE, color=palette.MUTED, labelcolor=palette.INK)
     axes.set_axisbelow(True)
+
+
+def _colours(names: Iterable[str]) -> dict[str, str]:
+    """Black for the curve that selects; the palette in turn for the others, so that no two panels share a colour."""
+    others = [name for name in names if name != SELECTION]
+    return {SELECTION: palette.INK} | dict(zip(others, cycle(palette.LINES), strict=False))
 
 
 def _spans_decades(curves: Mapping[str, np.ndarray]) -> bool:
@@ -94,5 +118,4 @@ def _words(name: str) -> str:
     for prefix, word in (("train_", "training"), ("val_", "validation")):
         if name.startswith(prefix):
             return f"{_words(name.removeprefix(prefix))} ({word})"
-    known = {"partial_ce": "partial CE", "weighted_kl": "weighted KL", "dice": "Dice", "auc": "AUC"}
-    return known.get(name, name.replace("_", " ").replace("dice", "Dice"))
+    return KNOWN.get(name, name.replace("_", " "))

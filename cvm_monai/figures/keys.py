@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.typing import ColorType
 
 from cvm_monai.figures import palette
 from cvm_monai.figures.layout import Box
@@ -19,9 +21,20 @@ def point_handles() -> list[Artist]:
 
 
 def error_handles() -> list[Artist]:
-    """One swatch for each colour of `draw_errors`."""
+    """One swatch for each colour of `draw_errors`: true positives, false positives, false negatives."""
     named = (("TP", palette.TRUE_POSITIVE), ("FP", palette.FALSE_POSITIVE), ("FN", palette.FALSE_NEGATIVE))
-    return [Patch(facecolor=colour, edgecolor=palette.MUTED, linewidth=0.4, label=name) for name, colour in named]
+    return [_swatch(name, colour) for name, colour in named]
+
+
+def truth_handles(*, ignored: bool) -> list[Artist]:
+    """One swatch for each class of `draw_truth`; `ignored` adds the one of ignored pixels."""
+    heat_map = colormaps[palette.HEAT_MAP]
+    named: list[tuple[str, ColorType]] = [
+        ("target", heat_map(1.0)),
+        ("background", heat_map(0.0)),
+        ("ignored", palette.IGNORED_PIXELS),
+    ]
+    return [_swatch(name, colour) for name, colour in (named if ignored else named[:2])]
 
 
 def key(figure: Figure, box: Box, handles: Sequence[Artist]) -> None:
@@ -37,7 +50,7 @@ def key(figure: Figure, box: Box, handles: Sequence[Artist]) -> None:
         labelcolor=palette.INK,
         handletextpad=0.4,
         handlelength=1.1,
-        columnspacing=1.2,
+        columnspacing=1.0,
         borderpad=0,
     )
 
@@ -50,3 +63,7 @@ def colour_bar(figure: Figure, box: Box, heat: AxesImage) -> None:
     bar.ax.set_xticklabels(["0", "0.5", "1"])
     bar.ax.tick_params(length=2, width=0.5, pad=1.5, labelsize=palette.SMALL_SIZE, colors=palette.INK)
     bar.outline.set_visible(False)
+
+
+def _swatch(name: str, colour: ColorType) -> Patch:
+    return Patch(facecolor=colour, edgecolor=palette.MUTED, linewidth=0.4, label=name)

@@ -1,13 +1,14 @@
 """Where the panels of a grid of images lie, in inches: tiles of equal width, rows as high as their image."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from cvm_monai.figures import palette
 
 MARGIN, GAP, HEAD, CAPTION, FOOT = 0.12, 0.07, 0.26, 0.24, 0.42
-LOWEST, HIGHEST = 1 / 1.5, 1.5
+LOWEST, HIGHEST = 0.25, 1.5
 """Limits of a row's height over its width; an image beyond them is fitted in, with room at its sides."""
 
 Box = tuple[float, float, float, float]
@@ -57,7 +58,7 @@ class Grid:
             right = self.size[0] - MARGIN
             self._text(figure, right, y, score, ha="right", fontsize=palette.TEXT_SIZE, color=palette.INK)
 
-    def _text(self, figure: Figure, x: float, y: float, text: str, **style: object) -> None:
+    def _text(self, figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
         figure.text(x / self.size[0], y / self.size[1], text, va="baseline", parse_math=False, **style)
 
     def _left(self, column: int) -> float:

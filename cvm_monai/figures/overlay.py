@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -10,15 +11,19 @@ from cvm_monai.figures import palette, panels
 from cvm_monai.figures.keys import colour_bar, key, point_handles
 from cvm_monai.figures.layout import Grid
 from cvm_monai.figures.row import FigureRow
+from cvm_monai.metrics import IGNORED
 
 SoftMap = Literal["probability", "pseudo_label"]
 """Which map `draw_case` shows."""
 
 NAMES: dict[SoftMap, str] = {"probability": "Network probability", "pseudo_label": "Pseudo-label u"}
+OUTLINED: dict[SoftMap, str] = {"probability": "prediction", "pseudo_label": "pseudo-label"}
 
 
 def draw_case(row: FigureRow, *, soft: SoftMap = "probability", threshold: float = 0.5) -> Figure:
     """Image with points, ground truth outline, soft map, and its outline at a threshold.
+
+    The row's Dice belongs to the probability, and is shown with it only.
 
     Args:
         row: the case.
@@ -36,22 +41,32 @@ def draw_case(row: FigureRow, *, soft: SoftMap = "probability", threshold: float
     FigureCanvasAgg(figure)
     tiles = [figure.add_axes(grid.tile(0, column, row.size)) for column in range(4)]
     grid.titles(figure, ["Image and points", "Ground truth", NAMES[soft], f"Outline at {threshold:g}"])
-    grid.caption(figure, 0, row.case_id, row.dice)
+    grid.caption(figure, 0, row.case_id, row.dice if soft == "probability" else None)
     panels.draw_image(tiles[0], row.image)
     panels.draw_points(tiles[0], row.points)
-    if row.truth is None:
-        panels.draw_none(tiles[1], row.size)
-    else:
-        panels.draw_image(tiles[1], row.image)
-        panels.draw_outline(tiles[1], row.truth == 1, row.size, palette.TRUTH_OUTLINE)
+    outlines = _draw_truth(tiles[1], row)
     heat = panels.draw_soft_map(tiles[2], values, row.size)
     panels.draw_image(tiles[3], row.image)
     panels.draw_outline(tiles[3], values > threshold, row.size, palette.PREDICTION_OUTLINE)
     key(figure, grid.foot(0), point_handles())
-    key(figure, grid.foot(1), [_line("truth", palette.TRUTH_OUTLINE)])
+    key(figure, grid.foot(1), outlines)
     colour_bar(figure, grid.foot(2), heat)
-    key(figure, grid.foot(3), [_line("prediction", palette.PREDICTION_OUTLINE)])
+    key(figure, grid.foot(3), [_line(OUTLINED[soft], palette.PREDICTION_OUTLINE)])
     return figure
+
+
+def _draw_truth(axes: Axes, row: FigureRow) -> list[Line2D]:
+    """The outline of the truth, and of its ignored pixels, over the image; returns their keys."""
+    if row.truth is None:
+        panels.draw_none(axes, row.size)
+        return []
+    panels.draw_image(axes, row.image)
+    handles = [_line("truth", palette.TRUTH_OUTLINE)]
+    if (row.truth == IGNORED).any():
+        panels.draw_outline(axes, row.truth == IGNORED, row.size, palette.IGNORED_OUTLINE)
+        handles.append(_line("ignored", palette.IGNORED_OUTLINE))
+    panels.draw_outline(axes, row.truth == 1, row.size, palette.TRUTH_OUTLINE)
+    return handles
 
 
 def _line(name: str, colour: str) -> Line2D:

@@ -3,6 +3,8 @@
 The axes of all panels are in the image's pixels: pixel (r, c) covers [c, c+1) x [r, r+1), y downwards.
 """
 
+from typing import Any
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -44,7 +46,7 @@ def draw_points(axes: Axes, points: np.ndarray) -> None:
         axes.plot(chosen[:, 0], chosen[:, 1], **style)
 
 
-POINT_STYLES = {
+POINT_STYLES: dict[int, dict[str, Any]] = {
     label: {
         "marker": marker,
         "color": colour,

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from cvm_monai.figures import palette, panels
-from cvm_monai.figures.keys import colour_bar, error_handles, key, point_handles
+from cvm_monai.figures.keys import colour_bar, error_handles, key, point_handles, truth_handles
 from cvm_monai.figures.layout import Grid
 from cvm_monai.figures.row import FigureRow
+from cvm_monai.metrics import IGNORED
 
 TITLES = ("Image and points", "Ground truth", "Pseudo-label u", "Network probability", "Errors")
 
@@ -19,7 +20,7 @@ def paper_figure(rows: Sequence[FigureRow], *, threshold: float = 0.5) -> Figure
     """Image with points, ground truth, pseudo-label u, the network's probability and the errors of its prediction.
 
     One row a case, with its name and Dice under it; a panel without data is a grey tile. Non-square images keep their
-    shape, and long or tall ones are fitted into a tile of at most 1 : 1.5.
+    shape; one taller than 1.5 of its width is fitted into a tile of that height.
 
     Args:
         rows: the cases, from top to bottom; six fill a page.
@@ -39,7 +40,9 @@ def paper_figure(rows: Sequence[FigureRow], *, threshold: float = 0.5) -> Figure
         grid.caption(figure, index, row.case_id, row.dice)
     grid.titles(figure, TITLES)
     key(figure, grid.foot(0), point_handles())
-    colour_bar(figure, grid.foot(1, 3), heat)
+    ignored = any(row.truth is not None and (row.truth == IGNORED).any() for row in rows)
+    key(figure, grid.foot(1), truth_handles(ignored=ignored))
+    colour_bar(figure, grid.foot(2, 3), heat)
     key(figure, grid.foot(4), error_handles())
     return figure
 

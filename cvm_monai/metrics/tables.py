@@ -101,7 +101,7 @@ def summary_markdown(
         "How the numbers were made:",
         "",
         f"- Measured at {resolution}; a pixel is predicted as target where its probability is above {threshold:g}.",
-        "- *Mean ± SD*: each image is scored by itself, then all images weigh the same (SD: sample standard deviation).",
+        "- *Mean ± SD*: each image is scored by itself and all images weigh the same (SD: sample standard deviation).",
         "- *Pooled*: the pixels of all images together, so that large images weigh more.",
         "- A score that an image does not define (no target, nothing predicted) is left out of the mean, never counted "
         "as 0 or 1. *Images* says how many were counted, and how many left out.",

@@ -1,6 +1,6 @@
 """Minimise the edge-aware Chan-Vese energy of Eq. 6 for a batch of maps: start, step, stop, and one loop."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal, get_args
 
@@ -15,20 +15,25 @@ from cvm_monai.variational.chan_vese import (
     threshold_means,
     weighted_means,
 )
+from cvm_monai.variational.primal_dual import DualState, primal_dual_step, relative_gap, start_dual
 
-SolverName = Literal["aos"]
+SolverName = Literal["aos", "primal_dual"]
 MeansRule = Literal["alternating", "fixed"]
 
 SMALLEST_STEP, STEP_DECAY, STEP_INTERVAL = 1e-3, 0.9, 50
 MEANS_INTERVAL = 10
 """Steps between renewals of c1 and c2: renewed at every step while u is still soft they are drawn together, and the
 contrast of the data term with them."""
+GAP_INTERVAL = 10
+"""Primal-dual steps between two looks at the gap, which cost about as much as a step."""
+SETTLED = 1e-3
+"""A change of c1 and c2 below which the alternation has ended."""
 
 
 class Status(Enum):
     """How a solve ended; the value is the message: what happened, why, and what to try."""
 
-    CONVERGED = "converged: the change of u fell below the tolerance"
+    CONVERGED = "converged: the change of u (aos) or the duality gap (primal_dual) fell below the tolerance"
     ITERATION_LIMIT = "iteration limit reached before the tolerance: raise `iterations`, or `tolerance`"
     EMPTY_PHASE = (
         "one phase is empty: no pixel is on one side of 0.5, because the map separates nothing or lam is so small that "
@@ -52,6 +57,7 @@ class Solution:
         c1: mean of z inside.
         c2: mean of z outside.
         energy: the discrete energy of Eq. 6 at u.
+        gap: `primal_dual`: energy above the optimum for these c1 and c2, at most, divided by sum |f|; `aos`: NaN.
         iterations: steps made.
         status: array of `Status`.
         history: energy after each step, (steps, ...), when asked for, else None.
@@ -61,6 +67,7 @@ class Solution:
     c1: np.ndarray
     c2: np.ndarray
     energy: np.ndarray
+    gap: np.ndarray
     iterations: np.ndarray
     status: np.ndarray
     history: np.ndarray | None = None
@@ -70,6 +77,7 @@ class Solution:
 class Settings:
     """Checked tunables of `solve`."""
 
+    method: SolverName = "aos"
     lam: float = 2.0
     iterations: int = 50
     tolerance: float = 1e-3
@@ -78,6 +86,8 @@ class Settings:
     means: MeansRule = "alternating"
 
     def __post_init__(self) -> None:
+        if self.method not in get_args(SolverName):
+            raise ValueError(f"method must be one of {get_args(SolverName)}, got {self.method!r}")
         for name in ("lam", "tau", "beta"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)!r}")
@@ -99,7 +109,9 @@ class _State:
     scale: np.ndarray
     means: Means
     tau: float
-    change: np.ndarray = field(default_factory=lambda: np.empty(0))
+    done: np.ndarray
+    gap: np.ndarray
+    dual: DualState
 
 
 def solve(
@@ -118,15 +130,19 @@ def solve(
 
     Args:
         z: (..., H, W) maps in [0, 1], float32 or float64; any H and W.
-        method: `aos`, the paper's additive operator splitting.
+        method: `aos`, the paper's additive operator splitting, an approximation whose bias grows with tau; or
+            `primal_dual`, Chambolle-Pock, which certifies how far from the optimum it is.
         lam: weight of the data term relative to its own maximum; lowering it smooths more and drops small parts;
             0.05 to 10.
-        iterations: most steps; five (as the authors' script) smooth z a little, hundreds approach the stationary point.
-        tolerance: stop when ||u - u_before|| / ||u_before|| of a map falls below this; 0 runs all iterations.
-        tau: step size, multiplied by 0.9 (not below 1e-3) before every 50th step; see `aos_step`.
-        beta: smoothing of the total variation; see `aos_step`.
-        means: `alternating` renews c1 and c2 from u every MEANS_INTERVAL steps (Eq. 6's closed forms), `fixed` keeps those of
-            z above and not above 0.5.
+        iterations: most steps; five of `aos` (as the authors' script) smooth z a little, hundreds approach its stationary
+            point; `primal_dual` needs 50 to 500.
+        tolerance: stop when ||u - u_before|| / ||u_before|| (`aos`) or the relative gap (`primal_dual`) of a map falls
+            below this; 0 runs all iterations.
+        tau: step size of `aos`, multiplied by 0.9 (not below 1e-3) before every 50th step; see `aos_step`.
+        beta: smoothing of the total variation of `aos`; see `aos_step`.
+        means: `alternating` renews c1 and c2 from u (Eq. 6's closed forms), every MEANS_INTERVAL steps of `aos`, or
+            whenever the gap of `primal_dual` meets the tolerance, until they settle; `fixed` keeps those of z above and
+            not above 0.5.
         history: also return the energy after each step (costs about a third more).
 
     Returns:
@@ -135,9 +151,7 @@ def solve(
     Raises:
         ValueError: z of fewer than two dimensions or of integers, or a tunable out of its range.
     """
-    if method not in get_args(SolverName):
-        raise ValueError(f"method must be one of {get_args(SolverName)}, got {method!r}")
-    settings = Settings(lam=lam, iterations=iterations, tolerance=tolerance, tau=tau, beta=beta, means=means)
+    settings = Settings(method=method, lam=lam, iterations=iterations, tolerance=tolerance, tau=tau, beta=beta, means=means)
     z = np.asarray(z)
     if z.ndim < 2 or z.shape[-1] * z.shape[-2] == 0:
         raise ValueError(f"z must have shape (..., H, W) with at least one pixel, got {z.shape}")
@@ -148,7 +162,7 @@ def solve(
     shape = z.shape[:-2]
     return Solution(
         u=result.u.reshape(z.shape),
-        **{name: getattr(result, name).reshape(shape) for name in ("c1", "c2", "energy", "iterations", "status")},
+        **{name: getattr(result, name).reshape(shape) for name in ("c1", "c2", "energy", "gap", "iterations", "status")},
         history=None if result.history is None else result.history.reshape(-1, *shape),
     )
 
@@ -166,7 +180,7 @@ def _solve_batch(z: np.ndarray, settings: Settings, *, history: bool) -> Solutio
             if history:
                 records.append(result.energy.copy())
                 records[-1][active] = _energy(state, settings)
-            done = state.change < settings.tolerance
+            done = state.done
             result.iterations[active] = step
             status[active[done]] = Status.CONVERGED
             if done.any() or step == settings.iterations:
@@ -190,29 +204,72 @@ def _status_at_start(z: np.ndarray) -> np.ndarray:
 
 
 def _empty_solution(z: np.ndarray, status: np.ndarray) -> Solution:
-    blank = np.full(len(z), np.nan)
-    return Solution(np.zeros_like(z), blank, blank.copy(), blank.copy(), np.zeros(len(z), dtype=np.int64), status)
+    c1, c2, energies, gap = (np.full(len(z), np.nan) for _ in range(4))
+    return Solution(np.zeros_like(z), c1, c2, energies, gap, np.zeros(len(z), dtype=np.int64), status)
 
 
 def _start(z: np.ndarray, settings: Settings) -> _State:
     means = threshold_means(z)
     scale = np.abs(region_term(z, means)).max(axis=(-2, -1), keepdims=True)
-    return _State(z=z, g=edge_detector(z), u=z, scale=scale, means=means, tau=settings.tau)
+    return _State(
+        z=z,
+        g=edge_detector(z),
+        u=z,
+        scale=scale,
+        means=means,
+        tau=settings.tau,
+        done=np.zeros(len(z), dtype=bool),
+        gap=np.full(len(z), np.nan),
+        dual=start_dual(z),
+    )
 
 
 def _step(state: _State, settings: Settings, *, step: int) -> _State:
-    tau = max(SMALLEST_STEP, STEP_DECAY * state.tau) if step % STEP_INTERVAL == 0 else state.tau
     f = region_term(state.z, state.means)
     f *= settings.lam / state.scale
+    if settings.method == "primal_dual":
+        return _step_primal_dual(state, f, settings, step=step)
+    return _step_aos(state, f, settings, step=step)
+
+
+def _step_aos(state: _State, f: np.ndarray, settings: Settings, *, step: int) -> _State:
+    tau = max(SMALLEST_STEP, STEP_DECAY * state.tau) if step % STEP_INTERVAL == 0 else state.tau
     alpha = np.abs(f).max(axis=(-2, -1), keepdims=True)
     u = aos_step(state.u, f, state.g, tau=tau, beta=settings.beta, alpha=alpha)
     change = np.linalg.norm(u - state.u, axis=(-2, -1)) / np.linalg.norm(state.u, axis=(-2, -1))
-    means = state.means
-    if settings.means == "alternating" and step % MEANS_INTERVAL == 0:
-        fresh = weighted_means(state.z, u)
-        usable = np.isfinite(fresh.inside) & np.isfinite(fresh.outside)
-        means = Means(np.where(usable, fresh.inside, means.inside), np.where(usable, fresh.outside, means.outside))
-    return replace(state, u=u, tau=tau, means=means, change=change)
+    renew = settings.means == "alternating" and step % MEANS_INTERVAL == 0
+    means = _renewed(state, u) if renew else state.means
+    return replace(state, u=u, tau=tau, means=means, done=change < settings.tolerance)
+
+
+def _step_primal_dual(state: _State, f: np.ndarray, settings: Settings, *, step: int) -> _State:
+    """One step; at intervals the gap, and where it is met the means are renewed, or the map is done.
+
+    The gap that is kept always belongs to the means that are kept.
+    """
+    u, dual = primal_dual_step(state.u, state.dual, f, state.g)
+    last = step == settings.iterations
+    if step % GAP_INTERVAL and not last:
+        return replace(state, u=u, dual=dual)
+    gap = relative_gap(u, dual, f, state.g)
+    met = gap < settings.tolerance
+    if settings.means == "fixed" or last:
+        return replace(state, u=u, dual=dual, gap=gap, done=met)
+    fresh = _renewed(state, u)
+    moved = np.maximum(np.abs(fresh.inside - state.means.inside), np.abs(fresh.outside - state.means.outside))
+    go_on = met[:, None, None] & (moved > SETTLED)
+    means = Means(
+        np.where(go_on, fresh.inside, state.means.inside), np.where(go_on, fresh.outside, state.means.outside)
+    )
+    return replace(state, u=u, dual=dual, gap=gap, means=means, done=met & ~go_on[:, 0, 0])
+
+
+def _renewed(state: _State, u: np.ndarray) -> Means:
+    """The means of z weighted by u; where u leaves one side of 0.5 empty, those before."""
+    fresh = weighted_means(state.z, u)
+    usable = (u > 0.5).any(axis=(-2, -1), keepdims=True) & (u <= 0.5).any(axis=(-2, -1), keepdims=True)
+    inside = np.where(usable, fresh.inside, state.means.inside)
+    return Means(inside, np.where(usable, fresh.outside, state.means.outside))
 
 
 def _energy(state: _State, settings: Settings) -> np.ndarray:
@@ -226,7 +283,7 @@ def _store(result: Solution, state: _State, active: np.ndarray, settings: Settin
     empty = (inside == 0) | (inside == ended.u[0].size)
     result.u[indices] = np.where(empty[:, None, None], 0, np.clip(ended.u, 0, 1))
     result.c1[indices], result.c2[indices] = ended.means.inside[:, 0, 0], ended.means.outside[:, 0, 0]
-    result.energy[indices] = _energy(ended, settings)
+    result.energy[indices], result.gap[indices] = _energy(ended, settings), ended.gap
     result.status[indices[empty]] = Status.EMPTY_PHASE
 
 
@@ -234,12 +291,6 @@ def _keep(state: _State, which: np.ndarray) -> _State:
     if which.all():
         return state
     means = Means(state.means.inside[which], state.means.outside[which])
-    return replace(
-        state,
-        z=state.z[which],
-        g=state.g[which],
-        u=state.u[which],
-        scale=state.scale[which],
-        change=state.change[which],
-        means=means,
-    )
+    dual = DualState(state.dual.down[which], state.dual.along[which], state.dual.extrapolated[which])
+    arrays = {name: getattr(state, name)[which] for name in ("z", "g", "u", "scale", "done", "gap")}
+    return replace(state, means=means, dual=dual, **arrays)

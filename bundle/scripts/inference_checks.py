@@ -1,0 +1,65 @@
+"""Everything about an inference that can be checked before the first image is segmented."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from cvm_monai.engines.workflow import active_parser
+from cvm_monai.inference import working_factor
+from cvm_monai.networks import NetworkName
+
+from .errors import exit_on_error
+
+ABOVE_ZERO = ("scale", "mpp", "image_mpp")
+
+
+def inference_checks() -> None:
+    """Check the knobs, the images' headers, the network and its weights, and that predictions can be written.
+
+    All of it is instantiated here, by its id in the running configuration, so that any error ends as one sentence.
+    """
+    parser = active_parser()
+    if parser is None:
+        raise RuntimeError("inference_checks is called from a bundle's configuration, by python -m monai.bundle run")
+    with exit_on_error():
+        knobs = parser.get_parsed_content("knobs")
+        check_inference_knobs(knobs)
+        records = parser.get_parsed_content("dataset#data")
+        check_pixel_sizes(records, knobs)
+        parser.get_parsed_content("evaluator")
+        check_prediction_dir(Path(knobs["prediction_dir"]), records)
+
+
+def check_inference_knobs(knobs: Mapping[str, Any]) -> None:
+    """ValueError for a knob out of its range, naming it; what the classes check themselves is left to them."""
+    if knobs["network"] not in get_args(NetworkName):
+        raise ValueError(f"--network must be one of {', '.join(get_args(NetworkName))}, got {knobs['network']!r}")
+    for name in ABOVE_ZERO:
+        value = knobs[name]
+        if value is None and name != "scale":
+            continue
+        if not isinstance(value, int | float) or not value > 0:
+            raise ValueError(f"--{name} must be a number greater than 0, got {value!r}")
+
+
+def check_pixel_sizes(records: Sequence[Mapping[str, Any]], knobs: Mapping[str, Any]) -> None:
+    """ValueError for the first image without micrometres per pixel, where the network was trained at some."""
+    for record in records:
+        working_factor(
+            scale=knobs["scale"], mpp=knobs["mpp"], image_mpp=record.get("mpp"), case_id=str(record.get("case_id"))
+        )
+
+
+def check_prediction_dir(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Make the folder and try it; predictions among the images would be taken for images by the next run."""
+    if any(Path(str(record["image"])).resolve().parent == folder.resolve() for record in records):
+        raise ValueError(f"--prediction_dir {folder} holds the images themselves: choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(
+            f"predictions cannot be written to {folder} ({error.strerror}): choose another --output_dir, "
+            "or name a folder by --prediction_dir"
+        ) from error

@@ -1,0 +1,27 @@
+"""Segmentation of images by a trained network: found, cut into windows, predicted, written."""
+
+from cvm_monai.inference.images import find_images
+from cvm_monai.inference.network import load_network, load_weights
+from cvm_monai.inference.predict import predict, working_factor
+from cvm_monai.inference.progress import ImageProgress
+from cvm_monai.inference.transforms import PrepareImaged, ReadImaged, SavePredictiond, ToProbabilityd
+from cvm_monai.inference.windows import WindowInferer
+from cvm_monai.inference.write import OutputFormat, ProbabilityType, prediction_paths, write_prediction
+
+__all__ = [
+    "ImageProgress",
+    "OutputFormat",
+    "PrepareImaged",
+    "ProbabilityType",
+    "ReadImaged",
+    "SavePredictiond",
+    "ToProbabilityd",
+    "WindowInferer",
+    "find_images",
+    "load_network",
+    "load_weights",
+    "predict",
+    "prediction_paths",
+    "working_factor",
+    "write_prediction",
+]

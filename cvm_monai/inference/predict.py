@@ -1,0 +1,90 @@
+"""From an image to the probability of the target, of the image's own size."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from cvm_monai.data.transforms import resize_image
+from cvm_monai.engines.evaluation import full_probability
+from cvm_monai.inference.windows import WindowInferer
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def predict(
+    network: nn.Module,
+    image: np.ndarray,
+    *,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    window: int = 1024,
+    overlap: float = 0.25,
+    image_mean: Sequence[float] = IMAGENET_MEAN,
+    image_std: Sequence[float] = IMAGENET_STD,
+) -> np.ndarray:
+    """Probability of the target at each pixel, (H, W) float32 in [0, 1]; the mask is `predict(...) > 0.5`.
+
+    The image is resampled by `scale`, normalised, segmented (see `WindowInferer`), and the softmax of the logits is
+    resized bilinearly to the image's own size. Any size will do; the networks pad small ones by repeating their border.
+
+    Args:
+        network: logits (B, classes, h, w) from (B, 3, H, W); channel 1 is the target. Its training mode is restored.
+        image: (H, W, 3) uint8 RGB.
+        scale: working size / image size, as in the training: `mpp of the image / mpp of the training`.
+        device: to compute on; None is where the network's weights are. The network is moved there.
+        window: see `WindowInferer`.
+        overlap: see `WindowInferer`.
+        image_mean: of the training's normalisation, for intensities in [0, 1].
+        image_std: likewise.
+
+    Raises:
+        ValueError: no uint8 RGB image, or a tunable out of its range.
+    """
+    inferer = WindowInferer(window=window, overlap=overlap)
+    batch = network_input(image, scale=scale, image_mean=image_mean, image_std=image_std)[None]
+    training = network.training
+    if device is None:
+        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    network.to(device).eval()
+    try:
+        with torch.no_grad():
+            logits = inferer(batch.to(device), network)
+    finally:
+        network.train(training)
+    return full_probability(logits[0], image.shape[:2])
+
+
+def network_input(
+    image: np.ndarray, *, scale: float, image_mean: Sequence[float], image_std: Sequence[float]
+) -> torch.Tensor:
+    """What the networks are fed: (3, h, w) float32, resampled by `scale`, (intensity / 255 - mean) / std by channel.
+
+    Raises:
+        ValueError: no (H, W, 3) uint8 image, or a scale that is not above 0.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"an image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
+    if not scale > 0:
+        raise ValueError(f"scale must be greater than 0, got {scale!r}")
+    shape = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
+    resized = np.ascontiguousarray(np.moveaxis(resize_image(image, shape), -1, 0))
+    mean, std = (torch.tensor(values, dtype=torch.float32).reshape(3, 1, 1) for values in (image_mean, image_std))
+    return (torch.from_numpy(resized).float() / 255 - mean) / std
+
+
+def working_factor(*, scale: float, mpp: float | None, image_mpp: float | None, case_id: str) -> float:
+    """Working size / image size: `scale`, or image_mpp / mpp for a network trained at `mpp` micrometres per pixel.
+
+    Raises:
+        ValueError: the model needs the image's micrometres per pixel, and they are not known.
+    """
+    if mpp is None:
+        return scale
+    if image_mpp is None:
+        raise ValueError(
+            f"the network was trained at {mpp:g} um/px and those of the image {case_id} are not known: give --image_mpp"
+        )
+    return image_mpp / mpp

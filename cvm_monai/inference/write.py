@@ -1,0 +1,124 @@
+"""Predictions as files: a probability map and a mask beside it, both of the image's own size.
+
+| format  | files                                            | probability                          | mask           |
+|---------|--------------------------------------------------|--------------------------------------|----------------|
+| `png`   | `<case>_probability.png`, `<case>_mask.png`       | uint8, round(255 p)                  | 0 and 255      |
+| `tiff`  | `<case>_probability.tif`, `<case>_mask.tif`       | uint8, round(255 p), or float32, p   | 0 and 255      |
+| `nifti` | `<case>_probability.nii.gz`, `<case>_mask.nii.gz` | uint8, round(255 p), or float32, p   | labels 0 and 1 |
+
+In the masks of PNG and TIFF the target is 255, which any viewer shows as white; where this project reads masks, 0 is
+background and anything else target, so that they can be read back as they are. NIfTI holds labels and its array axes
+are (x, y), as MONAI's readers give images, with the identity as affine.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import nibabel
+import numpy as np
+import tifffile
+from PIL import Image
+
+OutputFormat = Literal["png", "tiff", "nifti"]
+ProbabilityType = Literal["uint8", "float32"]
+SUFFIXES: dict[OutputFormat, str] = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
+
+TILED_FROM = 1024
+"""A TIFF with a side above this is tiled, so that viewers need not decode all of it."""
+TILE = (256, 256)
+
+
+def check_output(output_format: str, probability_type: str) -> None:
+    """Refuse an unknown format or type of number, and floating point numbers in PNG.
+
+    Raises:
+        ValueError: with the choices.
+    """
+    for name, value, choices in (
+        ("output_format", output_format, get_args(OutputFormat)),
+        ("probability_type", probability_type, get_args(ProbabilityType)),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+    if output_format == "png" and probability_type == "float32":
+        raise ValueError("a PNG cannot hold float32: choose --output_format tiff or nifti, or --probability_type uint8")
+
+
+def prediction_paths(folder: str | Path, case_id: str, *, output_format: OutputFormat) -> tuple[Path, Path]:
+    """Where the probability and the mask of a case are written."""
+    suffix = SUFFIXES[output_format]
+    return Path(folder) / f"{case_id}_probability{suffix}", Path(folder) / f"{case_id}_mask{suffix}"
+
+
+def write_prediction(
+    folder: str | Path,
+    case_id: str,
+    probability: np.ndarray,
+    *,
+    output_format: OutputFormat = "png",
+    probability_type: ProbabilityType = "uint8",
+    mpp: float | None = None,
+) -> np.ndarray:
+    """Write a probability map (H, W) in [0, 1] and its mask p > 0.5; returns the mask, (H, W) bool.
+
+    Files are written aside and renamed. See the table above for what they hold.
+
+    Args:
+        folder: made where it is missing.
+        mpp: micrometres per pixel, written into TIFF.
+
+    Raises:
+        ValueError: an unknown format, or one that cannot hold the numbers.
+    """
+    check_output(output_format, probability_type)
+    mask = probability > 0.5
+    label = mask.astype(np.uint8) * np.uint8(1 if output_format == "nifti" else 255)
+    values = probability.astype(np.float32) if probability_type == "float32" else to_uint8(probability)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    probability_path, mask_path = prediction_paths(folder, case_id, output_format=output_format)
+    _WRITERS[output_format](probability_path, values, mpp)
+    _WRITERS[output_format](mask_path, label, mpp)
+    return mask
+
+
+def to_uint8(probability: np.ndarray) -> np.ndarray:
+    """round(255 p)."""
+    return np.rint(probability * 255).astype(np.uint8)
+
+
+def _write_png(path: Path, pixels: np.ndarray, mpp: float | None) -> None:
+    del mpp
+    _replace(path, lambda aside: Image.fromarray(pixels).save(aside, format="PNG"))
+
+
+def _write_tiff(path: Path, pixels: np.ndarray, mpp: float | None) -> None:
+    options: dict[str, Any] = {"compression": "zlib", "photometric": "minisblack", "metadata": None}
+    if max(pixels.shape) > TILED_FROM:
+        options["tile"] = TILE
+    if mpp is not None:
+        options |= {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+    _replace(path, lambda aside: tifffile.imwrite(aside, pixels, **options))
+
+
+def _write_nifti(path: Path, pixels: np.ndarray, mpp: float | None) -> None:
+    del mpp  # the affine stays the identity, as that of a PNG or JPEG loaded by MONAI
+    _replace(path, lambda aside: nibabel.save(nibabel.Nifti1Image(pixels.T, np.eye(4)), aside))
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write aside, in a hidden file of the same suffix, and rename."""
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+_WRITERS: dict[OutputFormat, Callable[[Path, np.ndarray, float | None], None]] = {
+    "png": _write_png,
+    "tiff": _write_tiff,
+    "nifti": _write_nifti,
+}
