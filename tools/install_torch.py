@@ -28,7 +28,7 @@ def main() -> int:
         print(f"torch {found} is kept")
         return 0
     index = os.environ.get("TORCH_INDEX_URL")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
     command += ["--index-url", index] if index else []
     return subprocess.call([*command, f"torch=={TESTED}"])
 

@@ -1,5 +1,6 @@
 """One clear sentence and exit code 2 for every error that our code detects; everything else keeps its traceback."""
 
+import dis
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,10 +38,11 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _is_ours(traceback: TracebackType | None) -> bool:
-    """Whether the innermost frame lies in this package or in these scripts."""
+    """Whether a `raise` of this package or of these scripts raised it, rather than a call that failed there."""
     if traceback is None:
         return False
     while traceback.tb_next is not None:
         traceback = traceback.tb_next
-    file = Path(traceback.tb_frame.f_code.co_filename)
-    return any(folder in file.parents for folder in OURS)
+    code = traceback.tb_frame.f_code
+    raised = code.co_code[traceback.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+    return raised and any(folder in Path(code.co_filename).parents for folder in OURS)

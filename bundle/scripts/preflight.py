@@ -17,7 +17,7 @@ CHOICES = {
     "solver": get_args(SolverName),
 }
 AT_LEAST = {"pairs": 1, "iterations": 1, "batch_size": 1, "max_epochs": 1, "num_workers": 0, "fold": 0, "crop_size": 0}
-ABOVE_ZERO = ("lam", "learning_rate", "scale")
+ABOVE_ZERO = ("lam", "learning_rate", "scale", "mpp")
 
 
 def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
@@ -37,9 +37,11 @@ def check_knobs(knobs: dict[str, Any]) -> None:
         if knobs[name] not in choices:
             raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {knobs[name]!r}")
     for name, low in AT_LEAST.items():
-        if not isinstance(knobs[name], int) or knobs[name] < low:
+        if type(knobs[name]) is not int or knobs[name] < low:
             raise ValueError(f"--{name} must be a whole number of at least {low}, got {knobs[name]!r}")
     for name in ABOVE_ZERO:
+        if name == "mpp" and knobs[name] is None:
+            continue
         if not isinstance(knobs[name], int | float) or not knobs[name] > 0:
             raise ValueError(f"--{name} must be a number greater than 0, got {knobs[name]!r}")
     if not isinstance(knobs["eta"], int | float) or not 0 <= knobs["eta"] <= 1:

@@ -38,17 +38,27 @@ class PseudoLabelStore:
             np.save(self.folder / files[case_id], np.asarray(label, dtype=np.float32))
         self._replace_pointer({"version": version, "files": files})
         for old in self.folder.glob("[0-9]*"):
-            if old.is_dir() and old.name < f"{version - 1:04d}":  # the one before stays for readers that hold it
+            if old.is_dir() and int(old.name) < version - 1:  # the one before stays for readers that hold it
                 shutil.rmtree(old, ignore_errors=True)
         return version
 
     def get(self, case_id: str) -> np.ndarray | None:
-        """The case's pseudo-label, (H, W) float32, or None where it has none."""
-        file = self._current().get("files", {}).get(case_id)
-        if file is None:
-            return None
-        label: np.ndarray = np.load(self.folder / file, allow_pickle=False)
-        return label
+        """The case's pseudo-label, (H, W) float32, or None where it has none.
+
+        Raises:
+            FileNotFoundError: the renewal in force has lost the case's file.
+        """
+        while True:
+            pointer = self._current()
+            file = pointer.get("files", {}).get(case_id)
+            if file is None:
+                return None
+            try:
+                label: np.ndarray = np.load(self.folder / file, allow_pickle=False)
+                return label
+            except FileNotFoundError:
+                if self._current() is pointer:
+                    raise  # else two renewals passed since the pointer was read, and took the file with them
 
     @property
     def version(self) -> int:

@@ -61,8 +61,9 @@ class LoadCased(Transform):
         stride: int = 1,
         seed: int = 0,
     ) -> None:
-        if not scale > 0:
-            raise ValueError(f"scale must be greater than 0, got {scale!r}")
+        for name, value in (("scale", scale), ("mpp", mpp)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be greater than 0, got {value!r}")
         self.scale, self.mpp, self.pairs = scale, mpp, pairs
         self.point_size, self.stride, self.seed = point_size, stride, seed
 
@@ -73,8 +74,11 @@ class LoadCased(Transform):
         shape = (max(1, round(full[0] * factor)), max(1, round(full[1] * factor)))
         grid = (-(-shape[0] // self.stride), -(-shape[1] // self.stride))
         annotations = self._annotations(record)
-        label = rasterise_points(annotations, image_shape=full, map_shape=grid, size=self.point_size)
-        inside, outside = map_points(annotations, image_shape=full, map_shape=grid, seed=self.seed)
+        try:
+            label = rasterise_points(annotations, image_shape=full, map_shape=grid, size=self.point_size)
+            inside, outside = map_points(annotations, image_shape=full, map_shape=grid, seed=self.seed)
+        except ValueError as error:
+            raise ValueError(f"case {record['case_id']}: {error}") from error
         return {
             "case_id": record["case_id"],
             "image": torch.from_numpy(np.ascontiguousarray(np.moveaxis(resize_image(image, shape), -1, 0))),

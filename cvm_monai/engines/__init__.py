@@ -1,6 +1,7 @@
 """Ignite engines and handlers of the training workflow."""
 
-from cvm_monai.engines.evaluation import TestReport, WeightsLoader
+from cvm_monai.engines.batch_norm import FreshBatchNorm
+from cvm_monai.engines.evaluation import TestReport
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
@@ -13,6 +14,7 @@ from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 __all__ = [
     "BestModelSaver",
     "EpochMeans",
+    "FreshBatchNorm",
     "LowestMetric",
     "MaskDice",
     "PartialCrossEntropyMetric",
@@ -21,7 +23,6 @@ __all__ = [
     "PseudoLabelRenewal",
     "RunRecorder",
     "TestReport",
-    "WeightsLoader",
     "bundle_root",
     "default_tracking_uri",
     "lower_is_better",

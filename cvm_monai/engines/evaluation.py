@@ -154,32 +154,6 @@ class TestReport:
                 run.artifact(self.folder / file, folder="evaluation")
 
 
-class WeightsLoader:
-    """Loads `models/model.pt` into a network before an evaluator runs.
-
-    Args:
-        network: to fill.
-        path: the plain state dict that the training saved.
-
-    Raises:
-        ValueError: no such file, or weights of another network, when attached.
-    """
-
-    def __init__(self, *, network: nn.Module, path: str) -> None:
-        self.network, self.path = network, Path(path)
-
-    def attach(self, engine: Engine) -> None:
-        """Load now: a wrong file should end the run before its first image."""
-        del engine
-        if not self.path.is_file():
-            raise ValueError(f"there is no trained network at {self.path}: run training first, with the same --output_dir")
-        try:
-            self.network.load_state_dict(torch.load(self.path, map_location="cpu", weights_only=True))
-        except (RuntimeError, OSError, EOFError) as error:
-            first = str(error).strip().splitlines()[0]
-            raise ValueError(f"{self.path} does not fit the network, is --network what it was trained as? ({first})") from error
-
-
 def full_probability(logits: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
     """Probability of the target at (height, width) `shape`, (H, W) float32, resized bilinearly where it differs."""
     probability = torch.softmax(logits.float(), dim=0)[1][None, None]

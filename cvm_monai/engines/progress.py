@@ -9,7 +9,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from cvm_monai.engines.selection import SelectionEvents
+from cvm_monai.engines.selection import SelectionEvents, listen
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class EpochMeans:
     def __call__(self, engine: Engine) -> None:
         """Add this iteration's terms."""
         self._steps += 1
-        for name, value in engine.state.output.items():
+        for name, value in engine.state.output[0].items():
             self._sums[name] += value
 
     def _publish(self, engine: Engine) -> None:
@@ -65,7 +65,7 @@ class Progress:
         engine.add_event_handler(Events.EPOCH_STARTED, self._open)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._close)
-        self.validator.add_event_handler(SelectionEvents.RENEWED, self._note_renewal)
+        listen(self.validator, SelectionEvents.RENEWED, self._note_renewal)
 
     def _start(self, engine: Engine) -> None:
         self._begin, self._first = time.perf_counter(), engine.state.epoch
@@ -79,7 +79,7 @@ class Progress:
     def __call__(self, engine: Engine) -> None:
         """Advance by one step."""
         if self._bar is not None:
-            self._bar.set_postfix_str(self._text(engine.state.output), refresh=False)
+            self._bar.set_postfix_str(self._text(engine.state.output[0]), refresh=False)
             self._bar.update()
 
     def _close(self, engine: Engine) -> None:

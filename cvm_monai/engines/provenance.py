@@ -57,11 +57,12 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout that this package runs from; None for an installed package."""
+    """Commit of the checkout that this package runs from; None for an installed package, within any repository."""
+    file = Path(__file__)
     try:
-        result = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        for question in (["ls-files", "--error-unmatch", file.name], ["rev-parse", "HEAD"]):
+            command = ["git", "-C", str(file.parent), *question]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip() or None

@@ -2,7 +2,6 @@
 
 import atexit
 import copy
-import shutil
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -12,9 +11,10 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
+from cvm_monai.data.datalist import read_datalist, write_datalist
 from cvm_monai.engines.previews import preview_figure
 from cvm_monai.engines.provenance import plain, run_facts, update_json, write_json
-from cvm_monai.engines.selection import SelectionEvents
+from cvm_monai.engines.selection import SelectionEvents, listen
 from cvm_monai.engines.tracking import TrackedRun
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.figures import save_figure, training_curves
@@ -60,7 +60,7 @@ class RunRecorder:
         self.config = None if parser is None else copy.deepcopy(parser.config)
         self.history: dict[str, list[tuple[int, float]]] = defaultdict(list)
         self.renewals: list[int] = []
-        self._shared = False
+        self._shared = self._open = False
 
     def attach(self, engine: Engine) -> None:
         """Must stand after the handlers that compute metrics and run the validation; the first process of several records."""
@@ -71,20 +71,21 @@ class RunRecorder:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._complete)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
-        self.validator.add_event_handler(SelectionEvents.RENEWED, self._log_renewal)
+        listen(self.validator, SelectionEvents.RENEWED, self._log_renewal)
 
     def _start(self, engine: Engine) -> None:
         self._shared = any(
             isinstance(getattr(entry[0], "__self__", None), MLFlowHandler)
             for entry in engine._event_handlers[Events.STARTED]
         )
-        self.run.start(self.run_name)
         facts = run_facts(knobs=self.knobs, data=self.datalist)
+        self.run.start(self.run_name)
         facts |= {"status": "RUNNING", "mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
         write_json(self.run_file, facts)
+        self._open = True
         atexit.register(self._end, "KILLED")
         if self.datalist.resolve().parent != self.folder.resolve():
-            shutil.copyfile(self.datalist, self.folder / "datalist.json")
+            write_datalist(self.folder / "datalist.json", read_datalist(self.datalist).cases)
         if self.config is not None:
             write_json(self.folder / "config.json", self.config)
             if not self._shared:
@@ -130,16 +131,21 @@ class RunRecorder:
         del engine
         self.run.artifact(self.model_path, folder="model")
         self.run.artifact(self.folder / "figures" / "training.png")
-        self.run.artifact(self.run_file)
         self._end("FINISHED")
+        self.run.artifact(self.run_file)
 
-    def _fail(self, engine: Engine, error: Exception) -> None:
+    def _fail(self, engine: Engine, error: BaseException) -> None:
         del engine
-        self._end("FAILED")
+        self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise error
 
     def _end(self, status: str) -> None:
-        """Close the record once; at the interpreter's exit a run still open was interrupted."""
+        """Close the record once; at the interpreter's exit a run still open was interrupted.
+
+        Before this training has written its record, `run.json` is another's and stays.
+        """
         atexit.unregister(self._end)
-        update_json(self.run_file, status=status)
+        if self._open:
+            self._open = False
+            update_json(self.run_file, status=status)
         self.run.end(status)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.metrics import mask_dice
-from cvm_monai.engines.selection import SelectionEvents
+from cvm_monai.engines.selection import SelectionEvents, listen
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 
@@ -98,7 +98,7 @@ class PseudoLabelRenewal:
         if idist.get_rank() == 0:
             self.store.clear()
         if self.supervision.renews:
-            engine.add_event_handler(SelectionEvents.NEW_LOW, self)
+            listen(engine, SelectionEvents.NEW_LOW, self)
 
     def __call__(self, engine: Engine) -> None:
         """Renew, and tell the listeners of `RENEWED` through `engine.state.renewal`.

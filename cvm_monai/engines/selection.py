@@ -1,6 +1,8 @@
 """Model selection: what happens when, and only when, a validation metric reaches a new low."""
 
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,14 @@ def lower_is_better(current: float, best: float) -> bool:
     return current < best
 
 
+def listen(engine: Engine, event: SelectionEvents, handler: Callable[[Engine], None]) -> None:
+    """Add a handler for one of these events, which the evaluator learns to know if it does not yet."""
+    engine.register_events(*SelectionEvents)
+    engine.add_event_handler(event, handler)
+
+
 class LowestMetric:
     """Fires `SelectionEvents.NEW_LOW` on an evaluator after each validation whose metric is below all before it.
-
-    It must stand first among the evaluator's handlers: it registers the event that others listen to.
 
     Args:
         metric: name of the metric in `engine.state.metrics`.
@@ -39,14 +45,14 @@ class LowestMetric:
         self.epoch = 0
 
     def attach(self, engine: Engine) -> None:
-        """Register the events, and watch."""
+        """Make the events known, and watch."""
         engine.register_events(*SelectionEvents)
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
         """Compare; a value that is not finite never is a new low."""
         value = float(engine.state.metrics[self.metric])
-        if value < self.best:
+        if math.isfinite(value) and value < self.best:
             self.best, self.epoch = value, engine.state.epoch
             engine.fire_event(SelectionEvents.NEW_LOW)
 
@@ -72,7 +78,7 @@ class BestModelSaver:
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator's new lows."""
-        engine.add_event_handler(SelectionEvents.NEW_LOW, self)
+        listen(engine, SelectionEvents.NEW_LOW, self)
 
     def __call__(self, engine: Engine) -> None:
         """Save now, in the first process of a distributed training."""

@@ -1,11 +1,12 @@
 """MLflow, spoken to through one small class: an address checked first, a run with a unique name, closed in any case."""
 
+import math
 import os
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def check_tracking_uri(uri: str) -> None:
         try:
             with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
                 return
-        except (urllib.error.URLError, OSError) as error:
+        except (OSError, HTTPException) as error:
             raise ValueError(
                 f"no MLflow server answers at {uri} ({getattr(error, 'reason', error)}): start it, or pass "
                 "--tracking_uri none to train without tracking"
@@ -57,6 +58,7 @@ class TrackedRun:
     def __init__(self, *, tracking_uri: str, experiment: str, artifact_dir: Path) -> None:
         self.tracking_uri, self.experiment, self.artifact_dir = tracking_uri, experiment, artifact_dir
         self.run_id: str | None = None
+        self._ended = False
         self._client: Any = None
 
     def start(self, name: str) -> None:
@@ -75,10 +77,10 @@ class TrackedRun:
 
     def join(self, run_id: str | None) -> bool:
         """Write into an existing run, where there is one; returns whether there is."""
-        from mlflow.exceptions import MlflowException
-
         if self.tracking_uri == OFF or run_id is None:
             return False
+        from mlflow.exceptions import MlflowException
+
         self._connect()
         try:
             self._client.get_run(run_id)
@@ -93,8 +95,9 @@ class TrackedRun:
             self._client.log_param(self.run_id, name, value)
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Log finite metrics at a step."""
-        for name, value in values.items() if self.run_id else ():
+        """Log the finite ones of some metrics at a step."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        for name, value in finite.items() if self.run_id else ():
             self._client.log_metric(self.run_id, name, float(value), step=step)
 
     def tags(self, values: Mapping[str, Any]) -> None:
@@ -114,7 +117,8 @@ class TrackedRun:
 
     def end(self, status: str) -> None:
         """FINISHED, FAILED or KILLED; later calls change nothing."""
-        if self.run_id:
+        if self.run_id and not self._ended:
+            self._ended = True
             self._client.set_terminated(self.run_id, status=status)
 
     def _connect(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import Tensor
@@ -14,7 +15,7 @@ from cvm_monai.supervision.base import Supervision
 class PointTrainer(SupervisedTrainer):
     """`SupervisedTrainer` whose iteration asks a `Supervision` for the terms of the loss.
 
-    After each iteration `state.output` is {"loss": float, term: float, ...}. Mixed precision follows the device:
+    After each iteration `state.output` is [{"loss": float, term: float, ...}], a list as after MONAI's decollating. Mixed precision follows the device:
     float16 with a gradient scaler on CUDA, bfloat16 on a CPU.
 
     Args:
@@ -28,8 +29,12 @@ class PointTrainer(SupervisedTrainer):
     def __init__(self, *, supervision: Supervision, **kwargs: Any) -> None:
         super().__init__(loss_function=_unused, decollate=False, **kwargs)
         self.supervision = supervision
+        self.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
 
-    def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> dict[str, float]:
+    def _begin_epoch(self, engine: Any) -> None:
+        self.supervision.begin_epoch(epoch=engine.state.epoch, max_epochs=engine.state.max_epochs)
+
+    def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> list[dict[str, float]]:
         device = engine.state.device
         batch = {
             key: value.to(device, non_blocking=engine.non_blocking) if isinstance(value, Tensor) else value
@@ -43,6 +48,7 @@ class PointTrainer(SupervisedTrainer):
         values = {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
         if not torch.isfinite(loss):
             raise ValueError(_not_finite(engine, values, batchdata.get("case_id", ())))
+        engine.state.output = [values]  # for handlers of the events below
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         if engine.amp and device.type == "cuda" and engine.scaler is not None:
             engine.scaler.scale(loss).backward()
@@ -54,7 +60,7 @@ class PointTrainer(SupervisedTrainer):
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
         self.supervision.after_step(engine.network, engine.state.iteration)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return values
+        return [values]
 
 
 def _not_finite(engine: Any, values: dict[str, float], cases: Any) -> str:

@@ -42,7 +42,7 @@ def recorded(*, output_dir: str, key: str, default: Any) -> Any:
         return default
     try:
         return json.loads(file.read_text(encoding="utf-8"))["knobs"].get(key, default)
-    except (json.JSONDecodeError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} is not a record of a training ({error}): train again, or remove it") from error
 
 

@@ -1,7 +1,7 @@
 """Segmentation of images by a trained network: found, cut into windows, predicted, written."""
 
 from cvm_monai.inference.images import find_images
-from cvm_monai.inference.network import load_network, load_weights
+from cvm_monai.inference.network import load_network
 from cvm_monai.inference.predict import predict, working_factor
 from cvm_monai.inference.progress import ImageProgress
 from cvm_monai.inference.transforms import PrepareImaged, ReadImaged, SavePredictiond, ToProbabilityd
@@ -19,7 +19,6 @@ __all__ = [
     "WindowInferer",
     "find_images",
     "load_network",
-    "load_weights",
     "predict",
     "prediction_paths",
     "working_factor",

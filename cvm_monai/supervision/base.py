@@ -29,6 +29,9 @@ class Supervision(ABC):
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, by name, already weighted; their sum is minimised."""
 
+    def begin_epoch(self, *, epoch: int, max_epochs: int) -> None:  # noqa: B027  (most methods need not know)
+        """Called before each epoch, counted from 1: weights that grow with the training are set here."""
+
     def after_step(self, network: nn.Module, iteration: int) -> None:
         """Called after each optimiser step (a teacher's moving average, say)."""
 

@@ -1,0 +1,44 @@
+"""A trained network's weights from the plain state dict that a training saved."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch.device | str = "cpu") -> nn.Module:
+    """Fill a network from a plain state dict, read with `weights_only=True`; the network itself, in evaluation mode.
+
+    Raises:
+        ValueError: no file there, one that is no state dict, or the weights of another network.
+    """
+    path = Path(path)
+    state = _read_state(path)
+    expected = network.state_dict()
+    unfit = sorted(key for key in expected if key not in state or state[key].shape != expected[key].shape)
+    unfit += sorted(key for key in state if key not in expected)
+    if unfit:
+        raise ValueError(
+            f"the weights in {path} do not fit the network {type(network).__name__}: {len(unfit)} of them are missing, "
+            f"of another shape or unknown, such as {unfit[0]}; give --network and --network_channels as in the training"
+        )
+    network.load_state_dict(state)
+    return network.to(device).eval()
+
+
+def _read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file by name."""
+    if not path.is_file():
+        raise ValueError(
+            f"there is no trained network at {path}: run `python -m monai.bundle run training --config_file "
+            "bundle/configs/train.json` first, or give the output_dir of a training"
+        )
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise ValueError(f"{path} cannot be read as weights: it is damaged, or holds more than tensors") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise ValueError(f"{path} is not a network's state dict: save network.state_dict() with torch.save")
+    return state

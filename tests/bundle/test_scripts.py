@@ -1,0 +1,225 @@
+"""What the configurations need beyond a class: errors as one sentence and code 2, and the checks before a training."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from monai.bundle import ConfigWorkflow
+
+from cvm_monai.data.datalist import read_datalist
+from cvm_monai.variational import contrast_maps
+
+ROOT = Path(__file__).parents[2]
+
+KNOBS = {
+    "supervision": "cvm",
+    "network": "resnet34_unet",
+    "solver": "aos",
+    "pairs": 5,
+    "point_size": 3,
+    "iterations": 50,
+    "batch_size": 4,
+    "max_epochs": 30,
+    "num_workers": 0,
+    "fold": 0,
+    "crop_size": 128,
+    "lam": 2.0,
+    "learning_rate": 0.001,
+    "scale": 1,
+    "mpp": None,
+    "eta": 0.6,
+    "seed": 0,
+    "tracking_uri": "none",
+}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """A module of the bundle's scripts by name, found as a running configuration finds it."""
+    monkeypatch.syspath_prepend(str(ROOT / "bundle"))
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "scripts"}
+
+    def find(name: str) -> ModuleType:
+        return importlib.import_module(f"scripts.{name}")
+
+    yield find
+    for name in [name for name in sys.modules if name.partition(".")[0] == "scripts" and name not in before]:
+        del sys.modules[name]
+
+
+def exits(script, capsys, block) -> str:
+    """What a block that ends with code 2 printed last."""
+    with pytest.raises(SystemExit, match=r"^2$"), script("errors").exit_on_error():
+        block()
+    return capsys.readouterr().err
+
+
+def test_an_error_that_our_code_raised_is_one_sentence(script, capsys, tmp_path):
+    text = exits(script, capsys, lambda: read_datalist(tmp_path))
+    assert text.startswith(f"error: {tmp_path}/datalist.json does not exist: make it by `cvm-monai prepare")
+    assert text.count("\n") == 1
+
+
+def test_our_error_is_found_below_those_that_monai_wraps_it_in(script, capsys, tmp_path):
+    def wrapped():
+        try:
+            try:
+                read_datalist(tmp_path)
+            except ValueError as error:
+                raise RuntimeError("applying transform") from error
+        except RuntimeError as error:
+            raise RuntimeError("failed to instantiate component") from error
+
+    assert "datalist.json does not exist" in exits(script, capsys, wrapped)
+
+
+def test_our_sentence_is_printed_not_the_cause_it_names(script, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    text = exits(script, capsys, lambda: script("preflight").check_writable(tmp_path / "file" / "out"))
+    assert text.startswith(f"error: the output folder {tmp_path}/file/out cannot be written (Not a directory)")
+    assert text.count("\n") == 1
+
+
+def test_an_error_of_the_file_system_is_one_sentence(script, capsys, tmp_path):
+    text = exits(script, capsys, lambda: (tmp_path / "missing").read_bytes())
+    assert text == f"error: [Errno 2] No such file or directory: '{tmp_path}/missing'\n"
+
+
+def foreign():
+    raise ValueError("not ours")
+
+
+def numpy_within_our_code():
+    """The innermost Python frame is ours, but what failed is a call: a mistake whose place must be seen."""
+    contrast_maps(np.zeros((2, 3, 3)), "ab", np.zeros((1, 2), int), eta=np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    "block, kind",
+    [
+        (foreign, ValueError),
+        (numpy_within_our_code, ValueError),
+        (lambda: {}["key"], KeyError),
+        (lambda: 1 / 0, ArithmeticError),
+    ],
+)
+def test_any_other_error_keeps_its_traceback(script, capsys, block, kind):
+    with pytest.raises(kind, match=r"not ours|truth value|key|division"), script("errors").exit_on_error():
+        block()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_passes_through(script, kind):
+    with pytest.raises(kind, match="stop"), script("errors").exit_on_error():
+        raise kind("stop")
+
+
+def test_nothing_happens_without_an_error(script, capsys):
+    with script("errors").exit_on_error():
+        done = True
+    assert done
+    assert capsys.readouterr().err == ""
+
+
+def test_good_knobs_pass(script):
+    check = script("preflight").check_knobs
+    check(KNOBS)
+    check(KNOBS | {"mpp": 0.5, "crop_size": 0, "batch_size": 1, "eta": 0, "num_workers": 4, "fold": 3})
+
+
+@pytest.mark.parametrize(
+    "name, value, sentence",
+    [
+        ("supervision", "CVM", "--supervision must be one of partial_ce, cvm, full"),
+        ("network", "resnet", "--network must be one of resnet34_unet, unet, two_component, got 'resnet'"),
+        ("solver", "chan", "--solver must be one of aos"),
+        ("pairs", 0, "--pairs must be a whole number of at least 1, got 0"),
+        ("iterations", 2.5, "--iterations must be a whole number of at least 1, got 2.5"),
+        ("batch_size", "4", "--batch_size must be a whole number of at least 1, got '4'"),
+        ("max_epochs", True, "--max_epochs must be a whole number of at least 1, got True"),
+        ("num_workers", -1, "--num_workers must be a whole number of at least 0, got -1"),
+        ("fold", -1, "--fold must be a whole number of at least 0, got -1"),
+        ("crop_size", None, "--crop_size must be a whole number of at least 0, got None"),
+        ("lam", 0, "--lam must be a number greater than 0, got 0"),
+        ("learning_rate", float("nan"), "--learning_rate must be a number greater than 0, got nan"),
+        ("scale", None, "--scale must be a number greater than 0, got None"),
+        ("mpp", 0.0, "--mpp must be a number greater than 0, got 0.0"),
+        ("eta", 1.1, r"--eta must lie in \[0, 1\], got 1.1"),
+        ("crop_size", 0, "--crop_size 0 trains on whole images, which need --batch_size 1"),
+    ],
+)
+def test_a_knob_out_of_its_range_is_named(script, name, value, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        script("preflight").check_knobs(KNOBS | {name: value})
+
+
+def test_preflight_makes_the_output_folder_and_leaves_it_empty(script, tmp_path):
+    knobs = KNOBS | {"output_dir": str(tmp_path / "a" / "b"), "dataset_dir": str(tmp_path)}
+    script("preflight").preflight(knobs, check_data=False)
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"lam": -1}, "--lam must be a number greater than 0, got -1"),
+        ({"tracking_uri": "mlruns"}, "tracking_uri 'mlruns' is a folder, which MLflow no longer takes"),
+        ({}, "datalist.json does not exist: make it by `cvm-monai prepare"),
+    ],
+)
+def test_preflight_ends_with_code_2(script, capsys, tmp_path, changes, sentence):
+    knobs = KNOBS | {"output_dir": str(tmp_path / "out"), "dataset_dir": str(tmp_path)} | changes
+    with pytest.raises(SystemExit, match=r"^2$"):
+        script("preflight").preflight(knobs)
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert sentence in text
+
+
+def test_launch_outside_of_a_bundle_says_how_it_is_called(script):
+    with pytest.raises(
+        RuntimeError, match=r"launch is called from a bundle's configuration, by python -m monai\.bundle run"
+    ):
+        script("launch").launch("train#trainer")
+
+
+def run_config(folder: Path, config: dict) -> None:
+    (folder / "configs").mkdir()
+    (folder / "configs" / "a.json").write_text(json.dumps(config))
+    workflow = ConfigWorkflow(config_file=str(folder / "configs" / "a.json"), workflow_type="train")
+    workflow.initialize()
+    workflow.run()
+
+
+def test_launch_turns_a_mistake_deep_in_the_configuration_into_code_2(script, capsys, tmp_path):
+    config = {
+        "crop": {"_target_": "cvm_monai.data.transforms.RandCropToPointsd", "size": 5},
+        "preprocessing": {"_target_": "Compose", "transforms": ["@crop"]},
+        "engine": {"_target_": "Dataset", "data": [], "transform": "@preprocessing"},
+        "initialize": [],
+        "training": {"_target_": "scripts.launch", "engine": "engine"},
+        "run": ["@training"],
+    }
+    assert script("launch").launch.__module__ == "scripts.launch"
+    with pytest.raises(SystemExit, match=r"^2$"):
+        run_config(tmp_path, config)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: crop_size must be 0 or a multiple of 1 from 64 px, got 5"
+    )
+
+
+def test_launch_runs_the_engine_it_names(script, tmp_path):
+    config = {
+        "engine": {"_target_": "unittest.mock.Mock"},
+        "initialize": [],
+        "other": "$1 / 0",
+        "training": {"_target_": "scripts.launch", "engine": "engine"},
+        "run": ["@training", "$@engine.run.assert_called_once_with()"],
+    }
+    assert script("launch").launch.__module__ == "scripts.launch"
+    run_config(tmp_path, config)

@@ -1,0 +1,119 @@
+"""Scores of the test fold at the image's own resolution."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from PIL import Image
+from torch import nn
+
+from cvm_monai.engines import TestReport
+from cvm_monai.engines.evaluation import full_probability
+from cvm_monai.supervision.factory import build_supervision
+
+
+def test_probability_at_its_own_size_is_the_softmax():
+    logits = torch.tensor([0.0, 3.0, 1.0, 1.0]).reshape(2, 1, 2)
+    expected = [[1 / (1 + np.exp(-1.0)), 1 / (1 + np.exp(2.0))]]
+    np.testing.assert_allclose(full_probability(logits, (1, 2)), expected, rtol=1e-6)
+
+
+def test_probability_not_the_logits_is_resized_bilinearly():
+    logits = torch.tensor([[[0.0, 0.0]], [[-100.0, 100.0]]])  # probabilities 0 and 1
+    np.testing.assert_allclose(full_probability(logits, (2, 4)), [[0, 0.25, 0.75, 1]] * 2, atol=1e-6)
+
+
+class Half(nn.Module):
+    """Predicts the left half of its output, a sixteenth of the image."""
+
+    def features(self, x):
+        size = (x.shape[-2] // 16, x.shape[-1] // 16)
+        target = torch.full((1, 1, *size), -9.0)
+        target[..., : size[1] // 2] = 9.0
+        return torch.cat([-target, target], 1), x[:, :, ::16, ::16]
+
+
+class Fold:
+    """Items and records of 64 x 64 images, whose masks are the left half, or the right one for ids that end in r."""
+
+    def __init__(self, folder, case_ids, *, unmasked=()):
+        self.data, self.items = [], []
+        for case_id in case_ids:
+            image, mask = folder / f"{case_id}.png", folder / f"{case_id}_mask.png"
+            Image.new("RGB", (64, 64), (120, 60, 90)).save(image)
+            target = np.zeros((64, 64), dtype=np.uint8)
+            target[:, slice(32, 64) if case_id.endswith("r") else slice(0, 32)] = 255
+            Image.fromarray(target).save(mask)
+            record = {"case_id": case_id, "patient_id": f"patient of {case_id}", "image": str(image), "mask": str(mask)}
+            self.data.append(record | ({"mask": None} if case_id in unmasked else {}))
+            item = {"case_id": case_id, "image": torch.rand(3, 64, 64), "label": torch.full((1, 4, 4), 255)}
+            item |= {"in_points": np.array([[1, 0]]), "out_points": np.zeros((0, 2), dtype=np.int64)}
+            self.items.append(item | {"image_shape": (64, 64)})
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+def report_of(folder, dataset, **options) -> TestReport:
+    network = Half()
+    report = TestReport(
+        network=network,
+        supervision=build_supervision("cvm"),
+        dataset=dataset,
+        output_dir=str(folder / "out"),
+        facts={"method": "cvm"},
+        device="cpu",
+        **options,
+    )
+
+    def step(engine, index):
+        engine.state.batch = [dataset[index]]
+        return [{"pred": network.features(dataset[index]["image"][None])[0][0]}]
+
+    engine = Engine(step)
+    report.attach(engine)
+    engine.run(list(range(len(dataset))))
+    return report
+
+
+def test_every_case_with_a_mask_is_scored_in_full_resolution(tmp_path):
+    dataset = Fold(tmp_path, ["a", "b_r", "c"], unmasked=["c"])
+    report_of(tmp_path, dataset)
+    with (tmp_path / "out" / "evaluation" / "per_case.csv").open(newline="") as file:
+        rows = {row["case_id"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"a", "b_r"}
+    assert float(rows["a"]["dice"]) == 1.0
+    assert float(rows["b_r"]["dice"]) == 0.0
+    assert rows["a"]["patient_id"] == "patient of a"
+    text = (tmp_path / "out" / "evaluation" / "summary.md").read_text()
+    assert "2 scored, 1 without a mask left out" in text
+    assert "cvm" in text
+    for name in ("cases.png", "dice.png"):
+        assert Image.open(tmp_path / "out" / "evaluation" / name).size[0] > 100
+
+
+def test_the_figure_shows_cases_from_the_worst_to_the_best(tmp_path):
+    names = [f"{letter}_r" if letter in "bd" else letter for letter in "abcdefg"]
+    report = report_of(tmp_path, Fold(tmp_path, names), rows=3)
+    assert report._chosen() == ["b_r", "c", "g"]
+
+
+def test_a_test_fold_without_masks_is_refused_before_the_network_runs(tmp_path):
+    dataset = Fold(tmp_path, ["a"], unmasked=["a"])
+    with pytest.raises(
+        ValueError, match="no case of the test fold has a mask, so that nothing can be scored: add masks"
+    ):
+        report_of(tmp_path, dataset)
+
+
+def test_a_run_without_tracking_is_scored_all_the_same(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text(json.dumps({"mlflow_run_id": None, "mlflow_tracking_uri": "none"}))
+    report_of(tmp_path, Fold(tmp_path, ["a"]))
+    assert (tmp_path / "out" / "evaluation" / "summary.md").is_file()

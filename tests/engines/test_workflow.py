@@ -1,0 +1,134 @@
+"""Folders, recorded knobs and the facts of a run."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from PIL import Image
+
+from cvm_monai.engines import bundle_root, models_dir, provenance, recorded
+from cvm_monai.engines.previews import point_rows, preview_figure
+from cvm_monai.engines.provenance import plain, run_facts, update_json, write_json
+from cvm_monai.engines.renewal import Preview
+from cvm_monai.engines.workflow import active_parser
+
+
+def test_the_default_output_of_a_bundle_keeps_the_model_in_the_bundle(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert models_dir(bundle_root="bundle", output_dir=str(tmp_path / "bundle" / "eval")) == f"{tmp_path}/bundle/models"
+    assert models_dir(bundle_root="bundle", output_dir="bundle/x/../eval") == f"{tmp_path}/bundle/models"
+    assert models_dir(bundle_root="bundle", output_dir="out") == f"{tmp_path}/out/models"
+
+
+def test_knobs_come_from_the_record_and_else_from_the_default(tmp_path):
+    assert recorded(output_dir=str(tmp_path), key="lam", default=2.0) == 2.0
+    (tmp_path / "run.json").write_text(json.dumps({"knobs": {"lam": 5.0, "mpp": None}}))
+    assert recorded(output_dir=str(tmp_path), key="lam", default=2.0) == 5.0
+    assert recorded(output_dir=str(tmp_path), key="mpp", default=1.0) is None
+    assert recorded(output_dir=str(tmp_path), key="eta", default=0.6) == 0.6
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[1]", b"null", b'{"knobs": 3}', b"\xff\xfe"])
+def test_a_run_json_that_is_no_record_is_one_sentence(tmp_path, content):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"run\.json is not a record of a training \(.*\): train again, or remove it"):
+        recorded(output_dir=str(tmp_path), key="lam", default=2.0)
+
+
+def test_the_bundle_root_is_that_of_the_running_workflow(tmp_path, monkeypatch):
+    (tmp_path / "some" / "configs").mkdir(parents=True)
+    config = {"root": {"_target_": "cvm_monai.engines.bundle_root"}, "initialize": [], "run": ["$@root"]}
+    file = tmp_path / "some" / "configs" / "a.json"
+    file.write_text(json.dumps(config))
+    monkeypatch.chdir(tmp_path)
+    workflow = ConfigWorkflow(config_file="some/configs/a.json", workflow_type="train")
+    assert workflow.run() == [str(tmp_path / "some")]
+
+
+def test_outside_of_a_workflow_there_is_no_parser_and_the_bundle_beside_the_package():
+    assert active_parser() is None
+    assert Path(bundle_root()) == Path(__file__).parents[2] / "bundle"
+
+
+def test_json_is_replaced_in_one_step_and_updated(tmp_path):
+    file = tmp_path / "new" / "a.json"
+    write_json(file, {"a": 1, "path": Path("x")})
+    update_json(file, a=2, b="ä")
+    assert json.loads(file.read_text(encoding="utf-8")) == {"a": 2, "path": "x", "b": "ä"}
+    assert [path.name for path in file.parent.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        ((1, "a", None), [1, "a", None]),
+        ({1: torch.device("cpu")}, {"1": "cpu"}),
+        (Path("a") / "b", "a/b"),
+        (True, True),
+        (0.5, 0.5),
+    ],
+)
+def test_values_become_what_json_holds(value, expected):
+    assert plain(value) == expected
+    assert type(plain(value)) is type(expected)
+
+
+def test_facts_of_a_run(tmp_path, monkeypatch):
+    data = tmp_path / "datalist.json"
+    data.write_bytes(b"abc")
+    monkeypatch.setattr("sys.argv", ["/some/where/monai", "run", "training", "--lam", "3"])
+    facts = run_facts(knobs={"lam": 3, "device": torch.device("cpu")}, data=data)
+    assert facts["command"] == ["monai", "run", "training", "--lam", "3"]
+    assert facts["knobs"] == {"lam": 3, "device": "cpu"}
+    assert facts["data_sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", facts["started"])
+    assert facts["versions"]["numpy"] == np.__version__
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_the_commit_is_that_of_a_checkout_and_not_of_a_repository_around_an_installed_package(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    file = tmp_path / "cvm_monai" / "engines" / "provenance.py"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    (tmp_path / "other").touch()
+    monkeypatch.setattr(provenance, "__file__", str(file))
+    for command in (["init", "-q"], ["add", "other"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], check=True)
+    assert provenance._commit() is None
+    for command in (["add", "."], ["commit", "-q", "-m", "second"]):
+        subprocess.run([*git, *command], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert provenance._commit() == head
+    monkeypatch.setenv("PATH", "")
+    assert provenance._commit() is None
+
+
+def test_points_are_drawn_at_pixel_centres():
+    rows = point_rows(np.array([[2, 3]]), np.array([[0, 0], [7, 9]]))
+    assert rows.tolist() == [[3.5, 2.5, 1], [0.5, 0.5, 0], [9.5, 7.5, 0]]
+    nothing = np.zeros((0, 2), dtype=np.int64)
+    assert point_rows(nothing, nothing).shape == (0, 3)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_preview_of_a_coarse_map_is_drawn_at_the_maps_size(tmp_path, known, monkeypatch):
+    Image.fromarray(np.full((32, 48, 3), 90, dtype=np.uint8)).save(tmp_path / "a.png")
+    mask = torch.full((1, 2, 3), 255, dtype=torch.uint8)
+    if known:
+        mask[0, 0] = 1
+    item = {"case_id": "a", "mask": mask, "in_points": np.array([[0, 1]]), "out_points": np.array([[1, 2]])}
+    drawn = []
+    monkeypatch.setattr("cvm_monai.engines.previews.paper_figure", drawn.extend)
+    preview_figure([Preview({"image": str(tmp_path / "a.png")}, item, None, np.full((2, 3), 0.25))])
+    (row,) = drawn
+    assert row.image.shape == (2, 3, 3)
+    assert (row.image == 90).all()
+    assert (row.truth is not None) is known
+    assert row.pseudo_label is None
+    assert row.points.tolist() == [[1.5, 0.5, 1], [2.5, 1.5, 0]]
