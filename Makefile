@@ -10,7 +10,7 @@ RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle -m monai.bundle run
 .PHONY: demo test test-ci lint venv dev format lock clean
 
 demo: venv
-	test -f data/phantom/datalist.json || $(BIN)/cvm-monai phantom data/phantom
+	test -f data/phantom/datalist.json || $(BIN)/cvm-monai phantom data/phantom --cases 36
 	$(RUN) training --config_file bundle/configs/train.json
 	$(RUN) evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']"
 	@echo

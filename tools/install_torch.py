@@ -1,7 +1,7 @@
 """Make sure that this environment has a torch within the project's range.
 
-A torch that is already there and within range is kept. Otherwise the tested version is installed from pip's own indexes,
-or from the one that TORCH_INDEX_URL names (https://download.pytorch.org/whl/cpu, say, for a small CPU build).
+A torch that is already there and within range is kept. Otherwise the tested version is installed from pip's own
+indexes, or from the one that TORCH_INDEX_URL names (https://download.pytorch.org/whl/cpu, say, for a small CPU build).
 """
 
 import os

@@ -58,4 +58,5 @@ def check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"the output folder {folder} cannot be written ({error.strerror}): choose another --output_dir") from error
+        reason = f"the output folder {folder} cannot be written ({error.strerror}): choose another --output_dir"
+        raise ValueError(reason) from error

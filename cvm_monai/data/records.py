@@ -49,7 +49,7 @@ def check_split(dataset_dir: str, *, fold: int, seed: int, supervision_needs_mas
     parts = split(datalist, fold=fold, seed=seed)
     check_trainable(parts)
     if supervision_needs_masks and not any(case.mask for case in parts.train):
-        raise ValueError(f"{datalist.path}: full supervision needs masks and no training case has one: use another method")
+        raise ValueError(f"{datalist.path}: full supervision needs masks, no training case has one: use another method")
     counts = {name: len(getattr(parts, name)) for name in get_args(Part)}
     classes = [len(case_labels(case)) for case in parts.train]
     logger.info(

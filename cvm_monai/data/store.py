@@ -14,8 +14,8 @@ POINTER = "current.json"
 class PseudoLabelStore:
     """Pseudo-labels by case id below one folder; safe to read from loader workers while a renewal is written.
 
-    Each renewal is a folder of `.npy` files of its own; `current.json`, replaced in one step, names the one in force and
-    the file of each case. A reader sees the old renewal or the new one, never a mixture.
+    Each renewal is a folder of `.npy` files of its own; `current.json`, replaced in one step, names the one in force
+    and the file of each case. A reader sees the old renewal or the new one, never a mixture.
 
     Args:
         folder: created when the first renewal is published.

@@ -38,9 +38,9 @@ class LoadCased(Transform):
     """Read a record's image, points and mask: the deterministic part, which may be cached.
 
     In: {case_id, image, points?, mask?, mpp?} with paths. Out: case_id; `image` uint8 (3, H, W) at the working
-    resolution; `label` uint8 (1, h, w), the points grown to squares, and regions; `mask` uint8 (1, h, w), 255 where there
-    is none; `in_points`, `out_points` int64 (N, 2) (row, column) on the map; `image_shape` and `full_shape`, the working
-    and the file's own (height, width).
+    resolution; `label` uint8 (1, h, w), the points grown to squares, and regions; `mask` uint8 (1, h, w), 255 where
+    there is none; `in_points`, `out_points` int64 (N, 2) (row, column) on the map; `image_shape` and `full_shape`, the
+    working and the file's own (height, width).
 
     Args:
         scale: working size / file size; ignored where `mpp` is given. 0.25 turns 20x into 5x.
@@ -95,7 +95,8 @@ class LoadCased(Transform):
             return self.scale
         if not record.get("mpp"):
             raise ValueError(
-                f"case {record['case_id']} has no um/px: add a column mpp to cases.csv and prepare again, or use --scale"
+                f"case {record['case_id']} has no um/px: add a column mpp to cases.csv and prepare again, "
+                "or use --scale"
             )
         return float(record["mpp"]) / self.mpp
 
@@ -123,9 +124,12 @@ def load_mask(path: str | None, grid: tuple[int, int]) -> np.ndarray:
 
 
 def map_points(
-    annotations: Annotations, *, image_shape: tuple[int, int], map_shape: tuple[int, int], seed: int
+    annotations: Annotations, *, image_shape: tuple[int, int], map_shape: tuple[int, int], seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """In-target and out-of-target (row, column) on the map: floor(coordinate * map / image), regions by a few points."""
+    """In-target and out-of-target (row, column) on the map: floor(coordinate * map / image).
+
+    A region stands for itself by a few seeded points of its interior.
+    """
     points: list[Point] = list(annotations.points)
     for index, region in enumerate(annotations.regions):
         points += region_points(region, seed=seed + index, image_shape=image_shape)

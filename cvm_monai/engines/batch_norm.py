@@ -13,8 +13,8 @@ class FreshBatchNorm:
     """At the end of each epoch replaces the running statistics by plain averages over training batches.
 
     With a batch of one or two images the exponential averages follow the last few images, and a network in evaluation
-    mode, which validation, pseudo-labels and inference use, is then far from the one that was trained. (Y. Wu, J. Johnson:
-    Rethinking "Batch" in BatchNorm, 2021.)
+    mode, which validation, pseudo-labels and inference use, is then far from the one that was trained.
+    (Y. Wu, J. Johnson: Rethinking "Batch" in BatchNorm, 2021.)
 
     Args:
         network: its batch normalisation layers are updated; without any nothing happens.

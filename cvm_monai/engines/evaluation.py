@@ -30,7 +30,7 @@ class TestReport:
     The probability is resized bilinearly from the network's output to the image's size before it is compared.
 
     Args:
-        network: for the figure's pseudo-labels.
+        network: as of `build_network`; its `features` are for the figure's pseudo-labels.
         supervision: makes u for the figure from the test image's own points, where its method has one.
         dataset: the test cases; `dataset.data` are their records.
         output_dir: of the training: its `run.json` names the MLflow run that gets `test_*`.
@@ -44,7 +44,7 @@ class TestReport:
     def __init__(
         self,
         *,
-        network: nn.Module,
+        network: Any,
         supervision: Supervision,
         dataset: Any,
         output_dir: str,
@@ -57,7 +57,7 @@ class TestReport:
         self.facts, self.device, self.rows = facts, torch.device(device), rows
         self.records = {record["case_id"]: record for record in dataset.data}
         if not any(record.get("mask") for record in dataset.data):
-            raise ValueError("no case of the test fold has a mask, so that nothing can be scored: add masks, or use another --fold")
+            raise ValueError("no case of the test fold has a mask to score against: add masks, or use another --fold")
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator."""
@@ -71,7 +71,7 @@ class TestReport:
         self._pooled = PooledScores()
         self._without_mask = 0
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
         """Score the images of one iteration."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             record = self.records[item["case_id"]]
@@ -95,7 +95,8 @@ class TestReport:
         _write_text(self.folder / "summary.md", text)
         dice = {row.case_id: row.scores.dice for row in self._scores}
         save_figure(dice_box(dice), self.folder / "dice.png")
-        save_figure(paper_figure([self._row(case_id, dice[case_id]) for case_id in self._chosen()]), self.folder / "cases.png")
+        rows = [self._row(case_id, dice[case_id]) for case_id in self._chosen()]
+        save_figure(paper_figure(rows), self.folder / "cases.png")
         self._log()
         logger.info("scores of %d test images:\n%s", len(self._scores), text)
 

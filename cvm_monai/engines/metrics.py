@@ -37,8 +37,8 @@ class PartialCrossEntropyMetric(Metric):
         """The mean; ValueError where no validation image has an annotated pixel."""
         if int(self._count) == 0:
             raise ValueError(
-                "no validation image has an annotated point, so that no model can be selected: annotate more images, or "
-                "choose another --fold or --seed"
+                "no validation image has an annotated point, so that no model can be selected: annotate more images, "
+                "or choose another --fold or --seed"
             )
         return float(self._total / self._count)
 
@@ -57,7 +57,7 @@ class MaskDice(Metric):
         self._total = torch.tensor(0.0, dtype=torch.float64)
         self._count = torch.tensor(0, dtype=torch.int64)
 
-    def iteration_completed(self, engine: Engine) -> None:
+    def iteration_completed(self, engine: Any) -> None:
         """Take this iteration's decollated batch and output."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             self.update((output["pred"], item["mask"]))

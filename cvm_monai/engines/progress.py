@@ -4,6 +4,8 @@ import logging
 import sys
 import time
 from collections import defaultdict
+from typing import Any
+from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
@@ -15,8 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class EpochMeans:
-    """Puts the mean of each term of the loss over an epoch into the trainer's `state.metrics` as `train_<term>`, their sum as
-    `train_total`."""
+    """Puts the mean of each term of the loss over an epoch into the trainer's `state.metrics`.
+
+    The names are `train_<term>`, and `train_total` for their sum.
+    """
 
     def attach(self, engine: Engine) -> None:
         """Must stand before the handlers that read these metrics."""
@@ -29,7 +33,7 @@ class EpochMeans:
         self._sums: dict[str, float] = defaultdict(float)
         self._steps = 0
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
         """Add this iteration's terms."""
         self._steps += 1
         for name, value in engine.state.output[0].items():
@@ -76,7 +80,7 @@ class Progress:
             title = f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
             self._bar = tqdm(total=engine.state.epoch_length, desc=title, unit="step", dynamic_ncols=True)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
         """Advance by one step."""
         if self._bar is not None:
             self._bar.set_postfix_str(self._text(engine.state.output[0]), refresh=False)
@@ -103,12 +107,14 @@ class Progress:
             parts.append(f"{self.metric} {score:.4f}")
         return ", ".join(parts)
 
-    def _note_renewal(self, engine: Engine) -> None:
+    def _note_renewal(self, engine: Any) -> None:
         report = engine.state.renewal
         dice = "" if report.dice is None else f", Dice {report.dice:.3f}"
         self._renewed = f", {report.labelled} pseudo-labels in {report.seconds:.1f} s{dice}"
+        if not report.labelled:
+            logger.warning("no training image got a pseudo-label after epoch %d: %s", report.epoch, report.skipped)
 
-    def _left(self, engine: Engine) -> str:
+    def _left(self, engine: Any) -> str:
         done = engine.state.epoch - self._first
         seconds = (time.perf_counter() - self._begin) / max(1, done) * (engine.state.max_epochs - engine.state.epoch)
         return tqdm.format_interval(seconds)

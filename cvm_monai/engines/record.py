@@ -63,7 +63,7 @@ class RunRecorder:
         self._shared = self._open = False
 
     def attach(self, engine: Engine) -> None:
-        """Must stand after the handlers that compute metrics and run the validation; the first process of several records."""
+        """Must stand after the handlers that compute metrics and validate; of several processes the first records."""
         if idist.get_rank() != 0:
             return
         engine.add_event_handler(Events.STARTED, self._start)
@@ -109,7 +109,7 @@ class RunRecorder:
         self.run.metrics(seconds if self._shared else {**terms, **scores, **seconds}, step=epoch)
         save_figure(training_curves(self.history, renewals=self.renewals), self.folder / "figures" / "training.png")
 
-    def _log_renewal(self, engine: Engine) -> None:
+    def _log_renewal(self, engine: Any) -> None:
         report = engine.state.renewal
         self.renewals.append(report.epoch)
         values = {

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from ignite.engine import Engine
 from joblib import Parallel, cpu_count, delayed
-from torch import nn
 from tqdm import tqdm
 
 from cvm_monai.data.store import PseudoLabelStore
@@ -21,8 +20,12 @@ from cvm_monai.engines.selection import SelectionEvents, listen
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 
+ONE_CLASS = "without points of both classes"
 CHUNK = 8
 """Images for each worker that are held at once."""
+
+UNPAIRED = PseudoLabel(None, reason="without points of both classes")
+"""For an image that has no evidence."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class PseudoLabelRenewal:
     import neither torch nor MONAI.
 
     Args:
-        network: gives logits and features.
+        network: as of `build_network`; its `features` gives logits and Feature Map 2.
         supervision: its `renews` decides whether anything happens.
         dataset: the training cases with the deterministic transforms alone; `dataset.data` are their records.
         store: where the pseudo-labels go.
@@ -78,7 +81,7 @@ class PseudoLabelRenewal:
     def __init__(
         self,
         *,
-        network: nn.Module,
+        network: Any,
         supervision: Supervision,
         dataset: Any,
         store: PseudoLabelStore,
@@ -100,7 +103,7 @@ class PseudoLabelRenewal:
         if self.supervision.renews:
             listen(engine, SelectionEvents.NEW_LOW, self)
 
-    def __call__(self, engine: Engine) -> None:
+    def __call__(self, engine: Any) -> None:
         """Renew, and tell the listeners of `RENEWED` through `engine.state.renewal`.
 
         In a distributed training the first process renews and the others wait for it.
@@ -117,7 +120,8 @@ class PseudoLabelRenewal:
         start = time.perf_counter()
         labels: dict[str, np.ndarray] = {}
         skipped: Counter[str] = Counter()
-        iterations, scores, previews = [], [], []
+        iterations, scores = [], []
+        previews: list[Preview] = []
         segmenter = self.supervision.segmenter()
         bar = tqdm(total=len(self.dataset), desc="pseudo-labels", unit="image", leave=False, disable=not self.progress)
         with bar, Parallel(n_jobs=self.workers) as pool:
@@ -126,7 +130,7 @@ class PseudoLabelRenewal:
                 results = iter(pool(delayed(segmenter)(maps) for maps in ready))
                 for index, evidence, probability in chunk:
                     item = self.dataset[index]
-                    result = PseudoLabel(None, reason="without points of both classes") if evidence is None else next(results)
+                    result = next(results) if evidence is not None else PseudoLabel(None, reason=ONE_CLASS)
                     if result.u is None:
                         skipped[result.reason] += 1
                     else:

@@ -15,7 +15,8 @@ from cvm_monai.supervision.base import Supervision
 class PointTrainer(SupervisedTrainer):
     """`SupervisedTrainer` whose iteration asks a `Supervision` for the terms of the loss.
 
-    After each iteration `state.output` is [{"loss": float, term: float, ...}], a list as after MONAI's decollating. Mixed precision follows the device:
+    After each iteration `state.output` is [{"loss": float, term: float, ...}], a list as after MONAI's decollating.
+    Mixed precision follows the device:
     float16 with a gradient scaler on CUDA, bfloat16 on a CPU.
 
     Args:
@@ -34,7 +35,7 @@ class PointTrainer(SupervisedTrainer):
     def _begin_epoch(self, engine: Any) -> None:
         self.supervision.begin_epoch(epoch=engine.state.epoch, max_epochs=engine.state.max_epochs)
 
-    def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> list[dict[str, float]]:
+    def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> Any:
         device = engine.state.device
         batch = {
             key: value.to(device, non_blocking=engine.non_blocking) if isinstance(value, Tensor) else value

@@ -2,7 +2,7 @@
 
 from cvm_monai.inference.images import find_images
 from cvm_monai.inference.network import load_network
-from cvm_monai.inference.predict import predict, working_factor
+from cvm_monai.inference.predict import network_input, predict, working_factor
 from cvm_monai.inference.progress import ImageProgress
 from cvm_monai.inference.transforms import PrepareImaged, ReadImaged, SavePredictiond, ToProbabilityd
 from cvm_monai.inference.windows import WindowInferer
@@ -19,6 +19,7 @@ __all__ = [
     "WindowInferer",
     "find_images",
     "load_network",
+    "network_input",
     "predict",
     "prediction_paths",
     "working_factor",

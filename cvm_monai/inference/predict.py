@@ -58,7 +58,11 @@ def predict(
 
 
 def network_input(
-    image: np.ndarray, *, scale: float, image_mean: Sequence[float], image_std: Sequence[float]
+    image: np.ndarray,
+    *,
+    scale: float = 1.0,
+    image_mean: Sequence[float] = IMAGENET_MEAN,
+    image_std: Sequence[float] = IMAGENET_STD,
 ) -> torch.Tensor:
     """What the networks are fed: (3, h, w) float32, resampled by `scale`, (intensity / 255 - mean) / std by channel.
 

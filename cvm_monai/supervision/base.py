@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 
 Batch = Mapping[str, Tensor]
-"""image float (B, 3, H, W); label and mask uint8 (B, 1, h, w), 255 = unknown; pseudo_label float (B, 1, h, w), -1 = none."""
+"""image float (B, 3, H, W); label, mask uint8 (B, 1, h, w), 255: unknown; pseudo_label float (B, 1, h, w), -1: none."""
 
 
 class Supervision(ABC):
     """One row of the paper's Table 1: the loss of a batch and, for some, how pseudo-labels are made.
 
-    The engine sums the terms of `loss`, steps the optimiser and calls `after_step`. If `renews` is true, each new low of
-    the validation partial cross-entropy calls `evidence` for every training image in the main process, then the function
-    that `segmenter` gives on that evidence in worker processes.
+    The engine sums the terms of `loss`, steps the optimiser and calls `after_step`. If `renews` is true, each new low
+    of the validation partial cross-entropy calls `evidence` for every training image in the main process, then the
+    function that `segmenter` gives on that evidence in worker processes.
     """
 
     name: ClassVar[str]
@@ -32,7 +32,7 @@ class Supervision(ABC):
     def begin_epoch(self, *, epoch: int, max_epochs: int) -> None:  # noqa: B027  (most methods need not know)
         """Called before each epoch, counted from 1: weights that grow with the training are set here."""
 
-    def after_step(self, network: nn.Module, iteration: int) -> None:
+    def after_step(self, network: nn.Module, iteration: int) -> None:  # noqa: B027  (few methods need it)
         """Called after each optimiser step (a teacher's moving average, say)."""
 
     def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> np.ndarray:
@@ -47,5 +47,5 @@ class Supervision(ABC):
         """What must be saved to resume; empty for methods without state."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  (few methods have state)
         """Take back what `state_dict` gave."""

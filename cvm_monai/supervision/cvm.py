@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from math import exp
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -22,9 +22,9 @@ class ContrastVariational(Supervision):
         lam: weight of the data term; raising it follows the contrast map, lowering it smooths; see `solve`.
         solver, iterations, tolerance, means: see `solve`.
         weight: of L_wkl; raising it trusts u more against the points; 0.1 to 10, 1 in the paper.
-        rampup: share of the training over which that weight grows from almost 0, as exp(-5 (1 - t)^2); 0, the paper's, is
-            for pretrained weights. Features of a network that starts at random give a poor first u; at full weight the
-            network follows it, the validation falls no more, and u is never renewed. 0 to 0.8.
+        rampup: share of the training over which that weight grows from almost 0, as exp(-5 (1 - t)^2); 0, the paper's,
+            is for pretrained weights. Features of a network that starts at random give a poor first u; at full weight
+            the network follows it, the validation falls no more, and u is never renewed. 0 to 0.8.
     """
 
     name: ClassVar[str] = "cvm"
@@ -46,7 +46,13 @@ class ContrastVariational(Supervision):
             raise ValueError(f"rampup must lie in [0, 1), got {rampup!r}")
         self.eta, self.weight, self.rampup = eta, weight, rampup
         self._share = 1.0
-        self._solve = {"method": solver, "lam": lam, "iterations": iterations, "tolerance": tolerance, "means": means}
+        self._solve: dict[str, Any] = {
+            "method": solver,
+            "lam": lam,
+            "iterations": iterations,
+            "tolerance": tolerance,
+            "means": means,
+        }
 
     def begin_epoch(self, *, epoch: int, max_epochs: int) -> None:
         """Set the share of `weight` that this epoch uses."""

@@ -7,7 +7,8 @@ For fixed c1 and c2 Eq. 6 with u in [0, 1] is the convex problem
 and the iteration p <- P_g(p + sigma grad u~), u <- P_[0,1](u + tau (div p - f)), u~ <- 2 u - u_before converges for
 sigma tau |grad|^2 < 1, where |grad|^2 <= 8. Primal minus dual bounds how far u is from the optimum.
 
-A. Chambolle, T. Pock: A first-order primal-dual algorithm for convex problems with applications to imaging, JMIV 40 (2011).
+A. Chambolle, T. Pock: A first-order primal-dual algorithm for convex problems with applications to imaging, JMIV 40
+(2011).
 """
 
 from dataclasses import dataclass

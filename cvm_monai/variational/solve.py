@@ -134,8 +134,8 @@ def solve(
             `primal_dual`, Chambolle-Pock, which certifies how far from the optimum it is.
         lam: weight of the data term relative to its own maximum; lowering it smooths more and drops small parts;
             0.05 to 10.
-        iterations: most steps; five of `aos` (as the authors' script) smooth z a little, hundreds approach its stationary
-            point; `primal_dual` needs 50 to 500.
+        iterations: most steps; five of `aos` (as the authors' script) smooth z a little, hundreds approach its
+            stationary point; `primal_dual` needs 50 to 500.
         tolerance: stop when ||u - u_before|| / ||u_before|| (`aos`) or the relative gap (`primal_dual`) of a map falls
             below this; 0 runs all iterations.
         tau: step size of `aos`, multiplied by 0.9 (not below 1e-3) before every 50th step; see `aos_step`.
@@ -151,7 +151,9 @@ def solve(
     Raises:
         ValueError: z of fewer than two dimensions or of integers, or a tunable out of its range.
     """
-    settings = Settings(method=method, lam=lam, iterations=iterations, tolerance=tolerance, tau=tau, beta=beta, means=means)
+    settings = Settings(
+        method=method, lam=lam, iterations=iterations, tolerance=tolerance, tau=tau, beta=beta, means=means
+    )
     z = np.asarray(z)
     if z.ndim < 2 or z.shape[-1] * z.shape[-2] == 0:
         raise ValueError(f"z must have shape (..., H, W) with at least one pixel, got {z.shape}")
@@ -160,9 +162,10 @@ def solve(
     flat = z.reshape(-1, *z.shape[-2:])
     result = _solve_batch(flat, settings, history=history)
     shape = z.shape[:-2]
+    facts = ("c1", "c2", "energy", "gap", "iterations", "status")
     return Solution(
         u=result.u.reshape(z.shape),
-        **{name: getattr(result, name).reshape(shape) for name in ("c1", "c2", "energy", "gap", "iterations", "status")},
+        **{name: getattr(result, name).reshape(shape) for name in facts},
         history=None if result.history is None else result.history.reshape(-1, *shape),
     )
 

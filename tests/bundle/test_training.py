@@ -151,9 +151,7 @@ def test_monai_s_own_tracking_writes_into_the_same_run_once_for_each_step(phanto
         assert len(steps) == len(set(steps)), name
 
 
-@pytest.mark.parametrize(
-    "config_file, workflow_type", [(TRAIN, "train"), (EVALUATE, "train"), (INFERENCE, "infer")]
-)
+@pytest.mark.parametrize("config_file, workflow_type", [(TRAIN, "train"), (EVALUATE, "train"), (INFERENCE, "infer")])
 def test_every_property_that_monai_names_is_there(trained, config_file, workflow_type):
     workflow = ConfigWorkflow(
         config_file=config_file,

@@ -14,7 +14,8 @@ from cvm_monai.engines.selection import SelectionEvents
 
 def training(*, enabled: bool) -> Engine:
     """Two epochs of two steps; a renewal happens in the first epoch's validation."""
-    trainer = Engine(lambda engine, value: [{"loss": 3.0 * value, "partial_ce": 1.0 * value, "weighted_kl": 2.0 * value}])
+    terms = {"loss": 3.0, "partial_ce": 1.0, "weighted_kl": 2.0}
+    trainer = Engine(lambda engine, value: [{name: factor * value for name, factor in terms.items()}])
     validator = Engine(lambda *_: None)
     LowestMetric(metric="score").attach(validator)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cvm_monai.inference import load_network
-from cvm_monai.networks.state import load_weights
 from cvm_monai.networks import build_network
+from cvm_monai.networks.state import load_weights
 
 CHANNELS = [2, 3, 4, 5, 6]
 
