@@ -107,7 +107,6 @@ class RunRecorder:
             self.history[name].append((epoch, float(value)))
         seconds = {"epoch_seconds": time.perf_counter() - self._epoch_start}
         self.run.metrics(seconds if self._shared else {**terms, **scores, **seconds}, step=epoch)
-        save_figure(training_curves(self.history, renewals=self.renewals), self.folder / "figures" / "training.png")
 
     def _log_renewal(self, engine: Any) -> None:
         report = engine.state.renewal
@@ -130,9 +129,15 @@ class RunRecorder:
     def _complete(self, engine: Engine) -> None:
         del engine
         self.run.artifact(self.model_path, folder="model")
-        self.run.artifact(self.folder / "figures" / "training.png")
         self._end("FINISHED")
         self.run.artifact(self.run_file)
+
+    def _draw(self) -> None:
+        if self.history:
+            curves = save_figure(
+                training_curves(self.history, renewals=self.renewals), self.folder / "figures" / "training.png"
+            )
+            self.run.artifact(curves)
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         del engine
@@ -148,4 +153,5 @@ class RunRecorder:
         if self._open:
             self._open = False
             update_json(self.run_file, status=status)
+            self._draw()
         self.run.end(status)

@@ -36,7 +36,7 @@ class ContrastVariational(Supervision):
         eta: float = 0.6,
         lam: float = 2.0,
         solver: SolverName = "aos",
-        iterations: int = 50,
+        iterations: int = 5,
         tolerance: float = 1e-3,
         means: MeansRule = "alternating",
         weight: float = 1.0,

@@ -101,7 +101,7 @@ def test_a_fold_whose_training_part_lacks_a_class_is_refused(tmp_path):
 def test_full_supervision_needs_a_training_mask(tmp_path):
     folder = save_list(tmp_path, ["Tb"] * 4, masks=(0,))
     check_split(folder, fold=0, seed=0)
-    with pytest.raises(ValueError, match=r"datalist\.json: full supervision needs masks and no training case has one"):
+    with pytest.raises(ValueError, match=r"datalist\.json: full supervision needs masks, no training case has one"):
         check_split(folder, fold=0, seed=0, supervision_needs_masks=True)
     folder = save_list(tmp_path, ["Tb"] * 4, masks=(1, 2, 3))
     check_split(folder, fold=0, seed=0, supervision_needs_masks=True)
