@@ -1,6 +1,5 @@
 """Ignite engines and handlers of the training workflow."""
 
-from cvm_monai.engines.batch_norm import FreshBatchNorm
 from cvm_monai.engines.evaluation import TestReport
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.progress import EpochMeans, Progress
@@ -14,7 +13,6 @@ from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 __all__ = [
     "BestModelSaver",
     "EpochMeans",
-    "FreshBatchNorm",
     "LowestMetric",
     "MaskDice",
     "PartialCrossEntropyMetric",

@@ -5,7 +5,6 @@ import sys
 import time
 from collections import defaultdict
 from typing import Any
-from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events

@@ -24,9 +24,6 @@ ONE_CLASS = "without points of both classes"
 CHUNK = 8
 """Images for each worker that are held at once."""
 
-UNPAIRED = PseudoLabel(None, reason="without points of both classes")
-"""For an image that has no evidence."""
-
 
 @dataclass(frozen=True)
 class Preview:

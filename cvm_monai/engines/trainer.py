@@ -16,8 +16,7 @@ class PointTrainer(SupervisedTrainer):
     """`SupervisedTrainer` whose iteration asks a `Supervision` for the terms of the loss.
 
     After each iteration `state.output` is [{"loss": float, term: float, ...}], a list as after MONAI's decollating.
-    Mixed precision follows the device:
-    float16 with a gradient scaler on CUDA, bfloat16 on a CPU.
+    Mixed precision follows the device: float16 with a gradient scaler on CUDA, bfloat16 on a CPU.
 
     Args:
         supervision: gives the terms of the loss and is told of each step.
@@ -35,7 +34,7 @@ class PointTrainer(SupervisedTrainer):
     def _begin_epoch(self, engine: Any) -> None:
         self.supervision.begin_epoch(epoch=engine.state.epoch, max_epochs=engine.state.max_epochs)
 
-    def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> Any:
+    def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> Any:  # MONAI declares a dict; this is a list
         device = engine.state.device
         batch = {
             key: value.to(device, non_blocking=engine.non_blocking) if isinstance(value, Tensor) else value

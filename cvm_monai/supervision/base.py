@@ -29,7 +29,7 @@ class Supervision(ABC):
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, by name, already weighted; their sum is minimised."""
 
-    def begin_epoch(self, *, epoch: int, max_epochs: int) -> None:  # noqa: B027  (most methods need not know)
+    def begin_epoch(self, *, epoch: int, max_epochs: int) -> None:  # noqa: B027  (few methods need it)
         """Called before each epoch, counted from 1: weights that grow with the training are set here."""
 
     def after_step(self, network: nn.Module, iteration: int) -> None:  # noqa: B027  (few methods need it)

@@ -106,9 +106,7 @@ def test_the_figure_shows_cases_from_the_worst_to_the_best(tmp_path):
 
 def test_a_test_fold_without_masks_is_refused_before_the_network_runs(tmp_path):
     dataset = Fold(tmp_path, ["a"], unmasked=["a"])
-    with pytest.raises(
-        ValueError, match="no case of the test fold has a mask to score against: add masks"
-    ):
+    with pytest.raises(ValueError, match="no case of the test fold has a mask to score against: add masks"):
         report_of(tmp_path, dataset)
 
 
