@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # One thread each: two OpenMP threads on busy cores can be twenty times slower. A lone long training may ask for more.
 export OMP_NUM_THREADS ?= 1
 export MLFLOW_DISABLE_TELEMETRY = true
-RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle -m monai.bundle run
+# MONAI warns at each start that configurations execute code: this one is the project's own.
+RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle.scripts -m monai.bundle run
 
 .PHONY: demo test test-ci lint venv dev format lock clean
 
