@@ -7,8 +7,8 @@ One step solves, for the rows and for the columns,
 where A_l is the edge-weighted diffusion along one axis with its coefficients frozen at u (forward differences along the
 axis, central ones across it), nu is the penalty that keeps u in [0, 1], and B^-1 = 1 + tau alpha nu''(0) within
 PENALTY_WIDTH of 0 and 1, else 1. Multiplying by B^-1 makes the systems symmetric positive definite and diagonally
-dominant, so that they need no pivoting. The lines of one direction, of all maps of a batch, are laid end to end with
-zero coupling between them, and solved as long systems by LAPACK's ptsv in blocks that fit the processor's cache.
+dominant, so that they need no pivoting. The lines of one direction are laid end to end with zero
+coupling between them, and solved as long systems by LAPACK's ptsv in blocks that fit the processor's cache.
 
 M. Roberts, K. Chen, K. L. Irion: A convex geodesic selective model for image segmentation, JMIV 61 (2019);
 J. Weickert, B. ter Haar Romeny, M. Viergever: Efficient and reliable schemes for nonlinear diffusion filtering (1998).
@@ -46,9 +46,20 @@ def aos_step(
     Returns:
         The new u; not cut to [0, 1], which it leaves by less than PENALTY_WIDTH.
     """
-    linear = tau * alpha * PENALTY_CURVATURE
+    taus, alphas = (np.broadcast_to(value, (*u.shape[:-2], 1, 1)) for value in (tau, alpha))
+    solution = np.empty_like(u)
+    for index in np.ndindex(u.shape[:-2]):  # one map at a time stays in the cache
+        step = {"tau": u.dtype.type(taus[index].item()), "alpha": u.dtype.type(alphas[index].item())}
+        solution[index] = _step_one(u[index], f[index], g[index], beta=beta, **step)
+    return solution
+
+
+def _step_one(
+    u: np.ndarray, f: np.ndarray, g: np.ndarray, *, tau: np.floating, beta: float, alpha: np.floating
+) -> np.ndarray:
+    """The step for one map (H, W)."""
     near_bound = (np.abs(np.abs(u - 0.5) - 0.5)) <= PENALTY_WIDTH
-    diagonal = 1.0 + linear * near_bound
+    diagonal = 1.0 + tau * alpha * u.dtype.type(PENALTY_CURVATURE) * near_bound
     right = penalty_derivative(u)
     right *= -(tau * alpha)
     right -= tau * f
@@ -57,8 +68,8 @@ def aos_step(
     down *= 2 * tau
     along *= 2 * tau
     solution = _solve_lines(along, diagonal, right)
-    turned = _solve_lines(*(np.ascontiguousarray(np.swapaxes(part, -1, -2)) for part in (down, diagonal, right)))
-    solution += np.swapaxes(turned, -1, -2)
+    turned = _solve_lines(*(np.ascontiguousarray(part.T) for part in (down, diagonal, right)))
+    solution += turned.T
     solution *= 0.5
     return solution
 
