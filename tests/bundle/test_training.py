@@ -224,3 +224,38 @@ def test_a_truncated_image_is_named(phantom, tmp_path, capsys):
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert str(image.parent) in last
     assert "cannot be read as an image" in last
+
+
+def test_images_of_different_sizes_train_and_validate_together(tmp_path):
+    from cvm_monai.cli.main import main
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "mine"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for index in range(8):
+        height, width = 70 + 9 * index, 110 - 7 * index
+        mask = np.zeros((height, width), dtype=np.uint8)
+        mask[:, : width // 2] = 1
+        image = rng.integers(0, 100, (height, width, 3)) + 120 * mask[..., None]
+        Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"{index}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
+    assert main(["prepare", str(folder), "--out", str(tmp_path / "data")]) == 0
+    settings = SMALL | {"max_epochs": 1, "tracking_uri": "none", "seed": 1}
+    output = str(tmp_path / "run")
+    monai.bundle.run("training", config_file=TRAIN, dataset_dir=str(tmp_path / "data"), output_dir=output, **settings)
+    monai.bundle.run("evaluating", config_file=EVALUATE, output_dir=output, device="cpu")
+    assert (tmp_path / "run" / "evaluation" / "per_case.csv").is_file()
+
+
+def test_the_two_component_network_trains_at_a_sixteenth_and_is_scored_at_the_image_s_own_size(phantom, tmp_path):
+    settings = SMALL | {
+        "network": "two_component",
+        "max_epochs": 1,
+        "tracking_uri": "none",
+        "point_size": 1,
+    }
+    monai.bundle.run("training", config_file=TRAIN, dataset_dir=phantom, output_dir=str(tmp_path), **settings)
+    monai.bundle.run("evaluating", config_file=EVALUATE, output_dir=str(tmp_path), device="cpu")
+    with (tmp_path / "evaluation" / "per_case.csv").open() as stream:
+        assert {row["n_pixels"] for row in csv.DictReader(stream)} == {"4096"}
