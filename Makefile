@@ -11,7 +11,7 @@ RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle.scripts -m monai.bundle
 .PHONY: demo test test-ci lint venv dev format lock clean
 
 demo: venv
-	test -f data/phantom/datalist.json || $(BIN)/cvm-monai phantom data/phantom --cases 36
+	test -f data/phantom/datalist.json || $(BIN)/cvm-monai phantom data/phantom
 	$(RUN) training --config_file bundle/configs/train.json
 	$(RUN) evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']"
 	@echo
