@@ -1,11 +1,16 @@
 """Correlation maps, contrast maps and the edge-aware Chan-Vese solver: mathematics on arrays."""
 
 from cvm_monai.variational.aos import aos_step
+from cvm_monai.variational.backends import BackendName
 from cvm_monai.variational.contrast import contrast_maps, correlation_maps, normalise
+from cvm_monai.variational.result import Solution, Status
 from cvm_monai.variational.segment import Segmentation, average, segment
-from cvm_monai.variational.solve import MeansRule, Solution, SolverName, Status, solve
+from cvm_monai.variational.selective import euclidean_distance, geodesic_distance
+from cvm_monai.variational.settings import MeansRule, SolverName
+from cvm_monai.variational.solve import solve
 
 __all__ = [
+    "BackendName",
     "MeansRule",
     "Segmentation",
     "Solution",
@@ -15,6 +20,8 @@ __all__ = [
     "average",
     "contrast_maps",
     "correlation_maps",
+    "euclidean_distance",
+    "geodesic_distance",
     "normalise",
     "segment",
     "solve",

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvm_monai.variational.contrast import Array, contrast_maps, normalise
-from cvm_monai.variational.solve import MeansRule, Solution, SolverName, solve
+from cvm_monai.variational.result import Solution
+from cvm_monai.variational.settings import MeansRule, SolverName
+from cvm_monai.variational.solve import solve
 
 
 @dataclass(frozen=True)

@@ -1,121 +1,23 @@
-"""Minimise the edge-aware Chan-Vese energy of Eq. 6 for a batch of maps: start, step, stop, and one loop."""
+"""Minimise the edge-aware Chan-Vese energy of Eq. 6: the one door to every method, backend and device."""
 
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Literal, get_args
+from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace, is_numpy_array, is_torch_array
+from joblib import Parallel, cpu_count, delayed
 
-from cvm_monai.variational.aos import aos_step
-from cvm_monai.variational.chan_vese import (
-    Means,
-    edge_detector,
-    energy,
-    region_term,
-    threshold_means,
-    weighted_means,
-)
-from cvm_monai.variational.primal_dual import DualState, primal_dual_step, relative_gap, start_dual
+from cvm_monai.variational import backends
+from cvm_monai.variational.backends import BackendName
+from cvm_monai.variational.chan_vese import Array
+from cvm_monai.variational.loop import solve_maps
+from cvm_monai.variational.result import Solution
+from cvm_monai.variational.settings import MeansRule, Settings, SolverName
 
-SolverName = Literal["aos", "primal_dual"]
-MeansRule = Literal["alternating", "fixed"]
-
-SMALLEST_STEP, STEP_DECAY, STEP_INTERVAL = 1e-3, 0.9, 50
-MEANS_INTERVAL = 10
-"""Steps between renewals of c1 and c2: renewed at every step while u is still soft they are drawn together, and the
-contrast of the data term with them."""
-GAP_INTERVAL = 10
-"""Primal-dual steps between two looks at the gap, which cost about as much as a step."""
-SETTLED = 1e-3
-"""A change of c1 and c2 below which the alternation has ended."""
-
-
-class Status(Enum):
-    """How a solve ended; the value is the message: what happened, why, and what to try."""
-
-    CONVERGED = "converged: the change of u (aos) or the duality gap (primal_dual) fell below the tolerance"
-    ITERATION_LIMIT = "iteration limit reached before the tolerance: raise `iterations`, or `tolerance`"
-    EMPTY_PHASE = (
-        "one phase is empty: no pixel is on one side of 0.5, because the map separates nothing or lam is so small that "
-        "smoothness wins; raise lam, or look at the points"
-    )
-    CONSTANT_MAP = "the map is constant, there is nothing to segment: the features are alike everywhere"
-    NON_FINITE = "the map holds NaN or infinity: look at the network that made it"
-
-    @property
-    def usable(self) -> bool:
-        """Whether u separates two phases and may enter the average of Eq. 7."""
-        return self in (Status.CONVERGED, Status.ITERATION_LIMIT)
-
-
-@dataclass(frozen=True)
-class Solution:
-    """Result for maps of shape (..., H, W); all but `u` and `history` have shape (...).
-
-    Attributes:
-        u: soft segmentation in [0, 1], (..., H, W); zeros where the status is not usable.
-        c1: mean of z inside.
-        c2: mean of z outside.
-        energy: the discrete energy of Eq. 6 at u.
-        gap: `primal_dual`: energy above the optimum for these c1 and c2, at most, divided by sum |f|; `aos`: NaN.
-        iterations: steps made.
-        status: array of `Status`.
-        history: energy after each step, (steps, ...), when asked for, else None.
-    """
-
-    u: np.ndarray
-    c1: np.ndarray
-    c2: np.ndarray
-    energy: np.ndarray
-    gap: np.ndarray
-    iterations: np.ndarray
-    status: np.ndarray
-    history: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Checked tunables of `solve`."""
-
-    method: SolverName = "aos"
-    lam: float = 2.0
-    iterations: int = 50
-    tolerance: float = 1e-3
-    tau: float = 1e-2
-    beta: float = 1e-6
-    means: MeansRule = "alternating"
-
-    def __post_init__(self) -> None:
-        if self.method not in get_args(SolverName):
-            raise ValueError(f"method must be one of {get_args(SolverName)}, got {self.method!r}")
-        for name in ("lam", "tau", "beta"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0, got {getattr(self, name)!r}")
-        if self.iterations < 1:
-            raise ValueError(f"iterations must be at least 1, got {self.iterations!r}")
-        if self.tolerance < 0:
-            raise ValueError(f"tolerance must not be negative, got {self.tolerance!r}")
-        if self.means not in get_args(MeansRule):
-            raise ValueError(f"means must be one of {get_args(MeansRule)}, got {self.means!r}")
-
-
-@dataclass
-class _State:
-    """What one batch of regular maps (N, H, W) carries from step to step."""
-
-    z: np.ndarray
-    g: np.ndarray
-    u: np.ndarray
-    scale: np.ndarray
-    means: Means
-    tau: float
-    done: np.ndarray
-    gap: np.ndarray
-    dual: DualState
+FACTS = ("c1", "c2", "energy", "gap", "iterations")
 
 
 def solve(
-    z: np.ndarray,
+    z: Array,
     *,
     method: SolverName = "aos",
     lam: float = 2.0,
@@ -124,12 +26,16 @@ def solve(
     tau: float = 1e-2,
     beta: float = 1e-6,
     means: MeansRule = "alternating",
+    fitting: Array | None = None,
     history: bool = False,
+    device: Any = None,
+    backend: BackendName = "auto",
+    workers: int = 1,
 ) -> Solution:
     """Segment each map of z by the energy of Eq. 6, starting from u = z.
 
     Args:
-        z: (..., H, W) maps in [0, 1], float32 or float64; any H and W.
+        z: (..., H, W) maps in [0, 1], float32 or float64, NumPy or torch; any H and W.
         method: `aos`, the paper's additive operator splitting, an approximation whose bias grows with tau; or
             `primal_dual`, Chambolle-Pock, which certifies how far from the optimum it is.
         lam: weight of the data term relative to its own maximum; lowering it smooths more and drops small parts;
@@ -143,157 +49,104 @@ def solve(
         means: `alternating` renews c1 and c2 from u (Eq. 6's closed forms), every MEANS_INTERVAL steps of `aos`, or
             whenever the gap of `primal_dual` meets the tolerance, until they settle; `fixed` keeps those of z above and
             not above 0.5.
+        fitting: another data term that is added to f, of z's shape or one that broadcasts to it: theta D for the
+            selective models of Section 3 (`euclidean_distance`, `geodesic_distance`); raising theta pulls the region
+            closer to the points; theta 0.1 to 5 beside lam.
         history: also return the energy after each step (costs about a third more).
+        device: where torch computes; by default where z is. The result goes back to z's kind and device.
+        backend: `auto` takes torch for other devices than a CPU, else numba where it is installed (the extra `fast`),
+            else NumPy. The results agree to rounding.
+        workers: cores that share the maps, -1 for all of them: threads with numba, processes with NumPy (which take a
+            second to start, once), no effect with torch.
 
     Returns:
         A `Solution`; a map that cannot be segmented has a status that says why, and never harms the others.
 
     Raises:
-        ValueError: z of fewer than two dimensions or of integers, or a tunable out of its range.
+        ValueError: z of fewer than two dimensions or another type, a fitting term that does not fit or is not finite,
+            or a tunable out of its range.
     """
     settings = Settings(
         method=method, lam=lam, iterations=iterations, tolerance=tolerance, tau=tau, beta=beta, means=means
     )
-    z = np.asarray(z)
+    _check_maps(z)
+    term = None if fitting is None else _check_fitting(fitting, z)
+    name, maps = backends.choose(z, backend, device)
+    height, width = maps.shape[-2:]
+    flat = array_namespace(maps).reshape(maps, (-1, height, width))
+    if term is not None:
+        term = (
+            array_namespace(flat).asarray(backends.choose(term, name, device)[1], dtype=flat.dtype).reshape(flat.shape)
+        )
+    parts = _solve_groups(flat, term, settings, name, history=history, workers=workers)
+    return _as_given(_joined(parts, history=history), z)
+
+
+def _check_maps(z: Array) -> None:
+    if not (is_numpy_array(z) or is_torch_array(z)):
+        raise ValueError(f"z must be a NumPy array or a torch tensor, got {type(z).__name__}")
     if z.ndim < 2 or z.shape[-1] * z.shape[-2] == 0:
-        raise ValueError(f"z must have shape (..., H, W) with at least one pixel, got {z.shape}")
-    if not np.issubdtype(z.dtype, np.floating):
-        raise ValueError(f"z must be of a floating-point type, got {z.dtype}")
-    flat = z.reshape(-1, *z.shape[-2:])
-    result = _solve_batch(flat, settings, history=history)
-    shape = z.shape[:-2]
-    facts = ("c1", "c2", "energy", "gap", "iterations", "status")
-    return Solution(
-        u=result.u.reshape(z.shape),
-        **{name: getattr(result, name).reshape(shape) for name in facts},
-        history=None if result.history is None else result.history.reshape(-1, *shape),
-    )
+        raise ValueError(f"z must have shape (..., H, W) with at least one pixel, got {tuple(z.shape)}")
+    xp = array_namespace(z)
+    if z.dtype not in (xp.float32, xp.float64):
+        raise ValueError(f"z must be of type float32 or float64, got {z.dtype}")
 
 
-def _solve_batch(z: np.ndarray, settings: Settings, *, history: bool) -> Solution:
-    """The loop: all maps of (N, H, W) that can be solved step together, each until it meets the tolerance."""
-    status = _status_at_start(z)
-    active = np.flatnonzero([entry is Status.ITERATION_LIMIT for entry in status])
-    result = _empty_solution(z, status)
-    records: list[np.ndarray] = []
-    if len(active):
-        state = _start(z[active], settings)
-        for step in range(1, settings.iterations + 1):
-            state = _step(state, settings, step=step)
-            if history:
-                records.append(result.energy.copy())
-                records[-1][active] = _energy(state, settings)
-            done = state.done
-            result.iterations[active] = step
-            status[active[done]] = Status.CONVERGED
-            if done.any() or step == settings.iterations:
-                _store(result, state, active, settings, which=done | (step == settings.iterations))
-                active, state = active[~done], _keep(state, ~done)
-            if not len(active):
-                break
-    return replace(result, history=np.array(records)) if history else result
+def _check_fitting(fitting: Array, z: Array) -> np.ndarray:
+    values = fitting.detach().cpu().numpy() if is_torch_array(fitting) else np.asarray(fitting)
+    if not np.isfinite(values).all():
+        raise ValueError(f"fitting must be finite, got {(~np.isfinite(values)).sum()} NaN or infinite values")
+    try:
+        return np.ascontiguousarray(np.broadcast_to(values, tuple(z.shape)))
+    except ValueError:
+        raise ValueError(f"fitting must broadcast to z's shape {tuple(z.shape)}, got {values.shape}") from None
 
 
-def _status_at_start(z: np.ndarray) -> np.ndarray:
-    status = np.full(len(z), Status.ITERATION_LIMIT, dtype=object)
-    for index, one in enumerate(z):
-        if not np.isfinite(one).all():
-            status[index] = Status.NON_FINITE
-        elif one.min() == one.max():
-            status[index] = Status.CONSTANT_MAP
-        elif not (one > 0.5).any() or (one > 0.5).all():
-            status[index] = Status.EMPTY_PHASE
-    return status
+def _solve_groups(
+    z: Array, fitting: Array | None, settings: Settings, name: BackendName, *, history: bool, workers: int
+) -> list[Solution]:
+    """The maps (N, H, W) in groups that step together, shared out over the workers."""
+    count = 1 if name == "torch" else cpu_count() if workers < 0 else max(1, workers)
+    size = min(backends.group_size(z), max(1, -(-z.shape[0] // count)))
+    groups = [slice(start, start + size) for start in range(0, z.shape[0], size)] or [slice(0, 0)]
+    tasks = ((z[group], None if fitting is None else fitting[group]) for group in groups)
+    if count == 1 or len(groups) == 1:
+        return [_solve_group(*task, settings, name, history) for task in tasks]
+    pool = Parallel(n_jobs=min(count, len(groups)), prefer="threads" if name == "numba" else "processes")
+    solutions: list[Solution] = pool(delayed(_solve_group)(*task, settings, name, history) for task in tasks)
+    return solutions
 
 
-def _empty_solution(z: np.ndarray, status: np.ndarray) -> Solution:
-    c1, c2, energies, gap = (np.full(len(z), np.nan) for _ in range(4))
-    return Solution(np.zeros_like(z), c1, c2, energies, gap, np.zeros(len(z), dtype=np.int64), status)
+def _solve_group(z: Array, fitting: Array | None, settings: Settings, name: BackendName, history: bool) -> Solution:
+    return solve_maps(z, fitting, settings, backends.load(name), history=history)
 
 
-def _start(z: np.ndarray, settings: Settings) -> _State:
-    means = threshold_means(z)
-    scale = np.abs(region_term(z, means)).max(axis=(-2, -1), keepdims=True)
-    return _State(
-        z=z,
-        g=edge_detector(z),
-        u=z,
-        scale=scale,
-        means=means,
-        tau=settings.tau,
-        done=np.zeros(len(z), dtype=bool),
-        gap=np.full(len(z), np.nan),
-        dual=start_dual(z),
-    )
+def _joined(parts: list[Solution], *, history: bool) -> Solution:
+    """One solution of all groups; a shorter history goes on with its last energies."""
+    if len(parts) == 1:
+        return parts[0]
+    facts = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*FACTS, "status")}
+    u = array_namespace(parts[0].u).concat([part.u for part in parts])
+    steps = max(len(part.history) for part in parts) if history else 0
+    records = [
+        np.concatenate([part.history, np.repeat(part.energy[None], steps - len(part.history), axis=0)])
+        for part in parts
+        if part.history is not None
+    ]
+    return Solution(u=u, **facts, history=np.concatenate(records, axis=1) if history else None)
 
 
-def _step(state: _State, settings: Settings, *, step: int) -> _State:
-    f = region_term(state.z, state.means)
-    f *= settings.lam / state.scale
-    if settings.method == "primal_dual":
-        return _step_primal_dual(state, f, settings, step=step)
-    return _step_aos(state, f, settings, step=step)
+def _as_given(solution: Solution, z: Array) -> Solution:
+    """The solution in the shape, kind and device of z."""
+    shape = tuple(z.shape[:-2])
+    facts = {name: getattr(solution, name).reshape(shape) for name in (*FACTS, "status")}
+    history = None if solution.history is None else solution.history.reshape(-1, *shape)
+    if not is_torch_array(z):
+        u = solution.u if is_numpy_array(solution.u) else solution.u.cpu().numpy()
+        return Solution(u=u.reshape(z.shape), **facts, history=history)
+    import torch
 
-
-def _step_aos(state: _State, f: np.ndarray, settings: Settings, *, step: int) -> _State:
-    tau = max(SMALLEST_STEP, STEP_DECAY * state.tau) if step % STEP_INTERVAL == 0 else state.tau
-    alpha = np.abs(f).max(axis=(-2, -1), keepdims=True)
-    u = aos_step(state.u, f, state.g, tau=tau, beta=settings.beta, alpha=alpha)
-    change = np.linalg.norm(u - state.u, axis=(-2, -1)) / np.linalg.norm(state.u, axis=(-2, -1))
-    renew = settings.means == "alternating" and step % MEANS_INTERVAL == 0
-    means = _renewed(state, u) if renew else state.means
-    return replace(state, u=u, tau=tau, means=means, done=change < settings.tolerance)
-
-
-def _step_primal_dual(state: _State, f: np.ndarray, settings: Settings, *, step: int) -> _State:
-    """One step; at intervals the gap, and where it is met the means are renewed, or the map is done.
-
-    The gap that is kept always belongs to the means that are kept.
-    """
-    u, dual = primal_dual_step(state.u, state.dual, f, state.g)
-    last = step == settings.iterations
-    if step % GAP_INTERVAL and not last:
-        return replace(state, u=u, dual=dual)
-    gap = relative_gap(u, dual, f, state.g)
-    met = gap < settings.tolerance
-    if settings.means == "fixed" or last:
-        return replace(state, u=u, dual=dual, gap=gap, done=met)
-    fresh = _renewed(state, u)
-    moved = np.maximum(np.abs(fresh.inside - state.means.inside), np.abs(fresh.outside - state.means.outside))
-    go_on = met[:, None, None] & (moved > SETTLED)
-    means = Means(
-        np.where(go_on, fresh.inside, state.means.inside), np.where(go_on, fresh.outside, state.means.outside)
-    )
-    return replace(state, u=u, dual=dual, gap=gap, means=means, done=met & ~go_on[:, 0, 0])
-
-
-def _renewed(state: _State, u: np.ndarray) -> Means:
-    """The means of z weighted by u; where u leaves one side of 0.5 empty, those before."""
-    fresh = weighted_means(state.z, u)
-    usable = (u > 0.5).any(axis=(-2, -1), keepdims=True) & (u <= 0.5).any(axis=(-2, -1), keepdims=True)
-    inside = np.where(usable, fresh.inside, state.means.inside)
-    return Means(inside, np.where(usable, fresh.outside, state.means.outside))
-
-
-def _energy(state: _State, settings: Settings) -> np.ndarray:
-    return energy(state.u, state.z, state.g, state.means, weight=settings.lam / state.scale)
-
-
-def _store(result: Solution, state: _State, active: np.ndarray, settings: Settings, *, which: np.ndarray) -> None:
-    """Write the maps named by the mask `which` into the result; an empty phase is found here."""
-    ended, indices = _keep(state, which), active[which]
-    inside = (ended.u > 0.5).sum(axis=(-2, -1))
-    empty = (inside == 0) | (inside == ended.u[0].size)
-    result.u[indices] = np.where(empty[:, None, None], 0, np.clip(ended.u, 0, 1))
-    result.c1[indices], result.c2[indices] = ended.means.inside[:, 0, 0], ended.means.outside[:, 0, 0]
-    result.energy[indices], result.gap[indices] = _energy(ended, settings), ended.gap
-    result.status[indices[empty]] = Status.EMPTY_PHASE
-
-
-def _keep(state: _State, which: np.ndarray) -> _State:
-    if which.all():
-        return state
-    means = Means(state.means.inside[which], state.means.outside[which])
-    dual = DualState(state.dual.down[which], state.dual.along[which], state.dual.extrapolated[which])
-    arrays = {name: getattr(state, name)[which] for name in ("z", "g", "u", "scale", "done", "gap")}
-    return replace(state, means=means, dual=dual, **arrays)
+    facts |= {name: torch.as_tensor(facts[name], device=z.device) for name in FACTS}
+    if history is not None:
+        history = torch.as_tensor(history, device=z.device)
+    return Solution(u=torch.as_tensor(solution.u, device=z.device).reshape(z.shape), **facts, history=history)

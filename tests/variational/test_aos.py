@@ -81,7 +81,7 @@ def test_a_map_larger_than_one_block_equals_the_dense_answer_of_its_lines(monkey
     rng = np.random.default_rng(6)
     u, f, g = rng.random((11, 8)), rng.normal(size=(11, 8)), rng.random((11, 8))
     whole = aos_step(u, f, g, tau=0.01, beta=1e-6, alpha=1.0)
-    monkeypatch.setattr("cvm_monai.variational.aos.BLOCK_PIXELS", 16)
+    monkeypatch.setattr("cvm_monai.variational.aos.BLOCK_BYTES", 128)
     np.testing.assert_array_equal(aos_step(u, f, g, tau=0.01, beta=1e-6, alpha=1.0), whole)
 
 

@@ -1,0 +1,88 @@
+"""Who does the arithmetic of a step: NumPy with LAPACK, numba's compiled loops, or torch on any device."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal, get_args
+
+import numpy as np
+from array_api_compat import is_torch_array
+
+from cvm_monai.variational.chan_vese import Array
+
+BackendName = Literal["auto", "numpy", "numba", "torch"]
+GROUP_PIXELS = 1 << 16
+"""Pixels of the maps that step together on a CPU: few enough to stay in the cache, many enough to amortise Python."""
+ARRAYS_HELD = 24
+"""Arrays of the maps' size that a solve on a GPU holds at once, at most."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The operations on maps (N, H, W) that the loop leaves to a backend.
+
+    Attributes:
+        name: which.
+        aos_step: as `aos.step_maps`.
+        primal_dual_step: as `primal_dual.primal_dual_step`.
+        relative_gap: as `primal_dual.relative_gap`.
+    """
+
+    name: BackendName
+    aos_step: Callable[..., Array]
+    primal_dual_step: Callable[..., None]
+    relative_gap: Callable[..., Array]
+
+
+def choose(z: Array, backend: BackendName, device: Any) -> tuple[BackendName, Array]:
+    """The backend that solves z, and z as that backend takes it.
+
+    `auto` is torch for maps on (or a `device` that names) anything but a CPU, else numba where it is installed, else
+    NumPy.
+
+    Raises:
+        ValueError: an unknown backend, numba asked for but missing, or numpy or numba on another device than a CPU.
+    """
+    if backend not in get_args(BackendName):
+        raise ValueError(f"backend must be one of {get_args(BackendName)}, got {backend!r}")
+    place = str(device if device is not None else z.device if is_torch_array(z) else "cpu")
+    on_cpu = place.split(":")[0] == "cpu"
+    if backend == "auto":
+        backend = "torch" if not on_cpu else "numba" if find_spec("numba") else "numpy"
+    if backend == "torch":
+        import torch
+
+        return backend, torch.as_tensor(z).detach().to(place)
+    if not on_cpu:
+        raise ValueError(f"backend {backend!r} computes on the CPU only, got device {place!r}: take 'torch' or 'auto'")
+    if backend == "numba" and not find_spec("numba"):
+        raise ValueError("backend 'numba' needs numba: pip install 'cvm-monai[fast]', or take 'auto'")
+    return backend, z.detach().cpu().numpy() if is_torch_array(z) else np.asarray(z)
+
+
+def load(name: BackendName) -> Backend:
+    """The operations of a backend; its packages are imported here and not before."""
+    if name == "numba":
+        from cvm_monai.variational import compiled
+
+        return Backend(name, compiled.step_maps, compiled.primal_dual_step, compiled.relative_gap)
+    from cvm_monai.variational import primal_dual
+
+    if name == "numpy":
+        from cvm_monai.variational import aos
+
+        return Backend(name, aos.step_maps, primal_dual.primal_dual_step, primal_dual.relative_gap)
+    from cvm_monai.variational import torch_steps
+
+    return Backend(name, torch_steps.step_maps, torch_steps.primal_dual_step, torch_steps.relative_gap)
+
+
+def group_size(z: Array) -> int:
+    """How many of the maps (N, H, W) step together: what suits a CPU's cache, or half of a GPU's free memory."""
+    pixels = z.shape[-2] * z.shape[-1]
+    if is_torch_array(z) and z.is_cuda:
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(z.device)
+        return max(1, free // 2 // (ARRAYS_HELD * pixels * z.element_size()))
+    return max(1, GROUP_PIXELS // pixels)

@@ -1,0 +1,131 @@
+"""Distances D from the annotated points for the convex selective models: the energy gains theta sum D u (Section 3).
+
+D is 0 on the points and 1 at the farthest pixel, so theta > 0 pulls the region towards the points. Both functions take
+single maps (H, W) and NumPy arrays only. The published models take as sources the whole polygon that the points span;
+here the sources are the points themselves, which may lie in several regions.
+"""
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+from cvm_monai.variational.contrast import check_points, normalise
+
+
+def euclidean_distance(points: np.ndarray, *, shape: tuple[int, int]) -> np.ndarray:
+    """Distance in pixels to the nearest point, divided by its maximum over the map.
+
+    The term of J. Spencer and K. Chen: A convex and selective variational model for image segmentation, Commun. Math.
+    Sci. 13(6), 2015.
+
+    Args:
+        points: (N, 2) integer (row, column).
+        shape: (H, W) of the map.
+
+    Returns:
+        (H, W) float64 in [0, 1]; zeros where every pixel is a point.
+
+    Raises:
+        ValueError: a shape that is not (H, W), no point, or a point that lies outside the map.
+    """
+    if len(shape) != 2:
+        raise ValueError(f"shape must be (H, W), got {shape}")
+    rows, columns = check_points(points, (1, *shape), name="points").T
+    elsewhere = np.ones(shape, dtype=bool)
+    elsewhere[rows, columns] = False
+    return normalise(distance_transform_edt(elsewhere))
+
+
+def geodesic_distance(
+    z: np.ndarray,
+    points: np.ndarray,
+    *,
+    edge_strength: float = 1000.0,
+    floor: float = 1e-3,
+    euclidean_weight: float = 0.1,
+) -> np.ndarray:
+    """Edge-weighted geodesic distance to the nearest point, divided by its maximum over the map.
+
+    It solves |grad D| = phi with D = 0 on the points and phi = floor + edge_strength |grad S(z)|^2 + euclidean_weight
+    D_E, where D_E is `euclidean_distance` and S the smoothing of `edge_detector` (Gaussian of one pixel cut at two,
+    nearest value beyond the border; central differences). A path across an edge of z is long. From M. Roberts, K. Chen
+    and K. L. Irion: A convex geodesic selective model for image segmentation, JMIV 61, 2019. The scheme is the
+    first-order upwind one of Godunov. Where phi is constant the distance to one point is exact along its row and column
+    and too long elsewhere, at most by ln(1 + E) / 3 pixels at the Euclidean distance E; a pixel between points that
+    touch at a corner is too near, at 0.71 pixels.
+
+    Only the ratios of the three weights matter. The cost is H W times the updates of a pixel, measured as 2 to 4 where
+    phi is constant and 10 to 80 where edges bend the paths; on one core at most about 0.02 s at 128 x 128 pixels, 0.1 s
+    at 256 x 256 and 0.6 s at 512 x 512.
+
+    Args:
+        z: (H, W), finite; the defaults are meant for a map in [0, 1].
+        points: (N, 2) integer (row, column).
+        edge_strength: raising it makes edges, and noise, harder to cross; at least 0, 100 to 10000 as a rule.
+        floor: distance of a step on flat ground; raising it brings D nearer to Euclidean; above 0, 1e-4 to 1.
+        euclidean_weight: raising it makes flat ground far from every point dearer, which holds back leaks through gaps
+            in an edge; at least 0, up to 1 as a rule.
+
+    Returns:
+        (H, W) float64 in [0, 1]; zeros where every pixel is a point.
+
+    Raises:
+        ValueError: z of another rank or not finite, a weight out of its range, no point, or one outside the map.
+    """
+    z = np.asarray(z, dtype=np.float64)
+    if z.ndim != 2:
+        raise ValueError(f"z must have shape (H, W), got {z.shape}")
+    if not np.isfinite(z).all():
+        raise ValueError(f"z must be finite, got {np.count_nonzero(~np.isfinite(z))} values that are not")
+    for name, weight in {"edge_strength": edge_strength, "euclidean_weight": euclidean_weight}.items():
+        if not 0 <= weight < np.inf:
+            raise ValueError(f"{name} must be finite and at least 0, got {weight!r}")
+    if not 0 < floor < np.inf:
+        raise ValueError(f"floor must be finite and above 0, got {floor!r}")
+    checked = check_points(points, (1, *z.shape), name="points")
+    phi = floor + edge_strength * _squared_gradient(z) + euclidean_weight * euclidean_distance(checked, shape=z.shape)
+    return normalise(_solve_eikonal(phi, checked))
+
+
+def _squared_gradient(z: np.ndarray) -> np.ndarray:
+    """|grad S(z)|^2 by central differences, one-sided at the border; an axis of one pixel has none."""
+    smooth = gaussian_filter(z, 1.0, truncate=2.0, mode="nearest")
+    squared = np.zeros_like(smooth)
+    for axis in (0, 1):
+        if z.shape[axis] > 1:
+            squared += np.gradient(smooth, axis=axis) ** 2
+    return squared
+
+
+def _solve_eikonal(phi: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Solve max(D - A, 0)^2 + max(D - B, 0)^2 = phi^2, with A and B the lower neighbour in the row and in the column.
+
+    All pixels start at infinity and the points at 0; in each round the neighbours of the pixels just lowered take the
+    root of this equation if it lies below their value. A round without any lowering is the solution. Values only fall
+    and none falls below its lowest neighbour, so the rounds end.
+    """
+    height, width = phi.shape
+    stride = width + 2  # the flat map has a border of one pixel, for ever at infinity
+    step = np.pad(phi, 1).ravel()
+    inside = np.pad(np.ones(phi.shape, dtype=bool), 1).ravel()
+    distance = np.full(step.shape, np.inf)
+    lowered = (points[:, 0] + 1) * stride + points[:, 1] + 1
+    distance[lowered] = 0.0
+    due = np.zeros(step.shape, dtype=bool)
+    while lowered.size:
+        for offset in (-1, 1, -stride, stride):
+            due[lowered + offset] = True
+        pixels = np.flatnonzero(due & inside)
+        due[:] = False
+        along_row = np.minimum(distance[pixels - 1], distance[pixels + 1])
+        along_column = np.minimum(distance[pixels - stride], distance[pixels + stride])
+        root = _godunov_root(along_row, along_column, step[pixels])
+        lower = root < distance[pixels]
+        lowered = pixels[lower]
+        distance[lowered] = root[lower]
+    return distance.reshape(height + 2, stride)[1:-1, 1:-1]
+
+
+def _godunov_root(a: np.ndarray, b: np.ndarray, phi: np.ndarray) -> np.ndarray:
+    """The root D of max(D - a, 0)^2 + max(D - b, 0)^2 = phi^2; one of a and b may be infinite."""
+    gap = np.minimum(np.abs(a - b) / phi, 1.0)  # from 1 on the farther neighbour has no part in it
+    return np.minimum(a, b) + phi * (gap + np.sqrt(2.0 - gap * gap)) / 2

@@ -1,0 +1,37 @@
+"""The tunables of a solve, checked once."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+SolverName = Literal["aos", "primal_dual"]
+MeansRule = Literal["alternating", "fixed"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Checked tunables of `solve`, which documents them.
+
+    Raises:
+        ValueError: a value out of its range, naming it.
+    """
+
+    method: SolverName = "aos"
+    lam: float = 2.0
+    iterations: int = 50
+    tolerance: float = 1e-3
+    tau: float = 1e-2
+    beta: float = 1e-6
+    means: MeansRule = "alternating"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("method", get_args(SolverName)), ("means", get_args(MeansRule))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        for name in ("lam", "tau", "beta"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number greater than 0, got {getattr(self, name)!r}")
+        if not (isinstance(self.iterations, int) and self.iterations >= 1):
+            raise ValueError(f"iterations must be a whole number of at least 1, got {self.iterations!r}")
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"tolerance must be a finite number of at least 0, got {self.tolerance!r}")
