@@ -52,12 +52,12 @@ def choose(z: Array, backend: BackendName, device: Any) -> tuple[BackendName, Ar
     if backend == "torch":
         import torch
 
-        return backend, torch.as_tensor(z).detach().to(place)
+        return backend, torch.as_tensor(z).detach().to(place).contiguous()
     if not on_cpu:
         raise ValueError(f"backend {backend!r} computes on the CPU only, got device {place!r}: take 'torch' or 'auto'")
     if backend == "numba" and not find_spec("numba"):
         raise ValueError("backend 'numba' needs numba: pip install 'cvm-monai[fast]', or take 'auto'")
-    return backend, z.detach().cpu().numpy() if is_torch_array(z) else np.asarray(z)
+    return backend, np.ascontiguousarray(z.detach().cpu().numpy() if is_torch_array(z) else z)
 
 
 def load(name: BackendName) -> Backend:

@@ -43,14 +43,15 @@ def step_maps(
 ) -> np.ndarray:
     """One AOS step for maps (N, H, W) with alpha (N, 1, 1) into `out`: see `cvm_monai.variational.aos.aos_step`."""
     real = u.dtype.type
-    work = scratch(3, u.shape[1:], u.dtype)
-    _aos_maps(u, f, g, alpha.reshape(-1).astype(u.dtype), real(tau), real(beta), *work, out)
+    diagonal, right, down = scratch(3, u.shape[1:], u.dtype)
+    _aos_maps(u, f, g, alpha.reshape(-1), real(tau), real(beta), diagonal, right, down, out)
     return out
 
 
-def primal_dual_step(u: np.ndarray, dual: DualState, f: np.ndarray, g: np.ndarray) -> None:
+def primal_dual_step(u: np.ndarray, dual: DualState, f: np.ndarray, g: np.ndarray, *, ratio: float = 1.0) -> None:
     """One iteration in place for maps (N, H, W): see `cvm_monai.variational.primal_dual`."""
-    _primal_dual_maps(u, dual.down, dual.along, dual.extrapolated, f, g, u.dtype.type(STEP))
+    real = u.dtype.type
+    _primal_dual_maps(u, dual.down, dual.along, dual.extrapolated, f, g, real(STEP * ratio), real(STEP / ratio))
 
 
 def relative_gap(u: np.ndarray, dual: DualState, f: np.ndarray, g: np.ndarray) -> np.ndarray:
@@ -61,13 +62,13 @@ def relative_gap(u: np.ndarray, dual: DualState, f: np.ndarray, g: np.ndarray) -
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _aos_maps(u, f, g, alpha, tau, beta, diagonal, right, down, out):  # type: ignore[no-untyped-def]
+def _aos_maps(u, f, g, alpha, tau, beta, diagonal, right, down, out):
     for n in range(u.shape[0]):
         _aos_map(u[n], f[n], g[n], alpha[n], tau, beta, diagonal, right, down, out[n])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _aos_map(u, f, g, alpha, tau, beta, diagonal, right, down, out):  # type: ignore[no-untyped-def]
+def _aos_map(u, f, g, alpha, tau, beta, diagonal, right, down, out):
     height, width = u.shape
     # rows of a power of two in bytes would share one set of the first-level cache: the blocks' rows are longer
     block = np.empty((4, LANES, width + PADDING), u.dtype)
@@ -94,7 +95,7 @@ def _aos_map(u, f, g, alpha, tau, beta, diagonal, right, down, out):  # type: ig
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _diagonal_and_right(u, f, tau, alpha, diagonal, right):  # type: ignore[no-untyped-def]
+def _diagonal_and_right(u, f, tau, alpha, diagonal, right):
     """B^-1, and B^-1 u - tau f - tau alpha nu'(u), of one row."""
     real = u.dtype.type
     half, one, zero = real(0.5), real(1.0), real(0.0)
@@ -134,7 +135,7 @@ def _diagonal_and_right(u, f, tau, alpha, diagonal, right):  # type: ignore[no-u
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _along_differences(u, forward, central):  # type: ignore[no-untyped-def]
+def _along_differences(u, forward, central):
     """Forward differences along a row, zero at its end, and twice the central ones, one-sided at both ends."""
     width = u.size
     for i in range(width - 1):
@@ -146,7 +147,7 @@ def _along_differences(u, forward, central):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _row_couplings(u, above, below, g, forward, central, tau, beta, along, down):  # type: ignore[no-untyped-def]
+def _row_couplings(u, above, below, g, forward, central, tau, beta, along, down):
     """2 tau g / |grad u| along the row and down from it."""
     quarter = u.dtype.type(0.25)
     for i in range(u.size):
@@ -157,7 +158,7 @@ def _row_couplings(u, above, below, g, forward, central, tau, beta, along, down)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _solve_rows(coupling, diagonal, right, out, lines, width):  # type: ignore[no-untyped-def]
+def _solve_rows(coupling, diagonal, right, out, lines, width):
     """Thomas's algorithm along up to LANES rows, side by side; `coupling` is used up."""
     before, share, known = np.zeros(lines, right.dtype), np.zeros(lines, right.dtype), np.zeros(lines, right.dtype)
     one = right.dtype.type(1.0)
@@ -177,7 +178,7 @@ def _solve_rows(coupling, diagonal, right, out, lines, width):  # type: ignore[n
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _solve_columns(coupling, diagonal, right, share, known, out):  # type: ignore[no-untyped-def]
+def _solve_columns(coupling, diagonal, right, share, known, out):
     """Thomas's algorithm down up to COLUMNS columns, and half of the sum with what `out` holds."""
     height, lines = right.shape
     one, half = right.dtype.type(1.0), right.dtype.type(0.5)
@@ -201,17 +202,19 @@ def _solve_columns(coupling, diagonal, right, share, known, out):  # type: ignor
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _primal_dual_maps(u, down, along, ahead, f, g, step):  # type: ignore[no-untyped-def]
+def _primal_dual_maps(u, down, along, ahead, f, g, dual_step, primal_step):
     for n in range(u.shape[0]):
         height, width = u.shape[1:]
         for row in range(height):
-            _dual_row(ahead[n, row], ahead[n, min(row + 1, height - 1)], g[n, row], step, down[n, row], along[n, row])
+            _dual_row(
+                ahead[n, row], ahead[n, min(row + 1, height - 1)], g[n, row], dual_step, down[n, row], along[n, row]
+            )
             above = down[n, row - 1] if row > 0 else np.zeros(width, u.dtype)
-            _primal_row(u[n, row], ahead[n, row], f[n, row], above, down[n, row], along[n, row], step)
+            _primal_row(u[n, row], ahead[n, row], f[n, row], above, down[n, row], along[n, row], primal_step)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _dual_row(ahead, below, g, step, down, along):  # type: ignore[no-untyped-def]
+def _dual_row(ahead, below, g, step, down, along):
     """p <- P_g(p + step grad u~) of one row; the last row has itself below, and no pixel follows the last one."""
     last = ahead.size - 1
     for i in range(ahead.size):
@@ -226,7 +229,7 @@ def _dual_row(ahead, below, g, step, down, along):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _primal_row(u, ahead, f, above, down, along, step):  # type: ignore[no-untyped-def]
+def _primal_row(u, ahead, f, above, down, along, step):
     """u <- P_[0,1](u + step (div p - f)), u~ <- 2 u - u_before of one row; the pixels ahead are still those before."""
     zero, one = u.dtype.type(0.0), u.dtype.type(1.0)
     for i in range(u.size):
@@ -237,7 +240,7 @@ def _primal_row(u, ahead, f, above, down, along, step):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _gap_sums(u, down, along, f, g, sums):  # type: ignore[no-untyped-def]
+def _gap_sums(u, down, along, f, g, sums):
     """sum g |grad u| + f u, sum min(0, f - div p) and sum |f| of each map."""
     height, width = u.shape[1:]
     nothing = np.zeros(width, u.dtype)
@@ -251,7 +254,7 @@ def _gap_sums(u, down, along, f, g, sums):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
-def _gap_row(u, below, above, down, along, f, g):  # type: ignore[no-untyped-def]
+def _gap_row(u, below, above, down, along, f, g):
     """The three sums of one row; the order of their terms is free, so that they are added several at a time."""
     primal, bound, norm = 0.0, 0.0, 0.0
     last = u.size - 1

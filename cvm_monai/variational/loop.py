@@ -16,7 +16,7 @@ from cvm_monai.variational.chan_vese import (
     threshold_means,
     weighted_means,
 )
-from cvm_monai.variational.primal_dual import DualState, start_dual
+from cvm_monai.variational.primal_dual import DualState, start_dual, step_ratio
 from cvm_monai.variational.result import Solution, Status
 from cvm_monai.variational.settings import Settings
 
@@ -127,7 +127,7 @@ def init(z: Array, fitting: Array | None, settings: Settings) -> State:
 def step(state: State, settings: Settings, backend: Backend, *, number: int) -> None:
     """Advance u by one step of the method; numbers count from 1."""
     if state.dual is not None:
-        backend.primal_dual_step(state.u, state.dual, state.f, state.g)
+        backend.primal_dual_step(state.u, state.dual, state.f, state.g, ratio=step_ratio(settings.lam))
         return
     if number % STEP_INTERVAL == 0:
         state.tau = max(SMALLEST_STEP, STEP_DECAY * state.tau)

@@ -127,7 +127,7 @@ def _joined(parts: list[Solution], *, history: bool) -> Solution:
         return parts[0]
     facts = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*FACTS, "status")}
     u = array_namespace(parts[0].u).concat([part.u for part in parts])
-    steps = max(len(part.history) for part in parts) if history else 0
+    steps = max((len(part.history) for part in parts if part.history is not None), default=0)
     records = [
         np.concatenate([part.history, np.repeat(part.energy[None], steps - len(part.history), axis=0)])
         for part in parts
@@ -140,7 +140,7 @@ def _as_given(solution: Solution, z: Array) -> Solution:
     """The solution in the shape, kind and device of z."""
     shape = tuple(z.shape[:-2])
     facts = {name: getattr(solution, name).reshape(shape) for name in (*FACTS, "status")}
-    history = None if solution.history is None else solution.history.reshape(-1, *shape)
+    history = None if solution.history is None else solution.history.reshape(len(solution.history), *shape)
     if not is_torch_array(z):
         u = solution.u if is_numpy_array(solution.u) else solution.u.cpu().numpy()
         return Solution(u=u.reshape(z.shape), **facts, history=history)

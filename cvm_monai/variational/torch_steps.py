@@ -24,10 +24,10 @@ def step_maps(u: Tensor, f: Tensor, g: Tensor, *, tau: float, beta: float, alpha
     return torch.add(down, along.mT, out=out).mul_(0.5)
 
 
-def primal_dual_step(u: Tensor, dual: DualState, f: Tensor, g: Tensor) -> None:
+def primal_dual_step(u: Tensor, dual: DualState, f: Tensor, g: Tensor, *, ratio: float = 1.0) -> None:
     """One iteration in place for maps (N, H, W): see `cvm_monai.variational.primal_dual`."""
     fused = _fused(u.device.type)
-    (primal_dual if fused is None else fused).primal_dual_step(u, dual, f, g)
+    (primal_dual if fused is None else fused).primal_dual_step(u, dual, f, g, ratio=ratio)
 
 
 def relative_gap(u: Tensor, dual: DualState, f: Tensor, g: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ def test_a_solver_that_fails_restores_the_mode_and_leaves_the_old_renewal(tmp_pa
     renewal.renew(epoch=1)
     renewal.network.train()
     renewal.supervision._solve["lam"] = -1.0
-    with pytest.raises(ValueError, match="lam must be greater than 0"):
+    with pytest.raises(ValueError, match="lam must be a finite number greater than 0"):
         renewal.renew(epoch=2)
     assert renewal.network.training
     assert renewal.store.version == 1

@@ -97,3 +97,39 @@ def test_the_penalty_s_curvature_at_the_bounds_is_the_published_number():
     low, middle, high = penalty_derivative(np.array([-step, 0.0, step]))
     assert (high - low) / (2 * step) == pytest.approx(PENALTY_CURVATURE, rel=1e-6)
     assert middle == pytest.approx(-1.5411142024932354, abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"f": np.zeros((3, 4))}, r"u, f and g must have one shape .*, got \(3, 3\), \(3, 4\) and \(3, 3\)"),
+        ({"g": np.full((3, 3), np.inf)}, "g must be finite, got 9 NaN or infinity"),
+        ({"u": np.full((3, 3), np.nan)}, "u must be finite, got 9 NaN or infinity"),
+        ({"alpha": np.nan}, "alpha must be finite, got 1 NaN or infinity"),
+        ({"tau": 0.0}, "tau must be a finite number greater than 0, got 0.0"),
+        ({"beta": -1e-6}, "beta must be a finite number greater than 0, got -1e-06"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    maps = {name: np.full((3, 3), 0.5) for name in "ufg"}
+    with pytest.raises(ValueError, match=message):
+        aos_step(**({**maps, "tau": 0.01, "beta": 1e-6, "alpha": 1.0} | change))
+
+
+def test_keeps_memory_order_out_of_the_answer():
+    rng = np.random.default_rng(7)
+    u, f, g = rng.random((9, 7)), rng.normal(size=(9, 7)), rng.random((9, 7)) + 0.1
+    turned = [np.asfortranarray(part) for part in (u, f, g)]
+    settings = {"tau": 0.01, "beta": 1e-6, "alpha": 1.0}
+    np.testing.assert_array_equal(aos_step(*turned, **settings), aos_step(u, f, g, **settings))
+
+
+@pytest.mark.parametrize("shape", [(5, 200), (200, 5), (3, 161)])
+def test_wide_and_narrow_maps_go_through_different_solvers_with_one_answer(shape, monkeypatch):
+    rng = np.random.default_rng(8)
+    u, f, g = rng.random(shape), rng.normal(size=shape), rng.random(shape) + 0.1
+    settings = {"tau": 0.01, "beta": 1e-6, "alpha": 1.0}
+    found = aos_step(u, f, g, **settings)
+    for columns in (1, 1000):
+        monkeypatch.setattr("cvm_monai.variational.aos.FEWEST_COLUMNS", columns)
+        np.testing.assert_allclose(aos_step(u, f, g, **settings), found, rtol=0, atol=1e-13)

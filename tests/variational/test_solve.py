@@ -1,9 +1,20 @@
 """The solver's loop, its results for maps that cannot be solved, and the pseudo-label of one image."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+import torch
 
-from cvm_monai.variational import Status, average, normalise, segment, solve
+from cvm_monai.variational import (
+    Status,
+    average,
+    euclidean_distance,
+    geodesic_distance,
+    normalise,
+    segment,
+    solve,
+)
 from cvm_monai.variational.chan_vese import (
     Means,
     edge_detector,
@@ -73,12 +84,105 @@ def test_a_batch_equals_its_maps_one_by_one_also_when_they_stop_at_different_ste
         np.testing.assert_allclose(batch.energy[index], one.energy, rtol=1e-12)
 
 
-def test_a_map_whose_optimum_is_empty_says_so():
+@pytest.mark.parametrize("method", ["aos", "primal_dual"])
+def test_a_map_with_one_hot_pixel_says_that_its_optimum_is_empty(method):
     z = np.zeros((24, 24))
-    z[12, 12] = 1.0  # one hot pixel: its border costs more than its data
-    solution = solve(z, lam=0.05, iterations=400, tolerance=0)
+    z[12, 12] = 1.0  # its border costs more than its data
+    solution = solve(z, method=method, lam=0.05, iterations=1000, tolerance=0)
     assert solution.status.item() is Status.EMPTY_PHASE
     assert not solution.u.any()
+
+
+def test_one_hot_pixel_is_kept_where_its_data_outweigh_its_border():
+    z = np.zeros((9, 9))
+    z[4, 4] = 1.0
+    solution = solve(z, method="primal_dual", lam=5.0, iterations=1000, tolerance=1e-6)
+    np.testing.assert_allclose(solution.u, z, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", ["aos", "primal_dual"])
+def test_a_flat_map_has_nothing_to_segment(method):
+    solution = solve(np.full((6, 7), 0.7), method=method)
+    assert solution.status.item() is Status.CONSTANT_MAP
+    assert (solution.u == 0).all()
+    assert solution.iterations == 0
+
+
+BRIDGE = np.array(
+    [
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        [0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0],
+        [0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0],
+        [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0],
+        [0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0],
+        [0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    ],
+    dtype=float,
+)
+
+
+@pytest.mark.parametrize("lam, bridge", [(2.0, 1), (0.6, 0)])
+def test_a_thin_bridge_stands_or_falls_with_lam(lam, bridge):
+    expected = BRIDGE.copy()
+    expected[3, 5:9] = bridge
+    solution = solve(BRIDGE, method="primal_dual", lam=lam, iterations=4000, tolerance=1e-6, means="fixed")
+    np.testing.assert_array_equal(solution.u > 0.5, expected == 1)
+    other = BRIDGE.copy()
+    other[3, 5:9] = 1 - bridge
+    means, weight = Means(np.ones((1, 1)), np.zeros((1, 1))), lam
+    energies = [energy(u, BRIDGE, edge_detector(BRIDGE), means, weight=weight) for u in (expected, other)]
+    assert energies[0] < energies[1]
+
+
+def test_alternating_means_never_raise_the_energy_beyond_the_certified_gap():
+    _, z = disc(noise=0.3, seed=2)
+    settings = {"method": "primal_dual", "means": "alternating", "tolerance": 1e-4}
+    ends = [solve(z, iterations=steps, **settings) for steps in range(60, 900, 60)]
+    data = np.abs(region_term(z, threshold_means(z)))
+    allowed = 1e-4 * 2.0 * (data / data.max()).sum() * 1.5  # sum |f| moves a little with the means
+    met = [end.energy for end in ends if end.gap < 1e-4]
+    assert len(met) > 4
+    assert all(after <= before + allowed for before, after in pairwise(met))
+
+
+def test_a_fitting_term_keeps_what_is_near_the_points_and_drops_the_rest():
+    z = np.zeros((12, 30))
+    z[3:9, 3:9] = z[3:9, 21:27] = 1.0
+    near = z.copy()
+    near[:, 15:] = 0
+    settings = {"method": "primal_dual", "lam": 2.0, "iterations": 2000, "tolerance": 1e-6, "means": "fixed"}
+    for distance in (
+        euclidean_distance(np.array([[5, 5]]), shape=z.shape),
+        geodesic_distance(z, np.array([[5, 5]])),
+    ):
+        np.testing.assert_array_equal(solve(z, fitting=0 * distance, **settings).u > 0.5, z == 1)
+        selected = solve(z, fitting=3 * distance, **settings)
+        np.testing.assert_array_equal(selected.u > 0.5, near == 1)
+        whole = energy(z, z, edge_detector(z), Means(selected.c1, selected.c2), weight=2.0, fitting=3 * distance)
+        assert selected.energy < whole
+
+
+def test_aos_takes_the_fitting_term_too_and_counts_it_in_the_energy():
+    _, z = disc(noise=0.1)
+    push = np.where(np.arange(32) < 16, 0.0, 4.0)
+    solution = solve(z, fitting=push, iterations=200)
+    assert not (solution.u[:, 18:] > 0.5).any()
+    assert (solution.u[12:20, 8:14] > 0.5).all()
+    weight = 2.0 / np.abs(region_term(z, threshold_means(z))).max()
+    means = Means(solution.c1, solution.c2)
+    expected = energy(solution.u, z, edge_detector(z), means, weight=weight) + (push * solution.u).sum()
+    assert solution.energy == pytest.approx(expected, rel=1e-3)  # u is cut to [0, 1] in both
+
+
+def test_a_map_that_overflows_is_not_finite_and_harms_no_other():
+    _, z = disc(noise=0.1)
+    with np.errstate(all="ignore"):
+        solution = solve(np.stack([z, z * 1e200, z]), iterations=20)
+    assert [status.usable for status in solution.status] == [True, False, True]
+    assert solution.status[1] is Status.NON_FINITE
+    np.testing.assert_array_equal(solution.u[0], solution.u[2])
+    assert not solution.u[1].any()
 
 
 def test_the_history_ends_with_the_energy_returned():
@@ -152,11 +256,20 @@ def test_the_average_leaves_out_points_without_two_phases():
     [
         ({"z": np.zeros(4)}, r"z must have shape \(\.\.\., H, W\) with at least one pixel, got \(4,\)"),
         ({"z": np.zeros((3, 0))}, r"at least one pixel, got \(3, 0\)"),
-        ({"z": np.zeros((3, 3), dtype=int)}, "z must be of a floating-point type, got int64"),
-        ({"lam": 0}, "lam must be greater than 0, got 0"),
-        ({"tau": -1.0}, "tau must be greater than 0, got -1.0"),
-        ({"iterations": 0}, "iterations must be at least 1, got 0"),
-        ({"tolerance": -1}, "tolerance must not be negative, got -1"),
+        ({"z": np.zeros((3, 3), dtype=int)}, "z must be of type float32 or float64, got int64"),
+        ({"z": torch.zeros(3, 3, dtype=torch.float16)}, "z must be of type float32 or float64, got torch.float16"),
+        ({"z": [[0.0, 1.0]]}, "z must be a NumPy array or a torch tensor, got list"),
+        ({"lam": 0}, "lam must be a finite number greater than 0, got 0"),
+        ({"lam": float("nan")}, "lam must be a finite number greater than 0, got nan"),
+        ({"tau": -1.0}, "tau must be a finite number greater than 0, got -1.0"),
+        ({"beta": float("inf")}, "beta must be a finite number greater than 0, got inf"),
+        ({"iterations": 0}, "iterations must be a whole number of at least 1, got 0"),
+        ({"iterations": 2.5}, "iterations must be a whole number of at least 1, got 2.5"),
+        ({"tolerance": -1}, "tolerance must be a finite number of at least 0, got -1"),
+        ({"fitting": np.zeros((2, 2))}, r"fitting must broadcast to z's shape \(3, 3\), got \(2, 2\)"),
+        ({"fitting": np.full((3, 3), np.nan)}, "fitting must be finite, got 9 NaN or infinite values"),
+        ({"backend": "magic"}, r"backend must be one of .*, got 'magic'"),
+        ({"backend": "numpy", "device": "cuda"}, "backend 'numpy' computes on the CPU only, got device 'cuda'"),
         ({"means": "median"}, r"means must be one of \('alternating', 'fixed'\), got 'median'"),
         ({"method": "magic"}, r"method must be one of .*, got 'magic'"),
     ],

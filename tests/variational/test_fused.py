@@ -1,0 +1,49 @@
+"""The Triton kernels, run by Triton's interpreter on the CPU, against the NumPy steps; and compiled for a GPU."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined
+pytest.importorskip("triton", reason="Triton comes with CUDA builds of torch; `make test-ci` installs it elsewhere")
+
+from cvm_monai.variational import aos_step, fused, primal_dual
+
+pytestmark = pytest.mark.ci
+TYPES = [(np.float64, 1e-12), (np.float32, 2e-6)]
+SHAPES = [(2, 20, 70), (1, 1, 9), (2, 9, 1), (1, 40, 33)]
+
+
+def step_input(shape, dtype):
+    rng = np.random.default_rng(0)
+    u, f, g = rng.random(shape) * 1.04 - 0.02, rng.normal(size=shape), 0.1 + rng.random(shape)
+    return [part.astype(dtype) for part in (u, f, g, 1 + rng.random((shape[0], 1, 1)))]
+
+
+@pytest.mark.parametrize("dtype, tolerance", TYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_two_sweeps_are_an_aos_step(shape, dtype, tolerance):
+    u, f, g, alpha = step_input(shape, dtype)
+    tensors = [torch.from_numpy(part) for part in (u, f, g)]
+    settings = {"tau": 0.02, "beta": 1e-5, "alpha": torch.from_numpy(alpha)}
+    down = fused.sweep_down(*tensors, **settings)
+    along = fused.sweep_down(*(part.mT.contiguous() for part in tensors), **settings)
+    expected = aos_step(u, f, g, tau=0.02, beta=1e-5, alpha=alpha)
+    np.testing.assert_allclose((down + along.mT) / 2, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype, tolerance", TYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_primal_dual_steps_and_their_gap_equal_numpy_s(shape, dtype, tolerance):
+    results = []
+    for steps, kind in ((primal_dual, np.copy), (fused, lambda part: torch.from_numpy(part.copy()))):
+        u, f, g, _ = (kind(part) for part in step_input(shape, dtype))
+        u = u.clip(0, 1)
+        dual = primal_dual.start_dual(u)
+        for _ in range(5):
+            steps.primal_dual_step(u, dual, f, g, ratio=0.6)
+        results.append([u, dual.down, dual.along, dual.extrapolated, steps.relative_gap(u, dual, f, g)])
+    for expected, found in zip(*results, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
