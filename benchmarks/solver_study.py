@@ -42,6 +42,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
 }
 NETWORK, CONTRAST = "network's own output", "mean contrast map, no solver"
 UNCERTAIN = (0.1, 0.9)
+SCORES = ("dice", "uncertain", "weighted_error")
 TABLES: tuple[tuple[str, str, str, Callable[[list[float]], float] | None], ...] = (
     ("Dice", "dice", "alternating", max),
     ("share of uncertain pixels", "uncertain", "alternating", None),
@@ -169,7 +170,7 @@ def table(rows: Sequence[Row], title: str, name: str, means: str, best: Callable
 
     def text(key: tuple[str, float]) -> str:
         bold = "**" if values[key] == top and absent[key] == least else ""
-        return f"{bold}{values[key]:.3f}{bold}" + (f" (-{absent[key]})" if absent[key] else "")
+        return f"{bold}{values[key]:.3f}{bold}" + (f" (-{absent[key]})" if absent[key] and name in SCORES else "")
 
     lines = [f"| {title} | " + " | ".join(f"lam {lam:g}" for lam in LAMS) + " |", "|---" * (len(LAMS) + 1) + "|"]
     lines += [f"| {method} | " + " | ".join(text((method, lam)) for lam in LAMS) + " |" for method in SOLVERS]
@@ -180,7 +181,7 @@ def report(stage: str, epochs: int, rows: Sequence[Row]) -> str:
     """The Markdown of one network."""
     lines = [f"## {stage}: at most {epochs} epochs, {len(column(rows, 'dice', method=NETWORK))} training images\n"]
     for method in (NETWORK, CONTRAST):
-        values = {name: finite(column(rows, name, method=method)) for name in ("dice", "uncertain", "weighted_error")}
+        values = {name: finite(column(rows, name, method=method)) for name in SCORES}
         lines.append(f"- {method}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
     certified = finite(column(rows, "certified", method=OPTIMUM, means="alternating"))
     lines.append(f"- {certified:.1%} of the optima are certified; (-n): without n images that got no pseudo-label\n")

@@ -138,7 +138,7 @@ class TestReport:
         if not self.supervision.renews or not all(map(len, points)):
             return logits[0], None
         evidence = self.supervision.evidence(logits[0].float(), features[0].float(), *points)
-        return logits[0], self.supervision.segmenter()(evidence).u
+        return logits[0], self.supervision.pseudo_labels([evidence])[0].u
 
     def _log(self) -> None:
         record = json.loads((self.output / "run.json").read_text()) if (self.output / "run.json").is_file() else {}

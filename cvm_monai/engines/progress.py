@@ -74,7 +74,7 @@ class Progress:
         self._begin, self._first = time.perf_counter(), engine.state.epoch
 
     def _open(self, engine: Engine) -> None:
-        self._renewed = ""
+        self._renewed, self._opened = "", time.perf_counter()
         if self.enabled:
             title = f"epoch {engine.state.epoch}/{engine.state.max_epochs}"
             self._bar = tqdm(total=engine.state.epoch_length, desc=title, unit="step", dynamic_ncols=True)
@@ -91,7 +91,8 @@ class Progress:
             for name, value in engine.state.metrics.items()
             if name.startswith("train_")
         }
-        text = f"{self._text(means)}{self._renewed}, {self._left(engine)} left"
+        seconds = time.perf_counter() - self._opened
+        text = f"{self._text(means)}, {seconds:.1f} s{self._renewed}, {self._left(engine)} left"
         if self._bar is not None:
             self._bar.set_postfix_str(text)
             self._bar.close()
@@ -109,7 +110,7 @@ class Progress:
     def _note_renewal(self, engine: Any) -> None:
         report = engine.state.renewal
         dice = "" if report.dice is None else f", Dice {report.dice:.3f}"
-        self._renewed = f", {report.labelled} pseudo-labels in {report.seconds:.1f} s{dice}"
+        self._renewed = f", of which {report.labelled} pseudo-labels {report.seconds:.1f} s{dice}"
         if not report.labelled:
             logger.warning("no training image got a pseudo-label after epoch %d: %s", report.epoch, report.skipped)
 

@@ -11,7 +11,7 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 from tqdm import tqdm
 
 from cvm_monai.data.store import PseudoLabelStore
@@ -21,8 +21,21 @@ from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 
 ONE_CLASS = "without points of both classes"
+NOT_FINITE = "the network's features hold NaN or infinity"
 CHUNK = 8
-"""Images for each worker that are held at once."""
+"""Images for each worker whose evidence is held at once."""
+GPU_CHUNK = 128
+"""Images whose evidence is held at once on a GPU."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One training image: its place in the data set, its evidence or why it has none, the network's probability."""
+
+    index: int
+    evidence: torch.Tensor | None
+    reason: str
+    probability: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -61,8 +74,8 @@ class RenewalReport:
 class PseudoLabelRenewal:
     """At each new low, segments every training image by the supervision's own model and swaps the store.
 
-    The network runs in evaluation mode on images that are not augmented; the solver runs in worker processes that
-    import neither torch nor MONAI.
+    The network runs in evaluation mode on images that are not augmented. The solver takes the evidence where it lies:
+    on a GPU as one batch, else shared out over the cores (see `workers` of `solve`).
 
     Args:
         network: as of `build_network`; its `features` gives logits and Feature Map 2.
@@ -70,7 +83,7 @@ class PseudoLabelRenewal:
         dataset: the training cases with the deterministic transforms alone; `dataset.data` are their records.
         store: where the pseudo-labels go.
         device: of the network.
-        workers: processes; -1 takes every core.
+        workers: cores for the solver; -1 takes every one.
         previews: how many images to keep for figures.
         progress: show a bar; by default where stderr is a terminal.
     """
@@ -119,15 +132,11 @@ class PseudoLabelRenewal:
         skipped: Counter[str] = Counter()
         iterations, scores = [], []
         previews: list[Preview] = []
-        segmenter = self.supervision.segmenter()
         bar = tqdm(total=len(self.dataset), desc="pseudo-labels", unit="image", leave=False, disable=not self.progress)
-        with bar, Parallel(n_jobs=self.workers) as pool:
+        with bar:
             for chunk in self._chunks():
-                ready = [evidence for _, evidence, _ in chunk if evidence is not None]
-                results = iter(pool(delayed(segmenter)(maps) for maps in ready))
-                for index, evidence, probability in chunk:
-                    item = self.dataset[index]
-                    result = next(results) if evidence is not None else PseudoLabel(None, reason=ONE_CLASS)
+                for candidate, result in zip(chunk, self._results(chunk), strict=True):
+                    item = self.dataset[candidate.index]
                     if result.u is None:
                         skipped[result.reason] += 1
                     else:
@@ -135,7 +144,8 @@ class PseudoLabelRenewal:
                         iterations.append(result.iterations)
                         scores.append(mask_dice(torch.from_numpy(result.u > 0.5), item["mask"][0]))
                     if len(previews) < self.previews:
-                        previews.append(Preview(self.dataset.data[index], item, result.u, probability))
+                        record = self.dataset.data[candidate.index]
+                        previews.append(Preview(record, item, result.u, candidate.probability))
                     bar.update()
         self.store.publish(labels)
         known = [score for score in scores if score is not None]
@@ -149,25 +159,35 @@ class PseudoLabelRenewal:
             previews=tuple(previews),
         )
 
-    def _chunks(self) -> Iterator[Sequence[tuple[int, np.ndarray | None, np.ndarray]]]:
-        """Index, evidence and probability of each image, a few for each worker at a time."""
+    def _results(self, chunk: Sequence[Candidate]) -> list[PseudoLabel]:
+        """The pseudo-label of each candidate, in their order."""
+        evidence = [candidate.evidence for candidate in chunk if candidate.evidence is not None]
+        found = iter(self.supervision.pseudo_labels(evidence, workers=self.workers))
+        return [
+            PseudoLabel(None, reason=candidate.reason) if candidate.evidence is None else next(found)
+            for candidate in chunk
+        ]
+
+    def _chunks(self) -> Iterator[Sequence[Candidate]]:
+        """The training images, as many at a time as the solver is to have at once."""
         was_training = self.network.training
         self.network.eval()
         try:
-            step = CHUNK * self.workers
+            step = CHUNK * self.workers if self.device.type == "cpu" else GPU_CHUNK
             for begin in range(0, len(self.dataset), step):
-                yield [self._evidence(index) for index in range(begin, min(begin + step, len(self.dataset)))]
+                yield [self._candidate(index) for index in range(begin, min(begin + step, len(self.dataset)))]
         finally:
             self.network.train(was_training)
 
-    def _evidence(self, index: int) -> tuple[int, np.ndarray | None, np.ndarray]:
+    def _candidate(self, index: int) -> Candidate:
         item = self.dataset[index]
         with torch.no_grad():
             logits, features = self.network.features(item["image"][None].to(self.device))
-            probability = torch.softmax(logits[0].float(), dim=0)[1].cpu().numpy()
+            logits, features = logits[0].float(), features[0].float()
+            probability = torch.softmax(logits, dim=0)[1].cpu().numpy()
             if not len(item["in_points"]) or not len(item["out_points"]):
-                return index, None, probability
-            maps = self.supervision.evidence(
-                logits[0].float(), features[0].float(), item["in_points"], item["out_points"]
-            )
-        return index, maps, probability
+                return Candidate(index, None, ONE_CLASS, probability)
+            if not torch.isfinite(features).all():
+                return Candidate(index, None, NOT_FINITE, probability)
+            maps = self.supervision.evidence(logits, features, item["in_points"], item["out_points"])
+        return Candidate(index, maps, "", probability)

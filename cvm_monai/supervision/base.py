@@ -1,7 +1,7 @@
 """What a way of learning from points must offer to the training engine."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,8 +17,8 @@ class Supervision(ABC):
     """One row of the paper's Table 1: the loss of a batch and, for some, how pseudo-labels are made.
 
     The engine sums the terms of `loss`, steps the optimiser and calls `after_step`. If `renews` is true, each new low
-    of the validation partial cross-entropy calls `evidence` for every training image in the main process, then the
-    function that `segmenter` gives on that evidence in worker processes.
+    of the validation partial cross-entropy calls `evidence` for every training image, and `pseudo_labels` on the
+    evidence of many images at once.
     """
 
     name: ClassVar[str]
@@ -35,12 +35,12 @@ class Supervision(ABC):
     def after_step(self, network: nn.Module, iteration: int) -> None:  # noqa: B027  (few methods need it)
         """Called after each optimiser step (a teacher's moving average, say)."""
 
-    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> np.ndarray:
-        """(P, h, w) float32 maps of one image that the segmenter turns into u. Only where `renews`."""
+    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
+        """(P, h, w) float32 maps of one image, on the network's device, that become u. Only where `renews`."""
         raise NotImplementedError(f"supervision {self.name} makes no pseudo-labels")
 
-    def segmenter(self) -> Callable[[np.ndarray], PseudoLabel]:
-        """A function of module level (or a `functools.partial` of one) from `evidence` to the pseudo-label."""
+    def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
+        """The pseudo-label of each image from its `evidence`; `workers` cores may share them where no GPU does."""
         raise NotImplementedError(f"supervision {self.name} makes no pseudo-labels")
 
     def state_dict(self) -> dict[str, Any]:

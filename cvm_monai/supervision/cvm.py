@@ -1,7 +1,6 @@
 """The proposed method: the contrast-based variational model supervises beside the points."""
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -56,11 +55,11 @@ class ContrastVariational(Supervision):
             "weighted_kl": self.weight * divergence,
         }
 
-    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> np.ndarray:
+    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
         """The mean contrast map of each in-target point (Eqs. 4 to 6) from Feature Map 2."""
-        maps: np.ndarray = contrast_maps(features, in_points, out_points, eta=self.eta).float().cpu().numpy()
+        maps: Tensor = contrast_maps(features, in_points, out_points, eta=self.eta).float()
         return maps
 
-    def segmenter(self) -> Callable[[np.ndarray], PseudoLabel]:
-        """One solve for each map, then their normalised mean (Eq. 7)."""
-        return partial(solve_and_average, **self._solve)
+    def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
+        """One solve for each map, then their normalised mean for each image (Eq. 7)."""
+        return solve_and_average(evidence, workers=workers, **self._solve)

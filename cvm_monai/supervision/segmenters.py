@@ -1,16 +1,37 @@
-"""From an image's evidence maps to its pseudo-label: plain functions, run in worker processes."""
+"""From the evidence maps of many images to their pseudo-labels."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace
 
 from cvm_monai.supervision.pseudo_label import PseudoLabel
-from cvm_monai.variational import average, solve
+from cvm_monai.variational import Solution, average, solve
+from cvm_monai.variational.chan_vese import Array
 
 
-def solve_and_average(maps: np.ndarray, **settings: Any) -> PseudoLabel:
-    """Solve each of the (P, h, w) maps by Eq. 6 with `solve`'s settings and average them by Eq. 7."""
-    solution = solve(maps, **settings)
-    u = average(solution)
-    reason = "" if u is not None else "; ".join(sorted({entry.value.split(":")[0] for entry in solution.status}))
-    return PseudoLabel(u=u, iterations=float(solution.iterations.mean()), reason=reason)
+def solve_and_average(evidence: Sequence[Array], *, workers: int = 1, **settings: Any) -> list[PseudoLabel]:
+    """Solve each image's (P, h, w) maps by Eq. 6 with `solve`'s settings and average them by Eq. 7.
+
+    The maps of all images of one size are solved together: in one batch where they lie on a GPU, else shared out over
+    the workers.
+    """
+    results: list[PseudoLabel] = [PseudoLabel(None)] * len(evidence)
+    for shape in {tuple(maps.shape[-2:]) for maps in evidence}:
+        indices = [index for index, maps in enumerate(evidence) if tuple(maps.shape[-2:]) == shape]
+        chosen = [evidence[index] for index in indices]
+        solution = solve(array_namespace(chosen[0]).concat(chosen), workers=workers, **settings)
+        ends = np.cumsum([maps.shape[0] for maps in chosen])
+        for index, maps, end in zip(indices, chosen, ends, strict=True):
+            results[index] = _averaged(solution, slice(end - maps.shape[0], end))
+    return results
+
+
+def _averaged(solution: Solution, part: slice) -> PseudoLabel:
+    """The pseudo-label of the image whose maps are a part of the solved ones."""
+    status, steps = solution.status[part], solution.iterations[part].tolist()
+    u = average(replace(solution, u=solution.u[part], status=status))
+    reason = "" if u is not None else "; ".join(sorted({entry.value.split(":")[0] for entry in status}))
+    return PseudoLabel(u=u, iterations=float(np.mean(steps)), reason=reason)

@@ -40,9 +40,13 @@ def edge_detector(z: Array, *, strength: float = 10.0, sigma: float = 1.0) -> Ar
         strength: raising it lets the contour settle on weaker edges; 1 to 1000.
         sigma: pixels; raising it ignores finer edges; 0 to 3.
     """
+    return 1.0 / (1.0 + strength * squared_gradient(z, sigma=sigma))
+
+
+def squared_gradient(z: Array, *, sigma: float = 1.0) -> Array:
+    """|grad G z|^2 of maps (..., H, W), with G and the differences of `edge_detector`."""
     smooth = _smooth(_smooth(z, sigma, axis=-2), sigma, axis=-1)
-    squared = _gradient(smooth, axis=-2) ** 2 + _gradient(smooth, axis=-1) ** 2
-    return 1.0 / (1.0 + strength * squared)
+    return _gradient(smooth, axis=-2) ** 2 + _gradient(smooth, axis=-1) ** 2
 
 
 def threshold_means(z: Array) -> Means:

@@ -19,8 +19,8 @@ LANES = 16
 """Rows that are solved side by side: enough independent recurrences to hide a division's latency."""
 PADDING = 24
 """Unused pixels behind each row of a block of LANES rows."""
-COLUMNS = 32
-"""Columns that are solved side by side; what they need of a map of 1024 lines fits a second-level cache."""
+COLUMNS = 128
+"""Columns that are solved side by side: whole cache lines, and little enough scratch for the cache."""
 ATAN = (
     1.0,
     -0.3333333333332844,

@@ -1,10 +1,9 @@
 """Correlation maps (Eq. 4) and contrast maps (Eq. 5) of a feature map, for NumPy arrays and torch tensors alike."""
 
-from typing import Any
-
 import numpy as np
+from array_api_compat import array_namespace
 
-Array = Any  # numpy.ndarray or torch.Tensor: only operations that both share are used
+from cvm_monai.variational.chan_vese import Array
 
 
 def normalise(maps: Array) -> Array:
@@ -12,8 +11,9 @@ def normalise(maps: Array) -> Array:
 
     A constant map becomes zeros, never NaN.
     """
-    low = _reduce(maps, "amin")
-    span = _reduce(maps, "amax") - low
+    xp = array_namespace(maps)
+    low = xp.min(maps, axis=(-2, -1), keepdims=True)
+    span = xp.max(maps, axis=(-2, -1), keepdims=True) - low
     constant = span <= 0
     return (maps - low) * ~constant / (span + constant)
 
@@ -29,9 +29,12 @@ def correlation_maps(features: Array, points: Array) -> Array:
         (P, H, W) in [-1, 1]; where a feature vector is zero its correlation is 0.
 
     Raises:
-        ValueError: features of another rank, or a point that lies outside the map.
+        ValueError: features of another rank or that are not finite, or a point that lies outside the map.
     """
     checked = check_points(points, tuple(features.shape), name="points")
+    finite = array_namespace(features).isfinite(features)
+    if not finite.all():
+        raise ValueError(f"features must be finite, got {int((~finite).sum())} NaN or infinite values")
     channels, height, width = features.shape
     flat = features.reshape(channels, height * width)
     norm = (flat * flat).sum(0) ** 0.5
@@ -54,7 +57,8 @@ def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: 
         (P, H, W) in [0, 1].
 
     Raises:
-        ValueError: eta outside [0, 1], no point of a class, or a point that lies outside the map.
+        ValueError: eta outside [0, 1], no point of a class, a point that lies outside the map, or features that are not
+            finite.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
@@ -80,10 +84,3 @@ def check_points(points: Array, shape: tuple[int, ...], *, name: str) -> np.ndar
     if outside.any():
         raise ValueError(f"{name} lie outside the {shape[1]}x{shape[2]} map: {checked[outside].tolist()}")
     return checked.astype(np.int64)
-
-
-def _reduce(maps: Array, reduction: str) -> Array:
-    """Minimum or maximum over the last two axes, kept as axes of length one; `amin` exists as a torch method only."""
-    if isinstance(maps, np.ndarray):
-        return getattr(np, reduction)(maps, axis=(-2, -1), keepdims=True)
-    return getattr(maps, reduction)(dim=(-2, -1), keepdim=True)

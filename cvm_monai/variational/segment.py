@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from array_api_compat import is_torch_array
 
 from cvm_monai.variational.contrast import Array, contrast_maps, normalise
 from cvm_monai.variational.result import Solution
@@ -16,12 +17,12 @@ class Segmentation:
 
     Attributes:
         u: (H, W) float32 in [0, 1], or None where no in-target point gave two phases: then there is no pseudo-label.
-        contrast: (P, H, W), the map z_p of each in-target point (Eq. 6).
+        contrast: (P, H, W), the map z_p of each in-target point (Eq. 6), of the features' kind and on their device.
         solution: the solver's result for those maps.
     """
 
     u: np.ndarray | None
-    contrast: np.ndarray
+    contrast: Array
     solution: Solution
 
 
@@ -50,16 +51,16 @@ def segment(
     Raises:
         ValueError: as `contrast_maps` and `solve`.
     """
-    maps = contrast_maps(features, in_points, out_points, eta=eta)
-    z = np.ascontiguousarray(maps if isinstance(maps, np.ndarray) else maps.detach().cpu().numpy())
+    z = contrast_maps(features, in_points, out_points, eta=eta)
+    z = z.detach() if is_torch_array(z) else z
     solution = solve(z, method=method, lam=lam, iterations=iterations, tolerance=tolerance, means=means)
     return Segmentation(u=average(solution), contrast=z, solution=solution)
 
 
 def average(solution: Solution) -> np.ndarray | None:
-    """Eq. 7: the normalised mean of the usable solutions of (P, H, W), float32; None if there is none."""
-    usable = np.array([entry.usable for entry in solution.status], dtype=bool)
-    if not usable.any():
+    """Eq. 7: the normalised mean of the usable ones of u_p (P, H, W), NumPy float32; None if there is none."""
+    usable = [index for index, entry in enumerate(solution.status) if entry.usable]
+    if not usable:
         return None
-    u: np.ndarray = normalise(solution.u[usable].mean(axis=0)).astype(np.float32)
-    return u
+    mean = normalise(solution.u[usable].mean(0))
+    return np.asarray(mean.cpu() if is_torch_array(mean) else mean, dtype=np.float32)

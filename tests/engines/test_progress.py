@@ -46,9 +46,11 @@ def test_without_a_terminal_each_epoch_is_one_line(caplog):
     with caplog.at_level(logging.INFO, logger="cvm_monai.engines.progress"):
         training(enabled=False)
     first, second = (record.message for record in caplog.records if record.name == "cvm_monai.engines.progress")
-    assert first.startswith("epoch 1/2: partial_ce 1.5000, weighted_kl 3.0000, score 0.2500, 7 pseudo-labels in 1.2 s")
+    assert first.startswith(
+        "epoch 1/2: partial_ce 1.5000, weighted_kl 3.0000, score 0.2500, 0.0 s, of which 7 pseudo-labels 1.2 s"
+    )
     assert "Dice 0.875" in first
-    assert second.startswith("epoch 2/2: partial_ce 1.5000, weighted_kl 3.0000, score 0.1250, 00:00 left")
+    assert second.startswith("epoch 2/2: partial_ce 1.5000, weighted_kl 3.0000, score 0.1250, 0.0 s, 00:00 left")
     assert "pseudo-labels" not in second
 
 
@@ -59,7 +61,7 @@ def test_with_a_terminal_each_epoch_is_one_bar(monkeypatch):
     text = screen.getvalue()
     assert "epoch 1/2: 100%" in text
     assert "epoch 2/2: 100%" in text
-    assert "7 pseudo-labels in 1.2 s" in text
+    assert "of which 7 pseudo-labels 1.2 s" in text
 
 
 @pytest.mark.parametrize("terminal", [True, False])

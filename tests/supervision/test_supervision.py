@@ -162,7 +162,7 @@ def test_the_factory_refuses_an_unknown_name():
 def test_methods_without_pseudo_labels_say_so():
     method: Supervision = build_supervision("partial_ce")
     with pytest.raises(NotImplementedError, match="supervision partial_ce makes no pseudo-labels"):
-        method.segmenter()
+        method.pseudo_labels([])
     with pytest.raises(NotImplementedError, match="supervision partial_ce makes no pseudo-labels"):
         method.evidence(torch.zeros(2, 1, 1), torch.zeros(2, 1, 1), np.zeros((1, 2), int), np.zeros((1, 2), int))
     assert method.state_dict() == {}
@@ -183,16 +183,16 @@ def blob_features() -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("eta, lam, iterations, means", [(0.6, 2.0, 50, "alternating"), (0.3, 5.0, 7, "fixed")])
-def test_evidence_and_segmenter_are_the_variational_segmentation(eta, lam, iterations, means):
+def test_evidence_and_pseudo_labels_are_the_variational_segmentation(eta, lam, iterations, means):
     features, inside, outside = blob_features()
     method = ContrastVariational(eta=eta, lam=lam, iterations=iterations, tolerance=1e-4, means=means)
     evidence = method.evidence(torch.zeros(2, 20, 24), features, inside, outside)
-    assert evidence.dtype == np.float32
-    result = method.segmenter()(evidence)
+    assert evidence.dtype == torch.float32
+    (result,) = method.pseudo_labels([evidence])
     expected = segment(features, inside, outside, eta=eta, lam=lam, iterations=iterations, tolerance=1e-4, means=means)
     np.testing.assert_allclose(evidence, expected.contrast, atol=1e-6)
     np.testing.assert_allclose(result.u, expected.u, atol=1e-5)
-    assert result.iterations == expected.solution.iterations.mean()
+    assert result.iterations == np.mean(expected.solution.iterations.tolist())
     assert result.u[9, 10] > 0.9 > 0.1 > result.u[1, 1]
     assert result.reason == ""
 
@@ -200,14 +200,14 @@ def test_evidence_and_segmenter_are_the_variational_segmentation(eta, lam, itera
 def test_evidence_of_half_precision_features_is_float32():
     features, inside, outside = blob_features()
     evidence = ContrastVariational().evidence(torch.zeros(2, 20, 24), features.bfloat16(), inside, outside)
-    assert evidence.dtype == np.float32
-    assert np.isfinite(evidence).all()
+    assert evidence.dtype == torch.float32
+    assert evidence.isfinite().all()
 
 
 def test_maps_that_separate_nothing_give_no_pseudo_label_but_a_reason():
     maps = np.stack([np.zeros((6, 7)), np.full((6, 7), 0.1)])
     maps[1, 0, 0] = 0.2
-    result = solve_and_average(maps)
+    (result,) = solve_and_average([maps])
     assert result.u is None
     assert result.iterations == 0
     assert result.reason == "one phase is empty; the map is constant, there is nothing to segment"
@@ -216,12 +216,26 @@ def test_maps_that_separate_nothing_give_no_pseudo_label_but_a_reason():
 def test_one_usable_map_is_enough():
     features, inside, outside = blob_features()
     good = ContrastVariational().evidence(torch.zeros(2, 20, 24), features, inside[:1], outside)
-    both = solve_and_average(np.concatenate([np.zeros_like(good), good]))
-    np.testing.assert_array_equal(both.u, solve_and_average(good).u)
+    both, single = solve_and_average([torch.cat([torch.zeros_like(good), good]), good])
+    np.testing.assert_array_equal(both.u, single.u)
+    assert (both.iterations, single.iterations) == (single.iterations / 2, single.iterations)
+
+
+def test_images_of_several_sizes_keep_their_own_pseudo_labels():
+    rows, columns = np.mgrid[:40, :40]
+    maps = [
+        ((rows[:h, :w] - 9) ** 2 + (columns[:h, :w] - 8) ** 2 < r**2)[None].astype(np.float32)
+        for h, w, r in ((20, 20, 4), (24, 30, 5), (20, 20, 6))
+    ]
+    maps[1] = np.repeat(maps[1], 3, axis=0)
+    for found, one in zip(solve_and_average(maps, workers=2), maps, strict=True):
+        np.testing.assert_array_equal(found.u > 0.5, one[0] == 1)
+        np.testing.assert_allclose(found.u, solve_and_average([one])[0].u, atol=1e-6)
+    assert solve_and_average([]) == []
 
 
 def test_solver_workers_need_neither_torch_nor_monai():
-    code = "import sys, cvm_monai.supervision.segmenters; assert not {'torch', 'monai', 'ignite'} & set(sys.modules)"
+    code = "import sys, cvm_monai.variational.solve; assert not {'torch', 'monai', 'ignite'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

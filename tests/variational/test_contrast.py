@@ -79,3 +79,11 @@ def test_bad_input_is_named(change, message):
     eta = arguments.pop("eta", 0.6)
     with pytest.raises(ValueError, match=message):
         contrast_maps(**arguments, eta=eta)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_features_that_are_not_finite_are_refused(kind):
+    features = np.ones((2, 3, 3))
+    features[0, 1, 1], features[1, 0, 0] = np.nan, np.inf
+    with pytest.raises(ValueError, match="features must be finite, got 2 NaN or infinite values"):
+        correlation_maps(kind(features), np.array([[0, 0]]))
