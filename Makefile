@@ -25,7 +25,9 @@ demo: venv
 test: dev
 	$(BIN)/python -m pytest
 
+# Triton comes with CUDA builds of torch; elsewhere it is taken for its interpreter, which runs the GPU kernels here.
 test-ci: dev
+	$(BIN)/python -c "import triton" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "triton>=3.4,<4"
 	$(BIN)/python -m pytest -m ci
 
 lint: dev

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,6 +67,7 @@ def examine(data: Path) -> Iterator[Finding]:
     """All findings, the quick ones first."""
     yield check_python(sys.version_info[:2])
     yield from check_packages()
+    yield check_solver(find_spec("numba") is not None)
     yield check_torch()
     yield check_threads(os.environ.get("OMP_NUM_THREADS"), cores=os.cpu_count() or 1)
     yield check_disk(Path.cwd())
@@ -102,6 +104,13 @@ def check_packages() -> Iterator[Finding]:
             yield Finding("WARN", f"{name} {version} is not {allowed}", f"pip install '{distribution}{allowed}'")
         else:
             yield Finding("PASS", f"{name} {version}")
+
+
+def check_solver(compiled: bool) -> Finding:
+    """Which loops the variational solver runs on the processor."""
+    if compiled:
+        return Finding("PASS", f"compiled solver: numba {metadata.version('numba')}")
+    return Finding("WARN", "the solver runs in NumPy, several times slower", f"pip install '{DISTRIBUTION}[fast]'")
 
 
 def check_torch() -> Finding:

@@ -2,6 +2,7 @@
 
 import atexit
 import copy
+import logging
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -18,6 +19,8 @@ from cvm_monai.engines.selection import SelectionEvents, listen
 from cvm_monai.engines.tracking import TrackedRun
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.figures import save_figure, training_curves
+
+logger = logging.getLogger(__name__)
 
 
 class RunRecorder:
@@ -61,6 +64,7 @@ class RunRecorder:
         self.history: dict[str, list[tuple[int, float]]] = defaultdict(list)
         self.renewals: list[int] = []
         self._shared = self._open = False
+        self._renewal_seconds = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Must stand after the handlers that compute metrics and validate; of several processes the first records."""
@@ -79,6 +83,7 @@ class RunRecorder:
             for entry in engine._event_handlers[Events.STARTED]
         )
         facts = run_facts(knobs=self.knobs, data=self.datalist)
+        self._began = time.perf_counter()
         self.run.start(self.run_name)
         facts |= {"status": "RUNNING", "mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
         write_json(self.run_file, facts)
@@ -111,6 +116,7 @@ class RunRecorder:
     def _log_renewal(self, engine: Any) -> None:
         report = engine.state.renewal
         self.renewals.append(report.epoch)
+        self._renewal_seconds += report.seconds
         values = {
             "pseudo_label_images": report.labelled,
             "pseudo_label_skipped": sum(report.skipped.values()),
@@ -128,6 +134,15 @@ class RunRecorder:
 
     def _complete(self, engine: Engine) -> None:
         del engine
+        seconds = time.perf_counter() - self._began
+        update_json(self.run_file, training_seconds=seconds, renewal_seconds=self._renewal_seconds)
+        share = self._renewal_seconds / seconds
+        logger.info(
+            "trained in %.0f s, of which %.0f s (%.1f %%) renewed pseudo-labels",
+            seconds,
+            self._renewal_seconds,
+            100 * share,
+        )
         self.run.artifact(self.model_path, folder="model")
         self._end("FINISHED")
         self.run.artifact(self.run_file)

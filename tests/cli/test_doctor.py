@@ -63,6 +63,16 @@ def test_no_gpu_and_a_hanging_torch(monkeypatch):
     assert doctor.check_torch().status == "FAIL"
 
 
+def test_the_solver_s_compiled_loops_are_optional():
+    slow = Finding("WARN", "the solver runs in NumPy, several times slower", "pip install 'cvm-monai[fast]'")
+    assert doctor.check_solver(False) == slow
+
+
+def test_the_solver_s_compiled_loops_are_found(monkeypatch):
+    monkeypatch.setattr(metadata, "version", {"numba": "0.68.1"}.get)
+    assert doctor.check_solver(True) == Finding("PASS", "compiled solver: numba 0.68.1")
+
+
 def test_threads():
     assert doctor.check_threads("1", cores=2) == Finding("PASS", "OMP_NUM_THREADS=1 on 2 cores")
     assert doctor.check_threads(None, cores=2).status == "WARN"

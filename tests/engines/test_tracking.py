@@ -236,6 +236,7 @@ def test_run_json_says_what_when_how_and_on_which_data(tmp_path):
     assert record["data_sha256"] == hashlib.sha256(training.datalist.read_bytes()).hexdigest()
     assert record["mlflow_run_id"] is None
     assert record["mlflow_tracking_uri"] == "none"
+    assert record["training_seconds"] > record["renewal_seconds"] >= 0
     assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert read_datalist(tmp_path / "out").cases == read_datalist(tmp_path / "data").cases
     assert Image.open(tmp_path / "out" / "figures" / "training.png").size[0] > 100
