@@ -277,3 +277,12 @@ def test_the_average_leaves_out_points_without_two_phases():
 def test_bad_input_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         solve(**({"z": np.zeros((3, 3))} | arguments))
+
+
+@pytest.mark.parametrize(
+    "radius, lam, kept", [(6, 0.25, True), (6, 0.125, False), (12, 0.125, True), (12, 0.0625, False)]
+)
+def test_the_smallest_disc_that_stays_has_a_radius_of_one_over_lam(radius, lam, kept):
+    truth, _ = disc(size=4 * radius + 16, radius=radius)
+    solution = solve(truth, method="primal_dual", lam=lam, iterations=4000, tolerance=1e-4, means="fixed")
+    assert (solution.status.item() is not Status.EMPTY_PHASE) is kept
