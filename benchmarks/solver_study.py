@@ -40,7 +40,7 @@ SOLVERS: dict[str, dict[str, Any]] = {
     "500 AOS": {"method": "aos", "iterations": 500, "tolerance": 0.0},
     OPTIMUM: {"method": "primal_dual", "iterations": 2000, "tolerance": TOLERANCE},
 }
-NETWORK, CONTRAST = "network's own output", "mean contrast map, no solver"
+NETWORK, CONTRAST, TRIVIAL = "network's own output", "mean contrast map, no solver", "everything target"
 UNCERTAIN = (0.1, 0.9)
 SCORES = ("dice", "uncertain", "weighted_error")
 TABLES: tuple[tuple[str, str, str, Callable[[list[float]], float] | None], ...] = (
@@ -120,6 +120,7 @@ def study_image(stage: str, item: dict[str, Any], network: Any, eta: float) -> I
     name, mask = item["case_id"], item["mask"][0].numpy()
     yield Row(stage, name, NETWORK, **scores(probability, mask))
     yield Row(stage, name, CONTRAST, **scores(normalise(z.mean(axis=0)), mask))
+    yield Row(stage, name, TRIVIAL, **scores(np.ones_like(probability), mask))
     for means, lam in itertools.product(get_args(MeansRule), LAMS):
         lowest = np.full(len(z), np.nan)
         for method, settings in reversed(SOLVERS.items()):  # the optimum comes first
@@ -180,7 +181,7 @@ def table(rows: Sequence[Row], title: str, name: str, means: str, best: Callable
 def report(stage: str, epochs: int, rows: Sequence[Row]) -> str:
     """The Markdown of one network."""
     lines = [f"## {stage}: at most {epochs} epochs, {len(column(rows, 'dice', method=NETWORK))} training images\n"]
-    for method in (NETWORK, CONTRAST):
+    for method in (NETWORK, CONTRAST, TRIVIAL):
         values = {name: finite(column(rows, name, method=method)) for name in SCORES}
         lines.append(f"- {method}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))
     certified = finite(column(rows, "certified", method=OPTIMUM, means="alternating"))
