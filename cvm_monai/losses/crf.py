@@ -18,8 +18,10 @@ from torch.nn import functional
 from cvm_monai.losses.checks import check_number, check_whole
 from cvm_monai.losses.maps import at_least_float32
 
-BLOCK_BYTES = 1 << 25
-"""Size of a block of rows of W, the largest array that is held."""
+BLOCK_BYTES = 1 << 21
+"""Size of a block of rows of W, the largest array that is held: it stays within the processor's cache."""
+SMALLEST = -50.0
+"""Exponents below it count as it: e^-50 is nothing beside the self term 1, and denormal numbers are slow on a CPU."""
 
 
 def crf_regularisation(
@@ -110,7 +112,7 @@ def _sum_one(values: Tensor, vectors: Tensor, rows: int) -> Tensor:
 def _kernel(part: Tensor, vectors: Tensor) -> Tensor:
     """exp(-|v_i - v_j|^2 / 2); differences are taken before they are squared, which keeps near pixels exact."""
     distance = torch.cdist(part, vectors, compute_mode="donot_use_mm_for_euclid_dist")
-    return distance.square_().mul_(-0.5).exp_()
+    return distance.square_().mul_(-0.5).clamp_(min=SMALLEST).exp_()
 
 
 def _reduced(maps: Tensor, size: tuple[int, int]) -> Tensor:

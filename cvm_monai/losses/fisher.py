@@ -16,7 +16,7 @@ def unit_vectors(features: Tensor) -> Tensor:
     return functional.normalize(at_least_float32(features), dim=1)
 
 
-def fisher_loss(features: Tensor, labels: Tensor, *, eps: float = 0.01) -> Tensor:
+def fisher_loss(features: Tensor, labels: Tensor, *, eps: float = 0.1) -> Tensor:
     """tr(S_w) / (tr(S_b) + eps) over each image's annotated vectors, averaged over the images with both classes.
 
     With n annotated pixels, n_c of class c, class means mu_c and mean mu:
@@ -26,7 +26,7 @@ def fisher_loss(features: Tensor, labels: Tensor, *, eps: float = 0.01) -> Tenso
     Args:
         features: f, (B, D, H, W); of length 1, as by `unit_vectors`, if eps is to mean the same for every network.
         labels: (B, H, W) or (B, 1, H, W): 0, 1, or 255 for unlabelled.
-        eps: bounds the loss while the classes still coincide; raising it weakens the gradient then; 1e-3 to 0.1.
+        eps: bounds the loss while the classes still coincide; raising it weakens the gradient then; 0.01 to 0.5.
 
     Raises:
         ValueError: shapes that do not match, or an eps that is not positive.

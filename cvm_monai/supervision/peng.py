@@ -24,7 +24,7 @@ class CosineFisher(Supervision):
             classes over like features, right or wrong; 0.1 to 1.
         fisher_weight: of `fisher_loss`; raising it draws the annotated features of a class together; 0.01 to 1.
         margin: see `cosine_pseudo_labels`; raising it leaves more pixels out; 0 to 0.5.
-        eps: see `fisher_loss`; 1e-3 to 0.1.
+        eps: see `fisher_loss`; 0.01 to 0.5.
 
     Raises:
         ValueError: a constant out of its range, naming it.
@@ -38,7 +38,7 @@ class CosineFisher(Supervision):
         pseudo_weight: float = 0.5,
         fisher_weight: float = 0.1,
         margin: float = 0.0,
-        eps: float = 0.01,
+        eps: float = 0.1,
     ) -> None:
         check_number("pseudo_weight", pseudo_weight)
         check_number("fisher_weight", fisher_weight)
