@@ -30,10 +30,10 @@ def crf_regularisation(
     """L_crf on a reduced map, divided by what it grows with: pixels n and a pixel's neighbourhood 2 pi sigma^2.
 
     The map is reduced to at most `grid` pixels a side (probabilities bilinear over each pixel's footprint, image by
-    area), and sigma is sigma_xy in pixels of that grid. The result lies in [-1, 0], -1 for a certain and constant
-    segmentation of one colour far from borders, and hardly depends on resolution, grid or crop. The reference's weight
-    w of the bare sum means w n 2 pi sigma^2 here: 2e-9 on 257 x 257 pixels with sigma 50 (100 px at half size) is 2.1;
-    half of it, as the sum is exact, is 1.
+    area), and sigma is sigma_xy in pixels of that grid (its neighbourhood at least one pixel). The result lies
+    between 0 and about -1, which a certain and constant segmentation of one colour reaches far from borders, and hardly
+    depends on resolution, grid or crop. The reference's weight w of the bare sum means w n 2 pi sigma^2 here: 2e-9 on
+    257 x 257 pixels with sigma 50 (100 px at half size) is 2.1; half of it, as the sum is exact, is 1.
 
     Args:
         logits: (B, C, h, w); half precision is computed in float32.
@@ -59,7 +59,7 @@ def crf_regularisation(
     loss = dense_crf(
         _reduced(at_least_float32(logits).softmax(dim=1), size), small, sigma_xy=sigma, sigma_rgb=sigma_rgb
     )
-    return loss / (pixels * 2 * math.pi * sigma**2)
+    return loss / (pixels * max(1.0, 2 * math.pi * sigma**2))
 
 
 def dense_crf(probabilities: Tensor, image: Tensor, *, sigma_xy: float, sigma_rgb: float) -> Tensor:

@@ -139,6 +139,14 @@ def test_certain_and_constant_on_one_colour_tends_to_minus_one():
     assert unsure.item() == pytest.approx(-0.5, abs=0.03)
 
 
+def test_a_reach_below_one_pixel_leaves_the_pixel_itself():
+    """W is then the identity: -1 for a certain segmentation, -1/2 for an unsure one."""
+    image = torch.zeros(1, 3, 64, 64)
+    unsure, certain = torch.zeros(1, 2, 64, 64), torch.tensor([20.0, -20.0])[None, :, None, None].expand(1, 2, 64, 64)
+    for logits, expected in ((unsure, -0.5), (certain, -1)):
+        assert crf_regularisation(logits, image, grid=8, sigma_xy=0.5).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_descending_it_alone_aligns_a_segment_with_colour():
     """Pixels of the disc's colour that the prediction leaves out are drawn in, and the others out."""
     logits, image = smooth_scene(24)
