@@ -3,11 +3,15 @@
 from typing import Any, Literal, get_args
 
 from cvm_monai.supervision.base import Supervision
+from cvm_monai.supervision.contrast_map import ContrastMap
+from cvm_monai.supervision.crf import CrfRegularised
 from cvm_monai.supervision.cvm import ContrastVariational
+from cvm_monai.supervision.direct_variational import DirectVariational
 from cvm_monai.supervision.full import FullSupervision
 from cvm_monai.supervision.partial_ce import PartialCrossEntropy
+from cvm_monai.supervision.peng import CosineFisher
 
-SupervisionName = Literal["partial_ce", "cvm", "full"]
+SupervisionName = Literal["partial_ce", "cvm", "full", "contrast_map", "direct_variational", "crf", "peng"]
 
 
 def build_supervision(name: SupervisionName, *, constants: dict[str, dict[str, Any]] | None = None) -> Supervision:
@@ -20,6 +24,10 @@ def build_supervision(name: SupervisionName, *, constants: dict[str, dict[str, A
         "partial_ce": PartialCrossEntropy,
         "cvm": ContrastVariational,
         "full": FullSupervision,
+        "contrast_map": ContrastMap,
+        "direct_variational": DirectVariational,
+        "crf": CrfRegularised,
+        "peng": CosineFisher,
     }
     if name not in methods:
         raise ValueError(f"supervision must be one of {get_args(SupervisionName)}, got {name!r}")

@@ -141,7 +141,18 @@ def test_full_without_any_mask_is_zero_and_teaches_nothing(network):
     assert all((parameter.grad == 0).all() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("name, renews, needs_masks", [("partial_ce", 0, 0), ("cvm", 1, 0), ("full", 0, 1)])
+@pytest.mark.parametrize(
+    "name, renews, needs_masks",
+    [
+        ("partial_ce", 0, 0),
+        ("cvm", 1, 0),
+        ("full", 0, 1),
+        ("contrast_map", 1, 0),
+        ("direct_variational", 1, 0),
+        ("crf", 0, 0),
+        ("peng", 0, 0),
+    ],
+)
 def test_the_factory_makes_each_method_by_its_name(name, renews, needs_masks):
     method = build_supervision(name)
     assert (method.name, method.renews, method.needs_masks) == (name, bool(renews), bool(needs_masks))
@@ -239,7 +250,7 @@ def test_solver_workers_need_neither_torch_nor_monai():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["partial_ce", "cvm", "full"])
+@pytest.mark.parametrize("name", ["partial_ce", "cvm", "full", "contrast_map", "direct_variational", "crf", "peng"])
 def test_the_loss_falls_and_the_halves_are_told_apart(network, name):
     method, batch = build_supervision(name), toy_batch()
     optimiser = torch.optim.Adam(network.parameters(), lr=0.03)
