@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -45,8 +46,9 @@ def without_encoder(network: nn.Module, *, encoder_parts: Sequence[str]) -> nn.M
     memo = {id(getattr(network, name)): nn.Identity() for name in encoder_parts}
     decoder = copy.deepcopy(network, memo)
     for module in reversed(list(decoder.modules())):  # parts before wholes: DoubleConv starts in a way of its own
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset: Any = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
     return decoder
 
 
