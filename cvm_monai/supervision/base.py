@@ -19,8 +19,8 @@ class Supervision(ABC):
     """One row of the paper's Table 1: the loss of a batch and, for some, how pseudo-labels are made.
 
     The engine calls `prepare` once; it sums the terms of `loss`, steps the optimiser and calls `after_step`. If
-    `renews` is true, each new low of the validation partial cross-entropy calls `evidence` for every training image, and
-    `pseudo_labels` on the evidence of many images at once.
+    `renews` is true, each new low of the validation partial cross-entropy calls `evidence` for every training image,
+    and `pseudo_labels` on the evidence of many images at once.
     """
 
     name: ClassVar[str]

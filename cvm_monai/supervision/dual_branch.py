@@ -40,7 +40,7 @@ class DualBranch(Supervision):
         self._prepared: nn.Module | None = None
 
     @property
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> Any:
         """The second decoder, made by `prepare`."""
         return self._known(self._prepared)
 
@@ -49,9 +49,8 @@ class DualBranch(Supervision):
         if isinstance(network, DistributedDataParallel):
             raise ValueError("supervision dual_branch trains in one process only: leave out multi_gpu_train.json")
         if not all(hasattr(network, name) for name in NEEDS):
-            raise ValueError(
-                f"supervision dual_branch needs a network with {', '.join(NEEDS)}, not {type(network).__name__}"
-            )
+            kind = type(network).__name__
+            raise ValueError(f"supervision dual_branch needs a network with {', '.join(NEEDS)}, not {kind}")
         self._prepared = network.new_decoder()
         optimizer.add_param_group({"params": list(self.decoder.parameters())})
 
