@@ -52,7 +52,8 @@ class MixMatch(Supervision):
         views: K; more steady the guess at more time and memory.
         temperature: T of the sharpening; lower makes guesses harder; (0, 1].
         alpha: of the Beta distribution; raising it mixes more evenly; 0.1 to 1.
-        weight: of L_U at its full; raising it trusts the guesses more against the points; 1 to 150.
+        weight: of L_U at its full; raising it trusts the guesses more against the points; 1 to 150. The published 75 is
+            for many images with a label each: on the phantom it drives all pixels to one class, while 1 to 10 learn.
         rampup: share of the training after which it is full; (0, 1].
         decay: of the moving average; 0.99 to 0.999, more is smoother.
         jitter: of brightness, contrast and saturation in the views, see `jitter_colours`; 0 to 0.8.
@@ -158,7 +159,7 @@ class MixMatch(Supervision):
     def _guess(self, network: nn.Module, views: Sequence[Tensor], turns: Sequence[int]) -> Tensor:
         """q, (B, C, h, w), as the images were loaded."""
         probability = torch.softmax(at_least_float32(bare(network)(torch.cat(list(views)))), dim=1)
-        torch.clear_autocast_cache()  # else the pass that learns gets the weights that were cast here without a graph
+        torch.clear_autocast_cache()  # some versions of torch keep the weights that were cast here without a graph
         parts = zip(probability.chunk(len(views)), turns, strict=True)
         mean = torch.stack([turn(part, -quarters) for part, quarters in parts]).mean(dim=0)
         return sharpen(mean, temperature=self.temperature)

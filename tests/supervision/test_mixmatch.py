@@ -52,10 +52,11 @@ def test_mixing_by_hand():
     assert mixed.counts is counts
 
 
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("width", [4, 6])
-def test_targets_and_counts_before_mixing(width):
+def test_targets_and_counts_before_mixing(width, seed):
     """X has its labels at the points and the guess elsewhere; each view has the guess, turned like its image."""
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     network, batch = PixelNetwork(), batch_of(width=width)
     everything = prepared(network, jitter=0.0)._everything(network, batch)
     probability = torch.sigmoid(2 * 4.0 * (batch["image"][:, :1] - 0.5))
