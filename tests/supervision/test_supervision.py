@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from cvm_monai.networks import build_network
+from cvm_monai.networks import NETWORK_NAMES, build_network
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.cvm import ContrastVariational
 from cvm_monai.supervision.factory import build_supervision
@@ -327,3 +327,25 @@ def test_methods_without_state_need_no_preparation(name, network):
     method.prepare(network, optimiser)
     assert len(optimiser.param_groups) == 1
     assert method.inference_weights() is None
+
+
+@pytest.mark.parametrize("height, width", [(64, 64), (70, 100)])
+@pytest.mark.parametrize("network_name", NETWORK_NAMES)
+@pytest.mark.parametrize("name", STATEFUL)
+def test_every_network_learns_by_every_method_also_from_images_that_are_not_square(name, network_name, height, width):
+    torch.manual_seed(0)
+    network = build_network(network_name, channels=(8, 8, 8, 8, 8))
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    method = build_supervision(name)
+    method.prepare(network, optimiser)
+    method.begin_epoch(epoch=2, max_epochs=2)
+    label = torch.full((2, 1, *network.output_shape(height, width)), 255, dtype=torch.uint8)
+    label[:, 0, 0, 1], label[:, 0, -1, -1] = 1, 0
+    terms = method.loss(network, {"image": torch.randn(2, 3, height, width), "label": label})
+    loss = sum(terms.values())
+    loss.backward()
+    optimiser.step()
+    method.after_step(network, 1)
+    assert len(terms) == 2
+    assert loss.isfinite()
+    assert all(parameter.grad is not None for parameter in network.parameters())
