@@ -1,6 +1,7 @@
 """One run: its two commands, one after the other, each in a process of its own."""
 
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -13,6 +14,9 @@ from typing import Protocol
 from cvm_monai.experiments.commands import Place, evaluating_words, runnable, training_words
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.state import Cost, note_process
+
+LOOK = 0.2
+"""Seconds between looks at a living process."""
 
 GRACE = 10.0
 """Seconds between asking a process to end and ending it."""
@@ -73,7 +77,7 @@ class Processes:
                 return Outcome(None, f"{name} ended with code {ended.code}: {last_line(log)} ({log})")
             seconds.append(ended.seconds)
             peak = max(peak, ended.peak_memory_mib)
-        return Outcome(Cost(*seconds, peak))
+        return Outcome(Cost(seconds[0], seconds[1], peak))
 
     def stop(self) -> None:
         """Ask all processes to end; those that do not are ended."""
@@ -100,12 +104,36 @@ class Processes:
                 self._running[process.pid] = process
             try:
                 note_process(run, process.pid)
-                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode, peak = _wait(process.pid)
             finally:
                 with self._lock:
                     del self._running[process.pid]
-        process.returncode = os.waitstatus_to_exitcode(status)
-        return Ended(process.returncode, time.perf_counter() - began, usage.ru_maxrss / 1024)
+        return Ended(process.returncode, time.perf_counter() - began, peak)
+
+
+def _wait(process: int) -> tuple[int, float]:
+    """Exit code and peak memory in MiB of a process of ours, its own children's processes among them where larger.
+
+    Linux starts a process's peak at that of the process that started it, so that what the kernel says at the end counts
+    only above our own peak; below it, the last look at the living process counts.
+    """
+    seen = 0
+    while True:
+        done, status, usage = os.wait4(process, os.WNOHANG)
+        if done:
+            floor = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            return os.waitstatus_to_exitcode(status), (usage.ru_maxrss if usage.ru_maxrss > floor else seen) / 1024
+        seen = max(seen, _high_water(process))
+        time.sleep(LOOK)
+
+
+def _high_water(process: int) -> int:
+    """The most memory that a living process has held, in KiB."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def last_line(log: Path) -> str:

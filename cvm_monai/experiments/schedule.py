@@ -30,6 +30,11 @@ def default_jobs() -> int:
     return max(1, min(len(os.sched_getaffinity(0)) // 2, available // MEMORY_OF_A_RUN))
 
 
+def workers_of(jobs: int) -> int:
+    """Cores that the solver of one of so many runs may take."""
+    return max(1, len(os.sched_getaffinity(0)) // max(1, jobs))
+
+
 def run_all(
     runs: Sequence[tuple[Run, Mapping[str, Any]]],
     place: Place,

@@ -11,8 +11,8 @@ from cvm_monai.metrics.comparison import Interval
 def paired_wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test that paired differences are symmetric around 0.
 
-    Differences of exactly 0 are left out, as Wilcoxon did; if nothing else is left, p is 1. Below 26 differences without
-    ties p is exact; n differences cannot give less than 2 / 2^n, so that five are never significant at 0.05.
+    Differences of exactly 0 are left out, as Wilcoxon did; if nothing else is left, p is 1. Below 26 differences
+    without ties p is exact; n differences cannot give less than 2 / 2^n: five are never significant at 0.05.
 
     Args:
         differences: (n,) one score minus the other, one for each image.
