@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         bundle=None if arguments.bundle is None else Path(arguments.bundle),
         knobs=(*pairs, *arguments.further),
     )
-    result = compare(request, execute=Processes(workers=workers_of(jobs)))
+    result = compare(request, execute=Processes(workers=workers_of(jobs)), say=partial(print, flush=True))
     print(Path(request.output, "table1.md").read_text(encoding="utf-8"))
     print("\n".join(f"wrote {file}" for file in result.files))
     if result.failed:

@@ -109,8 +109,8 @@ def method_maps(rows: Sequence[MethodMaps], *, methods: Mapping[str, str]) -> Fi
         grid.caption(figure, index, row.case_id, None)
     grid.titles(figure, ["Image", "Truth", *methods.values()], size=palette.SMALL_SIZE)
     key(figure, grid.foot(0), point_handles())
-    if columns > 3:
-        key(figure, grid.foot(1, 2), truth_handles(ignored=any((row.truth == IGNORED).any() for row in rows)))
+    ignored = any((row.truth == IGNORED).any() for row in rows)
+    key(figure, grid.foot(1, 2 if columns > 4 else None), truth_handles(ignored=ignored))
     if heat is not None:
         colour_bar(figure, grid.foot(columns - min(2, len(methods)), columns - 1), heat)
     return figure
