@@ -63,5 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(Path(request.output, "table1.md").read_text(encoding="utf-8"))
     print("\n".join(f"wrote {file}" for file in result.files))
     if result.failed:
-        print(f"{result.failed} runs failed: the report names them, the same command tries them again", file=sys.stderr)
+        count = f"{result.failed} run{'s' * (result.failed != 1)} failed"
+        print(f"{count}: the report says why, the same command tries again", file=sys.stderr)
     return int(result.failed > 0)

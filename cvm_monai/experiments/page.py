@@ -34,8 +34,7 @@ thead th { border-bottom: 1.5px solid #222; font-weight: 600; }
 tbody tr + tr td { border-top: 1px solid #e4e4e4; }
 tr.apart td { border-top: 1.5px solid #222 !important; font-style: italic; }
 .scroll { overflow-x: auto; }
-img { max-width: 100%; height: auto; display: block; }
-img.narrow { max-width: 46rem; }
+img { height: auto; display: block; width: 1rem; }
 .notes, .facts { color: #555; font-size: .9rem; }
 .facts { padding-left: 1.2rem; }
 pre { background: #f5f5f5; padding: .7rem; overflow-x: auto; font-size: .8rem; }
@@ -49,6 +48,9 @@ $body
 </html>
 """)
 
+REM_PER_INCH = 6
+"""Figures are shown at this size, so that their text can be read; wide ones are scrolled."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -57,7 +59,6 @@ class Picture:
     heading: str
     figure: Figure
     caption: str
-    narrow: bool = False
 
 
 def make_page(
@@ -105,9 +106,9 @@ def _picture(picture: Picture) -> str:
     stream = BytesIO()
     picture.figure.savefig(stream, format="png", dpi=picture.figure.dpi, metadata={"Software": None})
     data = base64.b64encode(stream.getvalue()).decode("ascii")
-    narrow = ' class="narrow"' if picture.narrow else ""
-    image = f'<img{narrow} alt="{escape(picture.heading)}" src="data:image/png;base64,{data}">'
-    return f"<h2>{escape(picture.heading)}</h2>\n{image}\n{_notes([picture.caption])}"
+    style = f"min-width: {REM_PER_INCH * picture.figure.get_size_inches()[0]:.0f}rem"
+    image = f'<img style="{style}" alt="{escape(picture.heading)}" src="data:image/png;base64,{data}">'
+    return f'<h2>{escape(picture.heading)}</h2>\n<div class="scroll">{image}</div>\n{_notes([picture.caption])}'
 
 
 def _frame(columns: Sequence[str], rows: Sequence[str]) -> str:

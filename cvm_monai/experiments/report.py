@@ -140,7 +140,6 @@ def _pictures(comparison: Comparison, finished: Sequence[Run], rows: Mapping[str
         method_boxes(dice, apart=title(UPPER)),
         "One point a case, seeds averaged; box: middle half and median; whiskers: to the last case within 1.5 of its "
         "length; in brackets the number of cases.",
-        narrow=True,
     )
     chosen = choose_cases(rows)
     if not chosen:

@@ -44,7 +44,7 @@ def test_an_option_is_not_taken_for_another_that_it_begins(asked, tmp_path):
 def test_a_failed_run_ends_with_1(asked, tmp_path, capsys):
     asked[0].failed = 2
     assert main(["compare", "DIR", "--output", str(tmp_path)]) == 1
-    assert "2 runs failed: the report names them" in capsys.readouterr().err
+    assert "2 runs failed: the report says why" in capsys.readouterr().err
 
 
 def test_errors_end_with_one_sentence_and_2(tmp_path, capsys):
