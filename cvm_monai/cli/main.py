@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvm_monai import __version__
-from cvm_monai.cli import doctor, phantom, prepare
+from cvm_monai.cli import compare, doctor, phantom, prepare
 
-COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, doctor)
+COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, compare, doctor)
 """A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""
 
 EPILOG = """\
@@ -18,6 +18,7 @@ first steps:
   cvm-monai phantom data/phantom        an example data set, made in seconds
   cvm-monai prepare MY_FOLDER --out OUT your own images and points
   python -m monai.bundle run training --config_file bundle/configs/train.json --dataset_dir OUT
+  cvm-monai compare OUT --output RUNS   every method on every fold, and a report
 """
 
 USAGE_ERROR = 2
@@ -27,7 +28,7 @@ INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 = done, 1 = done with a negative answer, 2 = one sentence on stderr, 130 = interrupted."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _arguments(argv)
         code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
@@ -51,6 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(sentence: str) -> int:
     print(f"cvm-monai: error: {' '.join(sentence.split())}", file=sys.stderr)
     return USAGE_ERROR
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed arguments; a command that sets `further` takes what its parser does not know."""
+    parser = _parser()
+    arguments, further = parser.parse_known_args(argv)
+    if further and not hasattr(arguments, "further"):
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
+    if further:
+        arguments.further = tuple(further)
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Ignite engines and handlers of the training workflow."""
 
 from cvm_monai.engines.evaluation import TestReport
+from cvm_monai.engines.inference_weights import InferenceWeights
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
@@ -13,6 +14,7 @@ from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 __all__ = [
     "BestModelSaver",
     "EpochMeans",
+    "InferenceWeights",
     "LowestMetric",
     "MaskDice",
     "PartialCrossEntropyMetric",

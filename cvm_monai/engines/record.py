@@ -38,6 +38,7 @@ class RunRecorder:
         knobs: name and value of each setting; they become MLflow's parameters.
         datalist: the data list that is trained on.
         model_path: the best weights, logged at the end.
+        parent_run_id: of the MLflow run that this one is shown under, as one of many.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class RunRecorder:
         knobs: dict[str, Any],
         datalist: str,
         model_path: str,
+        parent_run_id: str | None = None,
     ) -> None:
         self.folder = Path(output_dir)
         self.run_file = self.folder / "run.json"
         self.run_name, self.validator, self.knobs = run_name, validator, dict(knobs)
         self.datalist, self.model_path = Path(datalist), Path(model_path)
+        self.parent_run_id = parent_run_id
         self.run = TrackedRun(
             tracking_uri=tracking_uri, experiment=experiment_name, artifact_dir=self.folder / "mlruns"
         )
@@ -98,6 +101,8 @@ class RunRecorder:
         own = {"max_epochs"} if self._shared else set()
         self.run.params({name: plain(value) for name, value in self.knobs.items() if name not in own})
         self.run.tags({name: facts[name] for name in ("commit", "data_sha256")})
+        if self.parent_run_id is not None:
+            self.run.tags({"mlflow.parentRunId": self.parent_run_id})
 
     def _begin_epoch(self, engine: Engine) -> None:
         del engine

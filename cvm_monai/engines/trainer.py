@@ -19,7 +19,8 @@ class PointTrainer(SupervisedTrainer):
     Mixed precision follows the device: float16 with a gradient scaler on CUDA, bfloat16 on a CPU.
 
     Args:
-        supervision: gives the terms of the loss and is told of each step.
+        supervision: gives the terms of the loss and is told of each step. It is prepared here, so that a checkpoint
+            loaded later finds all that it fills.
         kwargs: as `SupervisedTrainer`, without `loss_function`.
 
     Raises:
@@ -29,6 +30,7 @@ class PointTrainer(SupervisedTrainer):
     def __init__(self, *, supervision: Supervision, **kwargs: Any) -> None:
         super().__init__(loss_function=_unused, decollate=False, **kwargs)
         self.supervision = supervision
+        supervision.prepare(self.network, self.optimizer)
         self.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
 
     def _begin_epoch(self, engine: Any) -> None:

@@ -2,9 +2,21 @@
 
 from cvm_monai.figures.box import dice_box
 from cvm_monai.figures.curves import training_curves
+from cvm_monai.figures.methods import MethodMaps, method_boxes, method_maps
 from cvm_monai.figures.overlay import SoftMap, draw_case
 from cvm_monai.figures.paper import paper_figure
 from cvm_monai.figures.row import FigureRow
 from cvm_monai.figures.save import save_figure
 
-__all__ = ["FigureRow", "SoftMap", "dice_box", "draw_case", "paper_figure", "save_figure", "training_curves"]
+__all__ = [
+    "FigureRow",
+    "MethodMaps",
+    "SoftMap",
+    "dice_box",
+    "draw_case",
+    "method_boxes",
+    "method_maps",
+    "paper_figure",
+    "save_figure",
+    "training_curves",
+]

@@ -38,8 +38,8 @@ def dice_box(dice: Mapping[str, float | None], *, title: str = "") -> Figure:
     figure = Figure(figsize=(6.3, 1.9), dpi=palette.DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    _draw_box(axes, values)
-    axes.plot(values, 1 + _spread(values), "o", color=palette.BLUE, alpha=0.65, markersize=4, markeredgewidth=0)
+    draw_box(axes, values)
+    axes.plot(values, 1 + spread(values), "o", color=palette.BLUE, alpha=0.65, markersize=4, markeredgewidth=0)
     _name_worst(axes, names[0], values[0])
     axes.set(xlim=(-0.02, 1.02), ylim=(0.4, 1.6), yticks=[])
     left_out = f", {len(dice) - len(values)} without a Dice left out" * (len(dice) > len(values))
@@ -51,16 +51,16 @@ def dice_box(dice: Mapping[str, float | None], *, title: str = "") -> Figure:
     return figure
 
 
-def _draw_box(axes: Axes, values: np.ndarray) -> None:
-    """Quartiles, median, and whiskers to the last point within 1.5 interquartile ranges, lying at height 1."""
+def draw_box(axes: Axes, values: np.ndarray, *, at: float = 1.0, half: float = 0.35) -> None:
+    """Quartiles, median, and whiskers to the last point within 1.5 interquartile ranges, lying at height `at`."""
     box = boxplot_stats(values)[0]
-    low, high, half = box["q1"], box["q3"], 0.35
+    low, high = box["q1"], box["q3"]
     line: dict[str, Any] = {"color": palette.INK, "linewidth": 1.0}
-    axes.hlines([1, 1], [box["whislo"], high], [low, box["whishi"]], **line)
-    axes.vlines([box["whislo"], box["whishi"]], 1 - half / 2, 1 + half / 2, **line)
-    frame = Rectangle((low, 1 - half), high - low, 2 * half, facecolor=palette.TILE, edgecolor=palette.INK)
+    axes.hlines([at, at], [box["whislo"], high], [low, box["whishi"]], **line)
+    axes.vlines([box["whislo"], box["whishi"]], at - half / 2, at + half / 2, **line)
+    frame = Rectangle((low, at - half), high - low, 2 * half, facecolor=palette.TILE, edgecolor=palette.INK)
     axes.add_patch(frame)
-    axes.vlines(box["med"], 1 - half, 1 + half, color=palette.VERMILION, linewidth=2.0, zorder=frame.get_zorder() + 1)
+    axes.vlines(box["med"], at - half, at + half, color=palette.VERMILION, linewidth=2.0, zorder=frame.get_zorder() + 1)
 
 
 def _name_worst(axes: Axes, name: str, value: float) -> None:
@@ -86,7 +86,7 @@ def _name_worst(axes: Axes, name: str, value: float) -> None:
     )
 
 
-def _spread(values: np.ndarray) -> np.ndarray:
+def spread(values: np.ndarray) -> np.ndarray:
     """Offsets of sorted values across the axis, so that close ones do not hide each other."""
     offsets, run = np.zeros(values.size), 0
     for index in range(1, values.size):

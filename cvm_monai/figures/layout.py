@@ -43,11 +43,11 @@ class Grid:
         left, right = self._left(first), self._left(first if last is None else last) + self.width
         return self._box(left, 0.04, right - left, FOOT - 0.04)
 
-    def titles(self, figure: Figure, names: Sequence[str]) -> None:
+    def titles(self, figure: Figure, names: Sequence[str], *, size: float = palette.TITLE_SIZE) -> None:
         """Name the columns, once."""
         for column, name in enumerate(names):
             x, y = self._left(column) + self.width / 2, self.size[1] - HEAD + 0.07
-            self._text(figure, x, y, name, ha="center", fontsize=palette.TITLE_SIZE, color=palette.INK)
+            self._text(figure, x, y, name, ha="center", fontsize=size, color=palette.INK)
 
     def caption(self, figure: Figure, row: int, case_id: str, dice: float | None) -> None:
         """Write a case's name and Dice under its row."""
@@ -57,6 +57,11 @@ class Grid:
             score = "Dice undefined" if dice != dice else f"Dice {dice:.3f}"
             right = self.size[0] - MARGIN
             self._text(figure, right, y, score, ha="right", fontsize=palette.TEXT_SIZE, color=palette.INK)
+
+    def note(self, figure: Figure, row: int, column: int, text: str) -> None:
+        """Write a few words under one tile, in the line of its row's caption."""
+        x, y = self._left(column) + self.width / 2, self._bottom(row) - 0.14
+        self._text(figure, x, y, text, ha="center", fontsize=palette.SMALL_SIZE, color=palette.INK)
 
     def _text(self, figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
         figure.text(x / self.size[0], y / self.size[1], text, va="baseline", parse_math=False, **style)

@@ -2,6 +2,7 @@
 
 from cvm_monai.metrics.comparison import Interval, paired_bootstrap
 from cvm_monai.metrics.segmentation import IGNORED, METRICS, ImageScores, MetricName, PooledScores, score_image
+from cvm_monai.metrics.significance import grouped_bootstrap, holm, paired_wilcoxon
 from cvm_monai.metrics.summary import MetricSummary, Summary, summarise
 from cvm_monai.metrics.tables import CaseScores, summary_markdown, write_per_case_csv
 
@@ -15,7 +16,10 @@ __all__ = [
     "MetricSummary",
     "PooledScores",
     "Summary",
+    "grouped_bootstrap",
+    "holm",
     "paired_bootstrap",
+    "paired_wilcoxon",
     "score_image",
     "summarise",
     "summary_markdown",

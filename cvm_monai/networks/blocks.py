@@ -1,6 +1,8 @@
-"""What the networks share: a pair of convolutions, padding to a size that halves evenly, the check of arguments."""
+"""What the networks share: convolutions, padding to a size that halves evenly, a second decoder, checks."""
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,11 +22,34 @@ class DoubleConv(nn.Sequential):
         layers: list[nn.Module] = []
         for width in (in_channels, out_channels):
             convolution = nn.Conv2d(width, out_channels, kernel_size=3, padding=1, bias=bias)
-            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-            if convolution.bias is not None:
-                nn.init.zeros_(convolution.bias)
+            _start_convolution(convolution)
             layers += [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
         super().__init__(*layers)
+
+    def reset_parameters(self) -> None:
+        """Start its convolutions and normalisations anew."""
+        for layer in self:
+            if isinstance(layer, nn.Conv2d):
+                _start_convolution(layer)
+            elif isinstance(layer, nn.BatchNorm2d):
+                layer.reset_parameters()
+
+
+def _start_convolution(convolution: nn.Conv2d) -> None:
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    if convolution.bias is not None:
+        nn.init.zeros_(convolution.bias)
+
+
+def without_encoder(network: nn.Module, *, encoder_parts: Sequence[str]) -> nn.Module:
+    """A copy of `network` with fresh weights that can only `decode`: the named parts of its encoder are left out."""
+    memo = {id(getattr(network, name)): nn.Identity() for name in encoder_parts}
+    decoder = copy.deepcopy(network, memo)
+    for module in reversed(list(decoder.modules())):  # parts before wholes: DoubleConv starts in a way of its own
+        reset: Any = getattr(module, "reset_parameters", None)
+        if reset is not None:
+            reset()
+    return decoder
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:

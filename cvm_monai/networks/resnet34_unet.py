@@ -6,7 +6,7 @@ from os import PathLike
 import torch
 from torch import nn
 
-from cvm_monai.networks.blocks import DoubleConv, check_widths, pad_to_multiple
+from cvm_monai.networks.blocks import DoubleConv, check_widths, pad_to_multiple, without_encoder
 from cvm_monai.networks.encoder import STAGE_CHANNELS, ResNet34Encoder
 from cvm_monai.networks.weights import load_encoder_weights
 
@@ -69,12 +69,24 @@ class ResNet34UNet(nn.Module):
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, out_channels, H, W) and Feature Map 2 (B, decoder_channels[-1], H, W)."""
-        height, width = x.shape[-2], x.shape[-1]
+        return self.decode(self.encode(x), x.shape[-2], x.shape[-1])
+
+    def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """What the decoder is given: the maps of strides 2, 4, 8, 16, 32 and 1, of the padded image."""
         padded = pad_to_multiple(x, 32)
         stem, first, second, third, fourth = self.encoder(padded)
+        return [stem, first, second, third, fourth, self.detail(padded)]
+
+    def decode(self, maps: list[torch.Tensor], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and Feature Map 2, (height, width) = `output_shape` of the image, from the maps of `encode`."""
+        stem, first, second, third, fourth, detail = maps
         coarse = self.level3(self.level2(self.level1(fourth, third), second), first)
-        last = self.level5(self.level4(coarse, stem), self.detail(padded))[:, :, :height, :width]
+        last = self.level5(self.level4(coarse, stem), detail)[:, :, :height, :width]
         return self.out(last), last
+
+    def new_decoder(self) -> nn.Module:
+        """A second decoder of this shape with fresh weights, for its `decode` alone."""
+        return without_encoder(self, encoder_parts=("encoder", "detail"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.features(x)[0]

@@ -51,9 +51,21 @@ class TwoComponentNet(nn.Module):
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, out_channels, h, w) and Feature Map 2 (B, channels[0], h, w) at 1/16."""
+        return self.decode(self.encode(x), (x.shape[-2] + 15) // 16, (x.shape[-1] + 15) // 16)
+
+    def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """What the U-Net's decoder is given: its maps of strides 16 to 256, of Feature Map 1."""
         height, width = (x.shape[-2] + 15) // 16, (x.shape[-1] + 15) // 16
         first_map = self.in_conv(self.encoder(pad_to_multiple(x, 16))[3])
-        return self.unet.features(first_map[:, :, :height, :width])
+        return self.unet.encode(first_map[:, :, :height, :width])
+
+    def decode(self, maps: list[torch.Tensor], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and Feature Map 2, (height, width) = `output_shape` of the image, from the maps of `encode`."""
+        return self.unet.decode(maps, height, width)
+
+    def new_decoder(self) -> nn.Module:
+        """A second decoder of the U-Net's shape with fresh weights, for its `decode` alone."""
+        return self.unet.new_decoder()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.features(x)[0]

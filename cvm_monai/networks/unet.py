@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from cvm_monai.networks.blocks import DoubleConv, check_widths, pad_to_multiple
+from cvm_monai.networks.blocks import DoubleConv, check_widths, pad_to_multiple, without_encoder
 
 
 class Up(nn.Module):
@@ -53,14 +53,25 @@ class UNet(nn.Module):
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, out_channels, H, W) and Feature Map 2 (B, channels[0], H, W)."""
-        height, width = x.shape[-2], x.shape[-1]
+        return self.decode(self.encode(x), x.shape[-2], x.shape[-1])
+
+    def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """What the decoder is given: the maps of strides 1, 2, 4, 8 and 16, of the padded image."""
         d1 = self.down1(pad_to_multiple(x, 16))
         d2 = self.down2(self.pool(d1))
         d3 = self.down3(self.pool(d2))
         d4 = self.down4(self.pool(d3))
-        d5 = self.down5(self.pool(d4))
+        return [d1, d2, d3, d4, self.down5(self.pool(d4))]
+
+    def decode(self, maps: list[torch.Tensor], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and Feature Map 2, (height, width) = `output_shape` of the image, from the maps of `encode`."""
+        d1, d2, d3, d4, d5 = maps
         last = self.up4(self.up3(self.up2(self.up1(d5, d4), d3), d2), d1)[:, :, :height, :width]
         return self.out(last), last
+
+    def new_decoder(self) -> nn.Module:
+        """A second decoder of this shape with fresh weights, for its `decode` alone."""
+        return without_encoder(self, encoder_parts=("down1", "down2", "down3", "down4", "down5"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.features(x)[0]

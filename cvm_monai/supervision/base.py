@@ -2,13 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 
+State = TypeVar("State")
 Batch = Mapping[str, Tensor]
 """image float (B, 3, H, W); label, mask uint8 (B, 1, h, w), 255: unknown; pseudo_label float (B, 1, h, w), -1: none."""
 
@@ -16,14 +18,17 @@ Batch = Mapping[str, Tensor]
 class Supervision(ABC):
     """One row of the paper's Table 1: the loss of a batch and, for some, how pseudo-labels are made.
 
-    The engine sums the terms of `loss`, steps the optimiser and calls `after_step`. If `renews` is true, each new low
-    of the validation partial cross-entropy calls `evidence` for every training image, and `pseudo_labels` on the
-    evidence of many images at once.
+    The engine calls `prepare` once; it sums the terms of `loss`, steps the optimiser and calls `after_step`. If
+    `renews` is true, each new low of the validation partial cross-entropy calls `evidence` for every training image,
+    and `pseudo_labels` on the evidence of many images at once.
     """
 
     name: ClassVar[str]
     renews: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+
+    def prepare(self, network: nn.Module, optimizer: Optimizer) -> None:  # noqa: B027  (few methods need it)
+        """Called once, before anything is trained or resumed: teachers and further weights to learn are made here."""
 
     @abstractmethod
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -34,6 +39,10 @@ class Supervision(ABC):
 
     def after_step(self, network: nn.Module, iteration: int) -> None:  # noqa: B027  (few methods need it)
         """Called after each optimiser step (a teacher's moving average, say)."""
+
+    def inference_weights(self) -> Mapping[str, Tensor] | None:
+        """A state dict of the network to validate and save in place of the weights that train; None: there is none."""
+        return None
 
     def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
         """(P, h, w) float32 maps of one image, on the network's device, that become u. Only where `renews`."""
@@ -49,3 +58,9 @@ class Supervision(ABC):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027  (few methods have state)
         """Take back what `state_dict` gave."""
+
+    def _known(self, prepared: State | None) -> State:
+        """What `prepare` made, or an error where it was not called."""
+        if prepared is None:
+            raise RuntimeError(f"supervision {self.name} was not prepared: call prepare(network, optimizer) first")
+        return prepared

@@ -3,11 +3,29 @@
 from typing import Any, Literal, get_args
 
 from cvm_monai.supervision.base import Supervision
+from cvm_monai.supervision.contrast_map import ContrastMap
+from cvm_monai.supervision.crf import CrfRegularised
 from cvm_monai.supervision.cvm import ContrastVariational
+from cvm_monai.supervision.direct_variational import DirectVariational
+from cvm_monai.supervision.dual_branch import DualBranch
 from cvm_monai.supervision.full import FullSupervision
+from cvm_monai.supervision.mixmatch import MixMatch
 from cvm_monai.supervision.partial_ce import PartialCrossEntropy
+from cvm_monai.supervision.peng import CosineFisher
+from cvm_monai.supervision.uncertainty_aware_mean_teacher import UncertaintyAwareMeanTeacher
 
-SupervisionName = Literal["partial_ce", "cvm", "full"]
+SupervisionName = Literal[
+    "partial_ce",
+    "cvm",
+    "full",
+    "contrast_map",
+    "direct_variational",
+    "crf",
+    "peng",
+    "mixmatch",
+    "uncertainty_aware_mean_teacher",
+    "dual_branch",
+]
 
 
 def build_supervision(name: SupervisionName, *, constants: dict[str, dict[str, Any]] | None = None) -> Supervision:
@@ -20,6 +38,13 @@ def build_supervision(name: SupervisionName, *, constants: dict[str, dict[str, A
         "partial_ce": PartialCrossEntropy,
         "cvm": ContrastVariational,
         "full": FullSupervision,
+        "contrast_map": ContrastMap,
+        "direct_variational": DirectVariational,
+        "crf": CrfRegularised,
+        "peng": CosineFisher,
+        "mixmatch": MixMatch,
+        "uncertainty_aware_mean_teacher": UncertaintyAwareMeanTeacher,
+        "dual_branch": DualBranch,
     }
     if name not in methods:
         raise ValueError(f"supervision must be one of {get_args(SupervisionName)}, got {name!r}")

@@ -227,6 +227,14 @@ class Training:
         return json.loads((self.folder / "out" / "run.json").read_text())
 
 
+@pytest.mark.parametrize("parent", [None, "0123"])
+def test_a_run_is_shown_under_its_parent_where_it_has_one(tmp_path, parent):
+    training = Training(tmp_path, uri=f"sqlite:///{tmp_path}/m.db", recorder_options={"parent_run_id": parent})
+    training.run()
+    tags = training.recorder.run._client.get_run(training.recorder.run.run_id).data.tags
+    assert tags.get("mlflow.parentRunId") == parent
+
+
 def test_run_json_says_what_when_how_and_on_which_data(tmp_path):
     training = Training(tmp_path)
     training.run()

@@ -19,6 +19,10 @@ class Scripted(Supervision):
 
     def __init__(self):
         self.steps = []
+        self.prepared = []
+
+    def prepare(self, network, optimizer):
+        self.prepared.append((network, optimizer))
 
     def loss(self, network, batch):
         w = network.weight.sum()
@@ -114,3 +118,10 @@ def test_mixed_precision_on_a_cpu_is_bfloat16_and_still_learns():
     assert trainer.supervision.dtype == torch.bfloat16
     assert trainer.state.output[0]["loss"] == pytest.approx(4.0)
     assert network.weight.item() == pytest.approx(2 - 0.1 * 4, rel=1e-2)
+
+
+def test_the_supervision_is_prepared_once_before_anything_runs():
+    trainer, network, method = trainer_of([batch()], max_epochs=2)
+    assert method.prepared == [(network, trainer.optimizer)]
+    trainer.run()
+    assert len(method.prepared) == 1

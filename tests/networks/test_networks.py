@@ -147,3 +147,39 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str) ->
 def test_naming_the_choices_loads_neither_torch_nor_monai() -> None:
     code = "import sys, cvm_monai.networks; print({'torch', 'monai'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@torch.no_grad()
+def test_features_are_the_decoded_maps_of_the_encoder(named: tuple[str, Any], size: tuple[int, int]) -> None:
+    _, network = named
+    image = torch.rand(2, 3, *size)
+    for found, expected in zip(
+        network.decode(network.encode(image), *network.output_shape(*size)), network.features(image), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+@torch.no_grad()
+def test_a_new_decoder_takes_the_same_maps_and_shares_no_weight(named: tuple[str, Any]) -> None:
+    _, network = named
+    keys = list(network.state_dict())
+    decoder = network.new_decoder().eval()
+    assert list(network.state_dict()) == keys
+    own = {id(parameter) for parameter in network.parameters()}
+    assert not own & {id(parameter) for parameter in decoder.parameters()}
+    suffixes = {key.removeprefix("unet.") for key in keys if not key.startswith(("encoder", "detail", "in_conv"))}
+    assert {key for key in suffixes if "down" not in key} == set(decoder.state_dict())
+    maps = network.encode(torch.rand(1, 3, 40, 70))
+    shape = network.output_shape(40, 70)
+    logits, features = decoder.decode(maps, *shape)
+    assert [logits.shape, features.shape] == [part.shape for part in network.decode(maps, *shape)]
+    assert not torch.equal(logits, network.decode(maps, *shape)[0])
+
+
+def test_a_new_decoder_s_convolutions_start_as_all_do() -> None:
+    decoder = build_network("unet", channels=(32, 32, 32, 32, 32)).new_decoder()
+    first = decoder.up1.conv[0]
+    assert first.weight.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.05)  # Kaiming's, by fan-out
+    assert (first.bias == 0).all()
+    assert (decoder.up1.conv[1].running_mean == 0).all()

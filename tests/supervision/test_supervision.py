@@ -1,5 +1,6 @@
 """Each way of learning against brute force on a toy network, and on a toy problem that it must learn."""
 
+import copy
 import math
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from cvm_monai.networks import NETWORK_NAMES, build_network
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.cvm import ContrastVariational
 from cvm_monai.supervision.factory import build_supervision
@@ -141,7 +143,21 @@ def test_full_without_any_mask_is_zero_and_teaches_nothing(network):
     assert all((parameter.grad == 0).all() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("name, renews, needs_masks", [("partial_ce", 0, 0), ("cvm", 1, 0), ("full", 0, 1)])
+@pytest.mark.parametrize(
+    "name, renews, needs_masks",
+    [
+        ("partial_ce", 0, 0),
+        ("cvm", 1, 0),
+        ("full", 0, 1),
+        ("contrast_map", 1, 0),
+        ("direct_variational", 1, 0),
+        ("crf", 0, 0),
+        ("peng", 0, 0),
+        ("mixmatch", 0, 0),
+        ("uncertainty_aware_mean_teacher", 0, 0),
+        ("dual_branch", 0, 0),
+    ],
+)
 def test_the_factory_makes_each_method_by_its_name(name, renews, needs_masks):
     method = build_supervision(name)
     assert (method.name, method.renews, method.needs_masks) == (name, bool(renews), bool(needs_masks))
@@ -239,10 +255,23 @@ def test_solver_workers_need_neither_torch_nor_monai():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["partial_ce", "cvm", "full"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "partial_ce",
+        "cvm",
+        "full",
+        "contrast_map",
+        "direct_variational",
+        "crf",
+        "peng",
+        "uncertainty_aware_mean_teacher",
+    ],
+)
 def test_the_loss_falls_and_the_halves_are_told_apart(network, name):
     method, batch = build_supervision(name), toy_batch()
     optimiser = torch.optim.Adam(network.parameters(), lr=0.03)
+    method.prepare(network, optimiser)
     losses = []
     for step in range(1, 31):
         optimiser.zero_grad()
@@ -255,3 +284,84 @@ def test_the_loss_falls_and_the_halves_are_told_apart(network, name):
     logits = network(toy_batch(seed=1)["image"])
     agreement = ((logits[:, 1] > logits[:, 0]) == (batch["mask"][:, 0] == 1)).float().mean()
     assert agreement > 0.85
+
+
+STATEFUL = ["mixmatch", "uncertainty_aware_mean_teacher", "dual_branch"]
+
+
+def trained(name: str, *, steps: int, resume: int | None = None) -> tuple[list[float], nn.Module]:
+    """Losses and network after some steps; `resume` replaces every object by its saved state before that step."""
+    size = 64
+    batch = {key: value.repeat(1, 1, size // 8, size // 8) for key, value in toy_batch().items()}
+
+    def fresh():
+        network = build_network("unet", channels=(4, 4, 4, 4, 4))
+        optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+        method = build_supervision(name)
+        method.prepare(network, optimiser)
+        method.begin_epoch(epoch=2, max_epochs=4)
+        return network, optimiser, method
+
+    torch.manual_seed(0)
+    network, optimiser, method = objects = fresh()
+    losses = []
+    for step in range(1, steps + 1):
+        if step == resume:
+            saved = copy.deepcopy([part.state_dict() for part in objects])
+            network, optimiser, method = objects = fresh()
+            for part, state in zip(objects, saved, strict=True):
+                part.load_state_dict(state)
+        torch.manual_seed(step)
+        optimiser.zero_grad()
+        loss = sum(method.loss(network, batch).values())
+        loss.backward()
+        optimiser.step()
+        method.after_step(network, step)
+        losses.append(loss.item())
+    return losses, network
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_resumed_training_goes_on_exactly(name):
+    losses, network = trained(name, steps=4)
+    resumed, other = trained(name, steps=4, resume=3)
+    assert resumed == losses
+    for key, value in network.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_state_that_was_not_prepared_says_so(name, network):
+    with pytest.raises(RuntimeError, match=rf"supervision {name} was not prepared: call prepare\(network, optimizer\)"):
+        build_supervision(name).state_dict()
+
+
+@pytest.mark.parametrize("name", ["partial_ce", "cvm", "full"])
+def test_methods_without_state_need_no_preparation(name, network):
+    optimiser = torch.optim.Adam(network.parameters())
+    method = build_supervision(name)
+    method.prepare(network, optimiser)
+    assert len(optimiser.param_groups) == 1
+    assert method.inference_weights() is None
+
+
+@pytest.mark.parametrize("height, width", [(64, 64), (70, 100)])
+@pytest.mark.parametrize("network_name", NETWORK_NAMES)
+@pytest.mark.parametrize("name", STATEFUL)
+def test_every_network_learns_by_every_method_also_from_images_that_are_not_square(name, network_name, height, width):
+    torch.manual_seed(0)
+    network = build_network(network_name, channels=(8, 8, 8, 8, 8))
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    method = build_supervision(name)
+    method.prepare(network, optimiser)
+    method.begin_epoch(epoch=2, max_epochs=2)
+    label = torch.full((2, 1, *network.output_shape(height, width)), 255, dtype=torch.uint8)
+    label[:, 0, 0, 1], label[:, 0, -1, -1] = 1, 0
+    terms = method.loss(network, {"image": torch.randn(2, 3, height, width), "label": label})
+    loss = sum(terms.values())
+    loss.backward()
+    optimiser.step()
+    method.after_step(network, 1)
+    assert len(terms) == 2
+    assert loss.isfinite()
+    assert all(parameter.grad is not None for parameter in network.parameters())

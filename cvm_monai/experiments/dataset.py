@@ -1,0 +1,79 @@
+"""The data set of a comparison: as it is prepared, with other folds, or prepared from a user's folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, write_datalist
+from cvm_monai.data.folds import assign_folds, check_trainable, split
+from cvm_monai.data.prepare import prepare
+from cvm_monai.slides import read_mask
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data set that all runs take, and a sentence that says where it comes from."""
+
+    folder: Path
+    note: str
+
+
+def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) -> Prepared:
+    """A prepared data set with as many folds, or one made in `output/dataset`; `folder` is only read.
+
+    A data list with another number of folds is dealt out anew, by patient; a folder without a data list is prepared as
+    by `cvm-monai prepare`. Both give the same again as long as the folder stays the same.
+
+    Raises:
+        ValueError: fewer patients than folds, or whatever is wrong with the folder.
+    """
+    target = output / "dataset"
+    if not (folder / FILE_NAME).is_file():
+        report = prepare(folder, out=target, pairs=pairs, folds=folds)
+        return Prepared(target, str(report))
+    datalist = read_datalist(folder)
+    if datalist.folds == tuple(range(folds)):
+        return Prepared(folder.resolve(), f"{len(datalist.cases)} cases in {folds} folds, as prepared in {folder}")
+    fold_of = assign_folds([case.patient_id for case in datalist.cases], folds=folds)
+    cases = [replace(case, fold=fold) for case, fold in zip(datalist.cases, fold_of, strict=True)]
+    write_datalist(target / FILE_NAME, cases)
+    return Prepared(target, f"{len(cases)} cases of {folder}, which has {len(datalist.folds)} folds, in {folds} folds")
+
+
+def check_folds(datalist: DataList, *, folds: Sequence[int], seeds: int, needs_masks: bool) -> None:
+    """Refuse folds that cannot teach or cannot be tested, before anything is trained.
+
+    Every fold needs points of both classes to train on and points to validate on, for every seed, and test masks that
+    hold both classes together.
+
+    Raises:
+        ValueError: the fold, and what it lacks.
+    """
+    for fold in folds:
+        for seed in range(seeds):
+            parts = split(datalist, fold=fold, seed=seed)
+            try:
+                check_trainable(parts)
+            except ValueError as error:
+                raise ValueError(f"fold {fold}, seed {seed}: {error}") from None
+            if needs_masks and not any(case.mask for case in parts.train):
+                raise ValueError(f"fold {fold}, seed {seed}: full supervision needs masks, no training case has one")
+        _check_test(parts.test, fold)
+
+
+def _check_test(cases: Sequence[Case], fold: int) -> None:
+    """Both classes must stand in the test masks, or there is nothing to tell apart."""
+    masks = [case.mask for case in cases if case.mask]
+    if not masks:
+        raise ValueError(f"fold {fold}: none of the {len(cases)} test images has a mask to score against: add masks")
+    found: set[bool] = set()
+    for mask in masks:
+        found |= {bool(value) for value in np.unique(read_mask(mask) != 0)}
+        if len(found) == 2:
+            return
+    lacking = "target" if True not in found else "background"
+    raise ValueError(
+        f"fold {fold}: the masks of its {len(masks)} test images hold no {lacking}: deal the patients into fewer folds"
+    )

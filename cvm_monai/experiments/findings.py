@@ -1,0 +1,129 @@
+"""The comparison's statistics and costs as small tables of text, which the page and the Markdown share."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cvm_monai.experiments.names import title
+from cvm_monai.experiments.plan import Run
+from cvm_monai.experiments.scores import Row
+from cvm_monai.experiments.state import Cost
+from cvm_monai.experiments.statistics import differences, gap_shares
+from cvm_monai.metrics import Interval
+
+FEWEST = 6
+"""Cases below which Wilcoxon's test cannot be significant at 0.05."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A heading, a table of text (none where `cells` is empty), and sentences under it."""
+
+    heading: str
+    columns: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+
+
+def difference_finding(rows: Mapping[str, Sequence[Row]], *, reference: str) -> Finding:
+    """Every method against the reference; a sentence where there is nothing to compare."""
+    heading = f"Difference in Dice to {title(reference)}"
+    present = [arm for arm, own in rows.items() if own]
+    if reference not in present or len(present) < 2:
+        missing = "another method" if reference in present else f"a finished run of `{reference}`"
+        return Finding(heading, (), (), (f"Left out: it needs {missing}.",))
+    found = differences({arm: rows[arm] for arm in present}, reference=reference)
+    cells = tuple(
+        (
+            title(entry.arm),
+            f"{entry.by_case.mean:+.3f}",
+            _interval(entry.by_case),
+            "one patient" if entry.by_patient is None else _interval(entry.by_patient),
+            f"{entry.better} of {entry.cases}",
+            _p(entry.p),
+            _p(entry.p_holm),
+        )
+        for entry in found
+    )
+    notes = [
+        f"Method minus {title(reference)}: below 0, {title(reference)} is better. Pairs: test cases, seeds averaged.",
+        "Intervals: 95 % bootstrap percentiles, once with cases drawn, once with patients and all their cases (safer "
+        "where patients have several).",
+        f"p: two-sided Wilcoxon signed-rank test over cases; Holm: corrected for {len(found)} comparisons.",
+    ]
+    fewest = min((entry.cases for entry in found), default=0)
+    if fewest < FEWEST:
+        notes.append(
+            f"With {fewest} pairs no p can be below {2 / 2**fewest:.2g}: too few to call anything significant."
+        )
+    left_out = [f"{title(entry.arm)} {entry.left_out}" for entry in found if entry.left_out]
+    if left_out:
+        notes.append(f"Cases that either method lacks a Dice for are left out: {', '.join(left_out)}.")
+    columns = ("Method", "Difference", "95 % (cases)", "95 % (patients)", "Better on", "p", "p (Holm)")
+    return Finding(heading, columns, cells, tuple(notes))
+
+
+def gap_finding(rows: Mapping[str, Sequence[Row]], *, lower: str, upper: str) -> Finding:
+    """The share of the gap that each method closes; a sentence where an end of the gap is missing."""
+    heading = "Share of the gap closed"
+    present = [arm for arm, own in rows.items() if own]
+    missing = [arm for arm in (lower, upper) if arm not in present]
+    if missing or len(present) < 3:
+        needs = " and ".join(f"a finished run of `{arm}`" for arm in missing) or "a third method"
+        return Finding(heading, (), (), (f"Left out: it needs {needs}.",))
+    found = gap_shares({arm: rows[arm] for arm in present}, lower=lower, upper=upper)
+    cells = tuple((title(entry.arm), *_share(entry.share), str(entry.cases), str(entry.patients)) for entry in found)
+    notes = [
+        f"(method - {title(lower)}) / ({title(upper)} - {title(lower)}) of the mean Dice, on the cases that all three "
+        "have: 0 = points alone, 1 = dense masks. Interval: 95 % bootstrap, patients drawn with all their cases.",
+    ]
+    if any(entry.share is None for entry in found):
+        notes.append(f"No share where {title(upper)} is not better than {title(lower)}, or where there is one patient.")
+    if any(entry.share is not None and math.isnan(entry.share.low + entry.share.high) for entry in found):
+        notes.append("An end that is not bounded: in too many resamples there is no gap to take a share of.")
+    return Finding(heading, ("Method", "Share", "95 % (patients)", "Cases", "Patients"), cells, tuple(notes))
+
+
+def cost_finding(costs: Sequence[tuple[Run, Cost]], *, jobs: int) -> Finding:
+    """Mean time of a run and the most memory of any, for each method."""
+    arms = list(dict.fromkeys(run.arm for run, _ in costs))
+    cells = []
+    for arm in arms:
+        own = [cost for run, cost in costs if run.arm == arm]
+        training = np.mean([cost.training_seconds for cost in own])
+        evaluating = np.mean([cost.evaluating_seconds for cost in own])
+        peak = max(cost.peak_memory_mib for cost in own)
+        cells.append((title(arm), str(len(own)), f"{training:.0f} s", f"{evaluating:.0f} s", f"{peak:.0f} MiB"))
+    notes = (
+        "Wall time of a process, its start included; main memory of the process that held most (a GPU's is not in it). "
+        f"Times depend on what else ran: this command allows {jobs} run{'s' * (jobs != 1)} at once.",
+    )
+    columns = ("Method", "Runs", "Training (mean)", "Evaluation (mean)", "Peak memory")
+    return Finding("Time and memory", columns, tuple(cells), notes if cells else ("No run has finished.",))
+
+
+def failure_finding(failures: Sequence[tuple[Run, str]]) -> Finding | None:
+    """The runs that failed, with the last line of their log."""
+    if not failures:
+        return None
+    cells = tuple((title(run.arm), str(run.fold), str(run.seed), text) for run, text in failures)
+    note = "These runs are missing from every number here; the same command tries them again."
+    return Finding("Runs that failed", ("Method", "Fold", "Seed", "Last line of the log"), cells, (note,))
+
+
+def _interval(interval: Interval) -> str:
+    ends = ["not bounded" if math.isnan(end) else f"{end:+.3f}" for end in (interval.low, interval.high)]
+    return f"{ends[0]} to {ends[1]}"
+
+
+def _share(share: Interval | None) -> tuple[str, str]:
+    if share is None:
+        return "no gap", ""
+    low, high = ("not bounded" if math.isnan(end) else f"{end:.2f}" for end in (share.low, share.high))
+    return f"{share.mean:.2f}", f"{low} to {high}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,87 @@
+"""All methods on a few test cases: which cases, and what each run's network says of them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cvm_monai.annotations import BACKGROUND, TARGET, first_pairs, read_annotations
+from cvm_monai.data.datalist import Case, DataList
+from cvm_monai.engines.workflow import recorded
+from cvm_monai.experiments.plan import Run
+from cvm_monai.experiments.scores import Row, case_means
+from cvm_monai.figures import MethodMaps
+from cvm_monai.figures.panels import LONGEST_SIDE
+from cvm_monai.inference import load_network, predict, working_factor
+from cvm_monai.inference.predict import IMAGENET_MEAN, IMAGENET_STD
+from cvm_monai.slides import read_image, read_mask
+
+CASES = 4
+
+
+def choose_cases(rows: Mapping[str, Sequence[Row]], *, count: int = CASES) -> list[str]:
+    """Cases that all methods have a Dice for, evenly spaced from the lowest mean Dice of all methods to the highest.
+
+    No method is favoured, and neither its failures nor its successes are picked.
+    """
+    means = [case_means(own) for own in rows.values() if own]
+    common = set.intersection(*(set(own) for own in means)) if means else set()
+    ranked = sorted(common, key=lambda case: (float(np.mean([own[case] for own in means])), case))
+    if not ranked:
+        return []
+    picks = np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int))
+    return [ranked[pick] for pick in picks]
+
+
+def case_maps(case_ids: Sequence[str], runs: Sequence[Run], datalist: DataList) -> list[MethodMaps]:
+    """The probability of each method on each case, by the run of its fold with the lowest seed.
+
+    Args:
+        case_ids: of the data list.
+        runs: finished ones.
+        datalist: names the images, points and masks.
+    """
+    cases = {case.case_id: case for case in datalist.cases}
+    return [_maps(cases[case_id], runs) for case_id in case_ids]
+
+
+def _maps(case: Case, runs: Sequence[Run]) -> MethodMaps:
+    assert case.mask is not None  # it was scored
+    image, truth = read_image(case.image), (read_mask(case.mask) != 0).astype(np.uint8)
+    first: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        if run.fold == case.fold:
+            first.setdefault(run.arm, run)
+    maps = {arm: _probability(run, case, image) for arm, run in first.items()}
+    dice = {arm: _dice(probability > 0.5, truth == 1) for arm, probability in maps.items()}
+    coarse = {arm: _coarse(probability) for arm, probability in maps.items()}
+    return MethodMaps(case.case_id, image, _points(case, next(iter(first.values()))), truth, coarse, dice)
+
+
+def _points(case: Case, run: Run) -> np.ndarray:
+    """(N, 3) x, y, label of the points that a training by this run's knobs would use."""
+    pairs = recorded(output_dir=str(run.folder), key="pairs", default=5)
+    points = first_pairs(read_annotations(case.points).points, pairs) if case.points else ()
+    shown = [(point.x, point.y, point.label) for point in points if point.label in (TARGET, BACKGROUND)]
+    return np.array(shown, dtype=float).reshape(-1, 3)
+
+
+def _coarse(values: np.ndarray) -> np.ndarray:
+    """No larger than a panel shows, so that many methods on large images fit the memory."""
+    factor = -(-max(values.shape) // LONGEST_SIDE)
+    return np.ascontiguousarray(values[factor // 2 :: factor, factor // 2 :: factor])
+
+
+def _probability(run: Run, case: Case, image: np.ndarray) -> np.ndarray:
+    output = str(run.folder)
+    facts = {
+        name: recorded(output_dir=output, key=name, default=default)
+        for name, default in (("scale", 1.0), ("mpp", None), ("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD))
+    }
+    scale = working_factor(scale=facts["scale"], mpp=facts["mpp"], image_mpp=case.mpp, case_id=case.case_id)
+    network = load_network(output)
+    return predict(network, image, scale=scale, image_mean=facts["image_mean"], image_std=facts["image_std"])
+
+
+def _dice(predicted: np.ndarray, target: np.ndarray) -> float:
+    total = int(predicted.sum()) + int(target.sum())
+    return 2 * int((predicted & target).sum()) / total if total else float("nan")

@@ -1,0 +1,112 @@
+"""Knobs of a training as they are given on the command line, and the configuration that they make."""
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from cvm_monai.annotations.files import read_json
+from cvm_monai.networks import NetworkName
+
+OWN: Mapping[str, str] = {
+    "dataset_dir": "give the data set as DIR",
+    "output_dir": "use --output",
+    "supervision": "use --methods",
+    "fold": "use --folds or --only",
+    "seed": "use --seeds",
+    "parent_run_id": "it names the comparison's own MLflow run",
+}
+"""Knobs that the comparison sets itself, and what to use instead."""
+
+WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "parent_run_id")
+"""Knobs that say where and how a run is computed, not what comes out: they may differ from a finished run's."""
+
+
+def read_train_config(bundle: Path) -> dict[str, Any]:
+    """The bundle's `configs/train.json`.
+
+    Raises:
+        ValueError: no bundle there.
+    """
+    path = bundle / "configs" / "train.json"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: name the folder of the MONAI bundle by --bundle")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is no configuration of a training: an object is expected")
+    return config
+
+
+def parse_knobs(words: Sequence[str], config: Mapping[str, Any]) -> dict[str, str]:
+    """`--name value` and `--name=value` to {name: value}, values as text; nothing that is wrong reaches a training.
+
+    Raises:
+        ValueError: a word that belongs to no knob, a knob without a value, one that `config` lacks, or one that the
+            comparison sets itself.
+    """
+    knobs: dict[str, str] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise ValueError(f"{word!r} belongs to no option: give DIR first, then --name value")
+        name, equals, value = word[2:].partition("=")
+        if name in OWN:
+            raise ValueError(f"the comparison sets --{name} itself: {OWN[name]}")
+        _check_known(name, config)
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise ValueError(f"--{name} has no value: give --{name} VALUE")
+            value = rest.pop(0)
+        knobs[name] = value
+    network = knobs.get("network", "unet")
+    if network not in get_args(NetworkName):
+        raise ValueError(f"--network must be one of {', '.join(get_args(NetworkName))}, got {network!r}")
+    return knobs
+
+
+def configuration(
+    config: Mapping[str, Any], knobs: Mapping[str, str], *, fold: int, seed: int, data_sha256: str
+) -> dict[str, Any]:
+    """All that decides what a run computes: the plain knobs of `config` with the asked ones over them.
+
+    A default that is an expression stays its text. Of the constants of methods only those of this method are taken.
+    """
+    plain = {name: config.get(name) for name in config.get("knobs", {}) if not isinstance(config.get(name), dict)}
+    chosen = {**plain, **{name: value_of(text) for name, text in knobs.items()}}
+    constants = config.get("method_constants", {}).get(str(chosen.get("supervision")), {})
+    chosen |= {"method_constants": constants, "fold": fold, "seed": seed, "data_sha256": data_sha256}
+    return {name: value for name, value in chosen.items() if name not in WHERE}
+
+
+def value_of(text: str) -> Any:
+    """What a knob's text means, as Python Fire reads it: a literal where it is one, else the text."""
+    try:
+        return json.loads(json.dumps(ast.literal_eval(text)))
+    except (ValueError, SyntaxError, TypeError, MemoryError):
+        return text
+
+
+def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """The first knob in which two configurations differ, in words; empty where they are equal."""
+    for name in sorted({*asked, *found}):
+        if name not in found:
+            return f"{name} {json.dumps(asked[name])} is asked for and was not known there"
+        if name not in asked:
+            return f"{name} was {json.dumps(found[name])} there and is not asked for"
+        if asked[name] != found[name] and name == "data_sha256":
+            return "it was trained on other data (data_sha256)"
+        if asked[name] != found[name]:
+            return f"{name} is {json.dumps(found[name])} there and {json.dumps(asked[name])} is asked for"
+    return ""
+
+
+def _check_known(name: str, config: Mapping[str, Any]) -> None:
+    first = name.partition("#")[0]
+    if first in config:
+        return
+    near = get_close_matches(first, [*map(str, config)], n=1)
+    hint = f": did you mean --{near[0]}?" if near else ": bundle/docs/README.md lists them"
+    raise ValueError(f"--{first} is neither an option of the comparison nor a knob of the training{hint}")

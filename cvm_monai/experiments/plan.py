@@ -1,0 +1,94 @@
+"""What is to be run: every arm on every fold with every seed, each in its own folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import get_args
+
+from cvm_monai.supervision.factory import SupervisionName
+
+ALL = "all"
+REFERENCE, LOWER, UPPER = "cvm", "partial_ce", "full"
+"""The proposed method, the one that knows points only, and the one that knows every pixel."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a table: a name, and the knobs that make it what it is, as text."""
+
+    name: str
+    knobs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its evaluation.
+
+    Attributes:
+        arm: the row of the table that it counts for.
+        fold: tested.
+        seed: of weights, order, augmentation and validation patients.
+        folder: its output folder.
+        knobs: name and text of all further knobs, the arm's own among them.
+    """
+
+    arm: str
+    fold: int
+    seed: int
+    folder: Path
+    knobs: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """`cvm, fold 0, seed 0`."""
+        return f"{self.arm}, fold {self.fold}, seed {self.seed}"
+
+
+def parse_methods(text: str) -> tuple[Arm, ...]:
+    """`all`, or names with commas between them, to arms in the order of `SupervisionName`.
+
+    Raises:
+        ValueError: an unknown name, or none.
+    """
+    known = get_args(SupervisionName)
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    if asked == [ALL]:
+        asked = list(known)
+    unknown = [name for name in asked if name not in known]
+    if unknown or not asked:
+        got = repr(unknown[0]) if unknown else "none"
+        raise ValueError(f"--methods must be {ALL}, or some of {', '.join(known)} with commas between them, got {got}")
+    return tuple(Arm(name, {"supervision": name}) for name in known if name in asked)
+
+
+def parse_only(text: str | None, *, folds: int) -> tuple[int, ...]:
+    """`0,2` to the folds to test; all of them by default.
+
+    Raises:
+        ValueError: something else than folds that there are.
+    """
+    if text is None:
+        return tuple(range(folds))
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) < folds for part in parts):
+        raise ValueError(f"--only must name folds from 0 to {folds - 1} with commas between them, got {text!r}")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def plan_runs(
+    arms: Sequence[Arm], *, folds: Sequence[int], seeds: int, output: Path, knobs: Mapping[str, str]
+) -> tuple[Run, ...]:
+    """Fold by fold, so that an interrupted comparison has whole folds to show.
+
+    Raises:
+        ValueError: fewer seeds than one.
+    """
+    if seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {seeds}")
+    return tuple(
+        Run(arm.name, fold, seed, output / "runs" / arm.name / f"fold{fold}_seed{seed}", {**knobs, **arm.knobs})
+        for seed in range(seeds)
+        for fold in folds
+        for arm in arms
+    )

@@ -1,0 +1,166 @@
+"""From finished runs to tables, figures and one page."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.annotations.files import write_text
+from cvm_monai.data.datalist import DataList
+from cvm_monai.experiments.findings import Finding, cost_finding, difference_finding, failure_finding, gap_finding
+from cvm_monai.experiments.heatmaps import case_maps, choose_cases
+from cvm_monai.experiments.knobs import WHERE, value_of
+from cvm_monai.experiments.names import title
+from cvm_monai.experiments.page import Picture, make_page
+from cvm_monai.experiments.plan import LOWER, REFERENCE, UPPER, Run
+from cvm_monai.experiments.scores import Row, case_means, read_rows, write_rows
+from cvm_monai.experiments.state import read_cost
+from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
+from cvm_monai.figures import method_boxes, method_maps, save_figure
+
+SCALE_OF_WORK = ("network", "network_channels", "scale", "mpp", "crop_size", "pairs", "max_epochs")
+"""Knobs that say how large or how reduced a comparison is: the header always states them."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a report is about.
+
+    Attributes:
+        name: its heading.
+        folds: how many the data set has.
+        runs: all that were asked for, finished or not.
+        failures: those that failed, and why.
+        knobs: asked for, as text.
+        config: the bundle's training configuration, for the defaults.
+        commands: that train each run by hand.
+        jobs: runs at once.
+    """
+
+    name: str
+    data: DataList
+    folds: int
+    runs: tuple[Run, ...]
+    failures: tuple[tuple[Run, str], ...]
+    knobs: Mapping[str, str]
+    config: Mapping[str, Any]
+    commands: tuple[str, ...]
+    jobs: int
+
+
+def write_report(comparison: Comparison, output: Path) -> list[Path]:
+    """Write `table1.md`, `.csv`, `.tex`, `per_case.csv`, `statistics.md`, two figures and `report.html`.
+
+    Raises:
+        ValueError: no run has finished.
+    """
+    failed = {run.folder for run, _ in comparison.failures}
+    finished = [run for run in comparison.runs if run.folder not in failed]
+    if not finished:
+        raise ValueError(f"none of the {len(comparison.runs)} runs has finished: there is nothing to report")
+    rows = rows_by_arm(finished, comparison.runs)
+    table = make_table(rows, upper=UPPER, facts=header(comparison, rows))
+    findings = _findings(comparison, finished, rows)
+    pictures = _pictures(comparison, finished, rows)
+    texts = {
+        "table1.md": markdown(table),
+        "table1.csv": table_csv(table),
+        "table1.tex": latex(table),
+        "statistics.md": _markdown(findings),
+        "report.html": make_page(comparison.name, table, pictures, findings, comparison.commands),
+    }
+    for name, text in texts.items():
+        write_text(output / name, text)
+    write_rows(output / "per_case.csv", [row for own in rows.values() for row in own])
+    for name, picture in zip(("dice.png", "cases.png"), pictures, strict=False):
+        save_figure(picture.figure, output / name)
+    return [output / name for name in ("report.html", "table1.md", "statistics.md", "per_case.csv")]
+
+
+def rows_by_arm(finished: Sequence[Run], runs: Sequence[Run]) -> dict[str, list[Row]]:
+    """The scores of every arm, in the order of the arms; an arm without a finished run has none."""
+    rows: dict[str, list[Row]] = {run.arm: [] for run in runs}
+    for run in sorted(finished, key=lambda run: (run.fold, run.seed)):
+        rows[run.arm] += read_rows(run)
+    return rows
+
+
+def header(comparison: Comparison, rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    """What a reader must know before he reads a number."""
+    cases = {(row.case_id, row.patient_id) for own in rows.values() for row in own}
+    tested = sorted({run.fold for run in comparison.runs})
+    seeds = len({run.seed for run in comparison.runs})
+    folds = f"{len(tested)} of {comparison.folds}" if len(tested) < comparison.folds else f"all {comparison.folds}"
+    return [
+        f"{len(cases)} test cases of {len({patient for _, patient in cases})} patients, {folds} folds by patient "
+        f"({', '.join(map(str, tested))}), {seeds} seed{'s' * (seeds != 1)}. Data: `{comparison.data.path}`.",
+        "Mean ± sample standard deviation over folds; of each fold the mean over its test cases, seeds averaged. The "
+        "best weak method is bold, without regard to chance: see the intervals of the differences.",
+        _settings(comparison),
+        *_missing(comparison),
+    ]
+
+
+def _settings(comparison: Comparison) -> str:
+    """The scale of the work, and every knob that is not at the bundle's default."""
+    config, asked = comparison.config, {name: value_of(text) for name, text in comparison.knobs.items()}
+    stated = {name: asked.get(name, config.get(name)) for name in SCALE_OF_WORK}
+    shown = ", ".join(f"{name} {value}" for name, value in stated.items() if value is not None)
+    changed = [
+        f"{name} {value}" + (f" (default {config[name]})" if not isinstance(config.get(name, {}), dict) else "")
+        for name, value in asked.items()
+        if name not in WHERE and config.get(name) != value
+    ]
+    text = f"Changed from the bundle's defaults: {', '.join(changed)}." if changed else "All at the bundle's defaults."
+    return f"Every method with {shown}; same network, data order, augmentation, schedule and selection rule. {text}"
+
+
+def _missing(comparison: Comparison) -> list[str]:
+    failed = [run.name for run, _ in comparison.failures]
+    return [f"INCOMPLETE: {len(failed)} of {len(comparison.runs)} runs failed ({'; '.join(failed)})."] if failed else []
+
+
+def _findings(comparison: Comparison, finished: Sequence[Run], rows: Mapping[str, Sequence[Row]]) -> list[Finding]:
+    failures = failure_finding(comparison.failures)
+    return [
+        *([failures] if failures else []),
+        difference_finding(rows, reference=REFERENCE),
+        gap_finding(rows, lower=LOWER, upper=UPPER),
+        cost_finding([(run, read_cost(run)) for run in finished], jobs=comparison.jobs),
+    ]
+
+
+def _pictures(comparison: Comparison, finished: Sequence[Run], rows: Mapping[str, Sequence[Row]]) -> list[Picture]:
+    ordered = [arm for arm in rows if arm != UPPER] + [arm for arm in rows if arm == UPPER]
+    dice = {title(arm): [*case_means(rows[arm]).values()] for arm in ordered}
+    if not any(dice.values()):
+        return []
+    boxes = Picture(
+        "Dice of every test case",
+        method_boxes(dice, apart=title(UPPER)),
+        "One point a case, seeds averaged; box: middle half and median; whiskers: to the last case within 1.5 of its "
+        "length; in brackets the number of cases.",
+    )
+    chosen = choose_cases(rows)
+    if not chosen:
+        return [boxes]
+    titles = {arm: title(arm) for arm in ordered if rows[arm]}
+    maps = Picture(
+        "All methods side by side",
+        method_maps(case_maps(chosen, finished, comparison.data), methods=titles),
+        f"Probability of the target on {len(chosen)} test cases, from the run of their fold with the lowest seed. They "
+        "are evenly spaced from the lowest Dice (mean of all methods) to the highest, not picked by eye.",
+    )
+    return [boxes, maps]
+
+
+def _markdown(findings: Sequence[Finding]) -> str:
+    lines: list[str] = []
+    for finding in findings:
+        lines += [f"## {finding.heading}", ""]
+        if finding.cells:
+            lines += ["| " + " | ".join(line) + " |" for line in (finding.columns, *finding.cells)]
+            lines.insert(len(lines) - len(finding.cells), "|---" * len(finding.columns) + "|")
+            lines.append("")
+        lines += [*(f"- {note}" for note in finding.notes), ""]
+    return "\n".join(lines)

@@ -1,0 +1,102 @@
+"""The scores of all runs, read back from their `per_case.csv`, and their means."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cvm_monai.annotations.files import read_table, write_text
+from cvm_monai.experiments.plan import Run
+from cvm_monai.metrics import METRICS, MetricName
+
+COLUMNS = ("method", "fold", "seed", "case_id", "patient_id", "n_pixels", "target_fraction", *METRICS, "note")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One test case of one run; `cells` are its columns in `per_case.csv` as text."""
+
+    arm: str
+    fold: int
+    seed: int
+    case_id: str
+    patient_id: str
+    cells: Mapping[str, str]
+
+    def score(self, name: MetricName) -> float:
+        """One score; NaN where it is undefined."""
+        return float(self.cells[name]) if self.cells[name] else math.nan
+
+
+@dataclass(frozen=True)
+class FoldMean:
+    """Mean over folds of a metric (each fold: mean over its cases, seeds averaged), and its spread over folds.
+
+    Attributes:
+        mean: NaN where no fold defines it.
+        sd: sample standard deviation over folds (ddof = 1); NaN below two folds.
+        folds: counted.
+        left_out: scores of cases that are undefined, over all folds and seeds.
+    """
+
+    mean: float
+    sd: float
+    folds: int
+    left_out: int
+
+
+def read_rows(run: Run) -> list[Row]:
+    """The scores of a finished run.
+
+    Raises:
+        ValueError: a file that is damaged.
+    """
+    table = read_table(run.folder / "evaluation" / "per_case.csv", required=("case_id", "patient_id", *METRICS))
+    return [Row(run.arm, run.fold, run.seed, cells["case_id"], cells["patient_id"], cells) for _, cells in table]
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """All scores of all runs in one table, columns as `COLUMNS`."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *(_line(row) for row in rows)])
+    write_text(path, stream.getvalue())
+
+
+def fold_mean(rows: Sequence[Row], name: MetricName) -> FoldMean:
+    """One metric of one method."""
+    folds = sorted({row.fold for row in rows})
+    values = []
+    for fold in folds:
+        seeds = sorted({row.seed for row in rows if row.fold == fold})
+        means = [_mean([row.score(name) for row in rows if (row.fold, row.seed) == (fold, seed)]) for seed in seeds]
+        values.append(_mean(means))
+    defined = np.array([value for value in values if not math.isnan(value)])
+    return FoldMean(
+        mean=float(defined.mean()) if defined.size else math.nan,
+        sd=float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
+        folds=defined.size,
+        left_out=sum(math.isnan(row.score(name)) for row in rows),
+    )
+
+
+def case_means(rows: Sequence[Row], name: MetricName = "dice") -> dict[str, float]:
+    """{case id: score, seeds averaged}; a case that one seed leaves undefined is left out."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        scores.setdefault(row.case_id, []).append(row.score(name))
+    means = {case: float(np.mean(values)) for case, values in scores.items()}
+    return {case: value for case, value in sorted(means.items()) if not math.isnan(value)}
+
+
+def _mean(values: Sequence[float]) -> float:
+    defined = [value for value in values if not math.isnan(value)]
+    return float(np.mean(defined)) if defined else math.nan
+
+
+def _line(row: Row) -> list[str]:
+    first = [row.arm, str(row.fold), str(row.seed), row.case_id, row.patient_id]
+    return [*first, *(row.cells.get(name, "") for name in COLUMNS[len(first) :])]

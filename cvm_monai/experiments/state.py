@@ -1,0 +1,110 @@
+"""What is left of a run on disk: finished, to be done, or another's."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cvm_monai.engines.provenance import write_json
+from cvm_monai.experiments.knobs import difference
+from cvm_monai.experiments.plan import Run
+
+MARKER = "compare.json"
+State = Literal["finished", "to do"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took: wall seconds of both commands, and the most main memory that a process of it held, in MiB."""
+
+    training_seconds: float
+    evaluating_seconds: float
+    peak_memory_mib: float
+
+
+def run_state(run: Run, asked: Mapping[str, Any]) -> State:
+    """Whether a run is complete with the asked configuration.
+
+    Raises:
+        ValueError: it is complete with another one, its folder holds something else, or another process works in it.
+    """
+    marker = _marker(run.folder)
+    if marker is None:
+        if run.folder.is_dir() and any(run.folder.iterdir()):
+            raise ValueError(f"{run.folder} holds files that are no run of a comparison: give another --output")
+        return "to do"
+    if _complete(run.folder, marker):
+        if found := difference(asked, marker.get("configuration", {})):
+            raise ValueError(
+                f"{run.folder} is finished with another configuration: {found}; give another --output, or remove that "
+                "folder to run it again"
+            )
+        return "finished"
+    if (process := marker.get("process")) and _works_in(process, run.folder):
+        raise ValueError(f"process {process} still works in {run.folder}: wait for it, or end it")
+    return "to do"
+
+
+def open_run(run: Run, asked: Mapping[str, Any]) -> None:
+    """Remove what an interrupted run left, and say in its folder what begins."""
+    aside = run.folder.with_name(f".{run.folder.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    if run.folder.exists():
+        run.folder.rename(aside)  # in one step: half a folder would be taken for somebody else's
+        shutil.rmtree(aside)
+    write_json(run.folder / MARKER, {"state": "running", "configuration": dict(asked)})
+
+
+def note_process(run: Run, process: int) -> None:
+    """Say which process works in the folder."""
+    _update(run, process=process)
+
+
+def close_run(run: Run, *, cost: Cost | None) -> None:
+    """Say that the run is over: finished at some cost, or failed."""
+    if cost is None:
+        _update(run, state="failed")
+    else:
+        _update(run, state="finished", cost=asdict(cost))
+
+
+def read_cost(run: Run) -> Cost:
+    """What a finished run took."""
+    marker = _marker(run.folder) or {}
+    return Cost(**marker["cost"])
+
+
+def _marker(folder: Path) -> dict[str, Any] | None:
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) else None
+
+
+def _update(run: Run, **changes: Any) -> None:
+    write_json(run.folder / MARKER, {**(_marker(run.folder) or {}), **changes})
+
+
+def _complete(folder: Path, marker: Mapping[str, Any]) -> bool:
+    """Both commands ended well and what the report reads is there."""
+    try:
+        status = json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    files = (folder / "models" / "model.pt", folder / "evaluation" / "per_case.csv")
+    return marker.get("state") == "finished" and status == "FINISHED" and all(file.is_file() for file in files)
+
+
+def _works_in(process: int, folder: Path) -> bool:
+    """Whether a process of that number lives and was started for this folder."""
+    if process == os.getpid():
+        return False
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return os.fsencode(folder) in words

@@ -1,0 +1,25 @@
+"""Constants of losses and supervisions, checked where they arrive."""
+
+import math
+
+
+def check_number(name: str, value: float, *, low: float = 0.0, high: float = math.inf, above: bool = False) -> None:
+    """ValueError, naming it, for a constant that is no finite number in [low, high], or in (low, high] if `above`."""
+    if (
+        isinstance(value, int | float)
+        and low <= value <= high
+        and math.isfinite(value)
+        and not (above and value == low)
+    ):
+        return
+    if math.isfinite(high):
+        raise ValueError(f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}], got {value!r}")
+    raise ValueError(
+        f"{name} must be a finite number {'greater than' if above else 'of at least'} {low:g}, got {value!r}"
+    )
+
+
+def check_whole(name: str, value: int, *, low: int) -> None:
+    """ValueError, naming it, for a constant that is no whole number of at least `low`."""
+    if not isinstance(value, int) or value < low:
+        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")

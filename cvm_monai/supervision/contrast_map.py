@@ -1,0 +1,55 @@
+"""The contrast map itself as pseudo-label (Section 5.3): what is left of the proposed method without its solver."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from cvm_monai.losses.checks import check_number
+from cvm_monai.supervision.pseudo_label import PseudoLabel
+from cvm_monai.supervision.pseudo_labelled import PseudoLabelled
+from cvm_monai.variational import Status, contrast_maps, normalise
+
+
+class ContrastMap(PseudoLabelled):
+    """L = L_pce + weight * L_wkl, with u = N(mean of z_p over the in-target points); loss and renewal as `cvm`.
+
+    A mean that is constant gives no pseudo-label: "all background" is never learnt by accident.
+
+    Args:
+        eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
+        weight: of L_wkl; see `PseudoLabelled`.
+
+    Raises:
+        ValueError: a constant out of its range, naming it.
+    """
+
+    name: ClassVar[str] = "contrast_map"
+
+    def __init__(self, *, eta: float = 0.6, weight: float = 1.0) -> None:
+        check_number("eta", eta, high=1)
+        super().__init__(weight=weight)
+        self.eta = eta
+
+    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
+        """The mean contrast map of all in-target points, (1, h, w)."""
+        maps: Tensor = contrast_maps(features, in_points, out_points, eta=self.eta).float().mean(0, keepdim=True)
+        return maps
+
+    def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
+        """The mean of each image's maps, stretched to [0, 1]; nothing is solved."""
+        return [_stretched(maps.mean(0)) for maps in evidence]
+
+
+def _stretched(mean: Tensor) -> PseudoLabel:
+    """N(mean) (h, w) as a pseudo-label, or why there is none."""
+    if not mean.isfinite().all():
+        return PseudoLabel(None, reason=_short(Status.NON_FINITE))
+    if mean.min() == mean.max():
+        return PseudoLabel(None, reason=_short(Status.CONSTANT_MAP))
+    return PseudoLabel(normalise(mean).cpu().numpy())
+
+
+def _short(status: Status) -> str:
+    return str(status.value).split(":")[0]

@@ -1,0 +1,60 @@
+"""Networks that follow another one: a teacher, or the average that is validated in place of the last weights."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+BuffersRule = Literal["copy", "average"]
+"""What happens to the floating-point buffers (running statistics); counters are always copied."""
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """The network itself, without the wrapper of a distributed training."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
+
+
+class MovingAverage:
+    """A network whose weights follow another's: a <- decay a + (1 - decay) w after each step.
+
+    Args:
+        network: the one to follow; a copy of it, without gradients, starts from its weights.
+        buffers: `copy` takes its buffers as they are, `average` averages the floating-point ones like the weights.
+
+    Raises:
+        ValueError: an unknown rule for the buffers.
+    """
+
+    def __init__(self, network: nn.Module, *, buffers: BuffersRule) -> None:
+        check_buffers_rule(buffers)
+        self.network = copy.deepcopy(bare(network)).requires_grad_(False)
+        self.buffers = buffers
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, *, decay: float) -> None:
+        """One step; `decay` 0 copies the weights, 1 keeps the average as it is."""
+        followed = bare(network)
+        for mean, weight in zip(self.network.parameters(), followed.parameters(), strict=True):
+            mean.lerp_(weight, 1 - decay)
+        for average, value in zip(self.network.buffers(), followed.buffers(), strict=True):
+            if self.buffers == "average" and average.is_floating_point():
+                average.lerp_(value, 1 - decay)
+            else:
+                average.copy_(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average's weights and buffers."""
+        return self.network.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.network.load_state_dict(state)
+
+
+def check_buffers_rule(rule: str) -> None:
+    """ValueError for a rule that is not there."""
+    if rule not in get_args(BuffersRule):
+        raise ValueError(f"buffers must be one of {get_args(BuffersRule)}, got {rule!r}")

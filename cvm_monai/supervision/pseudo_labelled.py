@@ -1,0 +1,79 @@
+"""What the methods share that learn from a soft segmentation u of each training image beside the points."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from cvm_monai.losses import partial_cross_entropy, uncertainty_weighted_kl
+from cvm_monai.losses.checks import check_number
+from cvm_monai.supervision.base import Batch, PseudoLabel, Supervision
+from cvm_monai.supervision.segmenters import solve_and_average
+from cvm_monai.variational import MeansRule, SolverName
+from cvm_monai.variational.settings import Settings
+
+
+class PseudoLabelled(Supervision):
+    """L = L_pce + weight * L_wkl (Eq. 2), with u renewed at each new low of the validation partial cross-entropy.
+
+    A method adds where u comes from: `evidence` and `pseudo_labels`.
+
+    Args:
+        weight: of L_wkl; raising it trusts u more against the points; 0.1 to 10, 1 in the paper.
+
+    Raises:
+        ValueError: a weight that is negative or not finite.
+    """
+
+    renews: ClassVar[bool] = True
+
+    def __init__(self, *, weight: float) -> None:
+        check_number("weight", weight)
+        self.weight = weight
+
+    def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Two terms, `partial_ce` and `weighted_kl`."""
+        logits = network(batch["image"])
+        u = batch["pseudo_label"]
+        divergence = uncertainty_weighted_kl(logits, u.clamp(0, 1), valid=u >= 0)
+        return {
+            "partial_ce": partial_cross_entropy(logits, batch["label"]),
+            "weighted_kl": self.weight * divergence,
+        }
+
+
+class VariationalPseudoLabelled(PseudoLabelled):
+    """u by the solver of Eq. 6 on each map of the evidence, averaged by Eq. 7.
+
+    Args:
+        lam: weight of the data term; raising it follows the evidence, lowering it smooths; see `solve`.
+        solver, iterations, tolerance, means: see `solve`.
+        weight: of L_wkl; see `PseudoLabelled`.
+
+    Raises:
+        ValueError: a constant out of its range, naming it.
+    """
+
+    def __init__(
+        self,
+        *,
+        lam: float = 0.5,
+        solver: SolverName = "aos",
+        iterations: int = 50,
+        tolerance: float = 1e-3,
+        means: MeansRule = "alternating",
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(weight=weight)
+        Settings(method=solver, lam=lam, iterations=iterations, tolerance=tolerance, means=means)  # checks them
+        self._solve: dict[str, Any] = {
+            "method": solver,
+            "lam": lam,
+            "iterations": iterations,
+            "tolerance": tolerance,
+            "means": means,
+        }
+
+    def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
+        """One solve for each map, then their normalised mean for each image (Eq. 7)."""
+        return solve_and_average(evidence, workers=workers, **self._solve)

@@ -1,0 +1,148 @@
+"""Methods, folds and knobs as they are given; the commands that they become."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from cvm_monai.engines.workflow import bundle_root
+from cvm_monai.experiments.commands import Place, evaluating_words, shown, training_words
+from cvm_monai.experiments.knobs import configuration, difference, parse_knobs, read_train_config, value_of
+from cvm_monai.experiments.plan import parse_methods, parse_only, plan_runs
+from cvm_monai.supervision.factory import SupervisionName
+
+CONFIG = {
+    "knobs": {"max_epochs": "@max_epochs", "scale": "@scale", "network": "@network", "supervision": "@supervision",
+              "device": "@device"},
+    "max_epochs": 40,
+    "scale": 1.0,
+    "network": "unet",
+    "supervision": "cvm",
+    "device": "$torch.device('cpu')",
+    "train": {"dataloader": {}},
+    "method_constants": {"cvm": {"weight": 1.0}, "full": {}},
+}  # fmt: skip
+
+
+def test_all_methods_are_those_of_the_factory_in_its_order():
+    assert [arm.name for arm in parse_methods("all")] == list(get_args(SupervisionName))
+    assert [arm.name for arm in parse_methods(" full, partial_ce,")] == ["partial_ce", "full"]
+
+
+@pytest.mark.parametrize("text, got", [("cvm,magic", "'magic'"), ("", "none"), ("all,cvm", "'all'")])
+def test_unknown_methods_are_refused(text, got):
+    with pytest.raises(ValueError, match=f"--methods must be all, or some of partial_ce, .*, got {got}"):
+        parse_methods(text)
+
+
+def test_folds_to_test_are_all_or_those_named():
+    assert parse_only(None, folds=3) == (0, 1, 2)
+    assert parse_only("2, 0", folds=3) == (0, 2)
+    for text in ("3", "-1", "", "a"):
+        with pytest.raises(ValueError, match="--only must name folds from 0 to 2"):
+            parse_only(text, folds=3)
+
+
+def test_runs_go_fold_by_fold_each_in_a_folder_of_its_own():
+    runs = plan_runs(parse_methods("cvm,full"), folds=(0, 1), seeds=2, output=Path("out"), knobs={"scale": "0.5"})
+    assert [run.name for run in runs[:3]] == ["cvm, fold 0, seed 0", "full, fold 0, seed 0", "cvm, fold 1, seed 0"]
+    assert len({run.folder for run in runs}) == 8
+    assert runs[-1].folder == Path("out/runs/full/fold1_seed1")
+    assert runs[0].knobs == {"scale": "0.5", "supervision": "cvm"}
+    with pytest.raises(ValueError, match="--seeds must be at least 1, got 0"):
+        plan_runs(parse_methods("cvm"), folds=(0,), seeds=0, output=Path("out"), knobs={})
+
+
+def test_knobs_are_read_in_both_ways_of_writing():
+    words = ["--max_epochs", "3", "--train#dataloader#num_workers=2", "--network", "unet"]
+    assert parse_knobs(words, CONFIG) == {"max_epochs": "3", "train#dataloader#num_workers": "2", "network": "unet"}
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["3"], "'3' belongs to no option: give DIR first"),
+        (["--max_epochs"], "--max_epochs has no value"),
+        (["--max_epochs", "--scale", "1"], "--max_epochs has no value"),
+        (["--max_epoch", "3"], r"--max_epoch is neither .* did you mean --max_epochs\?"),
+        (["--zzz", "3"], "--zzz is neither .* bundle/docs/README.md lists them"),
+        (["--seed", "3"], "the comparison sets --seed itself: use --seeds"),
+        (["--output_dir=x"], "the comparison sets --output_dir itself: use --output"),
+        (["--network", "vgg"], "--network must be one of resnet34_unet, unet, two_component, got 'vgg'"),
+    ],
+)
+def test_wrong_knobs_never_reach_a_training(words, message):
+    with pytest.raises(ValueError, match=message):
+        parse_knobs(words, CONFIG)
+
+
+@pytest.mark.parametrize(
+    "text, value", [("3", 3), ("0.5", 0.5), ("[4, 8]", [4, 8]), ("(4,8)", [4, 8]), ("unet", "unet"), ("None", None)]
+)
+def test_a_knob_s_text_means_what_fire_reads(text, value):
+    assert value_of(text) == value
+
+
+def test_a_configuration_has_defaults_under_what_is_asked_and_only_its_own_method_s_constants():
+    found = configuration(
+        CONFIG, {"supervision": "cvm", "scale": "0.5", "device": "cpu"}, fold=1, seed=2, data_sha256="x"
+    )
+    assert found == {
+        "max_epochs": 40,
+        "scale": 0.5,
+        "network": "unet",
+        "supervision": "cvm",
+        "method_constants": {"weight": 1.0},
+        "fold": 1,
+        "seed": 2,
+        "data_sha256": "x",
+    }
+
+
+def test_two_ways_to_write_a_number_are_one_configuration_and_where_it_runs_is_none_of_it():
+    one, other = (
+        configuration(CONFIG, knobs, fold=0, seed=0, data_sha256="x")
+        for knobs in ({"scale": "0.50", "device": "cuda:0"}, {"scale": ".5", "num_workers": "4"})
+    )
+    assert difference(one, other) == ""
+
+
+@pytest.mark.parametrize(
+    "asked, found, sentence",
+    [
+        ({"a": 1}, {"a": 2}, "a is 2 there and 1 is asked for"),
+        ({"a": 1}, {}, "a 1 is asked for and was not known there"),
+        ({}, {"a": "x"}, 'a was "x" there and is not asked for'),
+        ({"data_sha256": "1"}, {"data_sha256": "2"}, "it was trained on other data (data_sha256)"),
+        ({"a": 1}, {"a": 1.0}, ""),
+    ],
+)
+def test_the_difference_of_two_configurations_is_named(asked, found, sentence):
+    assert difference(asked, found) == sentence
+
+
+def test_the_bundle_s_own_configuration_knows_every_knob_of_the_record():
+    config = read_train_config(Path(bundle_root()))
+    assert set(config["knobs"]) <= set(config)
+    with pytest.raises(ValueError, match=r"train\.json does not exist: name the folder of the MONAI bundle"):
+        read_train_config(Path("/nowhere"))
+
+
+def test_the_commands_are_the_bundle_s_own():
+    (run,) = plan_runs(
+        parse_methods("cvm"), folds=(1,), seeds=1, output=Path("out"), knobs={"scale": "0.5", "train#x": "[1, 2]"}
+    )
+    place = Place(Path("bundle"), Path("data"), "none", "parent")
+    assert shown(training_words(run, place)) == (
+        "python -m monai.bundle run training --config_file bundle/configs/train.json --dataset_dir data "
+        "--output_dir out/runs/cvm/fold1_seed0 --fold 1 --seed 0 --scale 0.5 '--train#x' '[1, 2]' --supervision cvm "
+        "--tracking_uri none --parent_run_id parent"
+    )
+    words = evaluating_words(run, place)
+    assert words[3:6] == [
+        "evaluating",
+        "--config_file",
+        "['bundle/configs/train.json', 'bundle/configs/evaluate.json']",
+    ]
+    assert words[6:] == ["--output_dir", "out/runs/cvm/fold1_seed0", "--scale", "0.5", "--supervision", "cvm",
+                         "--tracking_uri", "none"]  # fmt: skip

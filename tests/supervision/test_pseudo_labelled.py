@@ -1,0 +1,127 @@
+"""The variants of the proposed method: where u comes from, and that all else is as in `cvm`."""
+
+import numpy as np
+import pytest
+import torch
+
+from cvm_monai.supervision.factory import build_supervision
+from cvm_monai.variational import average, solve
+
+from .test_supervision import ToyNetwork, blob_features, divergences, mean, pixel_losses, toy_batch
+
+NOTHING = torch.zeros(2, 20, 24)
+POINTS = np.array([[9, 10]]), np.array([[1, 1]])
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def stretch(values: np.ndarray) -> np.ndarray:
+    return (values - values.min()) / (values.max() - values.min())
+
+
+def brute_force_contrast(features: np.ndarray, inside: np.ndarray, outside: np.ndarray, eta: float) -> np.ndarray:
+    """The mean of N(ReLU(S_p - eta S_q)^2) over all pairs of points, pixel by pixel."""
+    height, width = features.shape[1:]
+
+    def correlation(point):
+        vector = features[:, point[0], point[1]]
+        return np.array([[cosine(vector, features[:, r, c]) for c in range(width)] for r in range(height)])
+
+    pairs = [stretch(np.maximum(correlation(p) - eta * correlation(q), 0) ** 2) for p in inside for q in outside]
+    return sum(pairs) / len(pairs)
+
+
+@pytest.mark.parametrize("name", ["contrast_map", "direct_variational"])
+def test_the_loss_is_that_of_cvm(name):
+    network, batch = ToyNetwork(), toy_batch()
+    batch["pseudo_label"][0, 0, :3] = -1
+    terms = build_supervision(name, constants={name: {"weight": 2.5}}).loss(network, batch)
+    assert set(terms) == {"partial_ce", "weighted_kl"}
+    assert terms["partial_ce"].item() == pytest.approx(mean(pixel_losses(network, batch, "label")), rel=1e-5)
+    assert terms["weighted_kl"].item() == pytest.approx(2.5 * mean(divergences(network, batch)), rel=1e-5)
+
+
+@pytest.mark.parametrize("eta", [0.6, 0.2])
+def test_contrast_map_is_the_stretched_mean_of_all_contrast_maps(eta):
+    features, inside, outside = blob_features()
+    method = build_supervision("contrast_map", constants={"contrast_map": {"eta": eta}})
+    evidence = method.evidence(NOTHING, features, inside, outside)
+    assert (evidence.shape, evidence.dtype) == ((1, 20, 24), torch.float32)
+    (result,) = method.pseudo_labels([evidence])
+    expected = stretch(brute_force_contrast(features.double().numpy(), inside, outside, eta))
+    np.testing.assert_allclose(result.u, expected, atol=1e-5)
+    assert (result.u.dtype, result.u.min(), result.u.max()) == (np.float32, 0, 1)
+    assert (result.iterations, result.reason) == (0, "")
+
+
+def test_contrast_maps_that_tell_nothing_give_no_pseudo_label_but_a_reason():
+    method = build_supervision("contrast_map")
+    evidence = method.evidence(NOTHING, torch.ones(4, 20, 24), *POINTS)
+    good, bad, broken = method.pseudo_labels([torch.rand(1, 4, 5), evidence, torch.full((1, 3, 3), torch.nan)])
+    assert good.u.shape == (4, 5)
+    assert (bad.u, bad.reason) == (None, "the map is constant, there is nothing to segment")
+    assert (broken.u, broken.reason) == (None, "the map holds NaN or infinity, or values too large to square")
+
+
+def test_direct_variational_solves_the_network_s_stretched_probability():
+    """Logits that put every pixel below 0.5: the stretched map has both phases, and the disc comes out of it."""
+    features, _, _ = blob_features()
+    target = 1.5 * features[0] - 3.0
+    logits = torch.stack([torch.zeros_like(target), target])
+    settings = {"lam": 1.0, "iterations": 20, "tolerance": 1e-4, "means": "fixed"}
+    method = build_supervision("direct_variational", constants={"direct_variational": settings})
+    evidence = method.evidence(logits, features, *POINTS)
+    y = 1 / (1 + np.exp(-target.double().numpy()))
+    assert y.max() < 0.5
+    assert (evidence.shape, evidence.dtype) == ((1, 20, 24), torch.float32)
+    np.testing.assert_allclose(evidence[0], stretch(y), atol=1e-5)
+    (result,) = method.pseudo_labels([evidence])
+    expected = average(solve(stretch(y)[None], method="aos", **settings))
+    np.testing.assert_allclose(result.u, expected, atol=1e-4)
+    assert result.u[9, 10] > 0.8 > 0.2 > result.u[1, 1]
+    assert result.iterations > 0
+
+
+def test_an_output_that_separates_nothing_gives_no_pseudo_label_but_a_reason():
+    method = build_supervision("direct_variational", constants={"direct_variational": {"lam": 0.01}})
+    flat = method.evidence(torch.zeros(2, 20, 24), NOTHING, *POINTS)
+    speck = torch.zeros(2, 20, 24)
+    speck[1, 9, 10] = 5.0  # one pixel, which smoothing removes
+    results = method.pseudo_labels([flat, method.evidence(speck, NOTHING, *POINTS)])
+    assert [result.u for result in results] == [None, None]
+    assert [result.reason for result in results] == [
+        "the map is constant, there is nothing to segment",
+        "one phase is empty",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, constants, sentence",
+    [
+        ("cvm", {"eta": 1.5}, r"eta must lie in \[0, 1\], got 1.5"),
+        ("cvm", {"lam": 0}, "lam must be a finite number greater than 0, got 0"),
+        ("cvm", {"weight": -1}, "weight must be a finite number of at least 0, got -1"),
+        ("contrast_map", {"eta": -0.1}, r"eta must lie in \[0, 1\], got -0.1"),
+        ("contrast_map", {"weight": float("nan")}, "weight must be a finite number of at least 0, got nan"),
+        ("direct_variational", {"solver": "chan"}, r"method must be one of \('aos', 'primal_dual'\), got 'chan'"),
+        ("direct_variational", {"iterations": 0}, "iterations must be a whole number of at least 1, got 0"),
+        ("direct_variational", {"tolerance": -1}, "tolerance must be a finite number of at least 0, got -1"),
+        ("direct_variational", {"means": "both"}, r"means must be one of \('alternating', 'fixed'\), got 'both'"),
+        ("direct_variational", {"weight": "1"}, "weight must be a finite number of at least 0, got '1'"),
+        ("crf", {"weight": -1}, "weight must be a finite number of at least 0, got -1"),
+        ("crf", {"grid": 1}, "grid must be a whole number of at least 2, got 1"),
+        ("crf", {"sigma_xy": 0}, "sigma_xy must be a finite number greater than 0, got 0"),
+        ("crf", {"sigma_rgb": 0}, "sigma_rgb must be a finite number greater than 0, got 0"),
+        ("crf", {"image_mean": [0.5]}, r"image_mean must hold one number for each of R, G and B, got \[0.5\]"),
+        ("crf", {"image_std": [1, 1]}, r"image_std must hold one number for each of R, G and B, got \[1, 1\]"),
+        ("peng", {"pseudo_weight": -1}, "pseudo_weight must be a finite number of at least 0, got -1"),
+        ("peng", {"fisher_weight": None}, "fisher_weight must be a finite number of at least 0, got None"),
+        ("peng", {"margin": 3}, r"margin must lie in \[0, 2\], got 3"),
+        ("peng", {"eps": 0}, "eps must be a finite number greater than 0, got 0"),
+    ],
+)
+def test_a_constant_out_of_its_range_is_named(name, constants, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        build_supervision(name, constants={name: constants})
