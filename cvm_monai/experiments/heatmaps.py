@@ -1,5 +1,6 @@
 """All methods on a few test cases: which cases, and what each run's network says of them."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,11 +9,11 @@ from cvm_monai.annotations import BACKGROUND, TARGET, first_pairs, read_annotati
 from cvm_monai.data.datalist import Case, DataList
 from cvm_monai.engines.workflow import recorded
 from cvm_monai.experiments.plan import Run
-from cvm_monai.experiments.scores import Row, case_means
+from cvm_monai.experiments.scores import Row, case_means, read_rows
 from cvm_monai.figures import MethodMaps
 from cvm_monai.figures.panels import LONGEST_SIDE
 from cvm_monai.inference import load_network, predict, working_factor
-from cvm_monai.inference.predict import IMAGENET_MEAN, IMAGENET_STD
+from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.slides import read_image, read_mask
 
 CASES = 4
@@ -52,7 +53,7 @@ def _maps(case: Case, runs: Sequence[Run]) -> MethodMaps:
         if run.fold == case.fold:
             first.setdefault(run.arm, run)
     maps = {arm: _probability(run, case, image) for arm, run in first.items()}
-    dice = {arm: _dice(probability > 0.5, truth == 1) for arm, probability in maps.items()}
+    dice = {arm: case_means(read_rows(run)).get(case.case_id, math.nan) for arm, run in first.items()}
     coarse = {arm: _coarse(probability) for arm, probability in maps.items()}
     return MethodMaps(case.case_id, image, _points(case, next(iter(first.values()))), truth, coarse, dice)
 
@@ -80,8 +81,3 @@ def _probability(run: Run, case: Case, image: np.ndarray) -> np.ndarray:
     scale = working_factor(scale=facts["scale"], mpp=facts["mpp"], image_mpp=case.mpp, case_id=case.case_id)
     network = load_network(output)
     return predict(network, image, scale=scale, image_mean=facts["image_mean"], image_std=facts["image_std"])
-
-
-def _dice(predicted: np.ndarray, target: np.ndarray) -> float:
-    total = int(predicted.sum()) + int(target.sum())
-    return 2 * int((predicted & target).sum()) / total if total else float("nan")

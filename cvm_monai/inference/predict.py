@@ -9,9 +9,7 @@ from torch import nn
 from cvm_monai.data.transforms import resize_image
 from cvm_monai.engines.evaluation import full_probability
 from cvm_monai.inference.windows import WindowInferer
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 
 def predict(

@@ -9,8 +9,9 @@ import torch
 from monai.transforms import Transform
 
 from cvm_monai.engines.evaluation import full_probability
-from cvm_monai.inference.predict import IMAGENET_MEAN, IMAGENET_STD, network_input, working_factor
+from cvm_monai.inference.predict import network_input, working_factor
 from cvm_monai.inference.write import OutputFormat, ProbabilityType, check_output, write_prediction
+from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.slides import read_image
 
 Item = dict[Hashable, Any]

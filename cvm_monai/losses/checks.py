@@ -7,6 +7,7 @@ def check_number(name: str, value: float, *, low: float = 0.0, high: float = mat
     """ValueError, naming it, for a constant that is no finite number in [low, high], or in (low, high] if `above`."""
     if (
         isinstance(value, int | float)
+        and not isinstance(value, bool)
         and low <= value <= high
         and math.isfinite(value)
         and not (above and value == low)
@@ -21,5 +22,5 @@ def check_number(name: str, value: float, *, low: float = 0.0, high: float = mat
 
 def check_whole(name: str, value: int, *, low: int) -> None:
     """ValueError, naming it, for a constant that is no whole number of at least `low`."""
-    if not isinstance(value, int) or value < low:
+    if type(value) is not int or value < low:
         raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")

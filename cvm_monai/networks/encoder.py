@@ -4,6 +4,8 @@ import torch
 from monai.networks.nets.resnet import ResNet
 from torch import nn
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of RGB in [0, 1], by which images are normalised for torchvision's weights."""
 STAGE_CHANNELS = (64, 64, 128, 256, 512)
 """Channels of the stem and of layers 1 to 4, at strides 2, 4, 8, 16 and 32."""
 Maps = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from cvm_monai.losses import crf_regularisation, partial_cross_entropy
 from cvm_monai.losses.checks import check_number, check_whole
+from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.supervision.base import Batch, Supervision
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class CrfRegularised(Supervision):

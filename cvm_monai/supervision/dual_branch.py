@@ -1,6 +1,5 @@
 """Two decoders that make hard pseudo-labels for each other (Luo et al., MICCAI 2022)."""
 
-from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -10,8 +9,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from cvm_monai.losses import mixed_pseudo_label, partial_cross_entropy, pseudo_label_dice
+from cvm_monai.losses.checks import check_number
 from cvm_monai.supervision.base import Batch, Supervision
-from cvm_monai.supervision.schedule import check_ranges
 
 NEEDS = ("encode", "decode", "new_decoder", "output_shape")
 
@@ -35,7 +34,8 @@ class DualBranch(Supervision):
     name: ClassVar[str] = "dual_branch"
 
     def __init__(self, *, weight: float = 0.5, dropout: float = 0.5) -> None:
-        check_ranges(self.name, weight=(weight, 0, inf), dropout=(dropout, 0, 0.99))
+        check_number("weight", weight)
+        check_number("dropout", dropout, high=0.99)
         self.weight, self.dropout = weight, dropout
         self._prepared: nn.Module | None = None
 

@@ -6,7 +6,6 @@ patches.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -16,10 +15,12 @@ from torch.nn import functional
 from torch.optim import Optimizer
 
 from cvm_monai.losses import brier, sharpen, soft_cross_entropy
+from cvm_monai.losses.checks import check_number, check_whole
 from cvm_monai.losses.maps import at_least_float32
+from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.supervision.base import Batch, Supervision
 from cvm_monai.supervision.moving_average import MovingAverage, bare
-from cvm_monai.supervision.schedule import check_ranges, check_whole, linear_ramp, progress_of
+from cvm_monai.supervision.schedule import linear_ramp, progress_of
 from cvm_monai.supervision.views import check_std, jitter_colours, turn
 
 UNLABELLED = 255
@@ -75,15 +76,19 @@ class MixMatch(Supervision):
         rampup: float = 1.0,
         decay: float = 0.999,
         jitter: float = 0.4,
-        image_mean: Sequence[float] = (0.485, 0.456, 0.406),
-        image_std: Sequence[float] = (0.229, 0.224, 0.225),
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        check_whole(self.name, views=(views, 1))
-        check_ranges(self.name, temperature=(temperature, 0.01, 1), alpha=(alpha, 0.01, inf), weight=(weight, 0, inf))
-        check_ranges(self.name, rampup=(rampup, 0.001, 1), decay=(decay, 0, 1), jitter=(jitter, 0, 1))
+        check_whole("views", views, low=1)
+        check_number("temperature", temperature, low=0.01, high=1)
+        check_number("alpha", alpha, low=0.01)
+        check_number("weight", weight)
+        check_number("rampup", rampup, high=1, above=True)
+        check_number("decay", decay, high=1)
+        check_number("jitter", jitter, high=1)
         self.views, self.temperature, self.alpha, self.weight = views, temperature, alpha, weight
         self.rampup, self.decay, self.jitter = rampup, decay, jitter
-        self.image_mean, self.image_std = tuple(image_mean), check_std(self.name, image_std)
+        self.image_mean, self.image_std = tuple(image_mean), check_std(image_std)
         self._progress = 0.0
         self._prepared: MovingAverage | None = None
 

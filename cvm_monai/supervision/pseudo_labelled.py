@@ -1,6 +1,7 @@
 """What the methods share that learn from a soft segmentation u of each training image beside the points."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -65,14 +66,8 @@ class VariationalPseudoLabelled(PseudoLabelled):
         weight: float = 1.0,
     ) -> None:
         super().__init__(weight=weight)
-        Settings(method=solver, lam=lam, iterations=iterations, tolerance=tolerance, means=means)  # checks them
-        self._solve: dict[str, Any] = {
-            "method": solver,
-            "lam": lam,
-            "iterations": iterations,
-            "tolerance": tolerance,
-            "means": means,
-        }
+        settings = Settings(method=solver, lam=lam, iterations=iterations, tolerance=tolerance, means=means)
+        self._solve: dict[str, Any] = asdict(settings)
 
     def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
         """One solve for each map, then their normalised mean for each image (Eq. 7)."""

@@ -4,7 +4,7 @@ Liu et al., Pattern Recognition 122:108341, 2022 (USTM), after Yu et al., MICCAI
 """
 
 from collections.abc import Sequence
-from math import inf, log
+from math import log
 from typing import Any, ClassVar
 
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cvm_monai.losses import masked_consistency, partial_cross_entropy, predictive_entropy
+from cvm_monai.losses.checks import check_number, check_whole
 from cvm_monai.losses.maps import at_least_float32
+from cvm_monai.networks.encoder import IMAGENET_STD
 from cvm_monai.supervision.base import Batch, Supervision
 from cvm_monai.supervision.moving_average import BuffersRule, MovingAverage, check_buffers_rule
-from cvm_monai.supervision.schedule import check_ranges, check_whole, gaussian_ramp, progress_of
+from cvm_monai.supervision.schedule import gaussian_ramp, progress_of
 from cvm_monai.supervision.views import check_std, per_channel, turn
 
 
@@ -56,15 +58,18 @@ class UncertaintyAwareMeanTeacher(Supervision):
         noise: float = 0.1,
         threshold: float = 0.75,
         buffers: BuffersRule = "copy",
-        image_std: Sequence[float] = (0.229, 0.224, 0.225),
+        image_std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        check_ranges(self.name, weight=(weight, 0, inf), rampup=(rampup, 0.001, 1), decay=(decay, 0, 1))
-        check_ranges(self.name, noise=(noise, 0, inf), threshold=(threshold, 0, 1))
-        check_whole(self.name, passes=(passes, 1))
+        check_number("weight", weight)
+        check_number("rampup", rampup, high=1, above=True)
+        check_number("decay", decay, high=1)
+        check_number("noise", noise)
+        check_number("threshold", threshold, high=1)
+        check_whole("passes", passes, low=1)
         check_buffers_rule(buffers)
         self.weight, self.rampup, self.decay, self.passes = weight, rampup, decay, passes
         self.noise, self.threshold, self.buffers = noise, threshold, buffers
-        self.image_std = check_std(self.name, image_std)
+        self.image_std = check_std(image_std)
         self._progress = 0.0
         self._prepared: MovingAverage | None = None
 

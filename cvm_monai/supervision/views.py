@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cvm_monai.supervision.schedule import check_ranges
+from cvm_monai.losses.checks import check_number
 
 GREY = (0.299, 0.587, 0.114)
 """Rec. 601 weights of red, green and blue."""
@@ -27,10 +27,10 @@ def per_channel(values: Sequence[float], images: Tensor) -> Tensor:
     return torch.tensor(list(values), dtype=images.dtype, device=images.device)[:, None, None]
 
 
-def check_std(method: str, image_std: Sequence[float]) -> tuple[float, ...]:
+def check_std(image_std: Sequence[float]) -> tuple[float, ...]:
     """The divisor of the images as a tuple; ValueError where one is not a positive number."""
     for value in image_std:
-        check_ranges(method, image_std=(value, 1e-6, float("inf")))
+        check_number("image_std", value, above=True)
     return tuple(image_std)
 
 

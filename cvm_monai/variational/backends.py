@@ -22,13 +22,11 @@ class Backend:
     """The operations on maps (N, H, W) that the loop leaves to a backend.
 
     Attributes:
-        name: which.
         aos_step: as `aos.step_maps`.
         primal_dual_step: as `primal_dual.primal_dual_step`.
         relative_gap: as `primal_dual.relative_gap`.
     """
 
-    name: BackendName
     aos_step: Callable[..., Array]
     primal_dual_step: Callable[..., None]
     relative_gap: Callable[..., Array]
@@ -65,16 +63,16 @@ def load(name: BackendName) -> Backend:
     if name == "numba":
         from cvm_monai.variational import compiled
 
-        return Backend(name, compiled.step_maps, compiled.primal_dual_step, compiled.relative_gap)
+        return Backend(compiled.step_maps, compiled.primal_dual_step, compiled.relative_gap)
     from cvm_monai.variational import primal_dual
 
     if name == "numpy":
         from cvm_monai.variational import aos
 
-        return Backend(name, aos.step_maps, primal_dual.primal_dual_step, primal_dual.relative_gap)
+        return Backend(aos.step_maps, primal_dual.primal_dual_step, primal_dual.relative_gap)
     from cvm_monai.variational import torch_steps
 
-    return Backend(name, torch_steps.step_maps, torch_steps.primal_dual_step, torch_steps.relative_gap)
+    return Backend(torch_steps.step_maps, torch_steps.primal_dual_step, torch_steps.relative_gap)
 
 
 def group_size(z: Array) -> int:

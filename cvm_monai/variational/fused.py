@@ -1,4 +1,4 @@
-"""The AOS and primal-dual steps as Triton kernels: each array is read or written once in a pass.
+"""The AOS and primal-dual steps as Triton kernels.
 
 One program of `sweep_down` follows a block of neighbouring columns of one map from the first line to the last and back
 (Thomas's algorithm, a thread for each column): loads are contiguous, and as many threads run as all maps have columns.
@@ -166,18 +166,19 @@ def _primal_kernel(u_, down_, along_, ahead_, f_, height, width, STEP: tl.conste
     at = tl.program_id(1).to(tl.int64) * height * width + pixel
     before = tl.load(u_ + at, mask=inside, other=0.0)
     force = tl.load(f_ + at, mask=inside, other=0.0)
-    divergence = _divergence(down_, along_, at, pixel, width, inside)
+    divergence = _divergence(down_, along_, at, pixel, width, inside, before)
     fresh = tl.minimum(tl.maximum(before + STEP * (divergence - force), 0.0), 1.0)
     tl.store(ahead_ + at, fresh + fresh - before, mask=inside)
     tl.store(u_ + at, fresh, mask=inside)
 
 
 @triton.jit
-def _divergence(down_, along_, at, pixel, width, inside):
-    """div p at each pixel."""
-    above = tl.load(down_ + at - width, mask=inside & (pixel >= width), other=0.0)
-    left = tl.load(along_ + at - 1, mask=inside & (pixel % width > 0), other=0.0)
-    down, along = tl.load(down_ + at, mask=inside, other=0.0), tl.load(along_ + at, mask=inside, other=0.0)
+def _divergence(down_, along_, at, pixel, width, inside, like):
+    """div p at each pixel, in the precision of `like`."""
+    above = tl.load(down_ + at - width, mask=inside & (pixel >= width), other=0.0).to(like.dtype)
+    left = tl.load(along_ + at - 1, mask=inside & (pixel % width > 0), other=0.0).to(like.dtype)
+    down = tl.load(down_ + at, mask=inside, other=0.0).to(like.dtype)
+    along = tl.load(along_ + at, mask=inside, other=0.0).to(like.dtype)
     return down - above + along - left
 
 
@@ -194,7 +195,7 @@ def _gap_kernel(u_, down_, along_, f_, g_, sums_, height, width, BLOCK: tl.const
     ahead, across = tl.where(has_below, below - here, 0.0), tl.where(has_right, right - here, 0.0)
     force = tl.load(f_ + at, mask=inside, other=0.0).to(tl.float64)
     edge = tl.load(g_ + at, mask=inside, other=0.0).to(tl.float64)
-    divergence = _divergence(down_, along_, at, pixel, width, inside).to(tl.float64)
+    divergence = _divergence(down_, along_, at, pixel, width, inside, here)
     primal = edge * tl.sqrt(ahead * ahead + across * across) + force * here
     block = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
     count = tl.num_programs(0) * tl.num_programs(1)

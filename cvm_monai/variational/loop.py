@@ -1,7 +1,7 @@
 """How a batch of maps is solved: init, step, terminate, and the one loop that calls them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from array_api_compat import array_namespace, device, is_torch_array
@@ -88,7 +88,7 @@ def solve_maps(
         if ended.any():
             _store(result, _keep(state, ended), active[ended], settings)
             active, state = active[~ended], None if ended.all() else _keep(state, ~ended)
-    return result if not history else _with_history(result, records)
+    return replace(result, history=np.array(records).reshape(len(records), len(z))) if history else result
 
 
 def status_at_start(z: Array) -> np.ndarray:
@@ -215,11 +215,6 @@ def _store(result: Solution, ended: State, indices: np.ndarray, settings: Settin
     for position, index in enumerate(indices):
         if result.status[index].usable:
             result.u[index] = xp.clip(ended.u[position], 0.0, 1.0)
-
-
-def _with_history(result: Solution, records: list[np.ndarray]) -> Solution:
-    facts = {name: getattr(result, name) for name in result.__dataclass_fields__}
-    return Solution(**facts | {"history": np.array(records).reshape(len(records), len(result.status))})
 
 
 def _keep(state: State, which: np.ndarray) -> State:

@@ -14,7 +14,7 @@ def test_values_at_the_bounds_pass():
     check_whole("n", 2, low=2)
 
 
-@pytest.mark.parametrize("value", [-1, math.inf, math.nan, "1", None])
+@pytest.mark.parametrize("value", [-1, math.inf, math.nan, "1", None, True])
 def test_a_number_out_of_its_range_is_named(value):
     with pytest.raises(ValueError, match=rf"^a must be a finite number of at least 0, got {value!r}$"):
         check_number("a", value)
@@ -29,3 +29,5 @@ def test_the_sentence_says_which_bounds_belong():
         check_number("a", 0, high=1, above=True)
     with pytest.raises(ValueError, match=r"^n must be a whole number of at least 2, got 2\.0$"):
         check_whole("n", 2.0, low=2)
+    with pytest.raises(ValueError, match=r"^n must be a whole number of at least 1, got True$"):
+        check_whole("n", True, low=1)

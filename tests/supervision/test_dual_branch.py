@@ -176,10 +176,10 @@ def test_a_distributed_training_is_refused():
 @pytest.mark.parametrize(
     "constants, sentence",
     [
-        ({"weight": -0.5}, "weight must be a number from 0 to inf, got -0.5"),
-        ({"dropout": 1}, "dropout must be a number from 0 to 0.99, got 1"),
+        ({"weight": -0.5}, "weight must be a finite number of at least 0, got -0.5"),
+        ({"dropout": 1}, "dropout must lie in \\[0, 0.99\\], got 1"),
     ],
 )
 def test_bad_constants_are_named(constants, sentence):
-    with pytest.raises(ValueError, match=f"dual_branch: {sentence}"):
+    with pytest.raises(ValueError, match=sentence):
         DualBranch(**constants)

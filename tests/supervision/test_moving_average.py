@@ -8,7 +8,7 @@ from torch import nn
 
 from cvm_monai.networks import build_network
 from cvm_monai.supervision.moving_average import MovingAverage
-from cvm_monai.supervision.schedule import check_ranges, check_whole, gaussian_ramp, linear_ramp, progress_of
+from cvm_monai.supervision.schedule import gaussian_ramp, linear_ramp, progress_of
 from cvm_monai.supervision.views import jitter_colours, per_channel, turn
 
 
@@ -84,18 +84,6 @@ def test_ramps_by_hand():
     assert [progress_of(epoch=epoch, max_epochs=4) for epoch in (1, 2, 4)] == [0, 0.25, 0.75]
     assert [linear_ramp(x, 0.4) for x in (0, 0.1, 0.4, 0.9)] == pytest.approx([0, 0.25, 1, 1])
     assert [gaussian_ramp(x, 0.4) for x in (0, 0.2, 0.4, 1)] == pytest.approx([math.exp(-5), math.exp(-1.25), 1, 1])
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan"), "1", None, True])
-def test_a_constant_out_of_its_range_is_named(value):
-    with pytest.raises(ValueError, match=r"^toy: share must be a number from 0 to 1, got "):
-        check_ranges("toy", fine=(0.5, 0, 1), share=(value, 0, 1))
-
-
-@pytest.mark.parametrize("value", [0, 1.0, "2", True])
-def test_a_constant_that_is_no_whole_number_is_named(value):
-    with pytest.raises(ValueError, match=r"^toy: passes must be a whole number of at least 1, got "):
-        check_whole("toy", passes=(value, 1))
 
 
 @pytest.mark.parametrize("quarters", range(4))
