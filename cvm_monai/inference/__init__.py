@@ -1,5 +1,6 @@
 """Segmentation of images by a trained network: found, cut into windows, predicted, written."""
 
+from cvm_monai.inference.averaging import Averaged, average_networks
 from cvm_monai.inference.images import find_images
 from cvm_monai.inference.network import load_network
 from cvm_monai.inference.predict import network_input, predict, working_factor
@@ -9,6 +10,7 @@ from cvm_monai.inference.windows import WindowInferer
 from cvm_monai.inference.write import OutputFormat, ProbabilityType, prediction_paths, write_prediction
 
 __all__ = [
+    "Averaged",
     "ImageProgress",
     "OutputFormat",
     "PrepareImaged",
@@ -17,6 +19,7 @@ __all__ = [
     "SavePredictiond",
     "ToProbabilityd",
     "WindowInferer",
+    "average_networks",
     "find_images",
     "load_network",
     "network_input",

@@ -10,7 +10,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from cvm_monai.inference import load_network, predict
+from cvm_monai.inference import average_networks, load_network, predict
 from cvm_monai.networks import build_network
 from cvm_monai.slides import read_image
 
@@ -99,6 +99,20 @@ def test_the_recorded_scale_and_pixel_size_are_applied(data, run):
     expected = np.rint(255 * predict(network, image, scale=0.25))
     np.testing.assert_array_equal(Image.open(folder / "b_probability.png"), expected)
     assert files(folder) == {"b_probability.png", "b_mask.png"}
+
+
+def test_flips_and_the_networks_of_other_folds_are_averaged_on_request(data, run, tmp_path):
+    other = tmp_path / "fold1"
+    (other / "models").mkdir(parents=True)
+    torch.manual_seed(1)
+    torch.save(build_network("unet", channels=CHANNELS).state_dict(), other / "models" / "model.pt")
+    record(other)
+    folder = infer(data, run, images=["a.png"], ensemble=[str(other)], test_time_flips=True)
+    both = average_networks(load_network(run), ensemble=[other], flips=True)
+    image = read_image(data / "images" / "a.png")
+    expected = np.rint(255 * predict(both, image))
+    np.testing.assert_array_equal(Image.open(folder / "a_probability.png"), expected)
+    assert np.abs(expected - np.rint(255 * predict(load_network(run), image))).max() > 0
 
 
 def test_formats_and_folder_can_be_chosen(data, run, tmp_path):
