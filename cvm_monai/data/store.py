@@ -27,7 +27,7 @@ class PseudoLabelStore:
         self._pointer: dict = {}
 
     def publish(self, labels: Mapping[str, np.ndarray]) -> int:
-        """Make `labels` (case id -> (H, W) float32 in [0, 1]) the renewal in force; returns its number, from 1."""
+        """Make `labels` (case id -> float32, (H, W) or, of several classes, (C, H, W)) the renewal in force; returns its number, from 1."""
         version = self.version + 1
         folder = self.folder / f"{version:04d}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -43,7 +43,7 @@ class PseudoLabelStore:
         return version
 
     def get(self, case_id: str) -> np.ndarray | None:
-        """The case's pseudo-label, (H, W) float32, or None where it has none.
+        """The case's pseudo-label as it was published, or None where it has none.
 
         Raises:
             FileNotFoundError: the renewal in force has lost the case's file.
