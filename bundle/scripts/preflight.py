@@ -28,7 +28,9 @@ def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
         check_tracking_uri(knobs["tracking_uri"])
         if check_data:
             dense = knobs["supervision"] == "full"
-            datalist = check_split(knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense)
+            datalist = check_split(
+                knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense
+            )
             check_class_count(knobs, len(datalist.classes))
 
 

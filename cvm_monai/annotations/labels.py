@@ -47,8 +47,8 @@ def label_table(classes: Mapping[str, str | int] | None = None) -> dict[str, int
         index = _meaning(value, classes or {})
         if index is None:
             raise ValueError(
-                f"the class map gives {key!r} the meaning {value!r}: use one of {', '.join(_INDEX)}, or the number of a "
-                "further class, from 2"
+                f"the class map gives {key!r} the meaning {value!r}: use one of {', '.join(_INDEX)}, or the number of "
+                "a further class, from 2"
             )
         table[name] = index
     return _with_numbers(table)

@@ -84,7 +84,9 @@ def split(datalist: DataList, *, fold: int, seed: int = 0) -> Split:
 def check_trainable(parts: Split) -> None:
     """Refuse a split that cannot teach: the training part needs an image with both classes, validation some points.
 
-    Of more than two classes, an image with background and another class, and each class somewhere. Regions count as well as points: they give points to the methods that need them.
+    Of more than two classes: an image with background and another class, and each class somewhere.
+
+    Regions count as well as points: they give points to the methods that need them.
 
     Raises:
         ValueError: the part that lacks annotations, and what to do.

@@ -27,7 +27,10 @@ class PseudoLabelStore:
         self._pointer: dict = {}
 
     def publish(self, labels: Mapping[str, np.ndarray]) -> int:
-        """Make `labels` (case id -> float32, (H, W) or, of several classes, (C, H, W)) the renewal in force; returns its number, from 1."""
+        """Make `labels` the renewal in force; returns its number, from 1.
+
+        Case id -> float32, (H, W) in [0, 1] or, of more than two classes, (C, H, W), -1 where nothing is known.
+        """
         version = self.version + 1
         folder = self.folder / f"{version:04d}"
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,8 +12,8 @@ from cvm_monai.supervision.pseudo_label import PseudoLabel
 
 State = TypeVar("State")
 Batch = Mapping[str, Tensor]
-"""image float (B, 3, H, W); label, mask uint8 (B, 1, h, w), 255: unknown; pseudo_label float, -1: none, (B, 1, h, w) of the
-target where there are two classes, else (B, C, h, w)."""
+"""image float (B, 3, H, W); label, mask uint8 (B, 1, h, w), 255: unknown; pseudo_label float, -1: none,
+(B, 1, h, w) of the target where there are two classes, else (B, C, h, w)."""
 
 
 class Supervision(ABC):

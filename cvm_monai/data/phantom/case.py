@@ -16,8 +16,8 @@ MIN_SIZE = 64
 
 @dataclass(frozen=True)
 class PhantomCase:
-    """``image`` (size, size, 3) uint8 RGB; ``mask``, ``aggregates`` and ``novel`` (size, size) bool, disjoint; the kinds
-    drawn. ``aggregates`` is the second foreground class of a phantom of three classes, None in one of two.
+    """``image`` (size, size, 3) uint8 RGB; ``mask``, ``aggregates`` and ``novel`` (size, size) bool, disjoint; the
+    kinds drawn. ``aggregates`` is the second foreground class of a phantom of three classes, None in one of two.
     """
 
     image: np.ndarray
