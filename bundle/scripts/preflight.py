@@ -6,7 +6,7 @@ from typing import Any, get_args
 from cvm_monai.data.records import check_split
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import NetworkName
-from cvm_monai.supervision.factory import SupervisionName
+from cvm_monai.supervision.factory import SupervisionName, check_classes
 from cvm_monai.variational import SolverName
 
 from .errors import exit_on_error
@@ -28,7 +28,10 @@ def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
         check_tracking_uri(knobs["tracking_uri"])
         if check_data:
             dense = knobs["supervision"] == "full"
-            check_split(knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense)
+            datalist = check_split(
+                knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense
+            )
+            check_class_count(knobs, len(datalist.classes))
 
 
 def check_knobs(knobs: dict[str, Any]) -> None:
@@ -48,6 +51,13 @@ def check_knobs(knobs: dict[str, Any]) -> None:
         raise ValueError(f"--eta must lie in [0, 1], got {knobs['eta']!r}")
     if knobs["crop_size"] == 0 and knobs["batch_size"] > 1:
         raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
+
+
+def check_class_count(knobs: dict[str, Any], found: int) -> None:
+    """ValueError where the knob or the method does not suit the classes of the data list."""
+    if knobs["classes"] != found:
+        raise ValueError(f"--classes is {knobs['classes']!r}, the data list has {found}: leave it out")
+    check_classes(knobs["supervision"], found)
 
 
 def check_writable(folder: Path) -> None:

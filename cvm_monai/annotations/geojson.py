@@ -14,6 +14,9 @@ from cvm_monai.annotations.model import UNLABELLED, Annotations, Point, Region, 
 COLOURS: Mapping[int, tuple[int, int, int]] = {0: (0, 114, 178), 1: (213, 94, 0), UNLABELLED: (153, 153, 153)}
 """RGB of each label: blue, vermilion and grey of Okabe and Ito's colour-blind-safe palette."""
 
+FURTHER_COLOURS = ((0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (240, 228, 66))
+"""RGB of classes 2, 3, ... in turn, from the same palette: green, purple, orange, sky, yellow."""
+
 POINT_KINDS = ("Point", "MultiPoint")
 REGION_KINDS = ("Polygon", "MultiPolygon")
 
@@ -69,9 +72,11 @@ def write_geojson(
 
     Args:
         names: class name of each label; 255 is always ``exclusion``.
-        colours: RGB of each label.
+        colours: RGB of each label; the classes that it lacks take ``FURTHER_COLOURS`` in turn.
     """
     title = dict(enumerate(names)) | {UNLABELLED: "exclusion"}
+    further = {label: FURTHER_COLOURS[(label - 2) % len(FURTHER_COLOURS)] for label in range(2, len(names))}
+    colours = further | dict(colours)
     features = []
     for label in dict.fromkeys(point.label for point in annotations.points):
         positions = [[point.x, point.y] for point in annotations.points if point.label == label]

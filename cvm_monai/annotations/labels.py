@@ -13,6 +13,9 @@ SKIP = -1
 UNCLASSIFIED = "unclassified"
 """The key of a class map that speaks for annotations without any label."""
 
+LAST_CLASS = UNLABELLED - 1
+"""Class numbers are kept in eight bits."""
+
 _INDEX: dict[str, int] = dict(zip(get_args(Meaning), (BACKGROUND, TARGET, UNLABELLED, SKIP), strict=True))
 _KNOWN: dict[str, int] = {
     name: index for meaning, index in _INDEX.items() if index != SKIP for name in (meaning, str(index))
@@ -23,14 +26,16 @@ def label_table(classes: Mapping[str, str | int] | None = None) -> dict[str, int
     """Every label that can be read, in lower case, with its class index (255 = exclusion, -1 = skip).
 
     ``target`` or 1, ``background`` or 0 and ``exclusion`` or 255 are always known; ``classes`` adds to them and wins.
+    The numbers of further classes are labels as well.
 
     Args:
         classes: class map such as ``{"Tumor": "target", "Stroma": "background", "Region*": "skip"}``; its keys are
             compared without regard to case, its values are one of ``Meaning`` or the index itself; the key
-            ``Unclassified`` speaks for annotations without a label.
+            ``Unclassified`` speaks for annotations without a label. Further foreground classes have the numbers 2, 3,
+            and so on, without a gap: ``{"Lymphocytes": 2}``; a value may also name a key that has a number.
 
     Raises:
-        ValueError: a value that is no meaning, or two keys that differ in case only.
+        ValueError: a value that is no meaning, two keys that differ in case only, or class numbers with a gap.
     """
     table = dict(_KNOWN)
     seen: dict[str, str] = {}
@@ -39,11 +44,60 @@ def label_table(classes: Mapping[str, str | int] | None = None) -> dict[str, int
         if name in seen:
             raise ValueError(f"the class map names {seen[name]!r} and {key!r}, which are the same label: keep one")
         seen[name] = key
-        index = _INDEX.get(meaning := str(value).strip().lower(), _KNOWN.get(meaning))
-        if index is None or isinstance(value, bool):
-            raise ValueError(f"the class map gives {key!r} the meaning {value!r}: use one of {', '.join(_INDEX)}")
+        index = _meaning(value, classes or {})
+        if index is None:
+            raise ValueError(
+                f"the class map gives {key!r} the meaning {value!r}: use one of {', '.join(_INDEX)}, or the number of "
+                "a further class, from 2"
+            )
         table[name] = index
-    return table
+    return _with_numbers(table)
+
+
+def class_names(classes: Mapping[str, str | int] | None = None) -> dict[str, int]:
+    """The classes that a class map speaks of, by number: background, target, and each further one by its first key.
+
+    A class that the map calls by its number alone is named ``class 2``.
+
+    Raises:
+        ValueError: as ``label_table``.
+    """
+    table = label_table(classes)
+    names = {"background": BACKGROUND, "target": TARGET}
+    for index in range(2, _count(table)):
+        spoken = [name for name in table if table[name] == index and not name.isdecimal()]
+        names[spoken[0] if spoken else f"class {index}"] = index
+    return names
+
+
+def _meaning(value: str | int, classes: Mapping[str, str | int], *, follow: bool = True) -> int | None:
+    """The index that a value of the class map means; None where it means nothing."""
+    if isinstance(value, bool):
+        return None
+    text = str(value).strip().lower()
+    index = _INDEX.get(text, _KNOWN.get(text))
+    if index is None and text.isdecimal() and 2 <= int(text) <= LAST_CLASS:
+        index = int(text)
+    if index is None and follow:
+        other = next((classes[key] for key in classes if str(key).strip().lower() == text), None)
+        index = None if other is None else _meaning(other, classes, follow=False)
+    return index
+
+
+def _count(table: Mapping[str, int]) -> int:
+    """The number of classes in a table."""
+    return max(index for index in table.values() if index != UNLABELLED) + 1
+
+
+def _with_numbers(table: dict[str, int]) -> dict[str, int]:
+    """The table with the numbers of its further classes as labels, which must follow each other."""
+    numbers = {index for index in table.values() if index not in (SKIP, UNLABELLED)}
+    missing = sorted(set(range(2, _count(table))) - numbers)
+    if missing:
+        raise ValueError(
+            f"the class map has a class {max(numbers)} but no class {missing[0]}: number the classes without a gap"
+        )
+    return table | {str(index): index for index in sorted(numbers) if index > TARGET and str(index) not in table}
 
 
 def find_label(label: object, table: Mapping[str, int], *, where: str) -> int:

@@ -36,7 +36,7 @@ class Annotations:
     """The points and regions of one image, in the order of the file.
 
     Attributes:
-        points: labels are class indices (0 = background, 1 = target).
+        points: labels are class indices (0 = background, 1 = target, from 2 the further classes).
         regions: labels are class indices, or 255 for an exclusion.
         counts: what the file held beside them, by kind: ``{"LineString": 2, "skip": 1}``.
     """

@@ -20,6 +20,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--cases", type=int, default=24, help="number of images")
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
+    parser.add_argument(
+        "--classes", type=int, default=2, help="3 adds lymphoid aggregates as a second foreground class"
+    )
     parser.set_defaults(run=run)
 
 
@@ -28,13 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     A small phantom has as many patients as there are folds, so that it can be trained on.
     """
-    from cvm_monai.data.phantom import generate_phantom
+    from cvm_monai.data.phantom import PHANTOM_CLASSES, generate_phantom
     from cvm_monai.data.prepare import prepare
 
     cases, out = arguments.cases, Path(arguments.out)
     if cases < FOLDS:
         raise ValueError(f"{cases} cases cannot be spread over {FOLDS} folds: give at least --cases {FOLDS}")
     patients = None if cases > 2 * FOLDS else FOLDS
-    generate_phantom(out, cases=cases, size=arguments.size, seed=arguments.seed, patients=patients)
-    print(prepare(out, out=out, pairs=PAIRS, folds=FOLDS, seed=arguments.seed))
+    classes = arguments.classes
+    generate_phantom(out, cases=cases, size=arguments.size, seed=arguments.seed, patients=patients, classes=classes)
+    print(prepare(out, out=out, pairs=PAIRS, folds=FOLDS, seed=arguments.seed, classes=PHANTOM_CLASSES[classes]))
     return 0

@@ -1,13 +1,13 @@
 """One case's files opened, compared and, where it has no points, sampled; nothing is written here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from cvm_monai.annotations import BACKGROUND, TARGET, Annotations, Point, Region, read_annotations
-from cvm_monai.annotations.labels import label_table
+from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED, Annotations, Point, Region, read_annotations
+from cvm_monai.annotations.labels import class_names, label_table
 from cvm_monai.data.folder import Source
 from cvm_monai.data.sampling import sample_points
 from cvm_monai.slides import read_image, read_mask
@@ -18,8 +18,6 @@ Outside = Literal["drop", "refuse"]
 Origin = Literal["file", "cleaned", "sampled"]
 """The user's own file; a file written from his points; a file written with sampled points."""
 
-NAMES = {BACKGROUND: "background", TARGET: "target"}
-
 
 @dataclass(frozen=True)
 class CheckedCase:
@@ -28,7 +26,8 @@ class CheckedCase:
     Attributes:
         annotations: None for an unlabelled case.
         origin: where the annotations come from; None for an unlabelled case.
-        mask: 0 and 1, given only where the class map makes it differ from the file's "not 0".
+        mask: 0 and 1, given only where the class map makes it differ from the file's "not 0". Of more than two
+            classes: class numbers, given only where they differ from the file's.
         dropped: a sentence for each annotation left out because it lies outside the image.
     """
 
@@ -56,36 +55,50 @@ def check_case(
             a point outside the image.
     """
     height, width = read_image(source.image).shape[:2]
-    mask = _mask(source, (height, width))
-    binary = None if mask is None else binary_mask(mask, classes=classes, where=str(source.mask))
+    names = class_names(classes)
+    stored, mask = _masks(source, (height, width), classes)
     found = source.points
     if source.points_file is not None:
         found = read_annotations(source.points_file, classes=classes)
-    kept, dropped = keep_inside(found or Annotations(), (height, width), case_id=source.case_id)
+    kept, dropped = keep_inside(found or Annotations(), (height, width), case_id=source.case_id, names=list(names))
     if dropped and outside == "refuse":
         file = source.points_file or "points.csv"
         raise ValueError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
     origin: Origin | None = None
     if kept.points or kept.regions:
-        origin = "file" if source.points_file and not dropped and _reads_alike(source, kept) else "cleaned"
-    elif binary is not None:
-        allowed = binary if source.novel is None else np.where(_novel(source, (height, width)), 255, binary)
-        points = sample_points(allowed, case_id=source.case_id, pairs=pairs, seed=seed, min_distance=min_distance)
+        origin = "file" if source.points_file and not dropped and _reads_alike(source, kept, names) else "cleaned"
+    elif mask is not None:
+        allowed = mask if source.novel is None else np.where(_novel(source, (height, width)), 255, mask)
+        points = sample_points(
+            allowed,
+            case_id=source.case_id,
+            pairs=pairs,
+            seed=seed,
+            min_distance=min_distance,
+            classes=len(names),
+        )
         kept, origin = Annotations(points), "sampled"
     return CheckedCase(
         source=source,
         annotations=kept if origin else None,
         origin=origin,
-        mask=binary if mask is not None and ((mask != 0) != (binary == 1)).any() else None,
+        mask=mask if stored is not None and (stored != mask).any() else None,
         dropped=dropped,
         left_out=found.counts if found else {},
     )
 
 
 def keep_inside(
-    annotations: Annotations, image_shape: tuple[int, int], *, case_id: str
+    annotations: Annotations,
+    image_shape: tuple[int, int],
+    *,
+    case_id: str,
+    names: Sequence[str] = ("background", "target"),
 ) -> tuple[Annotations, tuple[str, ...]]:
-    """Leave out points outside the image and regions that do not reach it; one sentence for each."""
+    """Leave out points outside the image and regions that do not reach it; one sentence for each.
+
+    `names` are those of the classes, by number.
+    """
     height, width = image_shape
     size = f"outside the image of {width} x {height} px"
     dropped = []
@@ -93,7 +106,7 @@ def keep_inside(
     def inside(point: Point) -> bool:
         if 0 <= point.x < width and 0 <= point.y < height:
             return True
-        dropped.append(f"case {case_id}: {NAMES[point.label]} point ({point.x:g}, {point.y:g}) {size}")
+        dropped.append(f"case {case_id}: {names[point.label]} point ({point.x:g}, {point.y:g}) {size}")
         return False
 
     def reaches(region: Region) -> bool:
@@ -124,10 +137,48 @@ def binary_mask(mask: np.ndarray, *, classes: Mapping[str, str | int] | None = N
         name = str(key).strip().lower()
         if not name.isdecimal() or not (here := mask == int(name)).any():
             continue
-        if table[name] not in NAMES:
+        if table[name] not in (BACKGROUND, TARGET):
             raise ValueError(f"{where}: a mask holds only target and background, the class map says {name}: {meaning}")
         binary[here] = table[name]
     return binary
+
+
+def class_mask(mask: np.ndarray, *, classes: Mapping[str, str | int], where: str = "mask") -> np.ndarray:
+    """(H, W) uint8 of a data set with more than two classes: value c is class c, unless the class map names the value.
+
+    255 is left out of everything, and so is what the class map calls an exclusion.
+
+    Args:
+        classes, where: as in `binary_mask`.
+
+    Raises:
+        ValueError: a value that is no class, or that the class map calls `skip`.
+    """
+    table, count = label_table(classes), len(class_names(classes))
+    known = {label: label for label in (*range(count), UNLABELLED)}
+    known |= {int(name): index for name, index in table.items() if name.isdecimal()}
+    labels = np.full(mask.shape, UNLABELLED, dtype=np.uint8)
+    for value in np.unique(mask).tolist():
+        index = known.get(value)
+        if index is None or index < 0:
+            raise ValueError(
+                f"{where}: the value {value} is no class; the {count} classes have the values 0 to {count - 1}, map "
+                f"others by --classes '{{\"{value}\": 1}}'"
+            )
+        labels[mask == value] = index
+    return labels
+
+
+def _masks(
+    source: Source, image_shape: tuple[int, int], classes: Mapping[str, str | int] | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The mask as training would read it from the user's file, and as it is meant; both None where there is none."""
+    mask = _mask(source, image_shape)
+    if mask is None:
+        return None, None
+    if len(class_names(classes)) > 2:
+        return mask, class_mask(mask, classes=classes or {}, where=str(source.mask))
+    return (mask != 0).astype(np.uint8), binary_mask(mask, classes=classes, where=str(source.mask))
 
 
 def _mask(source: Source, image_shape: tuple[int, int]) -> np.ndarray | None:
@@ -150,13 +201,13 @@ def _same_size(mask: np.ndarray, path: object, image_shape: tuple[int, int]) -> 
     return mask
 
 
-def _reads_alike(source: Source, annotations: Annotations) -> bool:
-    """Whether the user's own file says the same without a class map, so that training can read it as it is."""
+def _reads_alike(source: Source, annotations: Annotations, names: Mapping[str, int]) -> bool:
+    """Whether the user's own file says the same with the data list's classes alone, as training reads it."""
     assert source.points_file is not None
     if source.points_file.suffix.lower() == ".csv":
         return False
     try:
-        plain = read_annotations(source.points_file)
+        plain = read_annotations(source.points_file, classes=names)
     except ValueError:
         return False
     return (plain.points, plain.regions) == (annotations.points, annotations.regions)

@@ -12,6 +12,7 @@ from cvm_monai.annotations.files import read_json, write_text
 VERSION = 1
 FILE_NAME = "datalist.json"
 CLASSES: Mapping[str, int] = {"background": BACKGROUND, "target": TARGET}
+"""Of every data list; further foreground classes follow by number, from 2."""
 FILE_KEYS = ("image", "points", "mask")
 REQUIRED_KEYS = ("case_id", "patient_id", "image", "points", "sha256", "fold")
 KNOWN_KEYS = ("case_id", "patient_id", *FILE_KEYS, "mpp", "sha256", "fold")
@@ -73,15 +74,17 @@ def read_datalist(folder_or_file: str | Path) -> DataList:
         raise ValueError(f'{path}: not a data list; an object with "version", "classes" and "cases" is expected')
     if data.get("version") != VERSION:
         raise ValueError(f"{path}: version {data.get('version')!r} is unknown, {VERSION} is; prepare the data again")
-    if data.get("classes") != CLASSES:
-        raise ValueError(f"{path}: classes must be {json.dumps(CLASSES)}, found {json.dumps(data.get('classes'))}")
+    classes = _classes(data.get("classes"), path)
     cases = tuple(_case(entry, number, path) for number, entry in enumerate(data["cases"], start=1))
     _check_together(cases, path)
-    return DataList(dict(CLASSES), cases, path.resolve())
+    return DataList(classes, cases, path.resolve())
 
 
-def write_datalist(path: str | Path, cases: Iterable[Case]) -> DataList:
+def write_datalist(path: str | Path, cases: Iterable[Case], *, classes: Mapping[str, int] = CLASSES) -> DataList:
     """Write a data list aside and rename it; files below its folder are named relative to it.
+
+    Args:
+        classes: number of each class by name: background 0, target 1, further ones from 2 without a gap.
 
     Raises:
         ValueError: no case, a case twice or a patient in two folds; nothing is written then.
@@ -90,9 +93,21 @@ def write_datalist(path: str | Path, cases: Iterable[Case]) -> DataList:
     cases = tuple(cases)
     _check_together(cases, path)
     entries = [_entry(case, path.parent) for case in cases]
-    data = {"version": VERSION, "classes": dict(CLASSES), "cases": entries}
+    data = {"version": VERSION, "classes": dict(classes), "cases": entries}
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    return DataList(dict(CLASSES), cases, path)
+    return DataList(dict(classes), cases, path)
+
+
+def _classes(found: Any, path: Path) -> dict[str, int]:
+    """The classes of a data list, in the order of their numbers."""
+    numbers = list(found.values()) if isinstance(found, dict) else []
+    sound = len(numbers) >= len(CLASSES) and all(type(number) is int for number in numbers)
+    if not sound or sorted(numbers) != list(range(len(numbers))) or not CLASSES.items() <= found.items():
+        raise ValueError(
+            f"{path}: classes must be {json.dumps(CLASSES)}, found {json.dumps(found)}; "
+            "further ones have the numbers from 2 on, without a gap"
+        )
+    return dict(sorted(found.items(), key=lambda entry: entry[1]))
 
 
 def _missing(path: Path) -> str:

@@ -1,22 +1,23 @@
 """Folds by patient, and the three parts of a run."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from cvm_monai.annotations import BACKGROUND, TARGET, read_annotations
-from cvm_monai.data.datalist import Case, DataList
+from cvm_monai.annotations import BACKGROUND, read_annotations
+from cvm_monai.data.datalist import CLASSES, Case, DataList
 
 
 @dataclass(frozen=True)
 class Split:
-    """The parts of one fold; no patient is in two of them."""
+    """The parts of one fold; no patient is in two of them. `classes` is that of the data list."""
 
     train: tuple[Case, ...]
     validation: tuple[Case, ...]
     test: tuple[Case, ...]
+    classes: Mapping[str, int] = field(default_factory=lambda: dict(CLASSES))
 
 
 def assign_folds(patient_ids: Sequence[str], *, folds: int = 4, seed: int = 0) -> list[int]:
@@ -76,29 +77,45 @@ def split(datalist: DataList, *, fold: int, seed: int = 0) -> Split:
         train=tuple(case for case in others if case.patient_id not in chosen),
         validation=tuple(case for case in others if case.patient_id in chosen),
         test=tuple(case for case in datalist.cases if case.fold == fold),
+        classes=datalist.classes,
     )
 
 
 def check_trainable(parts: Split) -> None:
     """Refuse a split that cannot teach: the training part needs an image with both classes, validation some points.
 
+    Of more than two classes: an image with background and another class, and each class somewhere.
+
     Regions count as well as points: they give points to the methods that need them.
 
     Raises:
         ValueError: the part that lacks annotations, and what to do.
     """
-    if not any(case_labels(case) >= {BACKGROUND, TARGET} for case in parts.train):
+    labels = [case_labels(case, parts.classes) for case in parts.train]
+    missing = set(parts.classes.values()).difference(*labels)
+    if len(parts.classes) > 2 and missing:
+        name = next(name for name, label in parts.classes.items() if label in missing)
+        raise ValueError(
+            f"none of the {len(parts.train)} training images has points of the class {name}: annotate it on at least "
+            "one, or use another fold"
+        )
+    if not any(teaches(found) for found in labels):
         raise ValueError(
             f"none of the {len(parts.train)} training images has points of both classes: annotate target and "
             "background on at least one, or use another fold"
         )
-    if not any(case_labels(case) for case in parts.validation):
+    if not any(case_labels(case, parts.classes) for case in parts.validation):
         raise ValueError(
             f"none of the {len(parts.validation)} validation images has points: annotate more images, or use another "
             "fold or seed"
         )
 
 
-def case_labels(case: Case) -> frozenset[int]:
-    """The classes that a case's annotations hold; none for a case without annotations."""
-    return read_annotations(case.points).labels() if case.points else frozenset()
+def case_labels(case: Case, classes: Mapping[str, int] = CLASSES) -> frozenset[int]:
+    """The classes that a case's annotations hold; none for a case without annotations. `classes`: the data list's."""
+    return read_annotations(case.points, classes=classes).labels() if case.points else frozenset()
+
+
+def teaches(labels: frozenset[int]) -> bool:
+    """Whether an image with these classes can have a pseudo-label: background, and something to tell from it."""
+    return BACKGROUND in labels and len(labels) > 1

@@ -14,6 +14,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from cvm_monai.annotations import write_geojson
+from cvm_monai.annotations.labels import class_names
 from cvm_monai.data.check import CheckedCase, Outside, check_case
 from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
 from cvm_monai.data.folder import read_folder
@@ -65,8 +66,9 @@ def prepare(
         for source in tqdm(found.sources, desc="checking", unit="image", disable=None)
     ]
     _check_overwrites(checked, target)
-    cases = [_write_case(case, fold, target) for case, fold in zip(checked, fold_of, strict=True)]
-    datalist = write_datalist(target / FILE_NAME, cases)
+    names = class_names(classes)
+    cases = [_write_case(case, fold, target, list(names)) for case, fold in zip(checked, fold_of, strict=True)]
+    datalist = write_datalist(target / FILE_NAME, cases, classes=names)
     warnings = (*found.warnings, *_same_images(cases))
     return make_report(datalist, checked, warnings=warnings, min_distance=min_distance)
 
@@ -111,13 +113,13 @@ def _check_overwrites(checked: Sequence[CheckedCase], out: Path) -> None:
                 raise ValueError(f"{file} is your own file and would be replaced: give another --out")
 
 
-def _write_case(case: CheckedCase, fold: int, out: Path) -> Case:
+def _write_case(case: CheckedCase, fold: int, out: Path, names: Sequence[str]) -> Case:
     """Write what has to be written for one case, and hash its files."""
     source = case.source
     points, mask = source.points_file if case.origin == "file" else None, source.mask
     if case.annotations is not None and case.origin != "file":
         points = _points_path(case, out)
-        write_geojson(points, case.annotations)
+        write_geojson(points, case.annotations, names=names)
     if case.mask is not None:
         mask = _mask_path(case, out)
         _write_png(mask, case.mask)

@@ -1,9 +1,12 @@
 """The cases of one part of a fold as the plain records that MONAI's datasets take."""
 
+import json
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cvm_monai.data.datalist import Case, DataList, read_datalist
+from cvm_monai.data.datalist import CLASSES, FILE_NAME, Case, DataList, read_datalist
 from cvm_monai.data.folds import case_labels, check_trainable, split
 
 Part = Literal["train", "validation", "test"]
@@ -14,6 +17,7 @@ logger = logging.getLogger(__name__)
 def case_records(*, dataset_dir: str, part: Part, fold: int, seed: int) -> list[dict[str, Any]]:
     """Records {case_id, patient_id, image, points, mask, mpp} of a part, paths as text, None where there is nothing.
 
+    Where there are more than two classes, each record has them too, `classes`, number by name.
     Cases without any point are left out of training and validation: no method learns from them.
 
     Raises:
@@ -21,15 +25,35 @@ def case_records(*, dataset_dir: str, part: Part, fold: int, seed: int) -> list[
     """
     if part not in get_args(Part):
         raise ValueError(f"part must be one of {get_args(Part)}, got {part!r}")
-    cases = getattr(split(read_datalist(dataset_dir), fold=fold, seed=seed), part)
+    datalist = read_datalist(dataset_dir)
+    cases = getattr(split(datalist, fold=fold, seed=seed), part)
     if part != "test":
-        cases = [case for case in cases if case_labels(case)]
-    return [case_record(case) for case in cases]
+        cases = [case for case in cases if case_labels(case, datalist.classes)]
+    return [case_record(case, datalist.classes) for case in cases]
 
 
-def case_record(case: Case) -> dict[str, Any]:
+def class_names(dataset_dir: str) -> list[str]:
+    """The names of a data list's classes by number, background first.
+
+    It is asked before a run's checks, so that what is wrong with the data list is left to them: then, two classes.
+    """
+    try:
+        found = json.loads((Path(dataset_dir) / FILE_NAME).read_text(encoding="utf-8"))["classes"]
+        names = sorted(found, key=found.__getitem__)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return list(CLASSES)
+    return names if len(names) >= len(CLASSES) else list(CLASSES)
+
+
+def class_count(dataset_dir: str) -> int:
+    """The number of a data list's classes, background among them, as `class_names`."""
+    return len(class_names(dataset_dir))
+
+
+def case_record(case: Case, classes: Mapping[str, int] = CLASSES) -> dict[str, Any]:
     """One case as a record."""
-    return {
+    further = {"classes": dict(classes)} if len(classes) > 2 else {}
+    return further | {
         "case_id": case.case_id,
         "patient_id": case.patient_id,
         "image": str(case.image),
@@ -51,7 +75,7 @@ def check_split(dataset_dir: str, *, fold: int, seed: int, supervision_needs_mas
     if supervision_needs_masks and not any(case.mask for case in parts.train):
         raise ValueError(f"{datalist.path}: full supervision needs masks, no training case has one: use another method")
     counts = {name: len(getattr(parts, name)) for name in get_args(Part)}
-    classes = [len(case_labels(case)) for case in parts.train]
+    classes = [len(case_labels(case, datalist.classes)) for case in parts.train]
     logger.info(
         "fold %d: %d training, %d validation, %d test images; of the training images %d have points of one class only "
         "(no pseudo-label) and %d have none (left out)",

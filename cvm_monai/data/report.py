@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED
 from cvm_monai.data.check import CheckedCase
 from cvm_monai.data.datalist import DataList
+from cvm_monai.data.folds import teaches
 
 BOTH = frozenset({BACKGROUND, TARGET})
 SHOWN = 10
@@ -46,7 +47,7 @@ class PrepareReport:
             lines += [f"  and {len(self.dropped) - SHOWN} more"] * (len(self.dropped) > SHOWN)
         if self.warnings:
             lines += ["", "Warnings", *(f"  {sentence}" for sentence in self.warnings)]
-        if not any(labels >= BOTH for labels in self.labels.values()):
+        if not any(map(teaches, self.labels.values())):
             return "\n".join(
                 [*lines, "", "Next", "  click target and background on the same image, then prepare again"]
             )
@@ -57,19 +58,13 @@ class PrepareReport:
     def _contents(self) -> list[str]:
         """What there is."""
         cases = self.datalist.cases
-        kinds = Counter(self.labels.values())
-        both, target, background, none = (kinds[frozenset(kind)] for kind in (BOTH, (TARGET,), (BACKGROUND,), ()))
         rows = [
             ("cases", str(len(cases))),
             ("patients", str(len({case.patient_id for case in cases}))),
             ("masks", f"{sum(case.mask is not None for case in cases)} of {len(cases)} cases"),
             ("um/px", _mpp([case.mpp for case in cases])),
-            (
-                "annotated",
-                f"{both} with both classes, {target} target only, {background} background only, "
-                f"{none} not at all (never trained on)",
-            ),
-            ("points", f"{self.points.get(TARGET, 0)} target, {self.points.get(BACKGROUND, 0)} background"),
+            ("annotated", self._annotated()),
+            ("points", ", ".join(f"{self.points.get(label, 0)} {name}" for name, label in self._named())),
         ]
         if self.sampled:
             total = sum(self.sampled.values())
@@ -78,18 +73,37 @@ class PrepareReport:
                 ("sampled", f"{total} of them, from the masks of {len(self.sampled)} of {len(cases)} cases, {away}")
             )
         if self.regions:
-            named = zip(("target", "background", "exclusion"), (TARGET, BACKGROUND, UNLABELLED), strict=True)
+            named = [*self._named(), ("exclusion", UNLABELLED)]
             rows.append(("regions", ", ".join(f"{self.regions.get(label, 0)} {name}" for name, label in named)))
         if self.left_out:
             rows.append(("not used", ", ".join(f"{count} {kind}" for kind, count in sorted(self.left_out.items()))))
         return [f"Wrote {self.datalist.path}", *(f"  {name:<11} {value}" for name, value in rows)]
 
+    def _named(self) -> list[tuple[str, int]]:
+        """The classes by name, background last."""
+        background, *others = self.datalist.classes.items()
+        return [*others, background]
+
+    def _annotated(self) -> str:
+        """How many cases have which classes."""
+        kinds = Counter(self.labels.values())
+        if len(self.datalist.classes) == 2:
+            both, target, background, none = (kinds[frozenset(kind)] for kind in (BOTH, (TARGET,), (BACKGROUND,), ()))
+            counts = f"{both} with both classes, {target} target only, {background} background only"
+        else:
+            every = sum(count for kind, count in kinds.items() if len(kind) == len(self.datalist.classes))
+            none, enough = kinds[frozenset()], sum(count for kind, count in kinds.items() if teaches(kind))
+            counts = f"{every} with all {len(self.datalist.classes)} classes, {enough - every} with background and some"
+            counts += f", {len(self.labels) - enough - none} with less"
+        return f"{counts}, {none} not at all (never trained on)"
+
     def _folds(self) -> list[str]:
         """A small table."""
-        lines = [f"{'fold':>6} {'cases':>6} {'patients':>9} {'with both classes':>18}"]
+        title = "with both classes" if len(self.datalist.classes) == 2 else "for pseudo-labels"
+        lines = [f"{'fold':>6} {'cases':>6} {'patients':>9} {title:>18}"]
         for fold in self.datalist.folds:
             cases = [case for case in self.datalist.cases if case.fold == fold]
-            both = sum(self.labels[case.case_id] >= BOTH for case in cases)
+            both = sum(teaches(self.labels[case.case_id]) for case in cases)
             lines.append(f"{fold:>6} {len(cases):>6} {len({case.patient_id for case in cases}):>9} {both:>18}")
         return lines
 
@@ -134,12 +148,19 @@ def make_report(
 
 
 def _untrainable(datalist: DataList, labels: Mapping[str, frozenset[int]]) -> list[str]:
-    """Folds that cannot be tested, because nothing outside them has both classes."""
-    both = [case.fold for case in datalist.cases if labels[case.case_id] >= BOTH]
+    """Folds that cannot be tested, because nothing outside them has both classes, or some class at all."""
+    both = [case.fold for case in datalist.cases if teaches(labels[case.case_id])]
     if not both:
         return ["no fold can be trained: no image has points of both classes"]
-    return [
+    warnings = [
         f"fold {fold} cannot be trained: no image of the other folds has points of both classes"
         for fold in datalist.folds
         if all(other == fold for other in both)
     ]
+    if len(datalist.classes) == 2:
+        return warnings
+    for fold in datalist.folds:
+        others = [labels[case.case_id] for case in datalist.cases if case.fold != fold]
+        missing = [name for name, label in datalist.classes.items() if label not in frozenset().union(*others)]
+        warnings += [f"fold {fold} cannot be trained: the other folds have no points of {name}" for name in missing]
+    return warnings

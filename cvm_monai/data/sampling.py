@@ -5,24 +5,25 @@ import hashlib
 import numpy as np
 from scipy import ndimage
 
-from cvm_monai.annotations import BACKGROUND, TARGET, Point
+from cvm_monai.annotations import BACKGROUND, Point
 
 
 def sample_points(
-    mask: np.ndarray, *, case_id: str, pairs: int = 5, seed: int = 0, min_distance: float = 3.0
+    mask: np.ndarray, *, case_id: str, pairs: int = 5, seed: int = 0, min_distance: float = 3.0, classes: int = 2
 ) -> tuple[Point, ...]:
-    """Draw `pairs` different pixel centres of each class, target first.
+    """Draw `pairs` different pixel centres of each class, target first and background last.
 
     The draw depends on the case's id and the seed, not on other cases; a larger `pairs` repeats the points of a smaller
     one and goes on. A class with fewer pixels gives all of them, an absent class none.
 
     Args:
-        mask: (H, W) integers, 1 = target, 0 = background, anything else is left alone.
+        mask: (H, W) integers, 1 = target, 0 = background, further classes from 2, anything else is left alone.
         pairs: points of each class, from 1; 3 to 10 are usual.
         seed: another seed draws other points.
         min_distance: pixels that a point stays away from the nearest pixel of another kind, as long as there are such
             pixels; raising it makes easier, more central points; 0 to 20. A class that is too thin is drawn from as a
             whole.
+        classes: how many, background among them.
 
     Raises:
         ValueError: fewer than one pair.
@@ -30,7 +31,7 @@ def sample_points(
     if pairs < 1:
         raise ValueError(f"pairs must be at least 1, got {pairs}")
     points: list[Point] = []
-    for label in (TARGET, BACKGROUND):
+    for label in (*range(1, classes), BACKGROUND):
         inside = mask == label
         deep = ndimage.distance_transform_edt(inside) >= min_distance if not inside.all() else inside
         digest = hashlib.sha256(f"{seed}/{label}/{case_id}".encode()).digest()

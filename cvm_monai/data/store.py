@@ -27,7 +27,10 @@ class PseudoLabelStore:
         self._pointer: dict = {}
 
     def publish(self, labels: Mapping[str, np.ndarray]) -> int:
-        """Make `labels` (case id -> (H, W) float32 in [0, 1]) the renewal in force; returns its number, from 1."""
+        """Make `labels` the renewal in force; returns its number, from 1.
+
+        Case id -> float32, (H, W) in [0, 1] or, of more than two classes, (C, H, W), -1 where nothing is known.
+        """
         version = self.version + 1
         folder = self.folder / f"{version:04d}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -43,7 +46,7 @@ class PseudoLabelStore:
         return version
 
     def get(self, case_id: str) -> np.ndarray | None:
-        """The case's pseudo-label, (H, W) float32, or None where it has none.
+        """The case's pseudo-label as it was published, or None where it has none.
 
         Raises:
             FileNotFoundError: the renewal in force has lost the case's file.

@@ -39,8 +39,9 @@ class LoadCased(Transform):
 
     In: {case_id, image, points?, mask?, mpp?} with paths. Out: case_id; `image` uint8 (3, H, W) at the working
     resolution; `label` uint8 (1, h, w), the points grown to squares, and regions; `mask` uint8 (1, h, w), 255 where
-    there is none; `in_points`, `out_points` int64 (N, 2) (row, column) on the map; `image_shape` and `full_shape`, the
-    working and the file's own (height, width).
+    there is none; `in_points`, `out_points` int64 (N, 2) (row, column) on the map, of all foreground classes and of the
+    background; `in_labels` int64 (N,), the classes of the former; `image_shape` and `full_shape`, the working and the
+    file's own (height, width). Where the record has `classes` (more than two), labels and mask hold their numbers.
 
     Args:
         scale: working size / file size; ignored where `mpp` is given. 0.25 turns 20x into 5x.
@@ -73,19 +74,20 @@ class LoadCased(Transform):
         factor = self._factor(record)
         shape = (max(1, round(full[0] * factor)), max(1, round(full[1] * factor)))
         grid = (-(-shape[0] // self.stride), -(-shape[1] // self.stride))
-        annotations = self._annotations(record)
+        annotations, classes = self._annotations(record), len(record.get("classes") or ()) or 2
         try:
             label = rasterise_points(annotations, image_shape=full, map_shape=grid, size=self.point_size)
-            inside, outside = map_points(annotations, image_shape=full, map_shape=grid, seed=self.seed)
+            pixels, labels = labelled_pixels(annotations, image_shape=full, map_shape=grid, seed=self.seed)
         except ValueError as error:
             raise ValueError(f"case {record['case_id']}: {error}") from error
         return {
             "case_id": record["case_id"],
             "image": torch.from_numpy(np.ascontiguousarray(np.moveaxis(resize_image(image, shape), -1, 0))),
             "label": torch.from_numpy(label)[None],
-            "mask": torch.from_numpy(load_mask(record.get("mask"), grid))[None],
-            "in_points": inside,
-            "out_points": outside,
+            "mask": torch.from_numpy(load_mask(record.get("mask"), grid, classes=classes))[None],
+            "in_points": pixels[_foreground(labels)],
+            "out_points": pixels[labels == BACKGROUND],
+            "in_labels": labels[_foreground(labels)],
             "image_shape": shape,
             "full_shape": full,
         }
@@ -103,7 +105,7 @@ class LoadCased(Transform):
     def _annotations(self, record: Mapping[Hashable, Any]) -> Annotations:
         if not record.get("points"):
             return Annotations(())
-        annotations = read_annotations(record["points"])
+        annotations = read_annotations(record["points"], classes=record.get("classes"))
         points = tuple(first_pairs(annotations.points, self.pairs))
         return Annotations(points=points, regions=annotations.regions, counts=annotations.counts)
 
@@ -115,45 +117,80 @@ def resize_image(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return np.array(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
 
 
-def load_mask(path: str | None, grid: tuple[int, int]) -> np.ndarray:
-    """Mask on the map grid by nearest pixel, uint8: 0 background, 1 target, 255 everywhere where there is no file."""
+def load_mask(path: str | None, grid: tuple[int, int], *, classes: int = 2) -> np.ndarray:
+    """Mask on the map grid by nearest pixel, uint8: 0 background, 1 target, 255 everywhere where there is no file.
+
+    Of more than two classes: their numbers, as `class_labels`.
+    """
     if not path:
         return np.full(grid, UNLABELLED, dtype=np.uint8)
-    target = (read_mask(path) != 0).astype(np.uint8)
-    return np.array(Image.fromarray(target).resize(grid[::-1], Image.Resampling.NEAREST))
+    labels = class_labels(path, classes=classes)
+    return np.array(Image.fromarray(labels).resize(grid[::-1], Image.Resampling.NEAREST))
+
+
+def class_labels(path: str, *, classes: int = 2) -> np.ndarray:
+    """A mask file as class numbers, (H, W) uint8: 0 is background and anything else target where there are two classes.
+
+    With more, value c is class c and 255 is unlabelled.
+
+    Raises:
+        ValueError: a value that is no class, or what `read_mask` finds.
+    """
+    mask = read_mask(path)
+    if classes == 2:
+        return (mask != 0).astype(np.uint8)
+    wrong = (mask < 0) | ((mask >= classes) & (mask != UNLABELLED))
+    if wrong.any():
+        raise ValueError(f"{path}: the value {int(mask[wrong][0])} is none of the {classes} classes: prepare again")
+    return mask.astype(np.uint8)
+
+
+def _foreground(labels: np.ndarray) -> np.ndarray:
+    return (labels != BACKGROUND) & (labels != UNLABELLED)
 
 
 def map_points(
     annotations: Annotations, *, image_shape: tuple[int, int], map_shape: tuple[int, int], seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """In-target and out-of-target (row, column) on the map: floor(coordinate * map / image).
+    """In-target and out-of-target (row, column) on the map, see `labelled_pixels`."""
+    pixels, labels = labelled_pixels(annotations, image_shape=image_shape, map_shape=map_shape, seed=seed)
+    return pixels[labels == TARGET], pixels[labels == BACKGROUND]
 
-    A region stands for itself by a few seeded points of its interior.
+
+def labelled_pixels(
+    annotations: Annotations, *, image_shape: tuple[int, int], map_shape: tuple[int, int], seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """(row, column) on the map, floor(coordinate * map / image), and label of each point: int64 (N, 2) and (N,).
+
+    A region stands for itself by a few seeded points of its interior; an exclusion's have the label 255.
     """
     points: list[Point] = list(annotations.points)
     for index, region in enumerate(annotations.regions):
         points += region_points(region, seed=seed + index, image_shape=image_shape)
     pixels = points_to_pixels(points, image_shape=image_shape, map_shape=map_shape)
-    labels = np.array([point.label for point in points])
-    return pixels[labels == TARGET], pixels[labels == BACKGROUND]
+    return pixels, np.array([point.label for point in points], dtype=np.int64)
 
 
 class JoinPseudoLabeld(Transform, RandomizableTrait):
-    """Add the case's current pseudo-label as `pseudo_label` float32 (1, h, w), -1 where it has none.
+    """Add the case's current pseudo-label as `pseudo_label` float32, -1 where it has none.
 
-    It changes from renewal to renewal, so that it is marked as not to be cached.
+    (1, h, w), of the target, where there are two classes; (C, h, w) where there are more. It changes from renewal to
+    renewal, so that it is marked as not to be cached.
+
+    Args:
+        classes: C, background among them.
     """
 
-    def __init__(self, store: PseudoLabelStore) -> None:
-        self.store = store
+    def __init__(self, store: PseudoLabelStore, *, classes: int = 2) -> None:
+        self.store, self.channels = store, 1 if classes == 2 else classes
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
-        shape = item["label"].shape
+        shape = (self.channels, *item["label"].shape[1:])
         found = self.store.get(item["case_id"])
-        if found is None or found.shape != tuple(shape[1:]):
-            label = torch.full(tuple(shape), NO_PSEUDO_LABEL)
+        if found is None or found.size != np.prod(shape) or found.shape[-2:] != shape[1:]:
+            label = torch.full(shape, NO_PSEUDO_LABEL)
         else:
-            label = torch.from_numpy(found)[None]
+            label = torch.from_numpy(found).reshape(shape)
         return {**item, "pseudo_label": label}
 
 

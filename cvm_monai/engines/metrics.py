@@ -46,6 +46,8 @@ class PartialCrossEntropyMetric(Metric):
 class MaskDice(Metric):
     """Mean Dice of the prediction over validation images that have a mask with target; for the eye only.
 
+    Of more than two classes, the mean over the foreground classes that an image's mask holds.
+
     Nothing selects on it. It reads mask and prediction from the engine, because MONAI keeps masks in the batch.
     """
 
@@ -64,9 +66,9 @@ class MaskDice(Metric):
 
     @reinit__is_reduced
     def update(self, output: Any) -> None:
-        """Add one image: (logits (2, h, w), mask (1, h, w))."""
+        """Add one image: (logits (C, h, w), mask (1, h, w))."""
         logits, mask = output
-        dice = mask_dice(logits[1] > logits[0], mask[0])
+        dice = mask_dice(logits.argmax(dim=0), mask[0], classes=len(logits))
         if dice is not None:
             self._total += dice
             self._count += 1
@@ -84,11 +86,19 @@ class MaskDice(Metric):
             super().completed(engine, name)
 
 
-def mask_dice(predicted: torch.Tensor, mask: torch.Tensor) -> float | None:
-    """Dice over the pixels that the mask knows; None where it has no target (or is no mask at all)."""
+def mask_dice(predicted: torch.Tensor, mask: torch.Tensor, *, classes: int = 2) -> float | None:
+    """Dice over the pixels that the mask knows; None where it has no target (or is no mask at all).
+
+    Args:
+        predicted: (h, w), class numbers, or bool for two classes.
+        mask: (h, w), class numbers, 255: unknown.
+        classes: with more than two it is the mean over the foreground classes that the mask holds.
+    """
     known = mask != UNLABELLED
-    truth = (mask == 1) & known
-    if not truth.any():
-        return None
-    predicted = predicted.to(truth.device) & known
-    return float(2 * (predicted & truth).sum() / (predicted.sum() + truth.sum()))
+    scores = []
+    for label in range(1, classes):
+        truth = mask == label
+        if truth.any():
+            chosen = (predicted.to(truth.device) == label) & known
+            scores.append(float(2 * (chosen & truth).sum() / (chosen.sum() + truth.sum())))
+    return sum(scores) / len(scores) if scores else None

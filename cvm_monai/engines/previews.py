@@ -30,6 +30,11 @@ def point_rows(in_points: np.ndarray, out_points: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def foreground(mask: np.ndarray) -> np.ndarray:
+    """A mask of any number of classes as the figures draw it: 1 where it is no background, 255 stays."""
+    return np.where(mask == UNLABELLED, UNLABELLED, mask != BACKGROUND).astype(np.uint8)
+
+
 def _row(preview: "Preview") -> FigureRow:
     item, shape = preview.item, preview.probability.shape
     mask = item["mask"][0].numpy()
@@ -37,7 +42,7 @@ def _row(preview: "Preview") -> FigureRow:
         case_id=str(item["case_id"]),
         image=resize_image(read_image(preview.record["image"]), shape),
         points=point_rows(item["in_points"], item["out_points"]),
-        truth=None if (mask == UNLABELLED).all() else mask,
+        truth=None if (mask == UNLABELLED).all() else foreground(mask),
         pseudo_label=preview.u,
         probability=preview.probability,
         dice=None,

@@ -93,7 +93,8 @@ class RunRecorder:
         self._open = True
         atexit.register(self._end, "KILLED")
         if self.datalist.resolve().parent != self.folder.resolve():
-            write_datalist(self.folder / "datalist.json", read_datalist(self.datalist).cases)
+            datalist = read_datalist(self.datalist)
+            write_datalist(self.folder / "datalist.json", datalist.cases, classes=datalist.classes)
         if self.config is not None:
             write_json(self.folder / "config.json", self.config)
             if not self._shared:

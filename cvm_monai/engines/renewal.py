@@ -3,7 +3,7 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,13 +14,16 @@ from ignite.engine import Engine
 from joblib import cpu_count
 from tqdm import tqdm
 
+from cvm_monai.annotations import TARGET
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.metrics import mask_dice
 from cvm_monai.engines.selection import SelectionEvents, listen
 from cvm_monai.supervision.base import Supervision
+from cvm_monai.supervision.categorical import join_classes
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 
 ONE_CLASS = "without points of both classes"
+ONE_KIND = "without points of background and of another class"
 NOT_FINITE = "the network's features hold NaN or infinity"
 CHUNK = 8
 """Images for each worker whose evidence is held at once."""
@@ -30,17 +33,21 @@ GPU_CHUNK = 128
 
 @dataclass(frozen=True)
 class Candidate:
-    """One training image: its place in the data set, its evidence or why it has none, the network's probability."""
+    """One training image: its place in the data set, its evidence by foreground class or why it has none, and the
+    network's probability that a pixel is no background."""
 
     index: int
-    evidence: torch.Tensor | None
+    evidence: Mapping[int, torch.Tensor]
     reason: str
     probability: np.ndarray
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a figure of one image needs: its record and item, u and the network's probability, both (h, w)."""
+    """What a figure of one image needs: its record and item, u and the network's probability, both (h, w).
+
+    Where there are more than two classes, both are those of all foreground classes together.
+    """
 
     record: dict[str, Any]
     item: dict[str, Any]
@@ -58,7 +65,8 @@ class RenewalReport:
         skipped: how many did not, by reason.
         seconds: wall time.
         iterations: mean solver steps for each map.
-        dice: mean Dice of u > 0.5 against the masks of training images; None without masks. For the eye only.
+        dice: mean Dice of u > 0.5 (of the likeliest class, where there are more than two) against the masks of
+            training images; None without masks. For the eye only.
         previews: a few images for figures.
     """
 
@@ -83,6 +91,8 @@ class PseudoLabelRenewal:
         dataset: the training cases with the deterministic transforms alone; `dataset.data` are their records.
         store: where the pseudo-labels go.
         device: of the network.
+        classes: that the network tells apart. For more than two, the points of each foreground class are set against
+            those of all other classes, and `join_classes` makes one pseudo-label of the results.
         workers: cores for the solver; -1 takes every one.
         previews: how many images to keep for figures.
         progress: show a bar; by default where stderr is a terminal.
@@ -96,12 +106,13 @@ class PseudoLabelRenewal:
         dataset: Any,
         store: PseudoLabelStore,
         device: torch.device | str,
+        classes: int = 2,
         workers: int = -1,
         previews: int = 3,
         progress: bool | None = None,
     ) -> None:
         self.network, self.supervision, self.dataset, self.store = network, supervision, dataset, store
-        self.device = torch.device(device)
+        self.device, self.classes = torch.device(device), classes
         self.workers = cpu_count() if workers < 0 else max(1, workers)
         self.previews = previews
         self.progress = sys.stderr.isatty() if progress is None else progress
@@ -142,10 +153,10 @@ class PseudoLabelRenewal:
                     else:
                         labels[item["case_id"]] = result.u
                         iterations.append(result.iterations)
-                        scores.append(mask_dice(torch.from_numpy(result.u > 0.5), item["mask"][0]))
+                        scores.append(mask_dice(self._likeliest(result.u), item["mask"][0], classes=self.classes))
                     if len(previews) < self.previews:
                         record = self.dataset.data[candidate.index]
-                        previews.append(Preview(record, item, result.u, candidate.probability))
+                        previews.append(Preview(record, item, self._foreground(result.u), candidate.probability))
                     bar.update()
         self.store.publish(labels)
         known = [score for score in scores if score is not None]
@@ -161,12 +172,23 @@ class PseudoLabelRenewal:
 
     def _results(self, chunk: Sequence[Candidate]) -> list[PseudoLabel]:
         """The pseudo-label of each candidate, in their order."""
-        evidence = [candidate.evidence for candidate in chunk if candidate.evidence is not None]
+        evidence = [maps for candidate in chunk for maps in candidate.evidence.values()]
         found = iter(self.supervision.pseudo_labels(evidence, workers=self.workers))
-        return [
-            PseudoLabel(None, reason=candidate.reason) if candidate.evidence is None else next(found)
-            for candidate in chunk
-        ]
+        return [self._joined(candidate, {label: next(found) for label in candidate.evidence}) for candidate in chunk]
+
+    def _joined(self, candidate: Candidate, found: Mapping[int, PseudoLabel]) -> PseudoLabel:
+        """The pseudo-label of an image from those of its foreground classes."""
+        if not found:
+            return PseudoLabel(None, reason=candidate.reason)
+        return found[TARGET] if self.classes == 2 else join_classes(found, classes=self.classes)
+
+    def _likeliest(self, u: np.ndarray) -> torch.Tensor:
+        """(h, w) class numbers of a pseudo-label."""
+        return torch.from_numpy(u > 0.5 if self.classes == 2 else u.argmax(axis=0))
+
+    def _foreground(self, u: np.ndarray | None) -> np.ndarray | None:
+        """(h, w), how much of each pixel of a pseudo-label is no background."""
+        return u if u is None or self.classes == 2 else 1 - u[0]
 
     def _chunks(self) -> Iterator[Sequence[Candidate]]:
         """The training images, as many at a time as the solver is to have at once."""
@@ -184,10 +206,30 @@ class PseudoLabelRenewal:
         with torch.no_grad():
             logits, features = self.network.features(item["image"][None].to(self.device))
             logits, features = logits[0].float(), features[0].float()
-            probability = torch.softmax(logits, dim=0)[1].cpu().numpy()
+            probability = torch.softmax(logits, dim=0)[1:].sum(dim=0).cpu().numpy()
             if not len(item["in_points"]) or not len(item["out_points"]):
-                return Candidate(index, None, ONE_CLASS, probability)
+                return Candidate(index, {}, ONE_CLASS if self.classes == 2 else ONE_KIND, probability)
             if not torch.isfinite(features).all():
-                return Candidate(index, None, NOT_FINITE, probability)
-            maps = self.supervision.evidence(logits, features, item["in_points"], item["out_points"])
+                return Candidate(index, {}, NOT_FINITE, probability)
+            maps = class_evidence(self.supervision, logits, features, item, classes=self.classes)
         return Candidate(index, maps, "", probability)
+
+
+def class_evidence(
+    supervision: Supervision, logits: torch.Tensor, features: torch.Tensor, item: Mapping[str, Any], *, classes: int
+) -> dict[int, torch.Tensor]:
+    """The evidence of each foreground class that has points in an item: its points against those of all others."""
+    inside, outside = item["in_points"], item["out_points"]
+    if classes == 2:
+        return {TARGET: supervision.evidence(logits, features, inside, outside)}
+    labels = item["in_labels"]
+    return {
+        label: supervision.evidence(
+            logits,
+            features,
+            inside[labels == label],
+            np.concatenate([outside, inside[labels != label]]),
+            target=label,
+        )
+        for label in sorted(set(labels.tolist()))
+    }

@@ -27,13 +27,18 @@ def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) ->
     by `cvm-monai prepare`. Both give the same again as long as the folder stays the same.
 
     Raises:
-        ValueError: fewer patients than folds, or whatever is wrong with the folder.
+        ValueError: fewer patients than folds, more than two classes, or whatever is wrong with the folder.
     """
     target = output / "dataset"
     if not (folder / FILE_NAME).is_file():
         report = prepare(folder, out=target, pairs=pairs, folds=folds)
         return Prepared(target, str(report))
     datalist = read_datalist(folder)
+    if len(datalist.classes) > 2:
+        raise ValueError(
+            f"{datalist.path} has {len(datalist.classes)} classes and a comparison knows two: train and evaluate each "
+            "method by the bundle instead"
+        )
     if datalist.folds == tuple(range(folds)):
         return Prepared(folder.resolve(), f"{len(datalist.cases)} cases in {folds} folds, as prepared in {folder}")
     fold_of = assign_folds([case.patient_id for case in datalist.cases], folds=folds)

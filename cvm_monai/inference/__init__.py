@@ -3,11 +3,11 @@
 from cvm_monai.inference.averaging import Averaged, average_networks
 from cvm_monai.inference.images import find_images
 from cvm_monai.inference.network import load_network
-from cvm_monai.inference.predict import network_input, predict, working_factor
+from cvm_monai.inference.predict import network_input, predict, predict_classes, working_factor
 from cvm_monai.inference.progress import ImageProgress
 from cvm_monai.inference.transforms import PrepareImaged, ReadImaged, SavePredictiond, ToProbabilityd
 from cvm_monai.inference.windows import WindowInferer
-from cvm_monai.inference.write import OutputFormat, ProbabilityType, prediction_paths, write_prediction
+from cvm_monai.inference.write import OutputFormat, ProbabilityType, prediction_paths, write_classes, write_prediction
 
 __all__ = [
     "Averaged",
@@ -24,7 +24,9 @@ __all__ = [
     "load_network",
     "network_input",
     "predict",
+    "predict_classes",
     "prediction_paths",
     "working_factor",
+    "write_classes",
     "write_prediction",
 ]

@@ -25,6 +25,7 @@ def load_network(output_dir: str | PathLike[str], *, device: torch.device | str 
     output = str(output_dir)
     network = build_network(
         recorded(output_dir=output, key="network", default=DEFAULT_NETWORK),
+        out_channels=recorded(output_dir=output, key="classes", default=2),
         channels=recorded(output_dir=output, key="network_channels", default=None),
     )
     folder = models_dir(bundle_root=bundle_root(), output_dir=output)

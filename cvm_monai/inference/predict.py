@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cvm_monai.data.transforms import resize_image
-from cvm_monai.engines.evaluation import full_probability
+from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.inference.windows import WindowInferer
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
@@ -29,7 +29,7 @@ def predict(
     resized bilinearly to the image's own size. Any size will do; the networks pad small ones by repeating their border.
 
     Args:
-        network: logits (B, classes, h, w) from (B, 3, H, W); channel 1 is the target. Its training mode is restored.
+        network: logits (B, 2, h, w) from (B, 3, H, W); channel 1 is the target. Its training mode is restored.
         image: (H, W, 3) uint8 RGB.
         scale: working size / image size, as in the training: `mpp of the image / mpp of the training`.
         device: to compute on; None is where the network's weights are. The network is moved there.
@@ -39,9 +39,60 @@ def predict(
         image_std: likewise.
 
     Raises:
-        ValueError: no uint8 RGB image, or a tunable out of its range.
+        ValueError: no uint8 RGB image, a tunable out of its range, or a network of more than two classes.
     """
-    inferer = WindowInferer(window=window, overlap=overlap)
+    logits = _logits(
+        network,
+        image,
+        scale=scale,
+        device=device,
+        inferer=WindowInferer(window=window, overlap=overlap),
+        image_mean=image_mean,
+        image_std=image_std,
+    )
+    if len(logits) != 2:
+        raise ValueError(f"the network tells {len(logits)} classes apart, not two: use predict_classes")
+    return full_probability(logits, image.shape[:2])
+
+
+def predict_classes(
+    network: nn.Module,
+    image: np.ndarray,
+    *,
+    scale: float = 1.0,
+    device: torch.device | str | None = None,
+    window: int = 1024,
+    overlap: float = 0.25,
+    image_mean: Sequence[float] = IMAGENET_MEAN,
+    image_std: Sequence[float] = IMAGENET_STD,
+) -> np.ndarray:
+    """Probability of each class at each pixel, (C, H, W) float32; the label image is its `argmax(axis=0)`.
+
+    Arguments and errors as in `predict`, for a network of any number of classes, background first.
+    """
+    logits = _logits(
+        network,
+        image,
+        scale=scale,
+        device=device,
+        inferer=WindowInferer(window=window, overlap=overlap),
+        image_mean=image_mean,
+        image_std=image_std,
+    )
+    return full_probabilities(logits, image.shape[:2])
+
+
+def _logits(
+    network: nn.Module,
+    image: np.ndarray,
+    *,
+    scale: float,
+    device: torch.device | str | None,
+    inferer: WindowInferer,
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+) -> torch.Tensor:
+    """(C, h, w), at the network's own output size."""
     batch = network_input(image, scale=scale, image_mean=image_mean, image_std=image_std)[None]
     training = network.training
     if device is None:
@@ -52,7 +103,8 @@ def predict(
             logits = inferer(batch.to(device), network)
     finally:
         network.train(training)
-    return full_probability(logits[0], image.shape[:2])
+    found: torch.Tensor = logits[0]
+    return found
 
 
 def network_input(

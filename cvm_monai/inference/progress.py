@@ -42,8 +42,9 @@ class ImageProgress:
         outputs: Any = engine.state.output
         for item, output in zip(batch, outputs, strict=True):
             height, width = output["mask"].shape[-2:]
-            share = float(output["mask"].float().mean())
-            text = f"{item['case_id']}, {width} x {height} px, {share:.1%} target, {seconds:.1f} s"
+            share = float((output["mask"] > 0).float().mean())
+            what = "foreground" if len(output.get("pred", ())) > 1 else "target"
+            text = f"{item['case_id']}, {width} x {height} px, {share:.1%} {what}, {seconds:.1f} s"
             if self._bar is not None:
                 self._bar.set_postfix_str(text, refresh=False)
                 self._bar.update()

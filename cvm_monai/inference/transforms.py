@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from monai.transforms import Transform
 
-from cvm_monai.engines.evaluation import full_probability
+from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.inference.predict import network_input, working_factor
-from cvm_monai.inference.write import OutputFormat, ProbabilityType, check_output, write_prediction
+from cvm_monai.inference.write import OutputFormat, ProbabilityType, check_output, write_classes, write_prediction
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.slides import read_image
 
@@ -57,20 +57,28 @@ class PrepareImaged(Transform):
 
 
 class ToProbabilityd(Transform):
-    """Turn `pred`, logits (classes, h, w), into the target's probability (1, H, W) at the image's own `full_shape`."""
+    """Turn `pred`, logits (C, h, w), into probabilities at the image's own `full_shape`.
+
+    (1, H, W), the target's, where there are two classes; (C, H, W) where there are more.
+    """
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
         shape = tuple(int(side) for side in item["full_shape"])
+        if len(item["pred"]) > 2:
+            return {**item, "pred": torch.from_numpy(full_probabilities(item["pred"], shape))}
         return {**item, "pred": torch.from_numpy(full_probability(item["pred"], shape))[None]}
 
 
 class SavePredictiond(Transform):
     """Write `pred`, the probability (1, H, W) of a case; adds `mask` uint8 (1, H, W), 1 where p > 0.5.
 
+    Of more than two classes `pred` is (C, H, W), and `mask` the number of the likeliest class.
+
     Args:
         folder: `prediction/` of the output folder.
         output_format: `png`, `tiff` or `nifti`; see `cvm_monai.inference.write`.
         probability_type: `uint8` for round(255 p), `float32` for p itself (not in PNG).
+        class_probabilities: of more than two classes, write the probability of each foreground class beside the mask.
 
     Raises:
         ValueError: an unknown format, or one that cannot hold the numbers.
@@ -82,19 +90,28 @@ class SavePredictiond(Transform):
         folder: str | Path,
         output_format: OutputFormat = "png",
         probability_type: ProbabilityType = "uint8",
+        class_probabilities: bool = False,
     ) -> None:
         check_output(output_format, probability_type)
         self.folder = Path(folder)
         self.output_format, self.probability_type = output_format, probability_type
+        self.class_probabilities = class_probabilities
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
-        mpp = item.get("mpp")
-        mask = write_prediction(
-            self.folder,
-            str(item["case_id"]),
-            np.asarray(item["pred"][0]),
-            output_format=self.output_format,
-            probability_type=self.probability_type,
-            mpp=None if mpp is None else float(mpp),
-        )
+        mpp, probability = item.get("mpp"), np.asarray(item["pred"])
+        options: dict[str, Any] = {
+            "output_format": self.output_format,
+            "probability_type": self.probability_type,
+            "mpp": None if mpp is None else float(mpp),
+        }
+        if len(probability) > 1:
+            mask = write_classes(
+                self.folder,
+                str(item["case_id"]),
+                probability,
+                with_probabilities=self.class_probabilities,
+                **options,
+            )
+        else:
+            mask = write_prediction(self.folder, str(item["case_id"]), probability[0], **options)
         return {**item, "mask": torch.from_numpy(mask.astype(np.uint8))[None]}

@@ -9,6 +9,9 @@
 In the masks of PNG and TIFF the target is 255, which any viewer shows as white; where this project reads masks, 0 is
 background and anything else target, so that they can be read back as they are. NIfTI holds labels and its array axes
 are (x, y), as MONAI's readers give images, with the identity as affine.
+
+Of more than two classes the mask holds their numbers in every format, and nothing else is written, unless the
+probability of each foreground class c is asked for: `<case>_probability_c`.
 """
 
 import os
@@ -81,6 +84,37 @@ def write_prediction(
     _WRITERS[output_format](probability_path, values, mpp)
     _WRITERS[output_format](mask_path, label, mpp)
     return mask
+
+
+def write_classes(
+    folder: str | Path,
+    case_id: str,
+    probabilities: np.ndarray,
+    *,
+    with_probabilities: bool = False,
+    output_format: OutputFormat = "png",
+    probability_type: ProbabilityType = "uint8",
+    mpp: float | None = None,
+) -> np.ndarray:
+    """Write the label image of (C, H, W) probabilities, the number of each pixel's likeliest class; returns it, uint8.
+
+    Args:
+        with_probabilities: write those of each foreground class as well.
+        folder, output_format, probability_type, mpp: as in `write_prediction`.
+
+    Raises:
+        ValueError: an unknown format, or one that cannot hold the numbers.
+    """
+    check_output(output_format, probability_type)
+    labels: np.ndarray = probabilities.argmax(axis=0).astype(np.uint8)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    probability_path, mask_path = prediction_paths(folder, case_id, output_format=output_format)
+    for number, probability in enumerate(probabilities[1:] if with_probabilities else (), start=1):
+        values = probability.astype(np.float32) if probability_type == "float32" else to_uint8(probability)
+        name = probability_path.name.replace("_probability.", f"_probability_{number}.")
+        _WRITERS[output_format](probability_path.with_name(name), values, mpp)
+    _WRITERS[output_format](mask_path, labels, mpp)
+    return labels
 
 
 def to_uint8(probability: np.ndarray) -> np.ndarray:

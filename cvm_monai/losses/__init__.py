@@ -1,5 +1,6 @@
 """Losses as functions of logits, torch only."""
 
+from cvm_monai.losses.categorical_kl import categorical_weight, categorical_weighted_kl
 from cvm_monai.losses.consistency import masked_consistency, predictive_entropy
 from cvm_monai.losses.crf import bilateral_sum, crf_regularisation, dense_crf
 from cvm_monai.losses.fisher import cosine_pseudo_labels, fisher_loss, unit_vectors
@@ -11,6 +12,8 @@ from cvm_monai.losses.weighted_kl import entropy_weight, pixel_entropy, uncertai
 __all__ = [
     "bilateral_sum",
     "brier",
+    "categorical_weight",
+    "categorical_weighted_kl",
     "cosine_pseudo_labels",
     "crf_regularisation",
     "dense_crf",

@@ -45,7 +45,9 @@ class ImageScores:
     one_class: bool
 
 
-def score_image(probability: np.ndarray, truth: np.ndarray, *, threshold: float = 0.5) -> ImageScores:
+def score_image(
+    probability: np.ndarray, truth: np.ndarray, *, threshold: float = 0.5, predicted: np.ndarray | None = None
+) -> ImageScores:
     """Score one image.
 
     The AUC is exact: the rank statistic of Mann and Whitney with ties counted half, in O(n log n).
@@ -54,12 +56,14 @@ def score_image(probability: np.ndarray, truth: np.ndarray, *, threshold: float 
         probability: (H, W) float, of the target, in [0, 1].
         truth: (H, W), 1 = target, 0 = background, 255 = ignored.
         threshold: pixels above it are predicted as target; raising it predicts less; [0, 1).
+        predicted: (H, W) bool, what is predicted in place of that (the likeliest of many classes, say).
 
     Raises:
         ValueError: arrays of different or wrong shapes, other values than these.
     """
     score, target = _known_pixels(probability, truth, threshold)
-    return _scores(*_confusion(score > threshold, target), auc=_rank_auc(score, target))
+    chosen = score > threshold if predicted is None else _known_prediction(predicted, truth)
+    return _scores(*_confusion(chosen, target), auc=_rank_auc(score, target))
 
 
 class PooledScores:
@@ -79,10 +83,11 @@ class PooledScores:
         self._counts = np.zeros(4, dtype=np.int64)
         self._histograms = np.zeros((2, BINS), dtype=np.int64)
 
-    def update(self, probability: np.ndarray, truth: np.ndarray) -> None:
+    def update(self, probability: np.ndarray, truth: np.ndarray, *, predicted: np.ndarray | None = None) -> None:
         """Add one image; arguments and errors as in `score_image`."""
         score, target = _known_pixels(probability, truth, self.threshold)
-        self._counts += _confusion(score > self.threshold, target)
+        chosen = score > self.threshold if predicted is None else _known_prediction(predicted, truth)
+        self._counts += _confusion(chosen, target)
         position = logit(np.clip(score, 0, 1, dtype=np.float64))
         scaled = (np.clip(position, -LOGIT_RANGE, LOGIT_RANGE) + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))
         bins = np.minimum(scaled.astype(np.int64), BINS - 1)
@@ -121,6 +126,14 @@ def _known_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) 
         wrong = sorted(set(np.unique(truth).tolist()) - {0, 1, IGNORED})
         raise ValueError(f"truth holds {wrong[:5]}: only 0 (background), 1 (target) and {IGNORED} (ignored) may occur")
     return probability[known], target[known]
+
+
+def _known_prediction(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The prediction (bool) of the pixels that are not ignored."""
+    if predicted.dtype != bool or predicted.shape != truth.shape:
+        raise ValueError(f"predicted is {predicted.dtype} of shape {predicted.shape}: give bool of {truth.shape}")
+    known: np.ndarray = predicted[truth != IGNORED]
+    return known
 
 
 def _confusion(predicted: np.ndarray, target: np.ndarray) -> tuple[int, int, int, int]:

@@ -52,13 +52,14 @@ def summarise(scores: Sequence[ImageScores]) -> Summary:
     if not scores:
         raise ValueError("there is no image to summarise: score at least one")
     return Summary(
-        metrics={name: _summarise([getattr(score, name) for score in scores]) for name in METRICS},
+        metrics={name: summarise_values([getattr(score, name) for score in scores]) for name in METRICS},
         n_images=len(scores),
         n_one_class=sum(score.one_class for score in scores),
     )
 
 
-def _summarise(values: Sequence[float]) -> MetricSummary:
+def summarise_values(values: Sequence[float]) -> MetricSummary:
+    """Mean and standard deviation of one score over images; NaN is left out and counted."""
     defined = np.array([value for value in values if not np.isnan(value)])
     return MetricSummary(
         mean=float(defined.mean()) if defined.size else float("nan"),

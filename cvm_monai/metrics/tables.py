@@ -130,9 +130,8 @@ def _cells(row: CaseScores) -> list[str]:
 
 
 def _table_line(name: MetricName, metric: MetricSummary, pooled: float) -> str:
-    mean = _number(metric.mean) if metric.n < 2 else f"{_number(metric.mean)} ± {_number(metric.sd)}"
     images = f"{metric.n} ({metric.left_out} left out)" if metric.left_out else f"{metric.n}"
-    return f"| {TITLES[name]} | {mean} | {images} | {_number(pooled)} |"
+    return f"| {TITLES[name]} | {mean_and_sd(metric)} | {images} | {number(pooled)} |"
 
 
 def _extremes(rows: Sequence[CaseScores]) -> list[str]:
@@ -144,7 +143,13 @@ def _extremes(rows: Sequence[CaseScores]) -> list[str]:
     return [f"- {word} case by Dice: `{case_id}` ({dice:.3f})" for word, (dice, case_id) in chosen]
 
 
-def _number(value: float) -> str:
+def mean_and_sd(metric: MetricSummary) -> str:
+    """``0.812 ± 0.034``, the mean alone where there is no second image."""
+    return number(metric.mean) if metric.n < 2 else f"{number(metric.mean)} ± {number(metric.sd)}"
+
+
+def number(value: float) -> str:
+    """Three decimals, or the word for NaN."""
     return "undefined" if isnan(value) else f"{value:.3f}"
 
 

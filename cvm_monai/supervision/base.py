@@ -12,7 +12,8 @@ from cvm_monai.supervision.pseudo_label import PseudoLabel
 
 State = TypeVar("State")
 Batch = Mapping[str, Tensor]
-"""image float (B, 3, H, W); label, mask uint8 (B, 1, h, w), 255: unknown; pseudo_label float (B, 1, h, w), -1: none."""
+"""image float (B, 3, H, W); label, mask uint8 (B, 1, h, w), 255: unknown; pseudo_label float, -1: none,
+(B, 1, h, w) of the target where there are two classes, else (B, C, h, w)."""
 
 
 class Supervision(ABC):
@@ -26,6 +27,8 @@ class Supervision(ABC):
     name: ClassVar[str]
     renews: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
+    many_classes: ClassVar[bool] = True
+    """Whether it can learn more than target and background."""
 
     def prepare(self, network: nn.Module, optimizer: Optimizer) -> None:  # noqa: B027  (few methods need it)
         """Called once, before anything is trained or resumed: teachers and further weights to learn are made here."""
@@ -44,8 +47,13 @@ class Supervision(ABC):
         """A state dict of the network to validate and save in place of the weights that train; None: there is none."""
         return None
 
-    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
-        """(P, h, w) float32 maps of one image, on the network's device, that become u. Only where `renews`."""
+    def evidence(
+        self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
+    ) -> Tensor:
+        """(P, h, w) float32 maps of one image, on the network's device, that become u. Only where `renews`.
+
+        `in_points` are those of the class `target`, a channel of the logits; `out_points` those of all other classes.
+        """
         raise NotImplementedError(f"supervision {self.name} makes no pseudo-labels")
 
     def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:

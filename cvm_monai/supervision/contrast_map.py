@@ -32,7 +32,9 @@ class ContrastMap(PseudoLabelled):
         super().__init__(weight=weight)
         self.eta = eta
 
-    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
+    def evidence(
+        self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
+    ) -> Tensor:
         """The mean contrast map of all in-target points, (1, h, w)."""
         maps: Tensor = contrast_maps(features, in_points, out_points, eta=self.eta).float().mean(0, keepdim=True)
         return maps

@@ -28,7 +28,9 @@ class ContrastVariational(VariationalPseudoLabelled):
         super().__init__(**settings)
         self.eta = eta
 
-    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
+    def evidence(
+        self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
+    ) -> Tensor:
         """The mean contrast map of each in-target point (Eqs. 4 to 6) from Feature Map 2."""
         maps: Tensor = contrast_maps(features, in_points, out_points, eta=self.eta).float()
         return maps

@@ -21,8 +21,10 @@ class DirectVariational(VariationalPseudoLabelled):
 
     name: ClassVar[str] = "direct_variational"
 
-    def evidence(self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
+    def evidence(
+        self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
+    ) -> Tensor:
         """N(y) as the one map (1, h, w); features and points are not looked at."""
         del features, in_points, out_points
-        maps: Tensor = normalise(logits.float().softmax(dim=0)[1:2])
+        maps: Tensor = normalise(logits.float().softmax(dim=0)[target : target + 1])
         return maps

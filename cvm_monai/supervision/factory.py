@@ -28,24 +28,43 @@ SupervisionName = Literal[
 ]
 
 
-def build_supervision(name: SupervisionName, *, constants: dict[str, dict[str, Any]] | None = None) -> Supervision:
+METHODS: dict[str, type[Supervision]] = {
+    "partial_ce": PartialCrossEntropy,
+    "cvm": ContrastVariational,
+    "full": FullSupervision,
+    "contrast_map": ContrastMap,
+    "direct_variational": DirectVariational,
+    "crf": CrfRegularised,
+    "peng": CosineFisher,
+    "mixmatch": MixMatch,
+    "uncertainty_aware_mean_teacher": UncertaintyAwareMeanTeacher,
+    "dual_branch": DualBranch,
+}
+
+
+def build_supervision(
+    name: SupervisionName, *, constants: dict[str, dict[str, Any]] | None = None, classes: int = 2
+) -> Supervision:
     """Make a supervision; of `constants`, {name: keyword arguments}, only the entry of this name is used.
 
+    Args:
+        classes: that the network tells apart, background among them.
+
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a method that knows two classes only where there are more.
     """
-    methods: dict[str, type[Supervision]] = {
-        "partial_ce": PartialCrossEntropy,
-        "cvm": ContrastVariational,
-        "full": FullSupervision,
-        "contrast_map": ContrastMap,
-        "direct_variational": DirectVariational,
-        "crf": CrfRegularised,
-        "peng": CosineFisher,
-        "mixmatch": MixMatch,
-        "uncertainty_aware_mean_teacher": UncertaintyAwareMeanTeacher,
-        "dual_branch": DualBranch,
-    }
-    if name not in methods:
+    check_classes(name, classes)
+    return METHODS[name](**(constants or {}).get(name, {}))
+
+
+def check_classes(name: str, classes: int) -> None:
+    """Refuse a method that is unknown, or cannot learn so many classes.
+
+    Raises:
+        ValueError: naming the methods that can.
+    """
+    if name not in METHODS:
         raise ValueError(f"supervision must be one of {get_args(SupervisionName)}, got {name!r}")
-    return methods[name](**(constants or {}).get(name, {}))
+    if classes > 2 and not METHODS[name].many_classes:
+        able = ", ".join(other for other, method in METHODS.items() if method.many_classes)
+        raise ValueError(f"supervision {name} knows two classes only and the data have {classes}: use one of {able}")

@@ -31,6 +31,7 @@ class CosineFisher(Supervision):
     """
 
     name: ClassVar[str] = "peng"
+    many_classes: ClassVar[bool] = False
 
     def __init__(
         self,

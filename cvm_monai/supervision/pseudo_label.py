@@ -10,7 +10,8 @@ class PseudoLabel:
     """Pseudo-label of one image.
 
     Attributes:
-        u: (h, w) float32 in [0, 1], or None where the image gets none.
+        u: float32 in [0, 1], or None where the image gets none. (h, w), of the target, where there are two classes;
+            else (C, h, w), of each class, -1 all over where nothing is known of a class.
         iterations: solver steps, the mean over the image's maps; 0 where no solver ran.
         reason: why there is none; empty otherwise.
     """

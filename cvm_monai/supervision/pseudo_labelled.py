@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from cvm_monai.losses import partial_cross_entropy, uncertainty_weighted_kl
+from cvm_monai.losses import categorical_weighted_kl, partial_cross_entropy, uncertainty_weighted_kl
 from cvm_monai.losses.checks import check_number
 from cvm_monai.supervision.base import Batch, PseudoLabel, Supervision
 from cvm_monai.supervision.segmenters import solve_and_average
@@ -36,7 +36,10 @@ class PseudoLabelled(Supervision):
         """Two terms, `partial_ce` and `weighted_kl`."""
         logits = network(batch["image"])
         u = batch["pseudo_label"]
-        divergence = uncertainty_weighted_kl(logits, u.clamp(0, 1), valid=u >= 0)
+        if u.shape[1] == 1:
+            divergence = uncertainty_weighted_kl(logits, u.clamp(0, 1), valid=u >= 0)
+        else:
+            divergence = categorical_weighted_kl(logits, u, known=u >= 0)
         return {
             "partial_ce": partial_cross_entropy(logits, batch["label"]),
             "weighted_kl": self.weight * divergence,

@@ -16,27 +16,31 @@ MIN_SIZE = 64
 
 @dataclass(frozen=True)
 class PhantomCase:
-    """``image`` (size, size, 3) uint8 RGB; ``mask`` and ``novel`` (size, size) bool, disjoint; the kinds drawn."""
+    """``image`` (size, size, 3) uint8 RGB; ``mask``, ``aggregates`` and ``novel`` (size, size) bool, disjoint; the
+    kinds drawn. ``aggregates`` is the second foreground class of a phantom of three classes, None in one of two.
+    """
 
     image: np.ndarray
     mask: np.ndarray
     novel: np.ndarray
     novel_kinds: tuple[NovelKind, ...]
     sparse_kinds: tuple[SparseKind, ...]
+    aggregates: np.ndarray | None = None
 
 
-def draw_case(size: int, patient: Patient, rng: np.random.Generator) -> PhantomCase:
+def draw_case(size: int, patient: Patient, rng: np.random.Generator, *, classes: int = 2) -> PhantomCase:
     """Draws one H&E-like image of ``size`` x ``size`` pixels with its exact masks, from ``rng`` alone.
 
     Nests of target cells (``mask``) lie in fibrous stroma with lymphocyte clusters and sparse regions; three images in
     four also have ``novel`` regions (folds, ink, necrosis, blood), which are background. Raising ``size`` (from 64)
-    shows more tissue, not larger tissue: lengths in pixels depend on ``patient.scale`` alone.
+    shows more tissue, not larger tissue: lengths in pixels depend on ``patient.scale`` alone. With three ``classes``
+    the lymphocytes form larger aggregates, with a mask of their own.
 
     Raises ``ValueError`` for a size under 64.
     """
     if size < MIN_SIZE:
         raise ValueError(f"A phantom image of {size} px is too small to hold both classes: give a size of at least 64.")
-    layout = draw_layout(size, patient.scale, rng)
+    layout = draw_layout(size, patient.scale, rng, classes=classes)
     tissue = draw_tissue(layout, patient, rng)
     for kind, region in layout.novel:
         tissue = paint_novel(tissue, kind, region, patient.scale, rng)
@@ -47,4 +51,5 @@ def draw_case(size: int, patient: Patient, rng: np.random.Generator) -> PhantomC
         novel=layout.novel_mask,
         novel_kinds=tuple(kind for kind, _ in layout.novel),
         sparse_kinds=tuple(kind for kind, _ in layout.sparse),
+        aggregates=layout.lymphocytes if classes == 3 else None,
     )

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from PIL import Image
 from cvm_monai.data.phantom.case import MIN_SIZE, PhantomCase, draw_case
 from cvm_monai.data.phantom.stain import Patient, draw_patient
 
-__all__ = ["PhantomSummary", "generate_phantom"]
+__all__ = ["PHANTOM_CLASSES", "PhantomSummary", "generate_phantom"]
+
+PHANTOM_CLASSES: Mapping[int, Mapping[str, int]] = {2: {}, 3: {"lymphoid": 2}}
+"""By the number of a phantom's classes: the class map of those beyond target and background."""
 
 _GENERATOR = "cvm_monai phantom"
 _VERSION = 1
@@ -21,6 +25,8 @@ _VERSION = 1
 _FOLDERS = ("images", "masks", "novel")
 _TABLE = "cases.csv"
 _STAMP = "phantom.json"
+_AGGREGATES = "aggregate_fraction"
+"""A further column of the table where there are three classes."""
 _COLUMNS = ("case_id", "patient_id", "mpp", "target_fraction", "novel_fraction", "novel", "sparse")
 
 
@@ -47,10 +53,18 @@ class _Stamp:
     size: int
     seed: int
     patients: int | None
+    classes: int = 2
+
+    def content(self) -> dict[str, object]:
+        """As it is written: what two classes need, and the number of classes where there are more."""
+        content = asdict(self)
+        if self.classes == 2:
+            del content["classes"]
+        return content
 
 
 def generate_phantom(
-    out: Path, *, cases: int = 24, size: int = 128, seed: int = 0, patients: int | None = None
+    out: Path, *, cases: int = 24, size: int = 128, seed: int = 0, patients: int | None = None, classes: int = 2
 ) -> PhantomSummary:
     """Draws synthetic H&E images with exact masks into the folder ``out``.
 
@@ -60,7 +74,9 @@ def generate_phantom(
     ``phantom.json`` (the arguments). Equal arguments write equal bytes, and a case depends on ``seed``, ``size``,
     ``patients`` and its number alone, so raising ``cases`` (from 1) only adds some. ``size`` (from 64, in pixels):
     larger images hold more structures, not larger ones. ``patients``: how many share the cases in turn (1 to
-    ``cases``); without it each patient has two or three neighbouring cases.
+    ``cases``); without it each patient has two or three neighbouring cases. ``classes``: with 3, lymphoid aggregates
+    are a second foreground class (`PHANTOM_CLASSES`), each image has some, and the masks hold 0 (background), 1
+    (target) and 2 (aggregates).
 
     An earlier phantom in ``out`` is replaced once the new one is complete; other files beside it are kept.
 
@@ -68,7 +84,9 @@ def generate_phantom(
     other origin, and where files beside an earlier phantom (points, say) would no longer belong to its images.
     """
     _check_arguments(cases=cases, size=size, seed=seed, patients=patients)
-    out, stamp = Path(out), _Stamp(_GENERATOR, _VERSION, cases, size, seed, patients)
+    if classes not in PHANTOM_CLASSES:
+        raise ValueError(f"A phantom has {' or '.join(map(str, PHANTOM_CLASSES))} classes, not {classes}.")
+    out, stamp = Path(out), _Stamp(_GENERATOR, _VERSION, cases, size, seed, patients, classes)
     try:
         _check_out(out, stamp)
         existed = out.is_dir()
@@ -148,15 +166,15 @@ def _write(folder: Path, out: Path, stamp: _Stamp) -> PhantomSummary:
     rows = []
     for number in range(stamp.cases):
         patient = _patient_of(number, stamp)
-        case = draw_case(stamp.size, patient, _stream(stamp.seed, 1, number))
-        pictures = (case.image, _as_grey(case.mask), _as_grey(case.novel))
+        case = draw_case(stamp.size, patient, _stream(stamp.seed, 1, number), classes=stamp.classes)
+        pictures = (case.image, _mask_of(case), _as_grey(case.novel))
         for name, picture in zip(_FOLDERS, pictures, strict=True):
             Image.fromarray(picture).save(folder / name / f"{_case_id(number)}.png")
         rows.append(_row(number, patient, case))
     with (folder / _TABLE).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerows([_COLUMNS, *rows])
-    (folder / _STAMP).write_text(json.dumps(asdict(stamp), indent=2) + "\n", encoding="utf-8")
+        table.writerows([_COLUMNS if stamp.classes == 2 else (*_COLUMNS, _AGGREGATES), *rows])
+    (folder / _STAMP).write_text(json.dumps(stamp.content(), indent=2) + "\n", encoding="utf-8")
     return PhantomSummary(
         folder=out,
         cases=stamp.cases,
@@ -170,11 +188,19 @@ def _as_grey(mask: np.ndarray) -> np.ndarray:
     return np.where(mask, 255, 0).astype(np.uint8)
 
 
+def _mask_of(case: PhantomCase) -> np.ndarray:
+    """255 = target where there are two classes, class numbers where there are three."""
+    if case.aggregates is None:
+        return _as_grey(case.mask)
+    return (case.mask + 2 * case.aggregates).astype(np.uint8)
+
+
 def _row(number: int, patient: Patient, case: PhantomCase) -> tuple[str, ...]:
     """One line of ``cases.csv``, in the order of ``_COLUMNS``."""
     measures = (patient.mpp, case.mask.mean(), case.novel.mean())
     kinds = ("+".join(case.novel_kinds), "+".join(case.sparse_kinds))
-    return (_case_id(number), patient.patient_id, *(f"{value:.4f}" for value in measures), *kinds)
+    further = () if case.aggregates is None else (f"{case.aggregates.mean():.4f}",)
+    return (_case_id(number), patient.patient_id, *(f"{value:.4f}" for value in measures), *kinds, *further)
 
 
 def _swap(staging: Path, out: Path) -> None:

@@ -17,6 +17,8 @@ SparseKind = Literal["fat", "loose"]
 NOVEL_KINDS: tuple[NovelKind, ...] = get_args(NovelKind)
 SPARSE_KINDS: tuple[SparseKind, ...] = get_args(SparseKind)
 
+_AGGREGATE_ROOM = 60
+"""The same for lymphoid aggregates, which are small."""
 _ROOM = 150
 """Pixels that each class must offer to points."""
 _MARGIN = 3
@@ -25,7 +27,11 @@ _MARGIN = 3
 
 @dataclass(frozen=True)
 class Layout:
-    """Masks (size, size) of one phantom image; ``novel`` and ``sparse`` hold one (kind, mask) for each kind present."""
+    """Masks (size, size) of one phantom image; ``novel`` and ``sparse`` hold one (kind, mask) for each kind present.
+
+    ``lymphocytes`` are clusters of the background, or, in a phantom of three classes, the aggregates of its second
+    foreground class.
+    """
 
     target: np.ndarray
     novel: tuple[tuple[NovelKind, np.ndarray], ...]
@@ -38,20 +44,28 @@ class Layout:
         return _union(self.target.shape, self.novel)
 
 
-def draw_layout(size: int, scale: float, rng: np.random.Generator) -> Layout:
-    """Draws layouts until one offers both classes room for points: see ``_acceptable``.
+def draw_layout(size: int, scale: float, rng: np.random.Generator, *, classes: int = 2) -> Layout:
+    """Draws layouts until one offers each class room for points: see ``_acceptable``.
 
-    ``scale`` multiplies every length (0.8 to 1.25).
+    ``scale`` multiplies every length (0.8 to 1.25); with three ``classes``, lymphoid aggregates take the place of the
+    background's lymphocyte clusters.
     """
     while True:
         wobble = smooth_noise(size, 3.5 * scale, rng)
         novel, occupied = _draw_novel(wobble, scale, rng)
         novel_mask = _union(occupied.shape, novel)
         target = _draw_nests(wobble, occupied, scale, rng)
-        if _acceptable(target, novel_mask):
+        aggregates = _draw_aggregates(wobble, occupied, scale, rng) if classes == 3 else None
+        if aggregates is not None and _depth(aggregates) < _AGGREGATE_ROOM:
+            continue
+        if _acceptable(target, novel_mask if aggregates is None else novel_mask | aggregates):
             break
     taken = dilate(target, 3.5 * scale) | dilate(novel_mask, 1.5)
+    if aggregates is not None:
+        taken |= dilate(aggregates, 2.5 * scale)
     sparse = _draw_sparse(wobble, taken, scale, rng)
+    if aggregates is not None:
+        return Layout(target, novel, sparse, aggregates)
     clusters = _draw_clusters(wobble, taken | _union(taken.shape, sparse), scale, rng)
     return Layout(target, novel, sparse, clusters)
 
@@ -62,9 +76,13 @@ def _union(shape: tuple[int, ...], regions: Iterable[tuple[str, np.ndarray]]) ->
 
 def _acceptable(target: np.ndarray, novel: np.ndarray) -> bool:
     """Whether 0.17 to 0.55 of the image is target and each class has room for points away from any border."""
-    deep = ndimage.distance_transform_edt(np.pad(target, 1, mode="edge"))[1:-1, 1:-1] > _MARGIN
     rest = ~dilate(target | novel, _MARGIN)
-    return 0.17 <= target.mean() <= 0.55 and min(deep.sum(), rest.sum()) >= _ROOM
+    return 0.17 <= target.mean() <= 0.55 and min(_depth(target), rest.sum()) >= _ROOM
+
+
+def _depth(mask: np.ndarray) -> int:
+    """Pixels of a mask that lie away from its border, as far as points do."""
+    return int((ndimage.distance_transform_edt(np.pad(mask, 1, mode="edge"))[1:-1, 1:-1] > _MARGIN).sum())
 
 
 def _centre(size: int, rng: np.random.Generator, *, border: float = 8.0) -> np.ndarray:
@@ -124,6 +142,19 @@ def _draw_nests(wobble: np.ndarray, occupied: np.ndarray, scale: float, rng: np.
         if placed == most or target.mean() >= wanted:
             break
     return target
+
+
+def _draw_aggregates(wobble: np.ndarray, occupied: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
+    """Lymphoid aggregates of 20 to 36 pixels, at most three in 128 x 128 pixels, clear of nests and novel regions."""
+    size = wobble.shape[0]
+    aggregates = np.zeros_like(occupied)
+    most, placed = math.ceil(3 * (size / 128) ** 2), 0
+    for _ in range(20 * most):
+        radius = rng.uniform(10, 18) * scale
+        placed += place(aggregates, occupied, *blob(wobble, _centre(size, rng), radius, rng), gap=4 * scale)
+        if placed == most:
+            break
+    return aggregates
 
 
 def _draw_sparse(

@@ -1,0 +1,143 @@
+"""The numbers of a test: two classes by the probability of the target, more by the likeliest class."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from cvm_monai.data.transforms import class_labels
+from cvm_monai.metrics import (
+    CaseScores,
+    ClassScores,
+    PooledClassScores,
+    PooledScores,
+    class_metrics,
+    class_summary_markdown,
+    score_classes,
+    score_image,
+    summarise,
+    summary_markdown,
+    write_per_case_csv,
+    write_per_class_csv,
+)
+
+RESOLUTION = "the image's own resolution, the probability resized bilinearly to it"
+
+
+class Scoring(Protocol):
+    """Takes the logits of one image after the other, and says what they are worth."""
+
+    def update(self, record: dict[str, Any], logits: torch.Tensor) -> None:
+        """Score the image of a record that has a mask."""
+
+    def dice(self) -> dict[str, float]:
+        """By case id, of the target or the mean of the foreground classes; NaN where undefined."""
+
+    def write(self, folder: Path, facts: dict[str, Any]) -> str:
+        """Write `per_case.csv` and `summary.md`; returns the latter."""
+
+    def metrics(self) -> dict[str, float]:
+        """`test_*` by name."""
+
+
+def scoring_of(names: Sequence[str]) -> Scoring:
+    """The scoring for so many classes, named by number."""
+    return TargetScoring() if len(names) == 2 else ClassScoring(names)
+
+
+class TargetScoring:
+    """Target against background."""
+
+    def __init__(self) -> None:
+        self.rows: list[CaseScores] = []
+        self._pooled = PooledScores()
+
+    def update(self, record: dict[str, Any], logits: torch.Tensor) -> None:
+        """Score one image."""
+        truth = class_labels(record["mask"])
+        probability = full_probability(logits, truth.shape)
+        self._pooled.update(probability, truth)
+        self.rows.append(CaseScores(record["case_id"], record["patient_id"], score_image(probability, truth)))
+
+    def dice(self) -> dict[str, float]:
+        """Of the target."""
+        return {row.case_id: row.scores.dice for row in self.rows}
+
+    def write(self, folder: Path, facts: dict[str, Any]) -> str:
+        """Table and summary."""
+        write_per_case_csv(folder / "per_case.csv", self.rows)
+        text = summary_markdown(self.rows, self._pooled.compute(), facts=facts, resolution=RESOLUTION)
+        write_text(folder / "summary.md", text)
+        return text
+
+    def metrics(self) -> dict[str, float]:
+        """Means, deviations and pooled scores."""
+        summary, pooled = summarise([row.scores for row in self.rows]), self._pooled.compute()
+        means = {f"test_{name}": metric.mean for name, metric in summary.metrics.items()}
+        deviations = {f"test_{name}_sd": metric.sd for name, metric in summary.metrics.items()}
+        return {**means, **deviations, **{f"test_pooled_{name}": getattr(pooled, name) for name in summary.metrics}}
+
+
+class ClassScoring:
+    """Each foreground class against all else, and their mean.
+
+    Args:
+        names: of all classes, background first.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names, self.rows = list(names[1:]), list[ClassScores]()
+        self._pooled = PooledClassScores(len(names))
+
+    def update(self, record: dict[str, Any], logits: torch.Tensor) -> None:
+        """Score one image."""
+        truth = class_labels(record["mask"], classes=len(self.names) + 1)
+        probabilities = full_probabilities(logits, truth.shape)
+        self._pooled.update(probabilities, truth)
+        scores = score_classes(probabilities, truth)
+        self.rows.append(ClassScores(record["case_id"], record["patient_id"], scores))
+
+    def dice(self) -> dict[str, float]:
+        """The mean over the foreground classes."""
+        return {row.case_id: row.mean("dice") for row in self.rows}
+
+    def write(self, folder: Path, facts: dict[str, Any]) -> str:
+        """Table and summary."""
+        write_per_class_csv(folder / "per_case.csv", self.rows, names=self.names)
+        pooled = self._pooled.compute()
+        text = class_summary_markdown(self.rows, pooled, names=self.names, facts=facts, resolution=RESOLUTION)
+        write_text(folder / "summary.md", text)
+        return text
+
+    def metrics(self) -> dict[str, float]:
+        """Of the mean of the classes, and of each class."""
+        return class_metrics(self.rows, self._pooled.compute(), names=self.names)
+
+
+def full_probability(logits: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    """Probability of the target at (height, width) `shape`, (H, W) float32, resized bilinearly where it differs."""
+    return _resized(torch.softmax(logits.float(), dim=0)[1:2], shape)[0]
+
+
+def full_probabilities(logits: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    """Probability of each class at (height, width) `shape`, (C, H, W) float32, resized as by `full_probability`."""
+    return _resized(torch.softmax(logits.float(), dim=0), shape)
+
+
+def _resized(maps: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    if tuple(maps.shape[-2:]) != tuple(shape):
+        maps = nn.functional.interpolate(maps[None], size=tuple(shape), mode="bilinear", align_corners=False)[0]
+    found: np.ndarray = maps.cpu().numpy()
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write aside and rename; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
