@@ -58,6 +58,7 @@ def check_case(
     height, width = read_image(source.image).shape[:2]
     mask = _mask(source, (height, width))
     binary = None if mask is None else binary_mask(mask, classes=classes, where=str(source.mask))
+    novel = None if source.novel is None else _novel(source, (height, width))
     found = source.points
     if source.points_file is not None:
         found = read_annotations(source.points_file, classes=classes)
@@ -69,7 +70,7 @@ def check_case(
     if kept.points or kept.regions:
         origin = "file" if source.points_file and not dropped and _reads_alike(source, kept) else "cleaned"
     elif binary is not None:
-        allowed = binary if source.novel is None else np.where(_novel(source, (height, width)), 255, binary)
+        allowed = binary if novel is None else np.where(novel, 255, binary)
         points = sample_points(allowed, case_id=source.case_id, pairs=pairs, seed=seed, min_distance=min_distance)
         kept, origin = Annotations(points), "sampled"
     return CheckedCase(

@@ -71,6 +71,8 @@ class PrepareReport:
             ),
             ("points", f"{self.points.get(TARGET, 0)} target, {self.points.get(BACKGROUND, 0)} background"),
         ]
+        if novel := sum(case.novel_mask is not None for case in cases):
+            rows.append(("novel", f"masks of novel regions for {novel} of {len(cases)} cases"))
         if self.sampled:
             total = sum(self.sampled.values())
             away = f"{self.min_distance:g} px or more from borders where there is room"
