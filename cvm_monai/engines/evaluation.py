@@ -17,7 +17,23 @@ from cvm_monai.data.transforms import resize_image
 from cvm_monai.engines.previews import point_rows
 from cvm_monai.engines.tracking import TrackedRun
 from cvm_monai.figures import FigureRow, dice_box, paper_figure, save_figure
-from cvm_monai.metrics import CaseScores, PooledScores, score_image, summarise, summary_markdown, write_per_case_csv
+from cvm_monai.metrics import (
+    CLAIMS,
+    CaseScores,
+    ClaimScores,
+    PooledScores,
+    claims_markdown,
+    holds_instances,
+    object_labels,
+    pool_claims,
+    score_claims,
+    score_image,
+    summarise,
+    summarise_claims,
+    summary_markdown,
+    write_calibration_csv,
+    write_per_case_csv,
+)
 from cvm_monai.slides import read_image, read_mask
 from cvm_monai.supervision.base import Supervision
 
@@ -25,9 +41,11 @@ logger = logging.getLogger(__name__)
 
 
 class TestReport:
-    """Scores each test image at its own resolution and writes `per_case.csv`, `summary.md`, `cases.png`, `dice.png`.
+    """Scores each test image at its own resolution and writes tables and figures into `output_dir/evaluation`.
 
-    The probability is resized bilinearly from the network's output to the image's size before it is compared.
+    They are `per_case.csv`, `calibration.csv`, `summary.md`, `cases.png` and `dice.png`. The probability is resized
+    bilinearly from the network's output to the image's size before it is compared. Objects are scored where a mask of
+    the test fold has two values or more beside 0.
 
     Args:
         network: as of `build_network`; its `features` are for the figure's pseudo-labels.
@@ -69,7 +87,9 @@ class TestReport:
         del engine
         self._scores: list[CaseScores] = []
         self._pooled = PooledScores()
+        self._claims: list[ClaimScores] = []
         self._without_mask = 0
+        self._instances = holds_instances(read_mask(r["mask"]) for r in self.dataset.data if r.get("mask"))
 
     def __call__(self, engine: Any) -> None:
         """Score the images of one iteration."""
@@ -78,20 +98,37 @@ class TestReport:
             if not record.get("mask"):
                 self._without_mask += 1
                 continue
-            truth = (read_mask(record["mask"]) != 0).astype(np.uint8)
+            mask = read_mask(record["mask"])
+            truth = (mask != 0).astype(np.uint8)
             probability = full_probability(output["pred"], truth.shape)
             self._pooled.update(probability, truth)
-            self._scores.append(CaseScores(record["case_id"], record["patient_id"], score_image(probability, truth)))
+            scores, claims = score_image(probability, truth), self._score_claims(record, probability, mask)
+            self._scores.append(CaseScores(record["case_id"], record["patient_id"], scores, claims))
+            self._claims.append(claims)
+
+    def _score_claims(self, record: dict[str, Any], probability: np.ndarray, mask: np.ndarray) -> ClaimScores:
+        try:
+            return score_claims(
+                probability,
+                (mask != 0).astype(np.uint8),
+                novel=read_mask(record["novel_mask"]) if record.get("novel_mask") else None,
+                objects=object_labels(mask) if self._instances else None,
+                mpp=record.get("mpp"),
+            )
+        except ValueError as error:
+            raise ValueError(f"case {record['case_id']}: {error}") from error
 
     def _complete(self, engine: Engine) -> None:
         del engine
         write_per_case_csv(self.folder / "per_case.csv", self._scores)
+        write_calibration_csv(self.folder / "calibration.csv", pool_claims(self._claims).counts.reliability)
         text = summary_markdown(
             self._scores,
             self._pooled.compute(),
             facts=self._all_facts(),
             resolution="the image's own resolution, the probability resized bilinearly to it",
         )
+        text += claims_markdown(self._claims)
         _write_text(self.folder / "summary.md", text)
         dice = {row.case_id: row.scores.dice for row in self._scores}
         save_figure(dice_box(dice), self.folder / "dice.png")
@@ -150,9 +187,18 @@ class TestReport:
             means = {f"test_{name}": metric.mean for name, metric in summary.metrics.items()}
             deviations = {f"test_{name}_sd": metric.sd for name, metric in summary.metrics.items()}
             together = {f"test_pooled_{name}": getattr(pooled, name) for name in summary.metrics}
-            run.metrics({k: v for k, v in {**means, **deviations, **together}.items() if np.isfinite(v)})
-            for file in ("per_case.csv", "summary.md", "cases.png", "dice.png"):
+            run.metrics({**means, **deviations, **together, **self._claim_metrics()})
+            for file in ("per_case.csv", "calibration.csv", "summary.md", "cases.png", "dice.png"):
                 run.artifact(self.folder / file, folder="evaluation")
+
+    def _claim_metrics(self) -> dict[str, float]:
+        summary, pooled = summarise_claims(self._claims), pool_claims(self._claims)
+        means = {f"test_{name}": metric.mean for name, metric in summary.items()}
+        medians = {f"test_{name}_median": metric.median for name, metric in summary.items()}
+        deviations = {f"test_{name}_sd": metric.sd for name, metric in summary.items()}
+        counts = {f"test_{name}_images": float(metric.n) for name, metric in summary.items() if metric.n}
+        together = {f"test_pooled_{name}": getattr(pooled, name) for name in CLAIMS}
+        return {**means, **medians, **deviations, **counts, **together}
 
 
 def full_probability(logits: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:

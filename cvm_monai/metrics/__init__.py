@@ -1,10 +1,12 @@
 """Scores of binary segmentations, their summaries and paired comparisons: functions of NumPy arrays."""
 
 from cvm_monai.metrics.claims import CLAIMS, ClaimName, ClaimScores, pool_claims, score_claims
+from cvm_monai.metrics.claims_tables import claims_markdown, write_calibration_csv
 from cvm_monai.metrics.comparison import Interval, paired_bootstrap
+from cvm_monai.metrics.objects import holds_instances, object_labels
 from cvm_monai.metrics.segmentation import IGNORED, METRICS, ImageScores, MetricName, PooledScores, score_image
 from cvm_monai.metrics.significance import grouped_bootstrap, holm, paired_wilcoxon
-from cvm_monai.metrics.summary import MetricSummary, Summary, summarise
+from cvm_monai.metrics.summary import MetricSummary, Summary, summarise, summarise_claims
 from cvm_monai.metrics.tables import CaseScores, summary_markdown, write_per_case_csv
 
 __all__ = [
@@ -20,14 +22,19 @@ __all__ = [
     "MetricSummary",
     "PooledScores",
     "Summary",
+    "claims_markdown",
     "grouped_bootstrap",
+    "holds_instances",
     "holm",
+    "object_labels",
     "paired_bootstrap",
     "paired_wilcoxon",
     "pool_claims",
     "score_claims",
     "score_image",
     "summarise",
+    "summarise_claims",
     "summary_markdown",
+    "write_calibration_csv",
     "write_per_case_csv",
 ]
