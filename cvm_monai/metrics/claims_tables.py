@@ -42,7 +42,7 @@ CLAIM_MEANINGS: Mapping[ClaimName, str] = {
 
 REASONS: Mapping[ClaimName, str] = {
     "novel_fpr": "no image has a mask with a novel region",
-    "hd95_um": "no image has a pixel size",
+    "hd95_um": "not every image has a pixel size",
     "object_dice": "the masks do not tell objects apart",
     "object_f1": "the masks do not tell objects apart",
 }
@@ -71,14 +71,14 @@ def claims_markdown(scores: Sequence[ClaimScores]) -> str:
         *(_line(name, summary[name], getattr(pooled, name)) for name in measured),
         "",
         *(f"- {CLAIM_TITLES[name]}: {CLAIM_MEANINGS[name]}" for name in measured),
-        *not_measured(name for name in CLAIMS if name not in measured),
+        *(f"- {sentence}" for sentence in why_not(name for name in CLAIMS if name not in measured)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def not_measured(names: Iterable[ClaimName]) -> list[str]:
-    """A line for each claim that is left out, with the reason."""
-    return [f"- {CLAIM_TITLES[name]} is not measured: {REASONS.get(name, 'no image defines it')}." for name in names]
+def why_not(names: Iterable[ClaimName]) -> list[str]:
+    """A sentence for each claim that is not measured, with the reason."""
+    return [f"{CLAIM_TITLES[name]} is not measured: {REASONS.get(name, 'no image defines it')}." for name in names]
 
 
 def write_calibration_csv(path: Path, counts: Reliability) -> None:

@@ -44,7 +44,7 @@ def test_the_section_shows_what_is_measured_and_says_why_the_rest_is_not():
         "| Regions predicted / true | 1.000 ± 1.000 | 1.000 | 3 | 1.000 |",
         "| HD95 (px) | 0.632 ± 0.894 | 0.632 | 2 (1 left out) |  |",
         "| Brier | 0.089 ± 0.140 | 0.016 | 3 | 0.089 |",
-        "- HD95 (um) is not measured: no image has a pixel size.",
+        "- HD95 (um) is not measured: not every image has a pixel size.",
         "- Object Dice is not measured: the masks do not tell objects apart.",
     ):
         assert line in lines, line
