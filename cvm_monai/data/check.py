@@ -57,6 +57,7 @@ def check_case(
     height, width = read_image(source.image).shape[:2]
     names = class_names(classes)
     stored, mask = _masks(source, (height, width), classes)
+    novel = None if source.novel is None else _novel(source, (height, width))
     found = source.points
     if source.points_file is not None:
         found = read_annotations(source.points_file, classes=classes)
@@ -68,9 +69,8 @@ def check_case(
     if kept.points or kept.regions:
         origin = "file" if source.points_file and not dropped and _reads_alike(source, kept, names) else "cleaned"
     elif mask is not None:
-        allowed = mask if source.novel is None else np.where(_novel(source, (height, width)), 255, mask)
         points = sample_points(
-            allowed,
+            mask if novel is None else np.where(novel, 255, mask),
             case_id=source.case_id,
             pairs=pairs,
             seed=seed,

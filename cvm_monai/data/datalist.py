@@ -13,7 +13,7 @@ VERSION = 1
 FILE_NAME = "datalist.json"
 CLASSES: Mapping[str, int] = {"background": BACKGROUND, "target": TARGET}
 """Of every data list; further foreground classes follow by number, from 2."""
-FILE_KEYS = ("image", "points", "mask")
+FILE_KEYS = ("image", "points", "mask", "novel_mask")
 REQUIRED_KEYS = ("case_id", "patient_id", "image", "points", "sha256", "fold")
 KNOWN_KEYS = ("case_id", "patient_id", *FILE_KEYS, "mpp", "sha256", "fold")
 
@@ -26,8 +26,9 @@ class Case:
         points: annotation file; None for an image without annotations.
         mask: label image, 0 = background; None where there is none.
         mpp: micrometres per pixel; None where unknown.
-        sha256: hash of each file, by ``image``, ``points``, ``mask``.
+        sha256: hash of each file, by ``image``, ``points``, ``mask``, ``novel_mask``.
         extra: further entries of the case, such as the columns of cases.csv.
+        novel_mask: mask of regions unlike anything annotated, 0 = elsewhere; None where there is none.
     """
 
     case_id: str
@@ -39,6 +40,7 @@ class Case:
     sha256: Mapping[str, str]
     fold: int
     extra: Mapping[str, Any] = field(default_factory=dict)
+    novel_mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _case(entry: Any, number: int, path: Path) -> Case:
         raise ValueError(f"{where}: mpp must be a number above 0, found {json.dumps(mpp)}")
     if not isinstance(entry["sha256"], dict):
         raise ValueError(f"{where}: sha256 must be an object, found {json.dumps(entry['sha256'])[:60]}")
-    image, points, mask = (_file(entry.get(key), key, where, path.parent) for key in FILE_KEYS)
+    image, points, mask, novel_mask = (_file(entry.get(key), key, where, path.parent) for key in FILE_KEYS)
     assert image is not None  # a non-empty text, see above
     return Case(
         case_id=entry["case_id"],
@@ -148,6 +150,7 @@ def _case(entry: Any, number: int, path: Path) -> Case:
         sha256=entry["sha256"],
         fold=fold,
         extra={key: value for key, value in entry.items() if key not in KNOWN_KEYS},
+        novel_mask=novel_mask,
     )
 
 

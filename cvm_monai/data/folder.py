@@ -20,7 +20,7 @@ class Source:
     Attributes:
         points_file: an annotation file of this case alone.
         points: its part of a points.csv; None where there is none.
-        novel: a mask of what points must keep out of.
+        novel: a mask of regions unlike anything annotated, which sampled points keep out of.
         columns: further columns of cases.csv.
     """
 

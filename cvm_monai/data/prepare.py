@@ -123,7 +123,7 @@ def _write_case(case: CheckedCase, fold: int, out: Path, names: Sequence[str]) -
     if case.mask is not None:
         mask = _mask_path(case, out)
         _write_png(mask, case.mask)
-    files = {"image": source.image, "points": points, "mask": mask}
+    files = {"image": source.image, "points": points, "mask": mask, "novel_mask": source.novel}
     return Case(
         case_id=source.case_id,
         patient_id=source.patient_id,
@@ -134,6 +134,7 @@ def _write_case(case: CheckedCase, fold: int, out: Path, names: Sequence[str]) -
         sha256={name: _sha256(file) for name, file in files.items() if file},
         fold=fold,
         extra=({"points_source": case.origin} if case.origin else {}) | dict(source.columns),
+        novel_mask=source.novel.resolve() if source.novel else None,
     )
 
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def case_records(*, dataset_dir: str, part: Part, fold: int, seed: int) -> list[dict[str, Any]]:
-    """Records {case_id, patient_id, image, points, mask, mpp} of a part, paths as text, None where there is nothing.
+    """Records {case_id, patient_id, image, points, mask, novel_mask, mpp} of a part; paths as text, None where none is.
 
     Where there are more than two classes, each record has them too, `classes`, number by name.
     Cases without any point are left out of training and validation: no method learns from them.
@@ -59,6 +59,7 @@ def case_record(case: Case, classes: Mapping[str, int] = CLASSES) -> dict[str, A
         "image": str(case.image),
         "points": None if case.points is None else str(case.points),
         "mask": None if case.mask is None else str(case.mask),
+        "novel_mask": None if case.novel_mask is None else str(case.novel_mask),
         "mpp": case.mpp,
     }
 

@@ -66,6 +66,8 @@ class PrepareReport:
             ("annotated", self._annotated()),
             ("points", ", ".join(f"{self.points.get(label, 0)} {name}" for name, label in self._named())),
         ]
+        if novel := sum(case.novel_mask is not None for case in cases):
+            rows.append(("novel", f"masks of novel regions for {novel} of {len(cases)} cases"))
         if self.sampled:
             total = sum(self.sampled.values())
             away = f"{self.min_distance:g} px or more from borders where there is room"

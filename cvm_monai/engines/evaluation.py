@@ -18,7 +18,8 @@ from cvm_monai.engines.renewal import class_evidence
 from cvm_monai.engines.scoring import full_probabilities, full_probability, scoring_of
 from cvm_monai.engines.tracking import TrackedRun
 from cvm_monai.figures import FigureRow, dice_box, paper_figure, save_figure
-from cvm_monai.slides import read_image
+from cvm_monai.metrics import holds_instances
+from cvm_monai.slides import read_image, read_mask
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.categorical import join_classes
 
@@ -26,11 +27,12 @@ logger = logging.getLogger(__name__)
 
 
 class TestReport:
-    """Scores each test image at its own resolution and writes `per_case.csv`, `summary.md`, `cases.png`, `dice.png`.
+    """Scores each test image at its own resolution and writes tables and figures into `output_dir/evaluation`.
 
-    The probability is resized bilinearly from the network's output to the image's size before it is compared. Of more
-    than two classes each foreground class is scored, and their mean; the figures show all of them together against the
-    background, with the mean Dice.
+    They are `per_case.csv`, `calibration.csv`, `summary.md`, `cases.png` and `dice.png`. The probability is
+    resized bilinearly from the network's output to the image's size before it is compared. Objects are scored where a
+    mask of the test fold has two values or more beside 0. Of more than two classes each foreground class is scored, and
+    their mean; the figures show all of them together against the background, with the mean Dice.
 
     Args:
         network: as of `build_network`; its `features` are for the figure's pseudo-labels.
@@ -73,8 +75,10 @@ class TestReport:
 
     def _start(self, engine: Engine) -> None:
         del engine
-        self._scoring = scoring_of(self.classes)
+        instances = holds_instances(read_mask(r["mask"]) for r in self.dataset.data if r.get("mask"))
+        self._scoring = scoring_of(self.classes, instances=instances)
         self._without_mask = 0
+        self._instances = holds_instances(read_mask(r["mask"]) for r in self.dataset.data if r.get("mask"))
 
     def __call__(self, engine: Any) -> None:
         """Score the images of one iteration."""
@@ -153,5 +157,5 @@ class TestReport:
         )
         if run.join(record.get("mlflow_run_id")):
             run.metrics({name: value for name, value in self._scoring.metrics().items() if np.isfinite(value)})
-            for file in ("per_case.csv", "summary.md", "cases.png", "dice.png"):
+            for file in (*self._scoring.files, "cases.png", "dice.png"):
                 run.artifact(self.folder / file, folder="evaluation")

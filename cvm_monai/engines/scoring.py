@@ -11,25 +11,38 @@ from torch import nn
 
 from cvm_monai.data.transforms import class_labels
 from cvm_monai.metrics import (
+    CLAIMS,
     CaseScores,
+    ClaimScores,
     ClassScores,
     PooledClassScores,
     PooledScores,
+    claims_markdown,
     class_metrics,
     class_summary_markdown,
+    object_labels,
+    pool_claims,
+    score_claims,
     score_classes,
     score_image,
     summarise,
+    summarise_claims,
     summary_markdown,
+    write_calibration_csv,
     write_per_case_csv,
     write_per_class_csv,
 )
+from cvm_monai.slides import read_mask
 
 RESOLUTION = "the image's own resolution, the probability resized bilinearly to it"
 
 
 class Scoring(Protocol):
     """Takes the logits of one image after the other, and says what they are worth."""
+
+    @property
+    def files(self) -> Sequence[str]:
+        """Names of what `write` leaves."""
 
     def update(self, record: dict[str, Any], logits: torch.Tensor) -> None:
         """Score the image of a record that has a mask."""
@@ -38,30 +51,52 @@ class Scoring(Protocol):
         """By case id, of the target or the mean of the foreground classes; NaN where undefined."""
 
     def write(self, folder: Path, facts: dict[str, Any]) -> str:
-        """Write `per_case.csv` and `summary.md`; returns the latter."""
+        """Write tables and `summary.md` into the folder; returns the latter."""
 
     def metrics(self) -> dict[str, float]:
         """`test_*` by name."""
 
 
-def scoring_of(names: Sequence[str]) -> Scoring:
-    """The scoring for so many classes, named by number."""
-    return TargetScoring() if len(names) == 2 else ClassScoring(names)
+def scoring_of(names: Sequence[str], *, instances: bool = False) -> Scoring:
+    """The scoring for so many classes, named by number; `instances`: the masks of two classes number objects."""
+    return TargetScoring(instances=instances) if len(names) == 2 else ClassScoring(names)
 
 
 class TargetScoring:
-    """Target against background."""
+    """Target against background: the five metrics, and the claims in words.
 
-    def __init__(self) -> None:
+    Args:
+        instances: the values of the masks number objects, which are then scored too.
+    """
+
+    files: Sequence[str] = ("per_case.csv", "calibration.csv", "summary.md")
+
+    def __init__(self, *, instances: bool = False) -> None:
         self.rows: list[CaseScores] = []
+        self._instances = instances
         self._pooled = PooledScores()
+        self._claims: list[ClaimScores] = []
 
     def update(self, record: dict[str, Any], logits: torch.Tensor) -> None:
         """Score one image."""
         truth = class_labels(record["mask"])
         probability = full_probability(logits, truth.shape)
         self._pooled.update(probability, truth)
-        self.rows.append(CaseScores(record["case_id"], record["patient_id"], score_image(probability, truth)))
+        claims = self._score_claims(record, probability, truth)
+        self._claims.append(claims)
+        self.rows.append(CaseScores(record["case_id"], record["patient_id"], score_image(probability, truth), claims))
+
+    def _score_claims(self, record: dict[str, Any], probability: np.ndarray, truth: np.ndarray) -> ClaimScores:
+        try:
+            return score_claims(
+                probability,
+                truth,
+                novel=read_mask(record["novel_mask"]) if record.get("novel_mask") else None,
+                objects=object_labels(read_mask(record["mask"])) if self._instances else None,
+                mpp=record.get("mpp"),
+            )
+        except ValueError as error:
+            raise ValueError(f"case {record['case_id']}: {error}") from error
 
     def dice(self) -> dict[str, float]:
         """Of the target."""
@@ -70,16 +105,28 @@ class TargetScoring:
     def write(self, folder: Path, facts: dict[str, Any]) -> str:
         """Table and summary."""
         write_per_case_csv(folder / "per_case.csv", self.rows)
+        write_calibration_csv(folder / "calibration.csv", pool_claims(self._claims).counts.reliability)
         text = summary_markdown(self.rows, self._pooled.compute(), facts=facts, resolution=RESOLUTION)
+        text += claims_markdown(self._claims)
         write_text(folder / "summary.md", text)
         return text
 
     def metrics(self) -> dict[str, float]:
-        """Means, deviations and pooled scores."""
+        """Means, deviations and pooled scores, and those of the claims."""
         summary, pooled = summarise([row.scores for row in self.rows]), self._pooled.compute()
         means = {f"test_{name}": metric.mean for name, metric in summary.metrics.items()}
         deviations = {f"test_{name}_sd": metric.sd for name, metric in summary.metrics.items()}
-        return {**means, **deviations, **{f"test_pooled_{name}": getattr(pooled, name) for name in summary.metrics}}
+        together = {f"test_pooled_{name}": getattr(pooled, name) for name in summary.metrics}
+        return {**means, **deviations, **together, **self._claim_metrics()}
+
+    def _claim_metrics(self) -> dict[str, float]:
+        summary, pooled = summarise_claims(self._claims), pool_claims(self._claims)
+        means = {f"test_{name}": metric.mean for name, metric in summary.items()}
+        medians = {f"test_{name}_median": metric.median for name, metric in summary.items()}
+        deviations = {f"test_{name}_sd": metric.sd for name, metric in summary.items()}
+        counts = {f"test_{name}_images": float(metric.n) for name, metric in summary.items() if metric.n}
+        together = {f"test_pooled_{name}": getattr(pooled, name) for name in CLAIMS}
+        return {**means, **medians, **deviations, **counts, **together}
 
 
 class ClassScoring:
@@ -88,6 +135,8 @@ class ClassScoring:
     Args:
         names: of all classes, background first.
     """
+
+    files: Sequence[str] = ("per_case.csv", "summary.md")
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names, self.rows = list(names[1:]), list[ClassScores]()

@@ -7,6 +7,7 @@ from typing import Any
 
 from cvm_monai.annotations.files import write_text
 from cvm_monai.data.datalist import DataList
+from cvm_monai.experiments.claims import claims_csv, claims_finding, make_claims
 from cvm_monai.experiments.findings import Finding, cost_finding, difference_finding, failure_finding, gap_finding
 from cvm_monai.experiments.heatmaps import case_maps, choose_cases
 from cvm_monai.experiments.knobs import WHERE, value_of
@@ -49,7 +50,7 @@ class Comparison:
 
 
 def write_report(comparison: Comparison, output: Path) -> list[Path]:
-    """Write `table1.md`, `.csv`, `.tex`, `per_case.csv`, `statistics.md`, two figures and `report.html`.
+    """Write `table1.md`, `.csv`, `.tex`, `claims.md`, `.csv`, `per_case.csv`, `statistics.md`, figures, `report.html`.
 
     Raises:
         ValueError: no run has finished.
@@ -61,20 +62,24 @@ def write_report(comparison: Comparison, output: Path) -> list[Path]:
     rows = rows_by_arm(finished, comparison.runs)
     table = make_table(rows, upper=UPPER, facts=header(comparison, rows))
     findings = _findings(comparison, finished, rows)
+    claims = make_claims(rows, finished, upper=UPPER)
+    words = claims_finding(claims)
     pictures = _pictures(comparison, finished, rows)
     texts = {
         "table1.md": markdown(table),
         "table1.csv": table_csv(table),
         "table1.tex": latex(table),
+        "claims.md": _markdown([words]),
+        "claims.csv": claims_csv(claims),
         "statistics.md": _markdown(findings),
-        "report.html": make_page(comparison.name, table, pictures, findings, comparison.commands),
+        "report.html": make_page(comparison.name, table, pictures, [words, *findings], comparison.commands),
     }
     for name, text in texts.items():
         write_text(output / name, text)
     write_rows(output / "per_case.csv", [row for own in rows.values() for row in own])
     for name, picture in zip(("dice.png", "cases.png"), pictures, strict=False):
         save_figure(picture.figure, output / name)
-    return [output / name for name in ("report.html", "table1.md", "statistics.md", "per_case.csv")]
+    return [output / name for name in ("report.html", "table1.md", "claims.md", "statistics.md", "per_case.csv")]
 
 
 def rows_by_arm(finished: Sequence[Run], runs: Sequence[Run]) -> dict[str, list[Row]]:

@@ -11,9 +11,9 @@ import numpy as np
 
 from cvm_monai.annotations.files import read_table, write_text
 from cvm_monai.experiments.plan import Run
-from cvm_monai.metrics import METRICS, MetricName
+from cvm_monai.metrics import CLAIMS, METRICS, ClaimName, MetricName
 
-COLUMNS = ("method", "fold", "seed", "case_id", "patient_id", "n_pixels", "target_fraction", *METRICS, "note")
+COLUMNS = ("method", "fold", "seed", "case_id", "patient_id", "n_pixels", "target_fraction", *METRICS, *CLAIMS, "note")
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Row:
     patient_id: str
     cells: Mapping[str, str]
 
-    def score(self, name: MetricName) -> float:
-        """One score; NaN where it is undefined."""
-        return float(self.cells[name]) if self.cells[name] else math.nan
+    def score(self, name: MetricName | ClaimName) -> float:
+        """One score; NaN where it is undefined, or where the run has not measured it."""
+        return float(self.cells[name]) if self.cells.get(name) else math.nan
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,25 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     write_text(path, stream.getvalue())
 
 
-def fold_mean(rows: Sequence[Row], name: MetricName) -> FoldMean:
+def fold_mean(rows: Sequence[Row], name: MetricName | ClaimName) -> FoldMean:
     """One metric of one method."""
     folds = sorted({row.fold for row in rows})
-    values = []
+    values = {}
     for fold in folds:
         seeds = sorted({row.seed for row in rows if row.fold == fold})
         means = [_mean([row.score(name) for row in rows if (row.fold, row.seed) == (fold, seed)]) for seed in seeds]
-        values.append(_mean(means))
-    defined = np.array([value for value in values if not math.isnan(value)])
+        values[fold] = means
+    return over_folds(values, left_out=sum(math.isnan(row.score(name)) for row in rows))
+
+
+def over_folds(values: Mapping[int, Sequence[float]], *, left_out: int) -> FoldMean:
+    """{fold: one value of each seed}: seeds are averaged, then folds."""
+    defined = np.array([value for own in values.values() if not math.isnan(value := _mean(own))])
     return FoldMean(
         mean=float(defined.mean()) if defined.size else math.nan,
         sd=float(defined.std(ddof=1)) if defined.size > 1 else math.nan,
         folds=defined.size,
-        left_out=sum(math.isnan(row.score(name)) for row in rows),
+        left_out=left_out,
     )
 
 

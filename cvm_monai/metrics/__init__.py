@@ -1,17 +1,23 @@
 """Scores of segmentations, their summaries and paired comparisons: functions of NumPy arrays."""
 
+from cvm_monai.metrics.claims import CLAIMS, ClaimName, ClaimScores, pool_claims, score_claims
+from cvm_monai.metrics.claims_tables import claims_markdown, write_calibration_csv
 from cvm_monai.metrics.class_tables import class_metrics, class_summary_markdown, write_per_class_csv
 from cvm_monai.metrics.classes import ClassScores, PooledClassScores, score_classes
 from cvm_monai.metrics.comparison import Interval, paired_bootstrap
+from cvm_monai.metrics.objects import holds_instances, object_labels
 from cvm_monai.metrics.segmentation import IGNORED, METRICS, ImageScores, MetricName, PooledScores, score_image
 from cvm_monai.metrics.significance import grouped_bootstrap, holm, paired_wilcoxon
-from cvm_monai.metrics.summary import MetricSummary, Summary, summarise
+from cvm_monai.metrics.summary import MetricSummary, Summary, summarise, summarise_claims
 from cvm_monai.metrics.tables import CaseScores, summary_markdown, write_per_case_csv
 
 __all__ = [
+    "CLAIMS",
     "IGNORED",
     "METRICS",
     "CaseScores",
+    "ClaimName",
+    "ClaimScores",
     "ClassScores",
     "ImageScores",
     "Interval",
@@ -20,16 +26,23 @@ __all__ = [
     "PooledClassScores",
     "PooledScores",
     "Summary",
+    "claims_markdown",
     "class_metrics",
     "class_summary_markdown",
     "grouped_bootstrap",
+    "holds_instances",
     "holm",
+    "object_labels",
     "paired_bootstrap",
     "paired_wilcoxon",
+    "pool_claims",
+    "score_claims",
     "score_classes",
     "score_image",
     "summarise",
+    "summarise_claims",
     "summary_markdown",
+    "write_calibration_csv",
     "write_per_case_csv",
     "write_per_class_csv",
 ]

@@ -110,8 +110,13 @@ class PooledScores:
         return float(0.5 * (background @ target) / pairs) if pairs else np.nan
 
 
-def _known_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Probability and truth (bool) of the pixels that are not ignored, both (n,), after checking all values."""
+def check_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) -> None:
+    """Refuse what `score_image` refuses.
+
+    Raises:
+        ValueError: arrays of different or wrong shapes, other values than a probability's or a truth's, a threshold
+            outside [0, 1).
+    """
     if probability.ndim != 2 or probability.size == 0 or probability.shape != truth.shape:
         raise ValueError(
             f"probability has shape {probability.shape} and truth {truth.shape}: give two equal (H, W) arrays, resized "
@@ -121,11 +126,16 @@ def _known_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) 
         raise ValueError("probability has values outside [0, 1] or NaN: give the softmax of the logits")
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold is {threshold}: give a number from 0 to below 1")
-    target, known = truth == 1, truth != IGNORED
-    if not ((truth == 0) | target)[known].all():
+    if not ((truth == 0) | (truth == 1) | (truth == IGNORED)).all():
         wrong = sorted(set(np.unique(truth).tolist()) - {0, 1, IGNORED})
         raise ValueError(f"truth holds {wrong[:5]}: only 0 (background), 1 (target) and {IGNORED} (ignored) may occur")
-    return probability[known], target[known]
+
+
+def _known_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Probability and truth (bool) of the pixels that are not ignored, both (n,), after checking all values."""
+    check_pixels(probability, truth, threshold)
+    known = truth != IGNORED
+    return probability[known], (truth == 1)[known]
 
 
 def _known_prediction(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:

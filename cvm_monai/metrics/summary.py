@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvm_monai.metrics.claims import CLAIMS, ClaimName, ClaimScores
 from cvm_monai.metrics.segmentation import METRICS, ImageScores, MetricName
 
 
@@ -17,12 +18,14 @@ class MetricSummary:
         sd: sample standard deviation (ddof = 1) over the same images; NaN below two of them.
         n: images counted.
         left_out: images where it is undefined.
+        median: over the images where it is defined; NaN if there is none.
     """
 
     mean: float
     sd: float
     n: int
     left_out: int
+    median: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,17 @@ def summarise(scores: Sequence[ImageScores]) -> Summary:
     )
 
 
+def summarise_claims(scores: Sequence[ClaimScores]) -> dict[ClaimName, MetricSummary]:
+    """As `summarise`, every claim by name.
+
+    Raises:
+        ValueError: no image.
+    """
+    if not scores:
+        raise ValueError("there is no image to summarise: score at least one")
+    return {name: summarise_values([getattr(score, name) for score in scores]) for name in CLAIMS}
+
+
 def summarise_values(values: Sequence[float]) -> MetricSummary:
     """Mean and standard deviation of one score over images; NaN is left out and counted."""
     defined = np.array([value for value in values if not np.isnan(value)])
@@ -66,4 +80,5 @@ def summarise_values(values: Sequence[float]) -> MetricSummary:
         sd=float(defined.std(ddof=1)) if defined.size > 1 else float("nan"),
         n=defined.size,
         left_out=len(values) - defined.size,
+        median=float(np.median(defined)) if defined.size else float("nan"),
     )

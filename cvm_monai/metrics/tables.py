@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
+from cvm_monai.metrics.claims import CLAIMS, ClaimScores
 from cvm_monai.metrics.segmentation import METRICS, ImageScores, MetricName
 from cvm_monai.metrics.summary import MetricSummary, summarise
 
-COLUMNS = ("case_id", "patient_id", "n_pixels", "target_fraction", *METRICS, "note")
+COLUMNS = ("case_id", "patient_id", "n_pixels", "target_fraction", *METRICS, *CLAIMS, "note")
 
 TITLES: Mapping[MetricName, str] = {
     "dice": "Dice",
@@ -31,11 +32,12 @@ MEANINGS: Mapping[MetricName, str] = {
 
 @dataclass(frozen=True)
 class CaseScores:
-    """The scores of one case."""
+    """The scores of one case; `claims` is None where they were not measured."""
 
     case_id: str
     patient_id: str
     scores: ImageScores
+    claims: ClaimScores | None = None
 
     @property
     def note(self) -> str:
@@ -56,8 +58,8 @@ class CaseScores:
 def write_per_case_csv(path: str | Path, rows: Sequence[CaseScores]) -> None:
     """Write one line for each case, in the order given: the columns of `COLUMNS`, six decimals.
 
-    An undefined score is an empty cell, and `note` says why. The file is written aside and renamed, so that it is
-    complete or absent; its folder is made.
+    An undefined score is an empty cell, and `note` says why one of the five metrics is. The file is written aside and
+    renamed, so that it is complete or absent; its folder is made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +127,7 @@ def _cells(row: CaseScores) -> list[str]:
     scores = row.scores
     fraction = scores.n_target / scores.n_pixels if scores.n_pixels else float("nan")
     values = [fraction, *(getattr(scores, name) for name in METRICS)]
+    values += [getattr(row.claims, name, float("nan")) for name in CLAIMS]
     numbers = ["" if isnan(value) else f"{value:.6f}" for value in values]
     return [row.case_id, row.patient_id, str(scores.n_pixels), *numbers, row.note]
 
@@ -149,7 +152,7 @@ def mean_and_sd(metric: MetricSummary) -> str:
 
 
 def number(value: float) -> str:
-    """Three decimals, or the word for NaN."""
+    """Three decimals, or `undefined`."""
     return "undefined" if isnan(value) else f"{value:.3f}"
 
 

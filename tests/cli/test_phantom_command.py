@@ -14,6 +14,7 @@ def test_phantom_is_ready_for_training_and_repeatable(tmp_path, capsys):
     datalist = read_datalist(out)
     for fold in datalist.folds:
         check_trainable(split(datalist, fold=fold))
+    assert all(case.novel_mask == out / "novel" / f"{case.case_id}.png" for case in datalist.cases)
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     assert main(["phantom", str(out), *SMALL]) == 0
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before

@@ -76,6 +76,11 @@ def test_further_keys_of_a_case_are_kept(tmp_path):
     assert read_datalist(save(tmp_path, {**CASE, "grade": "benign"})).cases[0].extra == {"grade": "benign"}
 
 
+def test_a_column_of_the_users_that_is_called_novel_stays_a_text(tmp_path):
+    case = read_datalist(save(tmp_path, {**CASE, "novel": "ink+fold"})).cases[0]
+    assert (case.novel_mask, case.extra) == (None, {"novel": "ink+fold"})
+
+
 def test_missing_list_names_the_command(tmp_path):
     with pytest.raises(ValueError, match=r"none/datalist.json does not exist: .*`cvm-monai prepare .*none --out OUT`"):
         read_datalist(tmp_path / "none")
@@ -107,6 +112,7 @@ def without(key):
         ([{**CASE, "points": 3}], "case a: points must be a path, found 3"),
         ([{**CASE, "points": "p.json"}], "case a: the points file .*p.json does not exist"),
         ([{**CASE, "mask": "m.png"}], "case a: the mask file .*m.png does not exist"),
+        ([{**CASE, "novel_mask": "n.png"}], "case a: the novel_mask file .*n.png does not exist"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_case(tmp_path, cases, sentence):

@@ -85,10 +85,22 @@ def test_points_keep_out_of_novel_tissue(folder, tmp_path):
     for name in "abcd":
         add_mask(folder, name)
         add_mask(folder, name, novel, kind="novel")
-    for case in prepare(folder, out=tmp_path / "out", pairs=8).datalist.cases:
+    report = prepare(folder, out=tmp_path / "out", pairs=8)
+    assert "  novel       masks of novel regions for 4 of 4 cases\n" in str(report)
+    for case in report.datalist.cases:
         points = read_annotations(case.points).points
         assert len(points) == 16
         assert not any(novel[int(point.y), int(point.x)] for point in points)
+        assert case.novel_mask == folder / "novel" / f"{case.case_id}.png"
+        assert case.sha256["novel_mask"] == hashlib.sha256(case.novel_mask.read_bytes()).hexdigest()
+    assert read_datalist(tmp_path / "out") == report.datalist
+
+
+def test_novel_mask_of_another_size_is_refused_even_where_nothing_is_sampled(folder, tmp_path):
+    add_points(folder, "a", *BOTH)
+    add_mask(folder, "a", MASK[1:], kind="novel")
+    with pytest.raises(ValueError, match=r"novel/a.png has 30 x 19 px, its image has 30 x 20 px: they must be equal"):
+        prepare(folder, out=tmp_path / "out")
 
 
 def test_clean_files_are_referenced_and_the_rest_is_cleaned(folder, tmp_path):

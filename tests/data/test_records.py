@@ -52,6 +52,7 @@ def test_a_record_holds_absolute_paths_as_text_and_none_where_there_is_nothing(t
             "image": str((tmp_path / "case0.png").resolve()),
             "points": str((tmp_path / "case0.geojson").resolve()),
             "mask": str((tmp_path / "case0_mask.png").resolve()),
+            "novel_mask": None,
             "mpp": 0.5,
         }
     ]

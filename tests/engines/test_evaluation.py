@@ -98,6 +98,62 @@ def test_every_case_with_a_mask_is_scored_in_full_resolution(tmp_path):
         assert Image.open(tmp_path / "out" / "evaluation" / name).size[0] > 100
 
 
+def cells_of(folder):
+    with (folder / "out" / "evaluation" / "per_case.csv").open(newline="") as file:
+        return {row["case_id"]: row for row in csv.DictReader(file)}
+
+
+def test_claims_take_the_novel_mask_and_the_pixel_size_of_the_data_list(tmp_path):
+    dataset = Fold(tmp_path, ["a", "b_r"])
+    novel = np.zeros((64, 64), dtype=np.uint8)
+    novel[:, 16:48] = 255  # half of it background: on the right in a, on the left, where all is predicted, in b_r
+    Image.fromarray(novel).save(tmp_path / "novel.png")
+    for record in dataset.data:
+        record |= {"novel_mask": str(tmp_path / "novel.png"), "mpp": 0.5}
+    report_of(tmp_path, dataset)
+    cells = cells_of(tmp_path)
+    assert {name: float(row["novel_fpr"]) for name, row in cells.items()} == {"a": 0.0, "b_r": 1.0}
+    assert (float(cells["b_r"]["hd95_px"]), float(cells["b_r"]["hd95_um"])) == (1, 0.5)  # columns 31 and 32
+    assert cells["a"]["object_f1"] == ""
+    text = (tmp_path / "out" / "evaluation" / "summary.md").read_text()
+    # pooled: 32 of 64 columns of novel background
+    assert "| False positives in novel regions | 0.500 ± 0.707 | 0.500 | 2 | 0.500 |" in text
+    assert "- Object F1 is not measured: the masks do not tell objects apart." in text
+    with (tmp_path / "out" / "evaluation" / "calibration.csv").open() as file:
+        assert sum(int(row["pixels"]) for row in csv.DictReader(file)) == 2 * 64 * 64
+
+
+def test_objects_are_scored_where_a_mask_of_the_fold_tells_them_apart(tmp_path):
+    dataset = Fold(tmp_path, ["a", "b", "c"])
+    objects = np.zeros((64, 64), dtype=np.uint8)
+    objects[:16, :32], objects[32:, :32] = 1, 2
+    Image.fromarray(objects).save(tmp_path / "b_mask.png")
+    Image.fromarray((objects != 0).astype(np.uint8)).save(tmp_path / "c_mask.png")
+    report_of(tmp_path, dataset)
+    cells = cells_of(tmp_path)
+    assert float(cells["a"]["object_f1"]) == 1  # one object, as predicted
+    assert float(cells["b"]["object_f1"]) == pytest.approx(2 / 3)  # one prediction over both
+    assert cells["c"]["object_f1"] == ""  # one value in two places
+
+
+def test_a_novel_mask_of_another_size_is_named_with_its_case(tmp_path):
+    dataset = Fold(tmp_path, ["a"])
+    Image.new("L", (8, 8)).save(tmp_path / "novel.png")
+    dataset.data[0]["novel_mask"] = str(tmp_path / "novel.png")
+    with pytest.raises(ValueError, match=r"case a: novel has shape \(8, 8\) and truth \(64, 64\)"):
+        report_of(tmp_path, dataset)
+
+
+def test_the_training_s_run_gets_every_claim_that_is_defined(tmp_path):
+    report = report_of(tmp_path, Fold(tmp_path, ["a", "b_r"]))
+    logged = {name: value for name, value in report._scoring.metrics().items() if np.isfinite(value)}
+    assert logged["test_region_ratio"] == logged["test_pooled_region_ratio"] == 1
+    assert logged["test_hd95_px_median"] == 0.5
+    assert logged["test_hd95_px_images"] == 2
+    assert "test_pooled_hd95_px" not in logged
+    assert not any("novel" in name or "object" in name for name in logged)
+
+
 def test_the_figure_shows_cases_from_the_worst_to_the_best(tmp_path):
     names = [f"{letter}_r" if letter in "bd" else letter for letter in "abcdefg"]
     report = report_of(tmp_path, Fold(tmp_path, names), rows=3)

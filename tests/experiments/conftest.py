@@ -16,7 +16,15 @@ from cvm_monai.experiments.execute import Outcome
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row
 from cvm_monai.experiments.state import Cost
-from cvm_monai.metrics import METRICS, CaseScores, ImageScores, write_per_case_csv
+from cvm_monai.metrics import (
+    METRICS,
+    CaseScores,
+    ClaimScores,
+    ImageScores,
+    pool_claims,
+    write_calibration_csv,
+    write_per_case_csv,
+)
 from cvm_monai.networks import build_network
 
 CHANNELS = [2, 2, 2, 2, 2]
@@ -33,15 +41,24 @@ def row(arm: str, case: str, dice: float | None, *, patient: str = "", fold: int
     return Row(arm, fold, seed, case, patient or f"patient of {case}", cells)
 
 
-def finish(run: Run, dice: dict[str, float], *, patients: dict[str, str] | None = None) -> None:
-    """Write what a run of a network that knows nothing leaves behind, with these scores."""
+def finish(
+    run: Run,
+    dice: dict[str, float],
+    *,
+    patients: dict[str, str] | None = None,
+    claims: ClaimScores | None = None,
+) -> None:
+    """Write what a run of a network that knows nothing leaves behind, with these scores; claims alike for all cases."""
     (run.folder / "models").mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     torch.save(build_network("unet", channels=CHANNELS).state_dict(), run.folder / "models" / "model.pt")
     knobs = {"network": "unet", "network_channels": CHANNELS, "supervision": run.arm}
     (run.folder / "run.json").write_text(json.dumps({"status": "FINISHED", "knobs": knobs}))
-    cases = [CaseScores(case, (patients or {}).get(case, case), scores(value)) for case, value in dice.items()]
+    cases = [CaseScores(case, (patients or {}).get(case, case), scores(value), claims) for case, value in dice.items()]
     write_per_case_csv(run.folder / "evaluation" / "per_case.csv", cases)
+    if claims:
+        counts = pool_claims([claims] * len(cases)).counts
+        write_calibration_csv(run.folder / "evaluation" / "calibration.csv", counts.reliability)
 
 
 class FakeExecutor:
@@ -50,13 +67,18 @@ class FakeExecutor:
     Args:
         base: by method.
         fails: whether a run fails instead.
+        claims: of every case; None: not measured.
     """
 
     def __init__(
-        self, base: dict[str, float] | None = None, *, fails: Callable[[Run], bool] = lambda run: False
+        self,
+        base: dict[str, float] | None = None,
+        *,
+        fails: Callable[[Run], bool] = lambda run: False,
+        claims: ClaimScores | None = None,
     ) -> None:
         self.base = base or {"partial_ce": 0.4, "cvm": 0.6, "full": 0.8}
-        self.fails = fails
+        self.fails, self.claims = fails, claims
         self.done: list[str] = []
         self.places: list[Place] = []
 
@@ -67,7 +89,7 @@ class FakeExecutor:
             return Outcome(None, "training ended with code 2: error: something")
         cases = [case for case in read_datalist(place.dataset).cases if case.fold == run.fold]
         dice = {case.case_id: self.base.get(run.arm, 0.5) + int(case.case_id[-3:]) / 100 for case in cases}
-        finish(run, dice, patients={case.case_id: case.patient_id for case in cases})
+        finish(run, dice, patients={case.case_id: case.patient_id for case in cases}, claims=self.claims)
         return Outcome(Cost(12.0, 3.0, 500.0))
 
     def stop(self) -> None:

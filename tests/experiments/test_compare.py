@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.experiments.compare import Request, compare
+from cvm_monai.metrics import score_claims
 
 from .conftest import FakeExecutor
 
@@ -65,6 +67,35 @@ def test_the_table_and_the_gap_follow_from_the_scores(ask, tmp_path):
     assert "| CVM | 0.50 | 0.50 to 0.50 | 8 | 4 |" in statistics
     assert "| Partial CE | -0.200 | -0.200 to -0.200 | -0.200 to -0.200 | 0 of 8 |" in statistics
     assert "| CVM | 4 | 12 s | 3 s | 500 MiB |" in statistics
+
+
+def test_the_claims_have_a_table_of_their_own_on_the_page_too(ask, tmp_path):
+    truth = np.zeros((8, 8), dtype=np.uint8)
+    truth[1:5, 1:5] = 1
+    claims = score_claims(truth * 0.9, truth, novel=1 - truth, mpp=0.5)
+    ask(FakeExecutor(claims=claims), methods="full,partial_ce")
+    out = tmp_path / "out"
+    lines = (out / "claims.md").read_text().splitlines()
+    assert lines[2] == (
+        "| Method | False positives in novel regions | Pieces per true region | Regions predicted / true | "
+        "Boundary predicted / true | HD95 (um) | ECE | Brier | Folds |"
+    )
+    # ECE: 16 of 64 pixels are right and say 0.9
+    values = " | 0.000 ± 0.000 | 1.000 ± 0.000 | 1.000 ± 0.000 | 1.000 ± 0.000 | 0.000 ± 0.000 | 0.025 ± 0.000"
+    assert f"| Partial CE{values} | 0.003 ± 0.000 | 4 |" in lines
+    assert lines[5].startswith("| Full supervision (upper bound) |")
+    assert "- No column: Object F1 is not measured: the masks do not tell objects apart." in lines
+    assert not any("px" in line for line in lines)
+    assert "<h2>The claims in words</h2>" in (out / "report.html").read_text()
+    with (out / "claims.csv").open() as stream:
+        assert [line["ece_mean"] for line in csv.DictReader(stream)] == ["0.025000"] * 2
+    with (out / "per_case.csv").open() as stream:
+        assert {line["pieces"] for line in csv.DictReader(stream)} == {"1.000000"}
+
+
+def test_runs_that_measured_no_claim_are_reported_all_the_same(ask, tmp_path):
+    ask()
+    assert "Left out: no finished run has measured them." in (tmp_path / "out" / "claims.md").read_text()
 
 
 def test_the_same_command_again_runs_nothing_and_reports(ask, tmp_path):

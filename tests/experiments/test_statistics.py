@@ -143,7 +143,8 @@ def test_scores_are_read_back_and_gathered(tmp_path):
     assert isnan(rows[1].score("dice"))
     write_rows(tmp_path / "per_case.csv", rows)
     assert (tmp_path / "per_case.csv").read_text() == (
-        "method,fold,seed,case_id,patient_id,n_pixels,target_fraction,dice,accuracy,precision,kappa,auc,note\n"
-        'cvm,1,2,"a, left","a, left",100,0.400000,0.250000,0.500000,0.500000,0.500000,0.500000,\n'
-        "cvm,1,2,b,p,100,0.400000,,0.500000,0.500000,0.500000,0.500000,: dice undefined\n"
+        "method,fold,seed,case_id,patient_id,n_pixels,target_fraction,dice,accuracy,precision,kappa,auc,"
+        "novel_fpr,pieces,region_ratio,boundary_ratio,hd95_px,hd95_um,ece,brier,object_dice,object_f1,note\n"
+        'cvm,1,2,"a, left","a, left",100,0.400000,0.250000,0.500000,0.500000,0.500000,0.500000,,,,,,,,,,,\n'
+        "cvm,1,2,b,p,100,0.400000,,0.500000,0.500000,0.500000,0.500000,,,,,,,,,,,: dice undefined\n"
     )

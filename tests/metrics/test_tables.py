@@ -23,10 +23,11 @@ def test_the_csv_has_one_line_a_case_and_says_why_a_cell_is_empty(tmp_path):
     path = tmp_path / "eval" / "per_case.csv"
     write_per_case_csv(path, _rows())
     assert path.read_text(encoding="utf-8") == (
-        "case_id,patient_id,n_pixels,target_fraction,dice,accuracy,precision,kappa,auc,note\n"
-        '"a, left",p1,4,0.500000,0.500000,0.500000,0.500000,0.000000,0.750000,\n'
-        "b,p1,4,0.500000,1.000000,1.000000,1.000000,1.000000,1.000000,\n"
-        'c,p2,3,0.000000,,1.000000,,,,"no target in the ground truth, nothing predicted: '
+        "case_id,patient_id,n_pixels,target_fraction,dice,accuracy,precision,kappa,auc,novel_fpr,pieces,region_ratio,"
+        "boundary_ratio,hd95_px,hd95_um,ece,brier,object_dice,object_f1,note\n"
+        '"a, left",p1,4,0.500000,0.500000,0.500000,0.500000,0.000000,0.750000,,,,,,,,,,,\n'
+        "b,p1,4,0.500000,1.000000,1.000000,1.000000,1.000000,1.000000,,,,,,,,,,,\n"
+        'c,p2,3,0.000000,,1.000000,,,,,,,,,,,,,,"no target in the ground truth, nothing predicted: '
         'dice, precision, kappa, auc undefined"\n'
     )
     assert [entry.name for entry in path.parent.iterdir()] == ["per_case.csv"]
@@ -52,7 +53,7 @@ def test_the_note_names_cause_and_effect(probability, truth, note):
 
 def test_an_image_without_any_known_pixel_has_no_target_fraction(tmp_path):
     write_per_case_csv(tmp_path / "x.csv", [CaseScores("x", "p", score_image(np.zeros((1, 2)), np.full((1, 2), 255)))])
-    assert (tmp_path / "x.csv").read_text().splitlines()[1].startswith('x,p,0,,,,,,,"no pixel')
+    assert (tmp_path / "x.csv").read_text().splitlines()[1].startswith(f'x,p,0{"," * 17}"no pixel')
 
 
 SUMMARY = """\
