@@ -26,6 +26,7 @@ def load_network(output_dir: str | PathLike[str], *, device: torch.device | str 
     network = build_network(
         recorded(output_dir=output, key="network", default=DEFAULT_NETWORK),
         channels=recorded(output_dir=output, key="network_channels", default=None),
+        extractor_path=recorded(output_dir=output, key="extractor_path", default=None),
     )
     folder = models_dir(bundle_root=bundle_root(), output_dir=output)
     return load_weights(network, Path(folder) / "model.pt", device=device)

@@ -8,10 +8,12 @@ from cvm_monai.supervision.crf import CrfRegularised
 from cvm_monai.supervision.cvm import ContrastVariational
 from cvm_monai.supervision.direct_variational import DirectVariational
 from cvm_monai.supervision.dual_branch import DualBranch
+from cvm_monai.supervision.frozen_cvm import FrozenContrastVariational
 from cvm_monai.supervision.full import FullSupervision
 from cvm_monai.supervision.mixmatch import MixMatch
 from cvm_monai.supervision.partial_ce import PartialCrossEntropy
 from cvm_monai.supervision.peng import CosineFisher
+from cvm_monai.supervision.strong_partial_ce import StrongPartialCrossEntropy
 from cvm_monai.supervision.uncertainty_aware_mean_teacher import UncertaintyAwareMeanTeacher
 
 SupervisionName = Literal[
@@ -25,6 +27,8 @@ SupervisionName = Literal[
     "mixmatch",
     "uncertainty_aware_mean_teacher",
     "dual_branch",
+    "strong_partial_ce",
+    "frozen_cvm",
 ]
 
 
@@ -32,7 +36,7 @@ def build_supervision(name: SupervisionName, *, constants: dict[str, dict[str, A
     """Make a supervision; of `constants`, {name: keyword arguments}, only the entry of this name is used.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or whatever the method finds wrong with its constants.
     """
     methods: dict[str, type[Supervision]] = {
         "partial_ce": PartialCrossEntropy,
@@ -45,6 +49,8 @@ def build_supervision(name: SupervisionName, *, constants: dict[str, dict[str, A
         "mixmatch": MixMatch,
         "uncertainty_aware_mean_teacher": UncertaintyAwareMeanTeacher,
         "dual_branch": DualBranch,
+        "strong_partial_ce": StrongPartialCrossEntropy,
+        "frozen_cvm": FrozenContrastVariational,
     }
     if name not in methods:
         raise ValueError(f"supervision must be one of {get_args(SupervisionName)}, got {name!r}")

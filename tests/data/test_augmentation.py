@@ -31,7 +31,7 @@ def affine(*draws: tuple[float, float, float]) -> RandAffineMapsd:
 
 
 def item_of(label: torch.Tensor, *, stride: int = 1) -> dict:
-    """The label's own values in the mask, and a pseudo-label that differs in every pixel; the image is its repetition."""
+    """The label once more as mask, a pseudo-label that differs in every pixel, and an image that repeats it."""
     u = torch.arange(label.numel()).reshape(label.shape) / label.numel()
     image = u.repeat_interleave(stride, 1).repeat_interleave(stride, 2).expand(3, -1, -1)
     return {"case_id": "a", "image": image.clone(), "label": label, "mask": label.clone(), "pseudo_label": u}
