@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any, get_args
 
+from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import NetworkName
+from cvm_monai.networks.frozen import checked_path
 from cvm_monai.supervision.factory import SupervisionName, check_classes
 from cvm_monai.variational import SolverName
 
@@ -15,6 +17,7 @@ CHOICES = {
     "supervision": get_args(SupervisionName),
     "network": get_args(NetworkName),
     "solver": get_args(SolverName),
+    "augmentation": get_args(AugmentationName),
 }
 AT_LEAST = {"pairs": 1, "iterations": 1, "batch_size": 1, "max_epochs": 1, "num_workers": 0, "fold": 0, "crop_size": 0}
 ABOVE_ZERO = ("lam", "learning_rate", "scale", "mpp")
@@ -25,6 +28,8 @@ def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
     with exit_on_error():
         check_knobs(knobs)
         check_writable(Path(knobs["output_dir"]))
+        if knobs["supervision"] == "frozen_cvm" or knobs["network"] == "frozen_probe":
+            checked_path(knobs["extractor_path"])
         check_tracking_uri(knobs["tracking_uri"])
         if check_data:
             dense = knobs["supervision"] == "full"

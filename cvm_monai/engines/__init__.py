@@ -1,5 +1,6 @@
 """Ignite engines and handlers of the training workflow."""
 
+from cvm_monai.engines.augmentation import default_augmentation
 from cvm_monai.engines.evaluation import TestReport
 from cvm_monai.engines.inference_weights import InferenceWeights
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
@@ -24,6 +25,7 @@ __all__ = [
     "RunRecorder",
     "TestReport",
     "bundle_root",
+    "default_augmentation",
     "default_tracking_uri",
     "lower_is_better",
     "models_dir",

@@ -132,11 +132,13 @@ class TestReport:
     def _predict(self, item: dict[str, Any]) -> tuple[torch.Tensor, np.ndarray | None]:
         """The network's logits of one item, and u from its own points."""
         with eval_mode(self.network):
-            logits, features = self.network.features(item["image"][None].to(self.device))
+            image = item["image"][None].to(self.device)
+            logits, features = self.network.features(image)
         points = item["in_points"], item["out_points"]
         if not self.supervision.renews or not all(map(len, points)):
             return logits[0], None
         classes = len(self.classes)
+        features = self.supervision.own_features(image, features)
         evidence = class_evidence(self.supervision, logits[0].float(), features[0].float(), item, classes=classes)
         found = dict(zip(evidence, self.supervision.pseudo_labels(list(evidence.values())), strict=True))
         if classes == 2:

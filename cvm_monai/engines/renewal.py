@@ -87,7 +87,7 @@ class PseudoLabelRenewal:
 
     Args:
         network: as of `build_network`; its `features` gives logits and Feature Map 2.
-        supervision: its `renews` decides whether anything happens.
+        supervision: its `renews` and `renews_once` decide whether anything happens.
         dataset: the training cases with the deterministic transforms alone; `dataset.data` are their records.
         store: where the pseudo-labels go.
         device: of the network.
@@ -116,6 +116,7 @@ class PseudoLabelRenewal:
         self.workers = cpu_count() if workers < 0 else max(1, workers)
         self.previews = previews
         self.progress = sys.stderr.isatty() if progress is None else progress
+        self.renewed = False
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator's new lows; forget the pseudo-labels of an earlier training."""
@@ -129,6 +130,9 @@ class PseudoLabelRenewal:
 
         In a distributed training the first process renews and the others wait for it.
         """
+        if self.supervision.renews_once and self.renewed:
+            return
+        self.renewed = True
         first = idist.get_rank() == 0
         if first:
             engine.state.renewal = self.renew(epoch=engine.state.epoch)
@@ -204,8 +208,9 @@ class PseudoLabelRenewal:
     def _candidate(self, index: int) -> Candidate:
         item = self.dataset[index]
         with torch.no_grad():
-            logits, features = self.network.features(item["image"][None].to(self.device))
-            logits, features = logits[0].float(), features[0].float()
+            image = item["image"][None].to(self.device)
+            logits, features = self.network.features(image)
+            logits, features = logits[0].float(), self.supervision.own_features(image, features)[0].float()
             probability = torch.softmax(logits, dim=0)[1:].sum(dim=0).cpu().numpy()
             if not len(item["in_points"]) or not len(item["out_points"]):
                 return Candidate(index, {}, ONE_CLASS if self.classes == 2 else ONE_KIND, probability)

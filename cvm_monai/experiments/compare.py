@@ -13,12 +13,13 @@ from cvm_monai.engines.workflow import bundle_root
 from cvm_monai.experiments.commands import Place, shown, training_words
 from cvm_monai.experiments.dataset import check_folds, comparison_dataset
 from cvm_monai.experiments.execute import Executor
-from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config
+from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config, value_of
 from cvm_monai.experiments.plan import UPPER, Run, parse_methods, parse_only, plan_runs
 from cvm_monai.experiments.report import Comparison, write_report
 from cvm_monai.experiments.schedule import run_all
 from cvm_monai.experiments.state import run_state
 from cvm_monai.experiments.tracking import ParentRun
+from cvm_monai.networks.frozen import FrozenExtractor
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def compare(request: Request, *, execute: Executor, say: Callable[[str], None] =
     bundle = (request.bundle or Path(bundle_root())).resolve()
     config = read_train_config(bundle)
     knobs = parse_knobs(request.knobs, config)
-    arms = parse_methods(request.methods)
+    arms = parse_methods(request.methods, extractor=_extractor(knobs))
     if request.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {request.jobs}")
     tested = parse_only(request.only, folds=request.folds)
@@ -141,8 +142,14 @@ def _todo(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> list[t
 
 
 def _passed_on(knobs: dict[str, str]) -> dict[str, str]:
-    """What is passed on as it is; MLflow's address is passed for all runs together."""
-    return {name: value for name, value in knobs.items() if name != "tracking_uri"}
+    """What every run gets; MLflow's address is passed for all together, an extractor to the methods that need it."""
+    return {name: value for name, value in knobs.items() if name not in ("tracking_uri", "extractor_path")}
+
+
+def _extractor(knobs: dict[str, str]) -> str | None:
+    """The file of the frozen extractor, which is tried out here, or None."""
+    path = value_of(knobs.get("extractor_path", "None"))
+    return None if path is None else str(FrozenExtractor(path).path.resolve())
 
 
 @contextmanager

@@ -12,6 +12,17 @@ ALL = "all"
 REFERENCE, LOWER, UPPER = "cvm", "partial_ce", "full"
 """The proposed method, the one that knows points only, and the one that knows every pixel."""
 
+FROZEN: Mapping[str, Mapping[str, str]] = {
+    "frozen_linear_probe": {
+        "supervision": "partial_ce",
+        "network": "frozen_probe",
+        "network_channels": "None",
+        "encoder_weights": "None",
+    },
+    "frozen_cvm": {"supervision": "frozen_cvm"},
+}
+"""Methods that need the file of a frozen extractor, and the knobs that make them."""
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -45,21 +56,28 @@ class Run:
         return f"{self.arm}, fold {self.fold}, seed {self.seed}"
 
 
-def parse_methods(text: str) -> tuple[Arm, ...]:
-    """`all`, or names with commas between them, to arms in the order of `SupervisionName`.
+def parse_methods(text: str, *, extractor: str | None = None) -> tuple[Arm, ...]:
+    """`all`, or names with commas between them, to arms in the order of `SupervisionName`, those of `FROZEN` last.
+
+    `all` are those that can be trained: the ones of `FROZEN` only where the path of an `extractor` is given.
 
     Raises:
-        ValueError: an unknown name, or none.
+        ValueError: an unknown name, none, or one that needs an extractor where there is none.
     """
-    known = get_args(SupervisionName)
+    known = [name for name in get_args(SupervisionName) if name not in FROZEN] + list(FROZEN)
     asked = [name.strip() for name in text.split(",") if name.strip()]
     if asked == [ALL]:
-        asked = list(known)
+        asked = [name for name in known if extractor or name not in FROZEN]
     unknown = [name for name in asked if name not in known]
     if unknown or not asked:
         got = repr(unknown[0]) if unknown else "none"
         raise ValueError(f"--methods must be {ALL}, or some of {', '.join(known)} with commas between them, got {got}")
-    return tuple(Arm(name, {"supervision": name}) for name in known if name in asked)
+    frozen = [name for name in asked if name in FROZEN]
+    if frozen and not extractor:
+        raise ValueError(f"the method {frozen[0]} needs a frozen extractor: give its file by --extractor_path")
+    path = {"extractor_path": str(extractor)}
+    own = {name: {**FROZEN[name], **path} if name in FROZEN else {"supervision": name} for name in asked}
+    return tuple(Arm(name, own[name]) for name in known if name in own)
 
 
 def parse_only(text: str | None, *, folds: int) -> tuple[int, ...]:

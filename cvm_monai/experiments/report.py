@@ -11,7 +11,7 @@ from cvm_monai.experiments.claims import claims_csv, claims_finding, make_claims
 from cvm_monai.experiments.findings import Finding, cost_finding, difference_finding, failure_finding, gap_finding
 from cvm_monai.experiments.heatmaps import case_maps, choose_cases
 from cvm_monai.experiments.knobs import WHERE, value_of
-from cvm_monai.experiments.names import title
+from cvm_monai.experiments.names import ours_notes, title
 from cvm_monai.experiments.page import Picture, make_page
 from cvm_monai.experiments.plan import LOWER, REFERENCE, UPPER, Run
 from cvm_monai.experiments.scores import Row, case_means, read_rows, write_rows
@@ -102,6 +102,7 @@ def header(comparison: Comparison, rows: Mapping[str, Sequence[Row]]) -> list[st
         "Mean ± sample standard deviation over folds; of each fold the mean over its test cases, seeds averaged. The "
         "best weak method is bold, without regard to chance: see the intervals of the differences.",
         _settings(comparison),
+        *ours_notes(rows),
         *_missing(comparison),
     ]
 

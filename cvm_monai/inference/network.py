@@ -27,6 +27,7 @@ def load_network(output_dir: str | PathLike[str], *, device: torch.device | str 
         recorded(output_dir=output, key="network", default=DEFAULT_NETWORK),
         out_channels=recorded(output_dir=output, key="classes", default=2),
         channels=recorded(output_dir=output, key="network_channels", default=None),
+        extractor_path=recorded(output_dir=output, key="extractor_path", default=None),
     )
     folder = models_dir(bundle_root=bundle_root(), output_dir=output)
     return load_weights(network, Path(folder) / "model.pt", device=device)

@@ -5,6 +5,7 @@ from cvm_monai.losses.consistency import masked_consistency, predictive_entropy
 from cvm_monai.losses.crf import bilateral_sum, crf_regularisation, dense_crf
 from cvm_monai.losses.fisher import cosine_pseudo_labels, fisher_loss, unit_vectors
 from cvm_monai.losses.partial_cross_entropy import partial_cross_entropy
+from cvm_monai.losses.partial_dice import partial_dice
 from cvm_monai.losses.pseudo_label_dice import mixed_pseudo_label, pseudo_label_dice
 from cvm_monai.losses.soft_targets import brier, sharpen, soft_cross_entropy
 from cvm_monai.losses.weighted_kl import entropy_weight, pixel_entropy, uncertainty_weighted_kl
@@ -22,6 +23,7 @@ __all__ = [
     "masked_consistency",
     "mixed_pseudo_label",
     "partial_cross_entropy",
+    "partial_dice",
     "pixel_entropy",
     "predictive_entropy",
     "pseudo_label_dice",

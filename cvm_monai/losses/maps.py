@@ -22,3 +22,24 @@ def as_map(values: torch.Tensor, logits: torch.Tensor, *, name: str) -> torch.Te
     if tuple(values.shape) not in {(batch, height, width), (batch, 1, height, width)}:
         raise ValueError(f"{name} of shape {tuple(values.shape)} does not match logits of shape {tuple(logits.shape)}")
     return values.reshape(batch, height, width)
+
+
+def annotated_labels(
+    labels: torch.Tensor, logits: torch.Tensor, *, ignore_index: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels as int64 (B, H, W) of logits (B, C, H, W), and where they are not `ignore_index`.
+
+    Raises:
+        ValueError: shapes that do not match, labels that are not integer, or a label that no class has.
+    """
+    if labels.is_floating_point():
+        raise ValueError(f"labels must be integer, not {labels.dtype}")
+    target = as_map(labels, logits, name="labels").long()
+    annotated = target != ignore_index
+    wrong = annotated & ((target < 0) | (target >= logits.shape[1]))
+    if wrong.any():
+        raise ValueError(
+            f"label {int(target[wrong][0])} is no class of logits with {logits.shape[1]} channels "
+            f"and not the unlabelled {ignore_index}"
+        )
+    return target, annotated

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 if TYPE_CHECKING:
     from torch import nn
 
-NetworkName = Literal["resnet34_unet", "unet", "two_component"]
+NetworkName = Literal["resnet34_unet", "unet", "two_component", "frozen_probe"]
 NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
 
 
@@ -20,6 +20,7 @@ def build_network(
     out_channels: int = 2,
     channels: Sequence[int] | None = None,
     encoder_weights: str | PathLike[str] | None = None,
+    extractor_path: str | PathLike[str] | None = None,
 ) -> nn.Module:
     """A network with random weights, or with an encoder read from a local file; nothing is ever downloaded.
 
@@ -29,12 +30,14 @@ def build_network(
 
     Args:
         name: `resnet34_unet`, ResNet34 encoder with a decoder up to full resolution; `unet`, the paper's U-Net alone at
-            full resolution; `two_component`, the paper's network (ResNet34 to 1/16, then that U-Net), for large images.
+            full resolution; `two_component`, the paper's network (ResNet34 to 1/16, then that U-Net), for large images;
+            `frozen_probe`, a linear classifier of a frozen extractor's features.
         in_channels: channels of the image, at least 1.
         out_channels: classes, at least 2; channel 0 is background.
         channels: five widths: of the decoder from coarse to fine for `resnet34_unet`, of the U-Net from fine to coarse
             for the others. Larger ones cost time and memory; 8 to 512. None: the network's own default.
         encoder_weights: file for `load_encoder_weights`; only for networks with a ResNet34 encoder.
+        extractor_path: file for `FrozenExtractor`; only `frozen_probe` looks at it.
 
     Raises:
         ValueError: unknown name, wrong widths or channels, or encoder weights that cannot be used.
@@ -42,6 +45,13 @@ def build_network(
     if name not in NETWORK_NAMES:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORK_NAMES)}")
     arguments: dict[str, Any] = {"in_channels": in_channels, "out_channels": out_channels}
+    if name == "frozen_probe":
+        from cvm_monai.networks.frozen import FrozenProbe
+
+        for knob, value in (("network_channels", channels), ("encoder_weights", encoder_weights)):
+            if value is not None:
+                raise ValueError(f"the network 'frozen_probe' is its extractor and one layer: drop {knob}")
+        return FrozenProbe(**arguments, extractor_path=extractor_path)
     if name == "unet":
         from cvm_monai.networks.unet import UNet
 

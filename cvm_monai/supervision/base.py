@@ -21,11 +21,12 @@ class Supervision(ABC):
 
     The engine calls `prepare` once; it sums the terms of `loss`, steps the optimiser and calls `after_step`. If
     `renews` is true, each new low of the validation partial cross-entropy calls `evidence` for every training image,
-    and `pseudo_labels` on the evidence of many images at once.
+    and `pseudo_labels` on the evidence of many images at once; if `renews_once` is true too, only the first low does.
     """
 
     name: ClassVar[str]
     renews: ClassVar[bool] = False
+    renews_once: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False
     many_classes: ClassVar[bool] = True
     """Whether it can learn more than target and background."""
@@ -46,6 +47,16 @@ class Supervision(ABC):
     def inference_weights(self) -> Mapping[str, Tensor] | None:
         """A state dict of the network to validate and save in place of the weights that train; None: there is none."""
         return None
+
+    def own_features(self, image: Tensor, features: Tensor) -> Tensor:
+        """What `evidence` is given as features, (1, C, h, w): those of the network, unless the method has others.
+
+        Args:
+            image: (1, 3, H, W), normalised.
+            features: Feature Map 2 of the network, (1, C, h, w).
+        """
+        del image
+        return features
 
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1

@@ -8,10 +8,12 @@ from cvm_monai.supervision.crf import CrfRegularised
 from cvm_monai.supervision.cvm import ContrastVariational
 from cvm_monai.supervision.direct_variational import DirectVariational
 from cvm_monai.supervision.dual_branch import DualBranch
+from cvm_monai.supervision.frozen_cvm import FrozenContrastVariational
 from cvm_monai.supervision.full import FullSupervision
 from cvm_monai.supervision.mixmatch import MixMatch
 from cvm_monai.supervision.partial_ce import PartialCrossEntropy
 from cvm_monai.supervision.peng import CosineFisher
+from cvm_monai.supervision.strong_partial_ce import StrongPartialCrossEntropy
 from cvm_monai.supervision.uncertainty_aware_mean_teacher import UncertaintyAwareMeanTeacher
 
 SupervisionName = Literal[
@@ -25,6 +27,8 @@ SupervisionName = Literal[
     "mixmatch",
     "uncertainty_aware_mean_teacher",
     "dual_branch",
+    "strong_partial_ce",
+    "frozen_cvm",
 ]
 
 
@@ -39,6 +43,8 @@ METHODS: dict[str, type[Supervision]] = {
     "mixmatch": MixMatch,
     "uncertainty_aware_mean_teacher": UncertaintyAwareMeanTeacher,
     "dual_branch": DualBranch,
+    "strong_partial_ce": StrongPartialCrossEntropy,
+    "frozen_cvm": FrozenContrastVariational,
 }
 
 
@@ -51,7 +57,8 @@ def build_supervision(
         classes: that the network tells apart, background among them.
 
     Raises:
-        ValueError: an unknown name, or a method that knows two classes only where there are more.
+        ValueError: an unknown name, a method that knows two classes only where there are more, or whatever the method
+            finds wrong with its constants.
     """
     check_classes(name, classes)
     return METHODS[name](**(constants or {}).get(name, {}))

@@ -27,6 +27,7 @@ KNOBS = {
     "num_workers": 0,
     "fold": 0,
     "crop_size": 128,
+    "augmentation": "standard",
     "lam": 2.0,
     "learning_rate": 0.001,
     "scale": 1,
@@ -136,8 +137,9 @@ def test_good_knobs_pass(script):
     "name, value, sentence",
     [
         ("supervision", "CVM", "--supervision must be one of partial_ce, cvm, full"),
-        ("network", "resnet", "--network must be one of resnet34_unet, unet, two_component, got 'resnet'"),
+        ("network", "resnet", "--network must be one of resnet34_unet, unet, .*, got 'resnet'"),
         ("solver", "chan", "--solver must be one of aos"),
+        ("augmentation", "most", "--augmentation must be one of standard, full, got 'most'"),
         ("pairs", 0, "--pairs must be a whole number of at least 1, got 0"),
         ("iterations", 2.5, "--iterations must be a whole number of at least 1, got 2.5"),
         ("batch_size", "4", "--batch_size must be a whole number of at least 1, got '4'"),

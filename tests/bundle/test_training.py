@@ -169,7 +169,7 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
     [
         ({"dataset_dir": "nowhere/data/phantom"}, "make the example data set by `cvm-monai phantom data/phantom`"),
         ({"fold": 9}, "fold 9 does not exist in"),
-        ({"network": "vgg"}, "--network must be one of resnet34_unet, unet, two_component, got 'vgg'"),
+        ({"network": "vgg"}, "--network must be one of resnet34_unet, unet, two_component, frozen_probe, got 'vgg'"),
         ({"supervision": "magic"}, "--supervision must be one of partial_ce, cvm, full, .*got 'magic'"),
         ({"eta": 2}, r"--eta must lie in \[0, 1\], got 2"),
         ({"lam": 0}, "--lam must be a number greater than 0, got 0"),
@@ -179,6 +179,8 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
         ({"tracking_uri": "http://127.0.0.1:9"}, "no MLflow server answers at http://127.0.0.1:9"),
         ({"learning_rate": 1e30}, "the loss is not finite in epoch 1, step 2"),
         ({"encoder_weights": "none.pt"}, "has no ResNet34 encoder"),
+        ({"supervision": "frozen_cvm"}, "a frozen extractor is needed: give its file by --extractor_path"),
+        ({"network": "frozen_probe", "extractor_path": "none.pt"}, r"there is no frozen extractor at .*/none\.pt"),
         ({"output_dir": "/proc/nowhere"}, "the output folder /proc/nowhere cannot be written"),
     ],
 )

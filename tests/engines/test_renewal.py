@@ -195,6 +195,24 @@ def test_renewals_happen_exactly_at_the_new_lows(tmp_path):
     assert scripted_validation(renewal, [3.0, 3.0, 2.0, 2.5, float("nan"), 1.0]) == [(1, 1), (3, 2), (6, 3)]
 
 
+class OnOwnFeatures(ContrastVariational):
+    """As a method with a frozen extractor: its features are the image's reversed channels, and it renews once."""
+
+    renews_once = True
+
+    def own_features(self, image, features):
+        assert image.shape == (1, 3, *SHAPE)
+        return image.flip(1)
+
+
+def test_a_method_may_bring_features_of_its_own_and_then_renew_once(tmp_path):
+    one = item("a")
+    renewal = renewal_of(tmp_path, [one], supervision=OnOwnFeatures(**SETTINGS))
+    assert scripted_validation(renewal, [3.0, 2.0, 1.0]) == [(1, 1)]
+    expected = segment(one["image"].flip(0), one["in_points"], one["out_points"], **SETTINGS)
+    np.testing.assert_allclose(renewal.store.get("a"), expected.u, atol=1e-5)
+
+
 def test_a_method_without_pseudo_labels_is_never_asked(tmp_path):
     renewal = renewal_of(tmp_path, [item("a")], supervision=build_supervision("partial_ce"))
     assert scripted_validation(renewal, [3.0, 2.0]) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+import torch
 
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.experiments.compare import Request, compare
@@ -163,6 +164,30 @@ def test_knobs_and_reductions_stand_in_the_header(ask, tmp_path):
     text = (tmp_path / "out" / "table1.md").read_text()
     assert "scale 0.5, crop_size 128, pairs 5, max_epochs 3;" in text
     assert "Changed from the bundle's defaults: scale 0.5 (default 1.0), max_epochs 3 (default 40)." in text
+
+
+def test_our_methods_are_marked_and_an_extractor_reaches_those_that_need_it(ask, tmp_path):
+    path = tmp_path / "extractor.pt"
+    torch.jit.script(torch.nn.AvgPool2d(8)).save(str(path))
+    knobs = ("--extractor_path", str(path), *QUIET)
+    said = ask(methods="partial_ce,strong_partial_ce,frozen_linear_probe,frozen_cvm", only="0", knobs=knobs)
+    commands = dict(zip(ask.executor.done, said[2:], strict=True))
+    with_extractor = {name.partition(",")[0] for name, line in commands.items() if f"--extractor_path {path}" in line}
+    assert with_extractor == {"frozen_linear_probe", "frozen_cvm"}
+    text = (tmp_path / "out" / "table1.md").read_text()
+    assert "Beyond the paper's table, Strong partial CE (ours): partial Dice beside" in text
+    assert "| CVM on frozen features (ours) (`frozen_cvm`) |" in text
+    ask(methods="partial_ce", only="0")
+    assert ask.executor.done == []  # an extractor is no knob of the methods that do not look at it
+    assert "Beyond the paper's table" not in (tmp_path / "out" / "table1.md").read_text()
+
+
+def test_an_extractor_that_cannot_be_used_is_refused_before_any_training(ask, tmp_path):
+    with pytest.raises(ValueError, match=r"there is no frozen extractor at .*/none\.pt"):
+        ask(methods="cvm", knobs=("--extractor_path", str(tmp_path / "none.pt"), *QUIET))
+    with pytest.raises(ValueError, match="the method frozen_cvm needs a frozen extractor"):
+        ask(methods="cvm,frozen_cvm")
+    assert ask.executor.done == []
 
 
 def test_a_folder_of_a_user_is_prepared_beside_the_runs_and_only_read(ask, user_folder, tmp_path):

@@ -2,13 +2,12 @@
 
 import csv
 import json
-from typing import get_args
 
 import mlflow
 import pytest
 
 from cvm_monai.cli.main import main
-from cvm_monai.supervision.factory import SupervisionName
+from cvm_monai.experiments.plan import parse_methods
 
 SMALL = ["--network", "unet", "--network_channels", "[4,8,8,8,8]", "--crop_size", "64", "--max_epochs", "2"]
 SMALL += ["--iterations", "5", "--device", "cpu"]
@@ -19,7 +18,7 @@ SMALL += ["--iterations", "5", "--device", "cpu"]
     [
         pytest.param(("partial_ce", "cvm"), ("0",), marks=pytest.mark.ci),
         pytest.param(("partial_ce", "cvm", "full"), ("0", "1"), marks=pytest.mark.slow),
-        pytest.param(get_args(SupervisionName), ("0", "1"), marks=pytest.mark.slow),
+        pytest.param([arm.name for arm in parse_methods("all")], ("0", "1"), marks=pytest.mark.slow),
     ],
     ids=["two", "three", "all"],
 )

@@ -25,8 +25,24 @@ CONFIG = {
 
 
 def test_all_methods_are_those_of_the_factory_in_its_order():
-    assert [arm.name for arm in parse_methods("all")] == list(get_args(SupervisionName))
+    assert [arm.name for arm in parse_methods("all")] == [x for x in get_args(SupervisionName) if x != "frozen_cvm"]
     assert [arm.name for arm in parse_methods(" full, partial_ce,")] == ["partial_ce", "full"]
+
+
+def test_methods_on_a_frozen_extractor_need_its_file_and_come_with_it():
+    found = {arm.name: dict(arm.knobs) for arm in parse_methods("all", extractor="/r34.pth")}
+    assert list(found)[-3:] == ["strong_partial_ce", "frozen_linear_probe", "frozen_cvm"]
+    assert found["strong_partial_ce"] == {"supervision": "strong_partial_ce"}
+    assert found["frozen_cvm"] == {"supervision": "frozen_cvm", "extractor_path": "/r34.pth"}
+    assert found["frozen_linear_probe"] == {
+        "supervision": "partial_ce",
+        "network": "frozen_probe",
+        "network_channels": "None",
+        "encoder_weights": "None",
+        "extractor_path": "/r34.pth",
+    }
+    with pytest.raises(ValueError, match=r"the method frozen_cvm needs a frozen extractor: give .* --extractor_path"):
+        parse_methods("cvm,frozen_cvm")
 
 
 @pytest.mark.parametrize("text, got", [("cvm,magic", "'magic'"), ("", "none"), ("all,cvm", "'all'")])
@@ -68,6 +84,7 @@ def test_knobs_are_read_in_both_ways_of_writing():
         (["--zzz", "3"], "--zzz is neither .* bundle/docs/README.md lists them"),
         (["--seed", "3"], "the comparison sets --seed itself: use --seeds"),
         (["--output_dir=x"], "the comparison sets --output_dir itself: use --output"),
+        (["--network", "frozen_probe"], "--network must be one of .*, two_component, got 'frozen_probe'"),
         (["--network", "vgg"], "--network must be one of resnet34_unet, unet, two_component, got 'vgg'"),
     ],
 )

@@ -17,7 +17,7 @@ SIZES = [(32, 32), (33, 47), (64, 64), (65, 130)]
 SIXTEENTHS = {(32, 32): (2, 2), (33, 47): (3, 3), (64, 64): (4, 4), (65, 130): (5, 9)}
 
 
-@pytest.fixture(scope="module", params=NETWORK_NAMES)
+@pytest.fixture(scope="module", params=CHANNELS)
 def named(request: pytest.FixtureRequest) -> tuple[str, Any]:
     torch.manual_seed(0)
     return request.param, build_network(request.param, channels=CHANNELS[request.param]).eval()
@@ -33,7 +33,7 @@ def expected_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def test_names_are_the_literal() -> None:
-    assert get_args(NetworkName) == NETWORK_NAMES == ("resnet34_unet", "unet", "two_component")
+    assert get_args(NetworkName) == NETWORK_NAMES == ("resnet34_unet", "unet", "two_component", "frozen_probe")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,0 +1,104 @@
+"""What the full augmentation adds to flips, quarter turns and colour jitter: turning, zooming, staining anew."""
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from monai.transforms import Randomizable, Transform
+from torch.nn import functional
+
+from cvm_monai.annotations import UNLABELLED
+from cvm_monai.data.transforms import FILL
+
+Item = dict[Hashable, Any]
+AugmentationName = Literal["standard", "full"]
+
+TRIES = 8
+"""Draws before an item is left as it is."""
+STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], dtype=torch.float64)
+"""Optical density in R, G and B of haematoxylin, eosin and DAB (Ruifrok and Johnston, 2001)."""
+
+
+class RandAffineMapsd(Randomizable, Transform):
+    """Turn, zoom and shear image and maps alike, about the centre; they may lie on grids of different strides.
+
+    The image is sampled bilinearly and mirrored beyond its border; maps take the nearest pixel, and 255 or -1 beyond
+    theirs (`FILL`). A draw that would lose a class of the label is drawn again, at most 8 times; then the item stays
+    as it is.
+
+    Args:
+        prob: how often; 0 to 1.
+        degrees: turns are uniform in [-degrees, degrees]; with quarter turns before it 45 is every angle; 0 to 180.
+        zoom: sizes are multiplied by up to 1 + zoom and divided by as much; raising it makes the network less dependent
+            on magnification; 0 to 1.
+        shear: up to so many pixels sideways for each pixel down; 0 to 0.5.
+
+    Raises:
+        ValueError: a tunable out of its range.
+    """
+
+    def __init__(self, *, prob: float = 0.8, degrees: float = 45.0, zoom: float = 0.25, shear: float = 0.1) -> None:
+        self.prob, self.degrees, self.zoom, self.shear = prob, degrees, zoom, shear
+        for name, high in (("prob", 1), ("degrees", 180), ("zoom", 1), ("shear", 0.5)):
+            if not 0 <= getattr(self, name) <= high:
+                raise ValueError(f"{name} must lie in [0, {high}], got {getattr(self, name)!r}")
+
+    def __call__(self, item: Mapping[Hashable, Any]) -> Item:
+        if self.R.random() >= self.prob:
+            return dict(item)
+        before = _classes(item["label"])
+        for _ in range(TRIES):
+            theta = self._draw(item["image"].shape[-2:])
+            label = _turned_map(item["label"], theta, fill=FILL["label"])
+            if _classes(label) == before:
+                turned = dict(item) | {"image": _sample(item["image"], theta, "bilinear", "reflection")}
+                turned |= {key: _turned_map(item[key], theta, fill=FILL[key]) for key in FILL if key in item}
+                return turned
+        return dict(item)
+
+    def _draw(self, shape: tuple[int, int]) -> torch.Tensor:
+        """(2, 3): from a place of the new image to one of the old, in (x, y) from -1 to 1 over the whole extent."""
+        angle = math.radians(self.R.uniform(-self.degrees, self.degrees))
+        zoom = (1 + self.zoom) ** self.R.uniform(-1, 1)
+        turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+        matrix = turn @ np.array([[1.0, self.R.uniform(-self.shear, self.shear)], [0.0, 1.0]]) / zoom
+        half = np.array([shape[1], shape[0]]) / 2
+        return torch.from_numpy(np.hstack([matrix * half / half[:, None], np.zeros((2, 1))])).float()
+
+
+def _classes(label: torch.Tensor) -> set[int]:
+    return set(label.unique().tolist()) - {UNLABELLED}
+
+
+def _turned_map(values: torch.Tensor, theta: torch.Tensor, *, fill: float) -> torch.Tensor:
+    """Nearest pixels of a map, `fill` beyond its border."""
+    return (_sample(values.float() - fill, theta, "nearest", "zeros") + fill).to(values.dtype)
+
+
+def _sample(values: torch.Tensor, theta: torch.Tensor, mode: str, beyond: str) -> torch.Tensor:
+    grid = functional.affine_grid(theta[None], [1, *values.shape], align_corners=False)
+    return functional.grid_sample(values[None], grid, mode=mode, padding_mode=beyond, align_corners=False)[0]
+
+
+class RandStainJitterd(Randomizable, Transform):
+    """Change how strongly each stain of an RGB image in [0, 1] is taken up, which shifts hue and shade.
+
+    The optical density -ln I is split into haematoxylin, eosin and DAB by `STAINS`; each concentration c becomes
+    (1 + a) c + b, a and b uniform in [-amount, amount] (Tellez et al., IEEE TMI 2018).
+
+    Args:
+        amount: raising it makes the network less dependent on stain and scanner; 0 to 0.3.
+    """
+
+    def __init__(self, *, amount: float = 0.1) -> None:
+        if not 0 <= amount < 1:
+            raise ValueError(f"amount must lie in [0, 1), got {amount!r}")
+        self.amount = amount
+
+    def __call__(self, item: Mapping[Hashable, Any]) -> Item:
+        factor, shift = (torch.from_numpy(self.R.uniform(-self.amount, self.amount, 3)) for _ in range(2))
+        density = -torch.log(item["image"].double().clamp(1 / 255, 1)).movedim(0, -1)
+        stains = density @ torch.linalg.inv(STAINS) * (1 + factor) + shift
+        return {**item, "image": torch.exp(-stains @ STAINS).clamp(0, 1).movedim(-1, 0).float()}
