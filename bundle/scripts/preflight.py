@@ -8,6 +8,7 @@ from cvm_monai.data.records import check_split
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import NetworkName
 from cvm_monai.networks.frozen import checked_path
+from cvm_monai.supervision.combination import Combination
 from cvm_monai.supervision.factory import SupervisionName, check_classes
 from cvm_monai.variational import SolverName
 
@@ -18,8 +19,19 @@ CHOICES = {
     "network": get_args(NetworkName),
     "solver": get_args(SolverName),
     "augmentation": get_args(AugmentationName),
+    "combination": get_args(Combination),
 }
-AT_LEAST = {"pairs": 1, "iterations": 1, "batch_size": 1, "max_epochs": 1, "num_workers": 0, "fold": 0, "crop_size": 0}
+AT_LEAST = {
+    "pairs": 1,
+    "iterations": 1,
+    "renew_from": 0,
+    "renew_every": 0,
+    "batch_size": 1,
+    "max_epochs": 1,
+    "num_workers": 0,
+    "fold": 0,
+    "crop_size": 0,
+}
 ABOVE_ZERO = ("lam", "learning_rate", "scale", "mpp")
 
 

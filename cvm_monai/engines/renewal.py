@@ -10,7 +10,7 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from joblib import cpu_count
 from tqdm import tqdm
 
@@ -18,6 +18,7 @@ from cvm_monai.annotations import TARGET
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.metrics import mask_dice
 from cvm_monai.engines.selection import SelectionEvents, listen
+from cvm_monai.losses.checks import check_whole
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.categorical import join_classes
 from cvm_monai.supervision.pseudo_label import PseudoLabel
@@ -80,10 +81,11 @@ class RenewalReport:
 
 
 class PseudoLabelRenewal:
-    """At each new low, segments every training image by the supervision's own model and swaps the store.
+    """At each new low (and oftener, if asked to) segments every training image by the supervision's own model.
 
-    The network runs in evaluation mode on images that are not augmented. The solver takes the evidence where it lies:
-    on a GPU as one batch, else shared out over the cores (see `workers` of `solve`).
+    The results replace what the store holds. The network runs in evaluation mode on images that are not augmented. The
+    solver takes the evidence where it lies: on a GPU as one batch, else shared out over the cores (see `workers` of
+    `solve`).
 
     Args:
         network: as of `build_network`; its `features` gives logits and Feature Map 2.
@@ -93,6 +95,10 @@ class PseudoLabelRenewal:
         device: of the network.
         classes: that the network tells apart. For more than two, the points of each foreground class are set against
             those of all other classes, and `join_classes` makes one pseudo-label of the results.
+        first: epoch from which on pseudo-labels are made; raising it waits until the features are worth it, where early
+            ones mislead; 0 (the paper) to half of the training.
+        every: epochs after which pseudo-labels are renewed even without a new low, counted from `first`; 0 (the paper):
+            never; a small number keeps u up with the network where the validation points are few; 1 to 10.
         workers: cores for the solver; -1 takes every one.
         previews: how many images to keep for figures.
         progress: show a bar; by default where stderr is a terminal.
@@ -107,16 +113,21 @@ class PseudoLabelRenewal:
         store: PseudoLabelStore,
         device: torch.device | str,
         classes: int = 2,
+        first: int = 0,
+        every: int = 0,
         workers: int = -1,
         previews: int = 3,
         progress: bool | None = None,
     ) -> None:
+        check_whole("first", first, low=0)
+        check_whole("every", every, low=0)
         self.network, self.supervision, self.dataset, self.store = network, supervision, dataset, store
         self.device, self.classes = torch.device(device), classes
+        self.first, self.every = first, every
         self.workers = cpu_count() if workers < 0 else max(1, workers)
         self.previews = previews
         self.progress = sys.stderr.isatty() if progress is None else progress
-        self.renewed = False
+        self.renewed = 0
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator's new lows; forget the pseudo-labels of an earlier training."""
@@ -124,15 +135,22 @@ class PseudoLabelRenewal:
             self.store.clear()
         if self.supervision.renews:
             listen(engine, SelectionEvents.NEW_LOW, self)
+            engine.add_event_handler(Events.COMPLETED, self._at_interval)
+
+    def _at_interval(self, engine: Any) -> None:
+        """Renew where it is time and no new low has just done it."""
+        waited = engine.state.epoch - self.first
+        if self.every and waited >= 0 and waited % self.every == 0 and self.renewed != engine.state.epoch:
+            self(engine)
 
     def __call__(self, engine: Any) -> None:
         """Renew, and tell the listeners of `RENEWED` through `engine.state.renewal`.
 
         In a distributed training the first process renews and the others wait for it.
         """
-        if self.supervision.renews_once and self.renewed:
+        if engine.state.epoch < self.first or (self.supervision.renews_once and self.renewed):
             return
-        self.renewed = True
+        self.renewed = engine.state.epoch
         first = idist.get_rank() == 0
         if first:
             engine.state.renewal = self.renew(epoch=engine.state.epoch)

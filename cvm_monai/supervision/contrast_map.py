@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from cvm_monai.losses.checks import check_number
+from cvm_monai.supervision.combination import Combination, check_combination, combined
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 from cvm_monai.supervision.pseudo_labelled import PseudoLabelled
 from cvm_monai.variational import Status, contrast_maps, normalise
@@ -19,6 +20,7 @@ class ContrastMap(PseudoLabelled):
 
     Args:
         eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
+        combination: of the in-target points' maps: N of their mean, or of their largest values; see `Combination`.
         weight: of L_wkl; see `PseudoLabelled`.
 
     Raises:
@@ -27,17 +29,18 @@ class ContrastMap(PseudoLabelled):
 
     name: ClassVar[str] = "contrast_map"
 
-    def __init__(self, *, eta: float = 0.6, weight: float = 1.0) -> None:
+    def __init__(self, *, eta: float = 0.6, combination: Combination = "mean", weight: float = 1.0) -> None:
         check_number("eta", eta, high=1)
+        check_combination(combination)
         super().__init__(weight=weight)
-        self.eta = eta
+        self.eta, self.combination = eta, combination
 
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
     ) -> Tensor:
-        """The mean contrast map of all in-target points, (1, h, w)."""
-        maps: Tensor = contrast_maps(features, in_points, out_points, eta=self.eta).float().mean(0, keepdim=True)
-        return maps
+        """The mean contrast map of all in-target points, (1, h, w), or the largest."""
+        maps: Tensor = contrast_maps(features, in_points, out_points, eta=self.eta).float()
+        return combined(maps, self.combination).mean(0, keepdim=True)
 
     def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
         """The mean of each image's maps, stretched to [0, 1]; nothing is solved."""

@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from cvm_monai.losses.checks import check_number
+from cvm_monai.supervision.combination import Combination, check_combination, combined
 from cvm_monai.supervision.pseudo_labelled import VariationalPseudoLabelled
 from cvm_monai.variational import contrast_maps
 
@@ -15,6 +16,7 @@ class ContrastVariational(VariationalPseudoLabelled):
 
     Args:
         eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
+        combination: of the in-target points' maps; see `Combination`.
         settings: lam, solver, iterations, tolerance, means, weight; see `VariationalPseudoLabelled`.
 
     Raises:
@@ -23,14 +25,15 @@ class ContrastVariational(VariationalPseudoLabelled):
 
     name: ClassVar[str] = "cvm"
 
-    def __init__(self, *, eta: float = 0.6, **settings: Any) -> None:
+    def __init__(self, *, eta: float = 0.6, combination: Combination = "mean", **settings: Any) -> None:
         check_number("eta", eta, high=1)
+        check_combination(combination)
         super().__init__(**settings)
-        self.eta = eta
+        self.eta, self.combination = eta, combination
 
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
     ) -> Tensor:
-        """The mean contrast map of each in-target point (Eqs. 4 to 6) from Feature Map 2."""
+        """The mean contrast map of each in-target point (Eqs. 4 to 6) from Feature Map 2, or the largest of them."""
         maps: Tensor = contrast_maps(features, in_points, out_points, eta=self.eta).float()
-        return maps
+        return combined(maps, self.combination)

@@ -195,6 +195,30 @@ def test_renewals_happen_exactly_at_the_new_lows(tmp_path):
     assert scripted_validation(renewal, [3.0, 3.0, 2.0, 2.5, float("nan"), 1.0]) == [(1, 1), (3, 2), (6, 3)]
 
 
+SCORES = [3.0, 3.0, 2.0, 2.5, 2.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "epochs"),
+    [
+        ({"first": 3}, [3, 6]),  # the low of epoch 1 comes too early
+        ({"every": 2}, [1, 2, 3, 4, 6]),  # 1 and 3 are lows, 6 is both and renews once
+        ({"first": 2, "every": 3}, [2, 3, 5, 6]),
+        ({"first": 8, "every": 1}, []),
+    ],
+)
+def test_renewals_can_wait_and_can_come_without_a_new_low(tmp_path, rule, epochs):
+    renewal = renewal_of(tmp_path, [item("a")], **rule)
+    assert [epoch for epoch, _ in scripted_validation(renewal, SCORES)] == epochs
+
+
+def test_a_rule_of_renewal_that_is_no_whole_number_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="every must be a whole number of at least 0, got -1"):
+        renewal_of(tmp_path, [], every=-1)
+    with pytest.raises(ValueError, match=r"first must be a whole number of at least 0, got 2\.5"):
+        renewal_of(tmp_path, [], first=2.5)
+
+
 class OnOwnFeatures(ContrastVariational):
     """As a method with a frozen extractor: its features are the image's reversed channels, and it renews once."""
 

@@ -56,6 +56,27 @@ def test_contrast_map_is_the_stretched_mean_of_all_contrast_maps(eta):
     assert (result.iterations, result.reason) == (0, "")
 
 
+TWO_KINDS = torch.tensor([[[1.0, 1, 0, 0, 0, 0]], [[0.0, 0, 1, 1, 0, 0]], [[0.0, 0, 0, 0, 1, 1]]])
+"""Features (3, 1, 6) of two kinds of target and of background, each orthogonal to the others."""
+KIND_POINTS = np.array([[0, 0], [0, 2]]), np.array([[0, 4]])
+
+
+def test_the_largest_contrast_finds_a_target_of_two_kinds_of_tissue_whose_mean_is_half_at_best():
+    each = [[1.0, 1, 0, 0, 0, 0], [0.0, 0, 1, 1, 0, 0]]
+    for combination, expected in (("mean", [np.mean(each, axis=0)]), ("max", [np.max(each, axis=0)])):
+        method = build_supervision("contrast_map", constants={"contrast_map": {"combination": combination}})
+        np.testing.assert_allclose(method.evidence(NOTHING, TWO_KINDS, *KIND_POINTS)[:, 0], expected, atol=1e-6)
+    for combination, expected in (("mean", each), ("max", [np.max(each, axis=0)])):
+        method = build_supervision("cvm", constants={"cvm": {"combination": combination}})
+        np.testing.assert_allclose(method.evidence(NOTHING, TWO_KINDS, *KIND_POINTS)[:, 0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["cvm", "contrast_map"])
+def test_an_unknown_combination_is_refused(name):
+    with pytest.raises(ValueError, match="combination must be one of mean, max, got 'sum'"):
+        build_supervision(name, constants={name: {"combination": "sum"}})
+
+
 def test_contrast_maps_that_tell_nothing_give_no_pseudo_label_but_a_reason():
     method = build_supervision("contrast_map")
     evidence = method.evidence(NOTHING, torch.ones(4, 20, 24), *POINTS)
