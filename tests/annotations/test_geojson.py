@@ -129,7 +129,8 @@ def test_allowed_labels_include_the_class_map(tmp_path):
     [
         ({"Tumor": "cancer"}, "gives 'Tumor' the meaning 'cancer': use one of background, target, exclusion, skip"),
         ({"Tumor": True}, "the meaning True"),
-        ({"Tumor": 2}, "the meaning 2"),
+        ({"Tumor": 256}, "the meaning 256"),
+        ({"Tumor": 3}, "the class map has a class 3 but no class 2: number the classes without a gap"),
         ({"Tumor": 1, "tumor ": 0}, "'Tumor' and 'tumor ', which are the same label"),
     ],
 )

@@ -35,6 +35,7 @@ KNOBS = {
     "learning_rate": 0.001,
     "scale": 1,
     "mpp": None,
+    "classes": 2,
     "eta": 0.6,
     "seed": 0,
     "tracking_uri": "none",
