@@ -5,7 +5,10 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cvm_monai.experiments.compare import Result
 
 DESCRIPTION = """\
 Train and evaluate every method on every fold, and write tables, paired statistics, figures and one page about them.
@@ -26,41 +29,61 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,  # --seed would be taken for --seeds
         usage="cvm-monai compare DIR --output OUT [options] [--knob VALUE ...]",
     )
+    add_place(parser)
+    parser.add_argument("--methods", default="all", metavar="all|a,b,c", help="what to compare (default all)")
+    add_runs(parser)
+    parser.set_defaults(run=run, further=())
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """What is read and where is written."""
     parser.add_argument("folder", metavar="DIR", help="the data set; nothing is written there")
     parser.add_argument("--output", required=True, metavar="OUT", help="folder for the data list, runs and report")
-    parser.add_argument("--methods", default="all", metavar="all|a,b,c", help="what to compare (default all)")
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """How often each arm is trained, and how."""
     parser.add_argument("--folds", type=int, default=4, help="number of folds, by patient (default 4)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each fold, with seeds 0 to N-1 (default 1)")
     parser.add_argument("--only", metavar="0,1", help="test these folds only")
     parser.add_argument("--jobs", type=int, help="runs at once (default half the cores, as memory allows; 1 on a GPU)")
     parser.add_argument("--pairs", type=int, help="points of each class that are used, and sampled (default 5)")
     parser.add_argument("--bundle", metavar="DIR", help="the MONAI bundle (default the one beside this package)")
-    parser.set_defaults(run=run, further=())
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare; 1 where a run failed."""
     from cvm_monai.experiments.compare import Request, compare
     from cvm_monai.experiments.execute import Processes
-    from cvm_monai.experiments.schedule import default_jobs, workers_of
+    from cvm_monai.experiments.schedule import workers_of
 
+    request = Request(**setup_of(arguments), methods=arguments.methods)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs in hand as Ctrl-C does
-    jobs = default_jobs() if arguments.jobs is None else arguments.jobs
+    result = compare(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))
+    return tell(result, request.output / "table1.md")
+
+
+def setup_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `Setup`."""
+    from cvm_monai.experiments.schedule import default_jobs
+
     pairs = [] if arguments.pairs is None else ["--pairs", str(arguments.pairs)]
-    request = Request(
-        folder=Path(arguments.folder),
-        output=Path(arguments.output),
-        methods=arguments.methods,
-        folds=arguments.folds,
-        seeds=arguments.seeds,
-        only=arguments.only,
-        pairs=5 if arguments.pairs is None else arguments.pairs,
-        jobs=jobs,
-        bundle=None if arguments.bundle is None else Path(arguments.bundle),
-        knobs=(*pairs, *arguments.further),
-    )
-    result = compare(request, execute=Processes(workers=workers_of(jobs)), say=partial(print, flush=True))
-    print(Path(request.output, "table1.md").read_text(encoding="utf-8"))
+    return {
+        "folder": Path(arguments.folder),
+        "output": Path(arguments.output),
+        "folds": arguments.folds,
+        "seeds": arguments.seeds,
+        "only": arguments.only,
+        "pairs": 5 if arguments.pairs is None else arguments.pairs,
+        "jobs": default_jobs() if arguments.jobs is None else arguments.jobs,
+        "bundle": None if arguments.bundle is None else Path(arguments.bundle),
+        "knobs": (*pairs, *arguments.further),
+    }
+
+
+def tell(result: "Result", table: Path) -> int:
+    """Print the table and what was written; 1 where a run failed."""
+    print(table.read_text(encoding="utf-8"))
     print("\n".join(f"wrote {file}" for file in result.files))
     if result.failed:
         count = f"{result.failed} run{'s' * (result.failed != 1)} failed"

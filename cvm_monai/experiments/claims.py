@@ -45,7 +45,7 @@ class ClaimsTable:
     images: Mapping[str, int]
 
 
-def make_claims(rows: Mapping[str, Sequence[Row]], finished: Sequence[Run], *, upper: str) -> ClaimsTable:
+def make_claims(rows: Mapping[str, Sequence[Row]], finished: Sequence[Run], *, upper: str | None) -> ClaimsTable:
     """The means of every method that has scores; the method set apart comes last."""
     arms = sorted((arm for arm, own in rows.items() if own), key=lambda arm: arm == upper)
     means = {arm: {name: fold_mean(rows[arm], name) for name in CLAIMS} for arm in arms}

@@ -1,8 +1,8 @@
-"""Table 1 from one call: prepare, train and evaluate what is missing, report."""
+"""Many arms from one call: prepare, train and evaluate what is missing, report; with all methods it is Table 1."""
 
 import fcntl
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,25 +11,25 @@ from typing import Any
 from cvm_monai.data.datalist import DataList, read_datalist
 from cvm_monai.engines.workflow import bundle_root
 from cvm_monai.experiments.commands import Place, shown, training_words
-from cvm_monai.experiments.dataset import check_folds, comparison_dataset
+from cvm_monai.experiments.dataset import check_folds, check_pairs, comparison_dataset
 from cvm_monai.experiments.execute import Executor
 from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config, value_of
-from cvm_monai.experiments.plan import UPPER, Run, parse_methods, parse_only, plan_runs
+from cvm_monai.experiments.layout import TABLE_1, Layout
+from cvm_monai.experiments.plan import UPPER, Arm, Run, parse_methods, parse_only, plan_runs
 from cvm_monai.experiments.report import Comparison, write_report
 from cvm_monai.experiments.schedule import run_all
 from cvm_monai.experiments.state import run_state
-from cvm_monai.experiments.tracking import ParentRun
+from cvm_monai.experiments.tracking import COMPARE, ParentRun, check_study
 from cvm_monai.networks.frozen import FrozenExtractor
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked for.
+class Setup:
+    """What is asked for, whatever is compared.
 
     Attributes:
         folder: a prepared data set, or a user's folder.
         output: gets all that is written.
-        methods: `all`, or names with commas between them.
         folds: by patient, from 2; more leave more cases for training and cost as many more runs.
         seeds: 0 to seeds - 1; more tell luck from skill.
         only: folds to test, with commas between them; None: all.
@@ -41,7 +41,6 @@ class Request:
 
     folder: Path
     output: Path
-    methods: str = "all"
     folds: int = 4
     seeds: int = 1
     only: str | None = None
@@ -49,6 +48,47 @@ class Request:
     jobs: int = 1
     bundle: Path | None = None
     knobs: tuple[str, ...] = ()
+
+    @property
+    def bundle_folder(self) -> Path:
+        """The bundle that is run."""
+        return (self.bundle or Path(bundle_root())).resolve()
+
+
+@dataclass(frozen=True)
+class Request(Setup):
+    """A comparison of methods.
+
+    Attributes:
+        methods: `all`, or names with commas between them.
+    """
+
+    methods: str = "all"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, and how it is reported.
+
+    Attributes:
+        name: in a word, of MLflow's run and of what the output folder is for.
+        title: of the page, before the data set's name.
+        arms: the rows of the table.
+        layout: of the report.
+        config: the bundle's training configuration.
+        knobs: of every run, as text.
+        facts: what MLflow's run is tagged with.
+        most_pairs: points of each class that the data must have; None: whatever there is.
+    """
+
+    name: str
+    title: str
+    arms: tuple[Arm, ...]
+    layout: Layout
+    config: dict[str, Any]
+    knobs: dict[str, str]
+    facts: Mapping[str, object]
+    most_pairs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,31 +100,42 @@ class Result:
 
 
 def compare(request: Request, *, execute: Executor, say: Callable[[str], None] = print) -> Result:
+    """Table 1: every method on every fold with every seed; see `carry_out`.
+
+    Raises:
+        ValueError: an unknown method, and what `carry_out` refuses.
+    """
+    config = read_train_config(request.bundle_folder)
+    knobs = parse_knobs(request.knobs, config)
+    arms = parse_methods(request.methods, extractor=_extractor(knobs))
+    study = Study(COMPARE, "Comparison", arms, TABLE_1, config, knobs, facts={"methods": request.methods})
+    return carry_out(request, study, execute=execute, say=say)
+
+
+def carry_out(setup: Setup, study: Study, *, execute: Executor, say: Callable[[str], None] = print) -> Result:
     """Run what is not finished yet and report; everything that can be refused is refused before the first training.
 
     Raises:
         ValueError: a wrong option or knob, a data set that cannot be compared on, an output folder that cannot be
             written or is in use, a finished run of another configuration, or no run that finished.
     """
-    bundle = (request.bundle or Path(bundle_root())).resolve()
-    config = read_train_config(bundle)
-    knobs = parse_knobs(request.knobs, config)
-    arms = parse_methods(request.methods, extractor=_extractor(knobs))
-    if request.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {request.jobs}")
-    tested = parse_only(request.only, folds=request.folds)
-    output = request.output.resolve()
-    runs = plan_runs(arms, folds=tested, seeds=request.seeds, output=output, knobs=_passed_on(knobs))
+    if setup.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {setup.jobs}")
+    tested = parse_only(setup.only, folds=setup.folds)
+    output = setup.output.resolve()
+    runs = plan_runs(study.arms, folds=tested, seeds=setup.seeds, output=output, knobs=_passed_on(study.knobs))
     with _locked(output):
-        prepared = comparison_dataset(request.folder, output=output, folds=request.folds, pairs=request.pairs)
+        check_study(output, study.name)
+        prepared = comparison_dataset(setup.folder, output=output, folds=setup.folds, pairs=setup.pairs)
         say(prepared.note)
         data = read_datalist(prepared.folder)
-        needs_masks = any(arm.name == UPPER for arm in arms)
-        check_folds(data, folds=tested, seeds=request.seeds, needs_masks=needs_masks)
-        todo = _todo(runs, config, data)
-        parent = ParentRun(output, tracking_uri=knobs.get("tracking_uri"))
-        place = Place(bundle, prepared.folder, parent.tracking_uri, parent.open())
-        return _carry_out(request, _Work(runs, todo, place, config, knobs, data, parent), execute, say)
+        notes = check_pairs(data, pairs=study.most_pairs) if study.most_pairs else ()
+        needs_masks = any(arm.name == UPPER for arm in study.arms)
+        check_folds(data, folds=tested, seeds=setup.seeds, needs_masks=needs_masks)
+        todo = _todo(runs, study.config, data)
+        parent = ParentRun(output, tracking_uri=study.knobs.get("tracking_uri"), study=study.name)
+        place = Place(setup.bundle_folder, prepared.folder, parent.tracking_uri, parent.open())
+        return _train_and_report(setup, study, _Work(runs, todo, place, data, notes, parent), execute, say)
 
 
 @dataclass(frozen=True)
@@ -94,39 +145,40 @@ class _Work:
     runs: tuple[Run, ...]
     todo: list[tuple[Run, dict[str, Any]]]
     place: Place
-    config: dict[str, Any]
-    knobs: dict[str, str]
     data: DataList
+    notes: tuple[str, ...]
     parent: ParentRun
 
 
-def _carry_out(request: Request, work: _Work, execute: Executor, say: Callable[[str], None]) -> Result:
+def _train_and_report(setup: Setup, study: Study, work: _Work, execute: Executor, say: Callable[[str], None]) -> Result:
     """Train, evaluate, report; the MLflow run is closed in any case."""
     by_hand = replace(work.place, parent_run_id=None)
     commands = {run.folder: shown(training_words(run, by_hand)) for run in work.runs}
     finished = len(work.runs) - len(work.todo)
-    say(f"{len(work.runs)} runs, of which {finished} finished before; {request.jobs} at once:")
+    say(f"{len(work.runs)} runs, of which {finished} finished before; {setup.jobs} at once:")
     for run, _ in work.todo:
         say(commands[run.folder])
-    status, files, output = "KILLED", [], request.output.resolve()
+    status, files, output = "KILLED", [], setup.output.resolve()
     try:
-        failures = run_all(work.todo, work.place, execute=execute, jobs=request.jobs, finished=finished)
+        failures = run_all(work.todo, work.place, execute=execute, jobs=setup.jobs, finished=finished)
         status = "FAILED"
         comparison = Comparison(
-            name=f"Comparison on {request.folder.resolve().name}",
+            name=f"{study.title} on {setup.folder.resolve().name}",
             data=work.data,
-            folds=request.folds,
+            folds=setup.folds,
             runs=work.runs,
             failures=tuple(failures),
-            knobs=work.knobs,
-            config=work.config,
+            knobs=study.knobs,
+            config=study.config,
             commands=tuple(commands.values()),
-            jobs=request.jobs,
+            jobs=setup.jobs,
+            layout=study.layout,
+            notes=work.notes,
         )
         files = write_report(comparison, output)
         status = "FAILED" if failures else "FINISHED"
     finally:
-        work.parent.close(status, facts={"methods": request.methods, "runs": len(work.runs)}, files=files)
+        work.parent.close(status, facts={**study.facts, "runs": len(work.runs)}, files=files)
     return Result(tuple(files), len(failures))
 
 

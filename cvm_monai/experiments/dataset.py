@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cvm_monai.annotations import BACKGROUND, TARGET, read_annotations
 from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, write_datalist
 from cvm_monai.data.folds import assign_folds, check_trainable, split
 from cvm_monai.data.prepare import prepare
@@ -45,6 +46,36 @@ def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) ->
     cases = [replace(case, fold=fold) for case, fold in zip(datalist.cases, fold_of, strict=True)]
     write_datalist(target / FILE_NAME, cases)
     return Prepared(target, f"{len(cases)} cases of {folder}, which has {len(datalist.folds)} folds, in {folds} folds")
+
+
+def check_pairs(datalist: DataList, *, pairs: int) -> tuple[str, ...]:
+    """Refuse data in which no image has so many points of both classes; a sentence where some images have fewer.
+
+    Images with fewer points are used with what they have; regions are used whole, whatever the number of pairs.
+
+    Raises:
+        ValueError: the image with the most, and what it has.
+    """
+    counts = {}
+    for case in datalist.cases:
+        points = read_annotations(case.points).points if case.points else ()
+        counts[case.case_id] = [sum(point.label == label for point in points) for label in (TARGET, BACKGROUND)]
+    best = max(counts, key=lambda case_id: min(counts[case_id]))
+    target, background = counts[best]
+    if min(target, background) < pairs:
+        raise ValueError(
+            f"{pairs} pairs are asked for, and no image of {datalist.path} has {pairs} target and {pairs} background "
+            f"points: the most has {best}, {target} target and {background} background; give lower --values, or "
+            "annotate more"
+        )
+    fewer = [case_id for case_id, found in counts.items() if min(found) < pairs]
+    if not fewer:
+        return ()
+    names = ", ".join(fewer[:3]) + ", ..." * (len(fewer) > 3)
+    return (
+        f"{len(fewer)} of {len(counts)} images have fewer than {pairs} points of a class, and are used with what they "
+        f"have ({names}).",
+    )
 
 
 def check_folds(datalist: DataList, *, folds: Sequence[int], seeds: int, needs_masks: bool) -> None:

@@ -10,9 +10,10 @@ from cvm_monai.experiments.names import title
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row
 from cvm_monai.experiments.state import Cost
-from cvm_monai.experiments.statistics import differences, gap_shares
+from cvm_monai.experiments.statistics import Difference, differences, gap_shares
 from cvm_monai.metrics import Interval
 
+DIFFERENCE_COLUMNS = ("Difference", "95 % (cases)", "95 % (patients)", "Better on", "p", "p (Holm)")
 FEWEST = 6
 """Cases below which Wilcoxon's test cannot be significant at 0.05."""
 
@@ -35,34 +36,38 @@ def difference_finding(rows: Mapping[str, Sequence[Row]], *, reference: str) -> 
         missing = "another method" if reference in present else f"a finished run of `{reference}`"
         return Finding(heading, (), (), (f"Left out: it needs {missing}.",))
     found = differences({arm: rows[arm] for arm in present}, reference=reference)
-    cells = tuple(
-        (
-            title(entry.arm),
-            f"{entry.by_case.mean:+.3f}",
-            _interval(entry.by_case),
-            "one patient" if entry.by_patient is None else _interval(entry.by_patient),
-            f"{entry.better} of {entry.cases}",
-            _p(entry.p),
-            _p(entry.p_holm),
-        )
-        for entry in found
-    )
+    cells = tuple((title(entry.arm), *difference_cells(entry)) for entry in found)
     notes = [
         f"Method minus {title(reference)}: below 0, {title(reference)} is better. Pairs: test cases, seeds averaged.",
         "Intervals: 95 % bootstrap percentiles, once with cases drawn, once with patients and all their cases (safer "
         "where patients have several).",
         f"p: two-sided Wilcoxon signed-rank test over cases; Holm: corrected for {len(found)} comparisons.",
     ]
-    fewest = min((entry.cases for entry in found), default=0)
-    if fewest < FEWEST:
-        notes.append(
-            f"With {fewest} pairs no p can be below {2 / 2**fewest:.2g}: too few to call anything significant."
-        )
+    notes += few_notes(found)
     left_out = [f"{title(entry.arm)} {entry.left_out}" for entry in found if entry.left_out]
     if left_out:
         notes.append(f"Cases that either method lacks a Dice for are left out: {', '.join(left_out)}.")
-    columns = ("Method", "Difference", "95 % (cases)", "95 % (patients)", "Better on", "p", "p (Holm)")
-    return Finding(heading, columns, cells, tuple(notes))
+    return Finding(heading, ("Method", *DIFFERENCE_COLUMNS), cells, tuple(notes))
+
+
+def difference_cells(entry: Difference) -> tuple[str, ...]:
+    """A difference in the columns `DIFFERENCE_COLUMNS`."""
+    return (
+        f"{entry.by_case.mean:+.3f}",
+        _interval(entry.by_case),
+        "one patient" if entry.by_patient is None else _interval(entry.by_patient),
+        f"{entry.better} of {entry.cases}",
+        _p(entry.p),
+        _p(entry.p_holm),
+    )
+
+
+def few_notes(found: Sequence[Difference]) -> list[str]:
+    """A sentence where there are too few cases for any significance."""
+    fewest = min((entry.cases for entry in found), default=0)
+    if fewest >= FEWEST:
+        return []
+    return [f"With {fewest} pairs no p can be below {2 / 2**fewest:.2g}: too few to call anything significant."]
 
 
 def gap_finding(rows: Mapping[str, Sequence[Row]], *, lower: str, upper: str) -> Finding:

@@ -55,12 +55,12 @@ def _maps(case: Case, runs: Sequence[Run]) -> MethodMaps:
     maps = {arm: _probability(run, case, image) for arm, run in first.items()}
     dice = {arm: case_means(read_rows(run)).get(case.case_id, math.nan) for arm, run in first.items()}
     coarse = {arm: _coarse(probability) for arm, probability in maps.items()}
-    return MethodMaps(case.case_id, image, _points(case, next(iter(first.values()))), truth, coarse, dice)
+    return MethodMaps(case.case_id, image, _points(case, [*first.values()]), truth, coarse, dice)
 
 
-def _points(case: Case, run: Run) -> np.ndarray:
-    """(N, 3) x, y, label of the points that a training by this run's knobs would use."""
-    pairs = recorded(output_dir=str(run.folder), key="pairs", default=5)
+def _points(case: Case, runs: Sequence[Run]) -> np.ndarray:
+    """(N, 3) x, y, label of the points that a training by the knobs of these runs would use at most."""
+    pairs = max(recorded(output_dir=str(run.folder), key="pairs", default=5) for run in runs)
     points = first_pairs(read_annotations(case.points).points, pairs) if case.points else ()
     shown = [(point.x, point.y, point.label) for point in points if point.label in (TARGET, BACKGROUND)]
     return np.array(shown, dtype=float).reshape(-1, 3)

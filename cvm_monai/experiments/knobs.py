@@ -39,8 +39,11 @@ def read_train_config(bundle: Path) -> dict[str, Any]:
     return config
 
 
-def parse_knobs(words: Sequence[str], config: Mapping[str, Any]) -> dict[str, str]:
+def parse_knobs(words: Sequence[str], config: Mapping[str, Any], *, own: Mapping[str, str] = OWN) -> dict[str, str]:
     """`--name value` and `--name=value` to {name: value}, values as text; nothing that is wrong reaches a training.
+
+    Args:
+        own: knobs that the comparison sets itself, and what to use instead.
 
     Raises:
         ValueError: a word that belongs to no knob, a knob without a value, one that `config` lacks, or one that the
@@ -53,8 +56,8 @@ def parse_knobs(words: Sequence[str], config: Mapping[str, Any]) -> dict[str, st
         if not word.startswith("--") or word == "--":
             raise ValueError(f"{word!r} belongs to no option: give DIR first, then --name value")
         name, equals, value = word[2:].partition("=")
-        if name in OWN:
-            raise ValueError(f"the comparison sets --{name} itself: {OWN[name]}")
+        if name in own:
+            raise ValueError(f"the comparison sets --{name} itself: {own[name]}")
         _check_known(name, config)
         if not equals:
             if not rest or rest[0].startswith("--"):

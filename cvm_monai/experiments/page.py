@@ -54,18 +54,19 @@ REM_PER_INCH = 6
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its heading and the sentence under it."""
+    """A figure with its heading, the sentence under it, and the name of its own file, if any."""
 
     heading: str
     figure: Figure
     caption: str
+    file: str = ""
 
 
 def make_page(
     name: str, table: Table, pictures: Sequence[Picture], findings: Sequence[Finding], commands: Sequence[str]
 ) -> str:
-    """The whole page: what was done, Table 1, the figures, the statistics, the commands to repeat each training."""
-    parts = [_list(table.facts), "<h2>Table 1</h2>", _table_1(table), _notes(_table_notes(table))]
+    """The whole page: what was done, the table, the figures, the statistics, the commands to repeat each training."""
+    parts = [_list(table.facts), f"<h2>{escape(table.heading)}</h2>", _table_1(table), _notes(_table_notes(table))]
     parts += [_picture(picture) for picture in pictures]
     parts += [_finding(finding) for finding in findings]
     text = escape("\n".join(commands))

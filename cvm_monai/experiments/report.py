@@ -8,14 +8,17 @@ from typing import Any
 from cvm_monai.annotations.files import write_text
 from cvm_monai.data.datalist import DataList
 from cvm_monai.experiments.claims import claims_csv, claims_finding, make_claims
+from cvm_monai.experiments.contrasts import contrast_finding
 from cvm_monai.experiments.findings import Finding, cost_finding, difference_finding, failure_finding, gap_finding
 from cvm_monai.experiments.heatmaps import case_maps, choose_cases
 from cvm_monai.experiments.knobs import WHERE, value_of
+from cvm_monai.experiments.layout import TABLE_1, Layout
 from cvm_monai.experiments.names import ours_notes, title
 from cvm_monai.experiments.page import Picture, make_page
-from cvm_monai.experiments.plan import LOWER, REFERENCE, UPPER, Run
+from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row, case_means, read_rows, write_rows
 from cvm_monai.experiments.state import read_cost
+from cvm_monai.experiments.sweeps import sweep_picture
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
 from cvm_monai.figures import method_boxes, method_maps, save_figure
 
@@ -36,6 +39,8 @@ class Comparison:
         config: the bundle's training configuration, for the defaults.
         commands: that train each run by hand.
         jobs: runs at once.
+        layout: of the report.
+        notes: what else the header states about the data.
     """
 
     name: str
@@ -47,10 +52,12 @@ class Comparison:
     config: Mapping[str, Any]
     commands: tuple[str, ...]
     jobs: int
+    layout: Layout = TABLE_1
+    notes: tuple[str, ...] = ()
 
 
 def write_report(comparison: Comparison, output: Path) -> list[Path]:
-    """Write `table1.md`, `.csv`, `.tex`, `claims.md`, `.csv`, `per_case.csv`, `statistics.md`, figures, `report.html`.
+    """Write the tables as `.md`, `.csv` (and `.tex`), `per_case.csv`, `statistics.md`, the figures and `report.html`.
 
     Raises:
         ValueError: no run has finished.
@@ -60,15 +67,16 @@ def write_report(comparison: Comparison, output: Path) -> list[Path]:
     if not finished:
         raise ValueError(f"none of the {len(comparison.runs)} runs has finished: there is nothing to report")
     rows = rows_by_arm(finished, comparison.runs)
-    table = make_table(rows, upper=UPPER, facts=header(comparison, rows))
+    layout = comparison.layout
+    table = make_table(rows, upper=layout.upper, facts=header(comparison, rows), heading=layout.heading)
     findings = _findings(comparison, finished, rows)
-    claims = make_claims(rows, finished, upper=UPPER)
+    claims = make_claims(rows, finished, upper=layout.upper)
     words = claims_finding(claims)
     pictures = _pictures(comparison, finished, rows)
     texts = {
-        "table1.md": markdown(table),
-        "table1.csv": table_csv(table),
-        "table1.tex": latex(table),
+        f"{layout.stem}.md": markdown(table),
+        f"{layout.stem}.csv": table_csv(table),
+        f"{layout.stem}.tex": latex(table),
         "claims.md": _markdown([words]),
         "claims.csv": claims_csv(claims),
         "statistics.md": _markdown(findings),
@@ -77,9 +85,11 @@ def write_report(comparison: Comparison, output: Path) -> list[Path]:
     for name, text in texts.items():
         write_text(output / name, text)
     write_rows(output / "per_case.csv", [row for own in rows.values() for row in own])
-    for name, picture in zip(("dice.png", "cases.png"), pictures, strict=False):
-        save_figure(picture.figure, output / name)
-    return [output / name for name in ("report.html", "table1.md", "claims.md", "statistics.md", "per_case.csv")]
+    for picture in (picture for picture in pictures if picture.file):
+        save_figure(picture.figure, output / picture.file)
+    return [
+        output / name for name in ("report.html", f"{layout.stem}.md", "claims.md", "statistics.md", "per_case.csv")
+    ]
 
 
 def rows_by_arm(finished: Sequence[Run], runs: Sequence[Run]) -> dict[str, list[Row]]:
@@ -103,6 +113,7 @@ def header(comparison: Comparison, rows: Mapping[str, Sequence[Row]]) -> list[st
         "best weak method is bold, without regard to chance: see the intervals of the differences.",
         _settings(comparison),
         *ours_notes(rows),
+        *comparison.notes,
         *_missing(comparison),
     ]
 
@@ -110,7 +121,8 @@ def header(comparison: Comparison, rows: Mapping[str, Sequence[Row]]) -> list[st
 def _settings(comparison: Comparison) -> str:
     """The scale of the work, and every knob that is not at the bundle's default."""
     config, asked = comparison.config, {name: value_of(text) for name, text in comparison.knobs.items()}
-    stated = {name: asked.get(name, config.get(name)) for name in SCALE_OF_WORK}
+    common = [name for name in SCALE_OF_WORK if name not in comparison.layout.varied]
+    stated = {name: asked.get(name, config.get(name)) for name in common}
     shown = ", ".join(f"{name} {value}" for name, value in stated.items() if value is not None)
     changed = [
         f"{name} {value}" + (f" (default {config[name]})" if not isinstance(config.get(name, {}), dict) else "")
@@ -127,37 +139,45 @@ def _missing(comparison: Comparison) -> list[str]:
 
 
 def _findings(comparison: Comparison, finished: Sequence[Run], rows: Mapping[str, Sequence[Row]]) -> list[Finding]:
-    failures = failure_finding(comparison.failures)
+    failures, layout = failure_finding(comparison.failures), comparison.layout
+    contrasts = [contrast_finding(rows, pairs=layout.contrasts)] if layout.contrasts else []
+    gap = [gap_finding(rows, lower=layout.lower, upper=layout.upper)] if layout.lower and layout.upper else []
     return [
         *([failures] if failures else []),
-        difference_finding(rows, reference=REFERENCE),
-        gap_finding(rows, lower=LOWER, upper=UPPER),
+        difference_finding(rows, reference=layout.reference),
+        *contrasts,
+        *gap,
         cost_finding([(run, read_cost(run)) for run in finished], jobs=comparison.jobs),
     ]
 
 
 def _pictures(comparison: Comparison, finished: Sequence[Run], rows: Mapping[str, Sequence[Row]]) -> list[Picture]:
-    ordered = [arm for arm in rows if arm != UPPER] + [arm for arm in rows if arm == UPPER]
+    upper = comparison.layout.upper
+    ordered = [arm for arm in rows if arm != upper] + [arm for arm in rows if arm == upper]
     dice = {title(arm): [*case_means(rows[arm]).values()] for arm in ordered}
     if not any(dice.values()):
         return []
+    swept = sweep_picture(comparison.layout.sweeps, rows)
     boxes = Picture(
         "Dice of every test case",
-        method_boxes(dice, apart=title(UPPER)),
+        method_boxes(dice, apart=title(upper) if upper else None),
         "One point a case, seeds averaged; box: middle half and median; whiskers: to the last case within 1.5 of its "
         "length; in brackets the number of cases.",
+        "dice.png",
     )
+    first = [*([swept] if swept else []), boxes]
     chosen = choose_cases(rows)
     if not chosen:
-        return [boxes]
+        return first
     titles = {arm: title(arm) for arm in ordered if rows[arm]}
     maps = Picture(
         "All methods side by side",
         method_maps(case_maps(chosen, finished, comparison.data), methods=titles),
         f"Probability of the target on {len(chosen)} test cases, from the run of their fold with the lowest seed. They "
         "are evenly spaced from the lowest Dice (mean of all methods) to the highest, not picked by eye.",
+        "cases.png",
     )
-    return [boxes, maps]
+    return [*first, maps]
 
 
 def _markdown(findings: Sequence[Finding]) -> str:

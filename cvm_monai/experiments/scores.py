@@ -88,6 +88,13 @@ def over_folds(values: Mapping[int, Sequence[float]], *, left_out: int) -> FoldM
     )
 
 
+def run_means(rows: Sequence[Row], name: MetricName = "dice") -> list[float]:
+    """The mean over cases of each run, fold by fold and seed by seed; a run that defines none is left out."""
+    runs = sorted({(row.fold, row.seed) for row in rows})
+    means = [_mean([row.score(name) for row in rows if (row.fold, row.seed) == run]) for run in runs]
+    return [value for value in means if not math.isnan(value)]
+
+
 def case_means(rows: Sequence[Row], name: MetricName = "dice") -> dict[str, float]:
     """{case id: score, seeds averaged}; a case that one seed leaves undefined is left out."""
     scores: dict[str, list[float]] = {}

@@ -22,11 +22,13 @@ class Table:
         means: of each method, by metric; the rows' order.
         upper: the method that is set apart, or None.
         facts: what the header states, one sentence each.
+        heading: of the table.
     """
 
     means: Mapping[str, Mapping[MetricName, FoldMean]]
     upper: str | None
     facts: tuple[str, ...]
+    heading: str = "Table 1"
 
     @property
     def weak(self) -> list[str]:
@@ -39,15 +41,17 @@ class Table:
         return max(defined, key=lambda arm: self.means[arm][name].mean) if len(self.weak) > 1 and defined else None
 
 
-def make_table(rows: Mapping[str, Sequence[Row]], *, upper: str, facts: Sequence[str]) -> Table:
+def make_table(
+    rows: Mapping[str, Sequence[Row]], *, upper: str | None, facts: Sequence[str], heading: str = "Table 1"
+) -> Table:
     """The means of every method that has scores."""
     means = {arm: {name: fold_mean(own, name) for name in METRICS} for arm, own in rows.items() if own}
-    return Table(means, upper if upper in means else None, tuple(facts))
+    return Table(means, upper if upper in means else None, tuple(facts), heading)
 
 
 def markdown(table: Table) -> str:
     """Header facts, the table with the best weak method in bold and the upper bound last, and what was left out."""
-    lines = ["# Table 1", "", *(f"- {fact}" for fact in table.facts), ""]
+    lines = [f"# {table.heading}", "", *(f"- {fact}" for fact in table.facts), ""]
     lines += ["| Method | " + " | ".join(TITLES[name] for name in METRICS) + " | Folds |", "|---" * 7 + "|"]
     for arm in table.weak:
         cells = [_bold(cell(table.means[arm][name]), arm == table.best(name)) for name in METRICS]

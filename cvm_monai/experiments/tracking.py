@@ -9,6 +9,8 @@ from cvm_monai.engines.tracking import TrackedRun, check_tracking_uri, default_t
 
 RECORD = "comparison.json"
 EXPERIMENT = "cvm_monai"
+COMPARE = "compare"
+"""The study that Table 1 is; an ablation has another name."""
 
 
 class ParentRun:
@@ -18,10 +20,14 @@ class ParentRun:
         output: gets `comparison.json` with the run's id and, by default, MLflow's database.
         tracking_uri: database or server, or `none`; by default as `default_tracking_uri`.
         experiment: of MLflow.
+        study: what is compared, in a word.
     """
 
-    def __init__(self, output: Path, *, tracking_uri: str | None = None, experiment: str = EXPERIMENT) -> None:
+    def __init__(
+        self, output: Path, *, tracking_uri: str | None = None, experiment: str = EXPERIMENT, study: str = COMPARE
+    ) -> None:
         self.output = output
+        self.study = study
         self.tracking_uri = tracking_uri or default_tracking_uri(output_dir=str(output))
         check_tracking_uri(self.tracking_uri)
         artifacts = output / "mlruns"
@@ -29,11 +35,11 @@ class ParentRun:
 
     def open(self) -> str | None:
         """The run's id, joined or new; None where tracking is off."""
-        record = self._record()
+        record = _read(self.output)
         known = record.get("mlflow_run_id") if record.get("mlflow_tracking_uri") == self.tracking_uri else None
         if not self.run.join(known):
-            self.run.start(unique_run_name(prefix="compare"))
-        facts = {"mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.tracking_uri}
+            self.run.start(unique_run_name(prefix=self.study))
+        facts = {"mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.tracking_uri, "study": self.study}
         write_json(self.output / RECORD, {**record, **facts})
         return self.run.run_id
 
@@ -44,9 +50,21 @@ class ParentRun:
             self.run.artifact(file)
         self.run.end(status)
 
-    def _record(self) -> dict[str, str]:
-        try:
-            record = json.loads((self.output / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) else {}
+
+def check_study(output: Path, study: str) -> None:
+    """Refuse an output folder of another study, whose report and data set would be written over.
+
+    Raises:
+        ValueError: what the folder holds.
+    """
+    found = _read(output).get("study", COMPARE) if (output / RECORD).is_file() else study
+    if found != study:
+        raise ValueError(f"{output} holds the runs and the report of another study ({found}): choose another --output")
+
+
+def _read(output: Path) -> dict[str, str]:
+    try:
+        record = json.loads((output / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

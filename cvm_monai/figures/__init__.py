@@ -7,16 +7,20 @@ from cvm_monai.figures.overlay import SoftMap, draw_case
 from cvm_monai.figures.paper import paper_figure
 from cvm_monai.figures.row import FigureRow
 from cvm_monai.figures.save import save_figure
+from cvm_monai.figures.sweep import Measured, SweepPanel, sweep_curves
 
 __all__ = [
     "FigureRow",
+    "Measured",
     "MethodMaps",
     "SoftMap",
+    "SweepPanel",
     "dice_box",
     "draw_case",
     "method_boxes",
     "method_maps",
     "paper_figure",
     "save_figure",
+    "sweep_curves",
     "training_curves",
 ]

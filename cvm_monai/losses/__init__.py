@@ -8,6 +8,7 @@ from cvm_monai.losses.partial_cross_entropy import partial_cross_entropy
 from cvm_monai.losses.partial_dice import partial_dice
 from cvm_monai.losses.pseudo_label_dice import mixed_pseudo_label, pseudo_label_dice
 from cvm_monai.losses.soft_targets import brier, sharpen, soft_cross_entropy
+from cvm_monai.losses.thresholded_cross_entropy import thresholded_cross_entropy
 from cvm_monai.losses.weighted_kl import entropy_weight, pixel_entropy, uncertainty_weighted_kl
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "pseudo_label_dice",
     "sharpen",
     "soft_cross_entropy",
+    "thresholded_cross_entropy",
     "uncertainty_weighted_kl",
     "unit_vectors",
 ]

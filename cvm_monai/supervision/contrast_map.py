@@ -9,7 +9,7 @@ from torch import Tensor
 from cvm_monai.losses.checks import check_number
 from cvm_monai.supervision.combination import Combination, check_combination, combined
 from cvm_monai.supervision.pseudo_label import PseudoLabel
-from cvm_monai.supervision.pseudo_labelled import PseudoLabelled
+from cvm_monai.supervision.pseudo_labelled import PseudoLabelled, PseudoLabelLoss
 from cvm_monai.variational import Status, contrast_maps, normalise
 
 
@@ -21,7 +21,7 @@ class ContrastMap(PseudoLabelled):
     Args:
         eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
         combination: of the in-target points' maps: N of their mean, or of their largest values; see `Combination`.
-        weight: of L_wkl; see `PseudoLabelled`.
+        weight, pseudo_label_loss: see `PseudoLabelled`.
 
     Raises:
         ValueError: a constant out of its range, naming it.
@@ -29,10 +29,17 @@ class ContrastMap(PseudoLabelled):
 
     name: ClassVar[str] = "contrast_map"
 
-    def __init__(self, *, eta: float = 0.6, combination: Combination = "mean", weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        *,
+        eta: float = 0.6,
+        combination: Combination = "mean",
+        weight: float = 1.0,
+        pseudo_label_loss: PseudoLabelLoss = "weighted_kl",
+    ) -> None:
         check_number("eta", eta, high=1)
         check_combination(combination)
-        super().__init__(weight=weight)
+        super().__init__(weight=weight, pseudo_label_loss=pseudo_label_loss)
         self.eta, self.combination = eta, combination
 
     def evidence(

@@ -17,7 +17,7 @@ class ContrastVariational(VariationalPseudoLabelled):
     Args:
         eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
         combination: of the in-target points' maps; see `Combination`.
-        settings: lam, solver, iterations, tolerance, means, weight; see `VariationalPseudoLabelled`.
+        settings: lam, solver, iterations, tolerance, means, weight, pseudo_label_loss; see `VariationalPseudoLabelled`.
 
     Raises:
         ValueError: a constant out of its range, naming it.

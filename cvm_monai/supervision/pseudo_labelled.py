@@ -2,16 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
-from cvm_monai.losses import categorical_weighted_kl, partial_cross_entropy, uncertainty_weighted_kl
+from cvm_monai.losses import (
+    categorical_weighted_kl,
+    partial_cross_entropy,
+    thresholded_cross_entropy,
+    uncertainty_weighted_kl,
+)
 from cvm_monai.losses.checks import check_number
 from cvm_monai.supervision.base import Batch, PseudoLabel, Supervision
 from cvm_monai.supervision.segmenters import solve_and_average
 from cvm_monai.variational import MeansRule, SolverName
 from cvm_monai.variational.settings import Settings
+
+PseudoLabelLoss = Literal["weighted_kl", "cross_entropy"]
+"""What u does in the loss: weighs itself by its uncertainty, or is cut at 0.5 into a mask (Figure 3a)."""
 
 
 class PseudoLabelled(Supervision):
@@ -20,30 +28,34 @@ class PseudoLabelled(Supervision):
     A method adds where u comes from: `evidence` and `pseudo_labels`.
 
     Args:
-        weight: of L_wkl; raising it trusts u more against the points; 0.1 to 10, 1 in the paper.
+        weight: of the term of u; raising it trusts u more against the points; 0.1 to 10, 1 in the paper.
+        pseudo_label_loss: `weighted_kl`, or `cross_entropy` to the mask u > 0.5 in its place (Section 5.4, Figure 3a).
 
     Raises:
-        ValueError: a weight that is negative or not finite.
+        ValueError: a weight that is negative or not finite, or an unknown loss.
     """
 
     renews: ClassVar[bool] = True
 
-    def __init__(self, *, weight: float) -> None:
+    def __init__(self, *, weight: float, pseudo_label_loss: PseudoLabelLoss = "weighted_kl") -> None:
         check_number("weight", weight)
+        if pseudo_label_loss not in get_args(PseudoLabelLoss):
+            raise ValueError(f"pseudo_label_loss must be one of {get_args(PseudoLabelLoss)}, got {pseudo_label_loss!r}")
         self.weight = weight
+        self.pseudo_label_loss = pseudo_label_loss
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Two terms, `partial_ce` and `weighted_kl`."""
+        """Two terms, `partial_ce`, and `weighted_kl` or `pseudo_ce`."""
         logits = network(batch["image"])
         u = batch["pseudo_label"]
-        if u.shape[1] == 1:
-            divergence = uncertainty_weighted_kl(logits, u.clamp(0, 1), valid=u >= 0)
+        terms = {"partial_ce": partial_cross_entropy(logits, batch["label"])}
+        if self.pseudo_label_loss == "cross_entropy":
+            terms["pseudo_ce"] = self.weight * thresholded_cross_entropy(logits, u, valid=u >= 0)
+        elif u.shape[1] == 1:
+            terms["weighted_kl"] = self.weight * uncertainty_weighted_kl(logits, u.clamp(0, 1), valid=u >= 0)
         else:
-            divergence = categorical_weighted_kl(logits, u, known=u >= 0)
-        return {
-            "partial_ce": partial_cross_entropy(logits, batch["label"]),
-            "weighted_kl": self.weight * divergence,
-        }
+            terms["weighted_kl"] = self.weight * categorical_weighted_kl(logits, u, known=u >= 0)
+        return terms
 
 
 class VariationalPseudoLabelled(PseudoLabelled):
@@ -52,7 +64,7 @@ class VariationalPseudoLabelled(PseudoLabelled):
     Args:
         lam: weight of the data term; raising it follows the evidence, lowering it smooths; see `solve`.
         solver, iterations, tolerance, means: see `solve`.
-        weight: of L_wkl; see `PseudoLabelled`.
+        weight, pseudo_label_loss: see `PseudoLabelled`.
 
     Raises:
         ValueError: a constant out of its range, naming it.
@@ -67,8 +79,9 @@ class VariationalPseudoLabelled(PseudoLabelled):
         tolerance: float = 1e-3,
         means: MeansRule = "alternating",
         weight: float = 1.0,
+        pseudo_label_loss: PseudoLabelLoss = "weighted_kl",
     ) -> None:
-        super().__init__(weight=weight)
+        super().__init__(weight=weight, pseudo_label_loss=pseudo_label_loss)
         settings = Settings(method=solver, lam=lam, iterations=iterations, tolerance=tolerance, means=means)
         self._solve: dict[str, Any] = asdict(settings)
 

@@ -43,6 +43,20 @@ def test_the_loss_is_that_of_cvm(name):
     assert terms["weighted_kl"].item() == pytest.approx(2.5 * mean(divergences(network, batch)), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["cvm", "contrast_map", "direct_variational"])
+def test_u_can_be_cut_to_a_mask_that_teaches_by_cross_entropy(name):
+    network, batch = ToyNetwork(), toy_batch()
+    batch["pseudo_label"][0, 0, :3] = -1
+    batch["pseudo_label"][1, 0, 0, 0] = 0.5
+    constants = {"weight": 2.5, "pseudo_label_loss": "cross_entropy"}
+    terms = build_supervision(name, constants={name: constants}).loss(network, batch)
+    u = batch["pseudo_label"]
+    batch["mask"] = torch.where(u < 0, 255, torch.where(u > 0.5, 1, 0))
+    assert set(terms) == {"partial_ce", "pseudo_ce"}
+    assert terms["partial_ce"].item() == pytest.approx(mean(pixel_losses(network, batch, "label")), rel=1e-5)
+    assert terms["pseudo_ce"].item() == pytest.approx(2.5 * mean(pixel_losses(network, batch, "mask")), rel=1e-5)
+
+
 @pytest.mark.parametrize("eta", [0.6, 0.2])
 def test_contrast_map_is_the_stretched_mean_of_all_contrast_maps(eta):
     features, inside, outside = blob_features()
@@ -124,6 +138,11 @@ def test_an_output_that_separates_nothing_gives_no_pseudo_label_but_a_reason():
         ("cvm", {"eta": 1.5}, r"eta must lie in \[0, 1\], got 1.5"),
         ("cvm", {"lam": 0}, "lam must be a finite number greater than 0, got 0"),
         ("cvm", {"weight": -1}, "weight must be a finite number of at least 0, got -1"),
+        (
+            "cvm",
+            {"pseudo_label_loss": "dice"},
+            r"pseudo_label_loss must be one of \('weighted_kl', 'cross_entropy'\), got 'dice'",
+        ),
         ("contrast_map", {"eta": -0.1}, r"eta must lie in \[0, 1\], got -0.1"),
         ("contrast_map", {"weight": float("nan")}, "weight must be a finite number of at least 0, got nan"),
         ("direct_variational", {"solver": "chan"}, r"method must be one of \('aos', 'primal_dual'\), got 'chan'"),
