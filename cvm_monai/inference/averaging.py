@@ -82,6 +82,6 @@ def average_networks(
     if isinstance(ensemble, str | PathLike):
         ensemble = [ensemble]
     if not isinstance(flips, bool):
-        raise ValueError(f"flips must be true or false, got {flips!r}")
+        raise ValueError(f"test_time_flips must be True or False, got {flips!r}")
     others = [load_network(folder, device=device) for folder in ensemble or ()]
     return Averaged([network, *others], flips=flips).eval()

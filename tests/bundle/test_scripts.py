@@ -37,6 +37,7 @@ KNOBS = {
     "mpp": None,
     "classes": 2,
     "eta": 0.6,
+    "amp": False,
     "seed": 0,
     "tracking_uri": "none",
 }
@@ -158,6 +159,7 @@ def test_good_knobs_pass(script):
         ("scale", None, "--scale must be a number greater than 0, got None"),
         ("mpp", 0.0, "--mpp must be a number greater than 0, got 0.0"),
         ("eta", 1.1, r"--eta must lie in \[0, 1\], got 1.1"),
+        ("amp", "true", "--amp must be True or False, got 'true'"),
         ("crop_size", 0, "--crop_size 0 trains on whole images, which need --batch_size 1"),
     ],
 )

@@ -90,5 +90,5 @@ def test_what_cannot_be_averaged_is_refused(tmp_path: Path):
         Averaged([])
     with pytest.raises(ValueError, match="there is no trained network at"):
         average_networks(Constant(0.5), ensemble=[tmp_path])
-    with pytest.raises(ValueError, match="flips must be true or false, got 8"):
+    with pytest.raises(ValueError, match="test_time_flips must be True or False, got 8"):
         average_networks(Constant(0.5), flips=8)  # type: ignore[arg-type]

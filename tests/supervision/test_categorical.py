@@ -1,5 +1,7 @@
 """More than two classes: one pseudo-label of several u_c, and which methods learn them."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -57,11 +59,16 @@ def batch_of(classes: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if method.many_classes])
-def test_every_method_that_says_so_learns_three_classes(name):
+def test_every_method_that_says_so_learns_three_classes(name, tmp_path):
     torch.manual_seed(0)
+    extractor = tmp_path / "extractor.pt"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(torch.nn.Conv2d(3, 4, 1)).save(str(extractor))
     network = build_network("unet", out_channels=3, channels=(4, 4, 4, 4, 4))
     optimizer = torch.optim.Adam(network.parameters(), lr=2e-2)
     constants = {"uncertainty_aware_mean_teacher": {"passes": 1}, "mixmatch": {"weight": 1.0}, "crf": {"grid": 16}}
+    constants["frozen_cvm"] = {"extractor_path": str(extractor)}
     method = build_supervision(name, constants=constants, classes=3)
     method.prepare(network, optimizer)
     method.begin_epoch(epoch=1, max_epochs=1)
