@@ -96,6 +96,10 @@ def test_evaluating_scores_the_test_fold_and_logs_into_the_training_s_run(traine
     _, run = only_run(trained.output)
     dice = [float(row["dice"]) for row in rows if row["dice"]]
     assert run.data.metrics["test_dice"] == pytest.approx(np.mean(dice), abs=1e-5)
+    brier = [float(row["brier"]) for row in rows]
+    assert run.data.metrics["test_brier"] == pytest.approx(np.mean(brier), abs=1e-5)
+    assert run.data.metrics["test_brier_images"] == len(rows)
+    assert "## The claims in words" in (folder / "summary.md").read_text()
 
 
 def test_inference_writes_a_mask_of_each_image_s_size(trained):
