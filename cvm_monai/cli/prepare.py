@@ -12,7 +12,8 @@ DIR holds
   images/    PNG, JPEG, BMP or flat TIFF; the name without its suffix is the case id
   points/    one GeoJSON file for each image (QuPath: File > Export objects as GeoJSON),
              or points.csv with the columns case_id,x,y,label in pixels
-  masks/     optional label images, 0 = background, anything else = target
+  masks/     optional label images, 0 = background, anything else = target;
+             with further classes the value c is class c
   cases.csv  optional: case_id, patient_id, mpp (um/px) and whatever else you keep
 """
 
@@ -34,7 +35,7 @@ def add_parser(commands: Any) -> None:
         "--classes",
         metavar="JSON",
         help="""what your labels mean, as JSON or a JSON file: '{"Tumor": "target", "Stroma": "background"}'; """
-        "meanings are target, background, exclusion, skip",
+        "meanings are target, background, exclusion, skip, or the number of a further class from 2",
     )
     parser.add_argument(
         "--outside",

@@ -46,7 +46,8 @@ def prepare(
         pairs: points sampled of each class from a mask; raising it gives more supervision. From 1; 3 to 10 are usual.
         folds: number of folds, from 2; raising it leaves more cases for training.
         seed: of the folds and of the sampling.
-        classes: class map for labels and mask values, see ``annotations.labels.label_table``.
+        classes: class map for labels and mask values, see ``annotations.labels.label_table``; it decides how many
+            classes there are.
         outside: leave annotations outside their image out, or refuse them.
         min_distance: px that sampled points stay away from borders where there is room, see ``sample_points``.
 

@@ -86,7 +86,7 @@ def test_masks_hold_class_numbers_and_the_class_map_speaks_of_others():
     mask = np.array([[0, 1, 2, 7, 9, 255]])
     classes = CLASSES | {"7": "Lymphocytes", "9": "exclusion"}
     assert class_mask(mask, classes=classes).tolist() == [[0, 1, 2, 2, 255, 255]]
-    with pytest.raises(ValueError, match="m.png: the value 7 is no class; the 3 classes have the values 0 to 2, map"):
+    with pytest.raises(ValueError, match=r"m.png: the value 7 is no class; the 3 classes have the values 0 to 2, map"):
         class_mask(mask, classes=CLASSES, where="m.png")
     with pytest.raises(ValueError, match="the value 7 is no class"):
         class_mask(mask, classes=CLASSES | {"7": "skip"})
@@ -96,7 +96,7 @@ def test_a_mask_that_the_class_map_changes_is_written_anew(folder):
     Image.fromarray(np.where(MASK == 2, 7, MASK).astype(np.uint8)).save(folder / "masks" / "a.png")
     case = prepare(folder, out=folder.parent / "out", classes=CLASSES | {"7": 2}).datalist.cases[0]
     np.testing.assert_array_equal(class_labels(str(case.mask), classes=3), MASK)
-    with pytest.raises(ValueError, match="a.png: the value 7 is none of the 3 classes: prepare again"):
+    with pytest.raises(ValueError, match=r"a.png: the value 7 is none of the 3 classes: prepare again"):
         class_labels(str(folder / "masks" / "a.png"), classes=3)
 
 
@@ -115,7 +115,7 @@ def test_the_number_of_classes_is_asked_without_a_complaint(folder, tmp_path):
 def test_classes_that_are_not_numbered_in_turn_are_refused(folder, classes):
     path = prepared(folder).datalist.path
     path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": classes}))
-    with pytest.raises(ValueError, match="classes must be .* further ones have the numbers from 2 on, without a gap"):
+    with pytest.raises(ValueError, match=r"classes must be .* further ones have the numbers from 2 on, without a gap"):
         read_datalist(path)
 
 

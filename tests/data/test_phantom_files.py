@@ -112,7 +112,7 @@ def test_a_failure_while_drawing_leaves_nothing_half_written(tmp_path: Path, mon
     before = _digests(tmp_path / "old")
     drawn = []
 
-    def fail_at_the_second(*arguments: object, **options: object) -> object:
+    def fail_at_the_second(*arguments: object, **options: int) -> object:
         if drawn:
             raise OSError(28, "No space left on device")
         drawn.append(arguments)

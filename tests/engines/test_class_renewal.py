@@ -109,7 +109,7 @@ def test_all_channels_are_joined_to_the_case_and_the_preview_shows_the_foregroun
 
 
 def test_validation_dice_is_the_mean_of_the_classes_that_the_mask_holds():
-    """Class 1: 1 of 2 found and one too many, 2 / 4. Class 2: right, 1. Class 3 is not there. 255 counts for nothing."""
+    """Class 1: 1 of 2 found and one too many, 2 / 4. Class 2: right, 1. Class 3 is absent; 255 counts for nothing."""
     mask = torch.tensor([[1, 1, 0, 2, 255, 0]])
     predicted = torch.tensor([[1, 0, 1, 2, 1, 3]])
     assert mask_dice(predicted, mask, classes=4) == pytest.approx((0.5 + 1) / 2)

@@ -50,7 +50,7 @@ def test_three_classes_are_the_mean_of_weighted_relative_entropies():
 
 
 def test_a_class_that_is_not_known_is_neither_pushed_nor_pulled():
-    """Of three classes, class 2 is unknown: the loss is the binary one of the other two, and its logit has no gradient."""
+    """Class 2 of three is unknown: the loss is the binary one of the others, and its logit has no gradient."""
     generator = torch.Generator().manual_seed(2)
     logits = torch.randn(1, 3, 4, 4, generator=generator, dtype=torch.float64).requires_grad_()
     u = torch.rand(1, 1, 4, 4, generator=generator, dtype=torch.float64)
