@@ -105,6 +105,7 @@ def header(comparison: Comparison, rows: Mapping[str, Sequence[Row]]) -> list[st
         "Mean ± sample standard deviation over folds; of each fold the mean over its test cases, seeds averaged. The "
         "best weak method is bold, without regard to chance: see the intervals of the differences.",
         _settings(comparison),
+        *comparison.layout.notes,
         *comparison.notes,
         *_missing(comparison),
     ]
