@@ -106,6 +106,10 @@ def _pairs(text: str, config: Mapping[str, Any]) -> Ablation:
         varied=("pairs", LOSS),
         contrasts=tuple((one.name, other.name) for one, other in zip(weighted, cut, strict=True)),
         sweeps=(Sweep("Pairs of points", lines, _among(_default(config, "pairs"), values)),),
+        notes=(
+            "Pairs: points of each class that an image is trained with at most. Weighted KL: `cvm`. Cross entropy: "
+            "`cvm` with u cut at 0.5 to a mask that is learnt by cross-entropy. Partial CE: the points alone.",
+        ),
     )
     return Ablation(tuple(arm for own in arms.values() for arm in own), layout, most_pairs=values[-1])
 
@@ -120,6 +124,7 @@ def _eta(text: str, config: Mapping[str, Any]) -> Ablation:
         reference=f"eta_{text_of(default)}",
         varied=("eta",),
         sweeps=(Sweep("eta", {"CVM": names}, _among(default, values), LOWER),),
+        notes=("`cvm` with eta as the name says; at 0 the background points have no part in the contrast maps.",),
     )
     arms = [Arm(name, {"supervision": REFERENCE, "eta": text_of(value)}) for value, name in names.items()]
     return Ablation((*arms, BASELINE), layout)
@@ -135,6 +140,7 @@ def _solver(text: str, config: Mapping[str, Any]) -> Ablation:
         reference=usual.arm,
         varied=("solver", "iterations", "lam"),
         sweeps=solver_sweeps(settings, usual=usual, level=LOWER),
+        notes=("`cvm` with solver, iterations and lam as the name says.",),
     )
     arms = [Arm(entry.arm, {"supervision": REFERENCE, **entry.knobs}) for entry in settings]
     return Ablation((*arms, BASELINE), layout)

@@ -38,6 +38,7 @@ class Layout:
         varied: knobs in which arms differ, so that the header states none of their values for all.
         contrasts: pairs of arms that are compared with each other as well.
         sweeps: panels of the plot; none: there is no plot.
+        notes: what the arms' names mean, for the header.
     """
 
     heading: str
@@ -48,6 +49,7 @@ class Layout:
     varied: tuple[str, ...] = ()
     contrasts: tuple[tuple[str, str], ...] = ()
     sweeps: tuple[Sweep, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 TABLE_1 = Layout("Table 1", "table1", REFERENCE, LOWER, UPPER)

@@ -113,6 +113,7 @@ def header(comparison: Comparison, rows: Mapping[str, Sequence[Row]]) -> list[st
         "best weak method is bold, without regard to chance: see the intervals of the differences.",
         _settings(comparison),
         *ours_notes(rows),
+        *comparison.layout.notes,
         *comparison.notes,
         *_missing(comparison),
     ]

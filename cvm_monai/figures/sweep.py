@@ -13,7 +13,7 @@ from cvm_monai.figures import palette
 from cvm_monai.figures.curves import tidy
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
-APART = 0.012
+APART = 0.018
 """Part of the width by which the points of two lines at one value are moved apart, so that their bars can be read."""
 
 LEAST_SPAN = 0.1

@@ -49,7 +49,7 @@ def test_every_value_runs_on_every_fold_and_seed_and_all_is_written(ask, tmp_pat
     assert ask.result.files[1] == out / "ablation.md"
     text = (out / "ablation.md").read_text()
     assert text.startswith("# Pairs of points (Figure 3a)\n")
-    assert "| **1 pair" not in text
+    assert "- Pairs: points of each class that an image is trained with at most. Weighted KL: `cvm`." in text
     assert "crop_size 128, max_epochs 40;" in text  # and no number of pairs, which differs
     page = (out / "report.html").read_text()
     assert "<h2>Dice against the varied value</h2>" in page

@@ -2,6 +2,7 @@
 
 import json
 
+import mlflow
 import pytest
 
 from cvm_monai.cli.main import main
@@ -28,6 +29,10 @@ def test_both_losses_are_trained_resumed_and_reported(phantom, tmp_path, capfd):
         losses[arm] = json.loads((folder / "config.json").read_text())["method_constants"]["cvm"]["pseudo_label_loss"]
     assert losses["2_pairs_weighted_KL"] == "weighted_kl"
     assert losses["2_pairs_cross_entropy"] == "cross_entropy"
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{output}/mlruns.db")
+    found = client.search_runs([entry.experiment_id for entry in client.search_experiments()])
+    assert sum("train_weighted_kl" in run.data.metrics for run in found) == 1
+    assert sum("train_pseudo_ce" in run.data.metrics for run in found) == 1
     assert (output / "ablation.png").is_file()
 
     assert main(words) == 0
