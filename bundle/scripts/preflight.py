@@ -66,10 +66,15 @@ def check_knobs(knobs: dict[str, Any]) -> None:
             raise ValueError(f"--{name} must be a number greater than 0, got {knobs[name]!r}")
     if not isinstance(knobs["eta"], int | float) or not 0 <= knobs["eta"] <= 1:
         raise ValueError(f"--eta must lie in [0, 1], got {knobs['eta']!r}")
-    if not isinstance(knobs["amp"], bool):
-        raise ValueError(f"--amp must be True or False, got {knobs['amp']!r}")
+    check_switches(knobs)
     if knobs["crop_size"] == 0 and knobs["batch_size"] > 1:
         raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
+
+
+def check_switches(knobs: dict[str, Any]) -> None:
+    """ValueError for a switch that is neither True nor False, such as the text 'true'."""
+    if not isinstance(knobs["amp"], bool):
+        raise ValueError(f"--amp must be True or False, got {knobs['amp']!r}")
 
 
 def check_class_count(knobs: dict[str, Any], found: int) -> None:

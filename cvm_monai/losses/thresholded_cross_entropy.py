@@ -12,8 +12,8 @@ WITHOUT = -1
 def thresholded_cross_entropy(logits: torch.Tensor, u: torch.Tensor, *, valid: torch.Tensor) -> torch.Tensor:
     """The mean over the valid pixels of -log y_t, t = 1 where u > 0.5 and 0 elsewhere, y = softmax(logits).
 
-    For more than two classes t is the class of the largest u, where all classes have one. How sure u is counts no more: 0.51 teaches as much as 1. Without any valid pixel the loss is an exact zero that
-    still has a graph.
+    For more than two classes t is the class of the largest u, where all classes have one. How sure u is counts no more:
+    0.51 teaches as much as 1. Without any valid pixel the loss is an exact zero that still has a graph.
 
     Args:
         logits: (B, C, H, W); half precision is computed in float32.
