@@ -21,8 +21,8 @@ from cvm_monai.metrics.claims_tables import CALIBRATION_COLUMNS, CLAIM_MEANINGS,
 
 HEADING = "The claims in words"
 READING = (
-    "Cases, folds and settings are those of the first table. Mean ± sample standard deviation over folds; of each fold the "
-    "mean over the test cases that define the score, seeds averaged. ECE: of all pixels of a fold's test cases.",
+    "Cases, folds and settings are those of the first table. Mean ± sample standard deviation over folds; of each fold "
+    "the mean over the test cases that define the score, seeds averaged. ECE: of all pixels of a fold's test cases.",
     "Read it beside the Dice: a method that predicts little has few false alarms and no distance. The best value is 1 "
     "for ratios and pieces, so that nothing is bold.",
 )
