@@ -80,8 +80,10 @@ def test_somebody_else_s_folder_is_never_removed(run):
 
 def test_a_process_that_outlived_the_comparison_is_named(run):
     open_run(run, ASKED)
-    code = "import time; time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code, str(run.folder)]) as process:
+    code = "import time; print('started', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(run.folder)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the kernel shows its words from now on
         note_process(run, process.pid)
         try:
             with pytest.raises(ValueError, match=f"process {process.pid} still works in .*: wait for it, or end it"):
