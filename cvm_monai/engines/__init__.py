@@ -10,6 +10,7 @@ from cvm_monai.engines.renewal import PseudoLabelRenewal
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
 from cvm_monai.engines.trainer import PointTrainer
+from cvm_monai.engines.weight_average import WeightAverage
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "PseudoLabelRenewal",
     "RunRecorder",
     "TestReport",
+    "WeightAverage",
     "bundle_root",
     "default_augmentation",
     "default_tracking_uri",

@@ -1,27 +1,30 @@
-"""Validation of other weights than those that train, where a supervision has some."""
+"""Validation of other weights than those that train: a supervision's own, or their moving average."""
 
 from collections.abc import Mapping
 
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
+from cvm_monai.engines.weight_average import WeightAverage
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.moving_average import bare
 
 
 class InferenceWeights:
-    """Lends the network the supervision's `inference_weights` while it is validated, and what a new low sets off.
+    """Lends the network other weights while it is validated, and for what a new low sets off.
 
-    So `BestModelSaver` and `PseudoLabelRenewal` see them too. Nothing happens where the supervision has none. The
-    network's own weights return when the validation ends, bit by bit, also where it fails.
+    They are the supervision's `inference_weights`, or else those of `average`; `BestModelSaver` and
+    `PseudoLabelRenewal` see them too. Nothing happens where there are neither. The network's own weights return when
+    the validation ends, bit by bit, also where it fails.
 
     Args:
         network: that is validated; its tensors stay the same objects, which the optimiser knows.
         supervision: may have other weights.
+        average: of the weights that train.
     """
 
-    def __init__(self, *, network: nn.Module, supervision: Supervision) -> None:
-        self.network, self.supervision = network, supervision
+    def __init__(self, *, network: nn.Module, supervision: Supervision, average: WeightAverage | None = None) -> None:
+        self.network, self.supervision, self.average = network, supervision, average
         self._own: Mapping[str, Tensor] | None = None
 
     def attach(self, engine: Engine) -> None:
@@ -34,6 +37,8 @@ class InferenceWeights:
         """Lend."""
         del engine
         weights = self.supervision.inference_weights()
+        if weights is None and self.average is not None:
+            weights = self.average.weights()
         if weights is not None and self._own is None:
             network = bare(self.network)
             self._own = {name: value.clone() for name, value in network.state_dict().items()}

@@ -5,7 +5,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from cvm_monai.engines import BestModelSaver, InferenceWeights, LowestMetric
+from cvm_monai.engines import BestModelSaver, InferenceWeights, LowestMetric, WeightAverage
 from cvm_monai.engines.selection import SelectionEvents
 from cvm_monai.supervision.factory import build_supervision
 from cvm_monai.supervision.partial_ce import PartialCrossEntropy
@@ -46,6 +46,22 @@ def evaluator_of(network, supervision, path, step=lambda *_: None) -> Engine:
     ):
         handler.attach(engine)
     return engine
+
+
+def test_the_average_of_the_weights_is_validated_unless_the_supervision_has_others(network):
+    average = WeightAverage(network=network, decay=0.5)
+    before, after = copied(network), {}
+    with torch.no_grad():
+        network[0].weight.add_(1)
+    average(Engine(lambda *_: None))  # the first step's decay is 2 / 11
+    for method, expected in ((PartialCrossEntropy(), 9 / 11), (Averaged(network), None)):
+        engine = Engine(lambda *_: after.update(copied(network)))
+        InferenceWeights(network=network, supervision=method, average=average).attach(engine)
+        engine.run([0])
+        if expected is None:
+            assert same(after, method.inference_weights())
+        else:
+            torch.testing.assert_close(after["0.weight"], before["0.weight"] + expected)
 
 
 def test_a_validation_and_its_new_low_see_the_others_and_leave_the_own(network, tmp_path):

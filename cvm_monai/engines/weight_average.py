@@ -1,0 +1,63 @@
+"""A moving average of the weights that train: what is validated, saved and asked for pseudo-labels, on request."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ignite.engine import Engine
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+
+from cvm_monai.losses.checks import check_number
+from cvm_monai.supervision.moving_average import MovingAverage
+
+DELAY = 10
+"""The decay after s steps is at most (1 + s) / (10 + s), so that an average of few steps is one of recent weights."""
+
+
+class WeightAverage:
+    """Follows a network: a <- d a + (1 - d) w after each step of the optimiser, buffers included.
+
+    It stands among the trainer's handlers; `InferenceWeights` lends its weights to the validation. Small batches of few
+    images make the last weights swing from step to step; their average hardly does, and generalises at least as well
+    (Polyak and Juditsky, 1992; Izmailov et al., UAI 2018).
+
+    Args:
+        network: that trains; any wrapper of a distributed training is looked through.
+        decay: d; raising it averages over more steps, about 1 / (1 - d); 0 (none: the paper) or 0.9 to 0.999.
+
+    Raises:
+        ValueError: a decay outside [0, 1).
+    """
+
+    def __init__(self, *, network: nn.Module, decay: float) -> None:
+        check_number("average_decay", decay, high=1)
+        if decay == 1:
+            raise ValueError("average_decay must be below 1, or the average never moves")
+        self.network, self.decay, self.steps = network, decay, 0
+        self._average = MovingAverage(network, buffers="average") if decay else None
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer's steps."""
+        if self._average is not None:
+            engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Follow one step."""
+        del engine
+        assert self._average is not None
+        self.steps += 1
+        self._average.update(self.network, decay=min(self.decay, (1 + self.steps) / (DELAY + self.steps)))
+
+    def weights(self) -> Mapping[str, Tensor] | None:
+        """A state dict of the network; None where nothing is averaged."""
+        return None if self._average is None else self._average.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and how many steps it has seen."""
+        return {"steps": self.steps, "average": self.weights()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.steps = state["steps"]
+        if self._average is not None:
+            self._average.load_state_dict(state["average"])
