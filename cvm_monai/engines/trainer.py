@@ -9,6 +9,7 @@ from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import Tensor
 
+from cvm_monai.engines.weight_average import WeightAverage
 from cvm_monai.supervision.base import Supervision
 
 
@@ -21,17 +22,20 @@ class PointTrainer(SupervisedTrainer):
     Args:
         supervision: gives the terms of the loss and is told of each step. It is prepared here, so that a checkpoint
             loaded later finds all that it fills.
+        average: follows the weights after each step, for the validation.
         kwargs: as `SupervisedTrainer`, without `loss_function`.
 
     Raises:
         ValueError: a loss that is not finite, with the epoch, the step, the terms and the cases of the batch.
     """
 
-    def __init__(self, *, supervision: Supervision, **kwargs: Any) -> None:
+    def __init__(self, *, supervision: Supervision, average: WeightAverage | None = None, **kwargs: Any) -> None:
         super().__init__(loss_function=_unused, decollate=False, **kwargs)
         self.supervision = supervision
         supervision.prepare(self.network, self.optimizer)
         self.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
+        if average is not None:
+            average.attach(self)
 
     def _begin_epoch(self, engine: Any) -> None:
         self.supervision.begin_epoch(epoch=engine.state.epoch, max_epochs=engine.state.max_epochs)

@@ -17,9 +17,9 @@ DELAY = 10
 class WeightAverage:
     """Follows a network: a <- d a + (1 - d) w after each step of the optimiser, buffers included.
 
-    It stands among the trainer's handlers; `InferenceWeights` lends its weights to the validation. Small batches of few
-    images make the last weights swing from step to step; their average hardly does, and generalises at least as well
-    (Polyak and Juditsky, 1992; Izmailov et al., UAI 2018).
+    `PointTrainer` attaches it; `InferenceWeights` lends its weights to the validation. Small batches of few images make
+    the last weights swing from step to step; their average hardly does, and generalises at least as well (Polyak and
+    Juditsky, 1992; Izmailov et al., UAI 2018).
 
     Args:
         network: that trains; any wrapper of a distributed training is looked through.

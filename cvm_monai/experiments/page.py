@@ -27,7 +27,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 68rem; marg
 h1 { font-size: 1.6rem; margin-bottom: .3rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; }
+th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, td.text { text-align: left; }
 td.text { white-space: normal; overflow-wrap: anywhere; }
 thead th { border-bottom: 1.5px solid #222; font-weight: 600; }

@@ -8,7 +8,7 @@ from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from torch import nn
 
-from cvm_monai.engines import PointTrainer
+from cvm_monai.engines import PointTrainer, WeightAverage
 from cvm_monai.supervision.base import Supervision
 
 
@@ -36,8 +36,10 @@ def trainer_of(batches, *, max_epochs=1, rate=0.1, **options):
     network = nn.Linear(1, 1, bias=False)
     nn.init.constant_(network.weight, 2.0)
     method = Scripted()
+    average = WeightAverage(network=network, decay=0.5) if options.pop("averaged", False) else None
     trainer = PointTrainer(
         supervision=method,
+        average=average,
         device=torch.device("cpu"),
         max_epochs=max_epochs,
         train_data_loader=batches,
@@ -45,6 +47,7 @@ def trainer_of(batches, *, max_epochs=1, rate=0.1, **options):
         optimizer=torch.optim.SGD(network.parameters(), lr=rate),
         **options,
     )
+    method.average = average
     return trainer, network, method
 
 
@@ -67,6 +70,14 @@ def test_each_step_follows_the_gradient_of_the_sum_and_is_told_to_the_supervisio
     assert [step for step, _ in method.steps] == [1, 2]
     assert [w for _, w in method.steps] == pytest.approx([first, second])
     assert network.weight.item() == pytest.approx(second)
+
+
+def test_an_average_follows_each_step():
+    trainer, _, method = trainer_of([batch(), batch()], averaged=True)
+    trainer.run()
+    first, second = (w for _, w in method.steps)
+    expected = 3 / 12 * (2 / 11 * 2 + 9 / 11 * first) + 9 / 12 * second
+    assert method.average.weights()["weight"].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_handlers_within_an_iteration_see_its_own_output():
