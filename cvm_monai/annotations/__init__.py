@@ -1,10 +1,14 @@
 """Points and regions: files in and out, label maps."""
 
+from cvm_monai.annotations.class_map import read_class_map
+from cvm_monai.annotations.describe import describe
 from cvm_monai.annotations.geojson import COLOURS, write_geojson
+from cvm_monai.annotations.labels import class_colours
 from cvm_monai.annotations.model import BACKGROUND, TARGET, UNLABELLED, Annotations, Point, Region, first_pairs
+from cvm_monai.annotations.outside import clip
 from cvm_monai.annotations.points_csv import read_points_csv
 from cvm_monai.annotations.raster import rasterise_points, rasterise_regions, region_points
-from cvm_monai.annotations.reader import read_annotations
+from cvm_monai.annotations.reader import iter_annotations, read_annotations
 
 __all__ = [
     "BACKGROUND",
@@ -14,10 +18,15 @@ __all__ = [
     "Annotations",
     "Point",
     "Region",
+    "class_colours",
+    "clip",
+    "describe",
     "first_pairs",
+    "iter_annotations",
     "rasterise_points",
     "rasterise_regions",
     "read_annotations",
+    "read_class_map",
     "read_points_csv",
     "region_points",
     "write_geojson",

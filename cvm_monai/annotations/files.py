@@ -8,8 +8,9 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def read_text(path: Path) -> str:
@@ -18,11 +19,34 @@ def read_text(path: Path) -> str:
     Raises:
         ValueError: no such file, one that cannot be read, or other bytes than text.
     """
+    with opened(path) as file:
+        return file.read()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[io.TextIOWrapper]:
+    """The same text as an open file, to be read in pieces; what fails while it is read becomes one sentence.
+
+    Raises:
+        ValueError: the same as ``read_text``.
+    """
+    with opened_bytes(path) as file:
+        yield io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+
+
+@contextmanager
+def opened_bytes(path: Path) -> Iterator[BinaryIO]:
+    """A file's bytes, unpacked where its name ends in ``.gz``; every failure is one sentence.
+
+    Raises:
+        ValueError: the same as ``read_text``.
+    """
     try:
-        data = path.read_bytes()
-        if path.suffix.lower() == ".gz":
-            data = gzip.decompress(data)
-        return data.decode("utf-8-sig")
+        if path.is_dir():
+            raise ValueError(f"{path} cannot be read: it is a folder; give a file")
+        packed = path.suffix.lower() == ".gz"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            yield file  # type: ignore[misc]
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -1,15 +1,13 @@
 """GeoJSON as QuPath writes it, read and written."""
 
 import json
-import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import read_json, write_text
-from cvm_monai.annotations.labels import SKIP, find_label, label_table
-from cvm_monai.annotations.model import UNLABELLED, Annotations, Point, Region, Ring
+from cvm_monai.annotations.files import write_text
+from cvm_monai.annotations.found import Found, Outline, read_colour, read_position, read_ring
+from cvm_monai.annotations.model import UNLABELLED, Annotations
 
 COLOURS: Mapping[int, tuple[int, int, int]] = {0: (0, 114, 178), 1: (213, 94, 0), UNLABELLED: (153, 153, 153)}
 """RGB of each label: blue, vermilion and grey of Okabe and Ito's colour-blind-safe palette."""
@@ -20,43 +18,43 @@ FURTHER_COLOURS = ((0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233)
 POINT_KINDS = ("Point", "MultiPoint")
 REGION_KINDS = ("Polygon", "MultiPolygon")
 
+STRUCTURE = ("root", "tma_core", "tmaCore")
+"""Objects of QuPath that hold others and mean nothing themselves, unless they have a class."""
 
-def read_geojson(path: Path, *, classes: Mapping[str, str | int] | None = None) -> Annotations:
-    """Read a FeatureCollection, a bare list of features or a single feature, gzipped or not.
 
-    The label is ``properties.classification.name`` or else ``properties.label``; child objects follow their parent.
-    Geometries that are neither points nor polygons are left out and counted, and so is a point of an exclusion class.
+def is_feature(item: object) -> bool:
+    """Whether this is a feature, a collection of them, or a bare geometry."""
+    if not isinstance(item, dict):
+        return False
+    kinds = ("Feature", "FeatureCollection", "GeometryCollection", *POINT_KINDS, *REGION_KINDS)
+    return item.get("type") in kinds or "geometry" in item
+
+
+def iter_geojson(item: Any, path: Path, numbers: Iterator[int]) -> Iterator[Found]:
+    """One object of a file as QuPath writes it, and its child objects after it.
+
+    The label is ``properties.classification.name`` (of derived classes the names, joined as QuPath shows them), or else
+    ``properties.label`` or ``properties.group``, as the Digital Slide Archive has them; never ``properties.name``. Of a
+    cell its outline is read and its nucleus is not.
 
     Args:
-        classes: class map, see ``label_table``.
+        numbers: gives each feature its number.
 
     Raises:
-        ValueError: malformed JSON (with its line), a malformed feature or an unknown or missing label (with the
-            feature's number, counted from 1).
+        ValueError: no feature, or malformed coordinates, with the feature's number.
     """
-    table = label_table(classes)
-    points: list[Point] = []
-    regions: list[Region] = []
-    counts: Counter[str] = Counter()
-    for number, feature in enumerate(_features(read_json(path), path), start=1):
-        where = f"{path}, feature {number}"
-        kind, coordinates, properties = _parts(feature, where)
-        if kind not in POINT_KINDS + REGION_KINDS:
-            counts[kind] += 1
-            continue
-        label = find_label(_label(properties), table, where=where)
-        many = coordinates if kind.startswith("Multi") else [coordinates]
-        if not isinstance(many, list):
-            raise ValueError(f"{where}: the coordinates of a {kind} must be a list")
-        if label == SKIP:
-            counts["skip"] += 1
-        elif kind in REGION_KINDS:
-            regions += [_region(rings, label, where) for rings in many]
-        elif label == UNLABELLED:
-            counts["exclusion point"] += len(many)
-        else:
-            points += [Point(*_position(position, where), label) for position in many]
-    return Annotations(tuple(points), tuple(regions), dict(counts))
+    if isinstance(item, dict) and item.get("type") == "FeatureCollection":
+        yield from _children(item.get("features"), path, numbers)
+        return
+    where = f"{path}, feature {next(numbers)}"
+    if not is_feature(item):
+        raise ValueError(f'{where}: not a feature (an object with "type": "Feature")')
+    geometry = item if "coordinates" in item or "geometries" in item else item.get("geometry")
+    properties = item.get("properties") or {}
+    if not isinstance(geometry or {}, dict) or not isinstance(properties, dict):
+        raise ValueError(f"{where}: geometry and properties must be objects")
+    yield _found(geometry or {"type": "no geometry"}, properties, where)
+    yield from _children(properties.get("childObjects") or item.get("childObjects"), path, numbers)
 
 
 def write_geojson(
@@ -95,66 +93,66 @@ def _feature(kind: str, coordinates: list[Any], name: str, colour: tuple[int, in
     return {"type": "Feature", "geometry": {"type": kind, "coordinates": coordinates}, "properties": properties}
 
 
-def _features(data: Any, path: Path) -> Iterator[Any]:
-    """The features of any of the three outer forms."""
-    if isinstance(data, dict) and data.get("type") == "FeatureCollection":
-        data = data.get("features")
-    elif isinstance(data, dict) and data.get("type") == "Feature":
-        data = [data]
-    if not isinstance(data, list):
-        raise ValueError(f"{path}: not GeoJSON; a FeatureCollection, a list of features or one Feature is expected")
-    for feature in data:
-        yield feature
-        properties = feature.get("properties") if isinstance(feature, dict) else None
-        children = properties.get("childObjects") if isinstance(properties, dict) else None
-        if children:  # QuPath's export of a hierarchy
-            yield from _features(children, path)
+def _children(features: Any, path: Path, numbers: Iterator[int]) -> Iterator[Found]:
+    """The features of a list; of anything else there are none."""
+    for feature in features if isinstance(features, list) else ():
+        yield from iter_geojson(feature, path, numbers)
 
 
-def _parts(feature: Any, where: str) -> tuple[str, Any, dict[str, Any]]:
-    """Geometry type, coordinates and properties of a feature; a null geometry has the type ``no geometry``."""
-    if not isinstance(feature, dict) or feature.get("type") != "Feature":
-        raise ValueError(f'{where}: not a feature (an object with "type": "Feature")')
-    geometry = feature.get("geometry") or {"type": "no geometry"}
-    properties = feature.get("properties") or {}
-    if not isinstance(geometry, dict) or not isinstance(properties, dict):
-        raise ValueError(f"{where}: geometry and properties must be objects")
-    return str(geometry.get("type")), geometry.get("coordinates"), properties
-
-
-def _label(properties: dict[str, Any]) -> object:
-    """The label as it stands there: QuPath's class, derived classes joined as QuPath shows them, or a plain label."""
+def _found(geometry: dict[str, Any], properties: dict[str, Any], where: str) -> Found:
+    """What a feature's geometry shows."""
+    label, kind = _label(properties), properties.get("objectType")
+    if label is None and kind in STRUCTURE:
+        return Found(None, where, other=[str(kind)])
+    points: list[tuple[float, float]] = []
+    outlines: list[Outline] = []
+    other: list[str] = []
+    _collect(geometry, where, points, outlines, other)
     classification = properties.get("classification")
-    if isinstance(classification, dict):
-        names = classification.get("names")
-        classification = ": ".join(map(str, names)) if isinstance(names, list) else classification.get("name")
-    return properties.get("label") if classification is None else classification
+    shown = classification if isinstance(classification, dict) else properties
+    colour = read_colour(shown.get("color")) or read_colour(shown.get("colorRGB"))
+    return Found(label, where, points, outlines, other, colour=colour)
 
 
-def _region(rings: Any, label: int, where: str) -> Region:
-    """A polygon's rings: the exterior first, then its holes."""
-    if not isinstance(rings, list) or not rings:
-        raise ValueError(f"{where}: a polygon needs at least one ring of positions")
-    exterior, *holes = (_ring(ring, where) for ring in rings)
-    return Region(exterior, tuple(holes), label)
+def _collect(
+    geometry: dict[str, Any], where: str, points: list[tuple[float, float]], outlines: list[Outline], other: list[str]
+) -> None:
+    """Add what a geometry holds; collections are walked through."""
+    kind, coordinates = str(geometry.get("type")), geometry.get("coordinates")
+    parts = geometry.get("geometries")
+    if kind == "GeometryCollection" and isinstance(parts, list) and parts:
+        for part in parts:
+            if not isinstance(part, dict):
+                raise ValueError(f"{where}: the parts of a GeometryCollection must be geometries")
+            _collect(part, where, points, outlines, other)
+        return
+    if kind not in POINT_KINDS + REGION_KINDS:
+        other.append(kind)
+        return
+    if coordinates == []:
+        other.append(f"empty {kind}")
+        return
+    many = coordinates if kind.startswith("Multi") else [coordinates]
+    if not isinstance(many, list):
+        raise ValueError(f"{where}: the coordinates of a {kind} must be a list")
+    if kind in POINT_KINDS:
+        points += [read_position(position, where) for position in many]
+        return
+    for rings in many:
+        if not isinstance(rings, list) or not rings:
+            raise ValueError(f"{where}: a polygon needs at least one ring of positions")
+        outlines.append(tuple(read_ring(ring, where) for ring in rings))
 
 
-def _ring(ring: Any, where: str) -> Ring:
-    """The vertices of a ring, the repeated last one taken away."""
-    if not isinstance(ring, list):
-        raise ValueError(f"{where}: a polygon's ring must be a list of positions")
-    vertices = [_position(position, where) for position in ring]
-    if len(vertices) > 1 and vertices[0] == vertices[-1]:
-        vertices.pop()
-    if len(vertices) < 3:
-        raise ValueError(f"{where}: a polygon's ring needs at least three different positions, found {len(vertices)}")
-    return tuple(vertices)
-
-
-def _position(position: Any, where: str) -> tuple[float, float]:
-    """Finite (x, y); further coordinates are passed over."""
-    pair = position[:2] if isinstance(position, list) else []
-    numbers = [value for value in pair if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
-        raise ValueError(f"{where}: a position must be two finite numbers [x, y], found {json.dumps(position)[:60]}")
-    return float(numbers[0]), float(numbers[1])
+def _label(properties: dict[str, Any]) -> str | None:
+    """The label as it stands there; None where there is none."""
+    label = properties.get("classification")
+    if isinstance(label, dict):
+        names = label.get("names")
+        label = ": ".join(map(str, names)) if isinstance(names, list) and names else label.get("name")
+    if label is None:
+        label = properties.get("label")
+        label = label.get("value") if isinstance(label, dict) else label
+    if label is None:
+        label = properties.get("group")
+    return None if label is None or not str(label).strip() else str(label)

@@ -1,10 +1,14 @@
 """From the label a file carries to a class index."""
 
 import json
-from collections.abc import Mapping
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
-from cvm_monai.annotations.model import BACKGROUND, TARGET, UNLABELLED
+from cvm_monai.annotations.found import read_colour
+from cvm_monai.annotations.model import BACKGROUND, TARGET, UNLABELLED, Colour
+
+ClassMap = Mapping[str, str | int | Mapping[str, Any]]
+"""What labels mean: a meaning or a number, or both that and a colour: ``{"class": "target", "color": [200, 0, 0]}``."""
 
 Meaning = Literal["background", "target", "exclusion", "skip"]
 """What a label may mean; an annotation that is to be skipped is left out and counted."""
@@ -12,6 +16,9 @@ Meaning = Literal["background", "target", "exclusion", "skip"]
 SKIP = -1
 UNCLASSIFIED = "unclassified"
 """The key of a class map that speaks for annotations without any label."""
+
+SHOWN = 5
+"""Labels that an example names."""
 
 LAST_CLASS = UNLABELLED - 1
 """Class numbers are kept in eight bits."""
@@ -22,7 +29,7 @@ _KNOWN: dict[str, int] = {
 }
 
 
-def label_table(classes: Mapping[str, str | int] | None = None) -> dict[str, int]:
+def label_table(classes: ClassMap | None = None) -> dict[str, int]:
     """Every label that can be read, in lower case, with its class index (255 = exclusion, -1 = skip).
 
     ``target`` or 1, ``background`` or 0 and ``exclusion`` or 255 are always known; ``classes`` adds to them and wins.
@@ -31,8 +38,9 @@ def label_table(classes: Mapping[str, str | int] | None = None) -> dict[str, int
     Args:
         classes: class map such as ``{"Tumor": "target", "Stroma": "background", "Region*": "skip"}``; its keys are
             compared without regard to case, its values are one of ``Meaning`` or the index itself; the key
-            ``Unclassified`` speaks for annotations without a label. Further foreground classes have the numbers 2, 3,
-            and so on, without a gap: ``{"Lymphocytes": 2}``; a value may also name a key that has a number.
+            ``Unclassified`` speaks for annotations without a label. A value may have a colour, see
+            ``ClassMap``. Further foreground classes have the numbers 2, 3, and so on, without a gap:
+            ``{"Lymphocytes": 2}``; a value may also name a key that has a number.
 
     Raises:
         ValueError: a value that is no meaning, two keys that differ in case only, or class numbers with a gap.
@@ -54,7 +62,7 @@ def label_table(classes: Mapping[str, str | int] | None = None) -> dict[str, int
     return _with_numbers(table)
 
 
-def class_names(classes: Mapping[str, str | int] | None = None) -> dict[str, int]:
+def class_names(classes: ClassMap | None = None) -> dict[str, int]:
     """The classes that a class map speaks of, by number: background, target, and each further one by its first key.
 
     A class that the map calls by its number alone is named ``class 2``.
@@ -70,9 +78,29 @@ def class_names(classes: Mapping[str, str | int] | None = None) -> dict[str, int
     return names
 
 
-def _meaning(value: str | int, classes: Mapping[str, str | int], *, follow: bool = True) -> int | None:
+def class_colours(classes: ClassMap | None = None) -> dict[int, Colour]:
+    """The colour of each label (255 = exclusion) that a class map gives one; the first key of a class wins.
+
+    Raises:
+        ValueError: as ``label_table``, or a colour that is none.
+    """
+    table = label_table(classes)
+    colours: dict[int, Colour] = {}
+    for key, value in (classes or {}).items():
+        given = value.get("color", value.get("colour")) if isinstance(value, Mapping) else None
+        if given is None:
+            continue
+        colour = read_colour(list(given) if isinstance(given, tuple) else given)
+        if colour is None:
+            raise ValueError(f"the class map gives {key!r} the colour {given!r}: use [red, green, blue], or '#c80000'")
+        colours.setdefault(table[str(key).strip().lower()], colour)
+    return {label: colour for label, colour in colours.items() if label != SKIP}
+
+
+def _meaning(value: object, classes: ClassMap, *, follow: bool = True) -> int | None:
     """The index that a value of the class map means; None where it means nothing."""
-    if isinstance(value, bool):
+    value = value.get("class") if isinstance(value, Mapping) else value
+    if value is None or isinstance(value, bool):
         return None
     text = str(value).strip().lower()
     index = _INDEX.get(text, _KNOWN.get(text))
@@ -100,6 +128,18 @@ def _with_numbers(table: dict[str, int]) -> dict[str, int]:
     return table | {str(index): index for index in sorted(numbers) if index > TARGET and str(index) not in table}
 
 
+class UnknownLabelsError(ValueError):
+    """Labels that the class map does not explain.
+
+    Attributes:
+        labels: how many objects carry each; None stands for those without a label.
+    """
+
+    def __init__(self, where: str, labels: Mapping[str | None, int], table: Mapping[str, int]) -> None:
+        self.labels = dict(labels)
+        super().__init__(f"{where}: {_listed(self.labels)}; allowed are {_allowed(table)}; {_remedy(self.labels)}")
+
+
 def find_label(label: object, table: Mapping[str, int], *, where: str) -> int:
     """The class index of a label as it stands in a file; None is a missing one.
 
@@ -107,12 +147,42 @@ def find_label(label: object, table: Mapping[str, int], *, where: str) -> int:
         ValueError: a label outside the table; ``where`` says where it was found.
     """
     name = "" if label is None else str(label).strip()
-    index = table.get(name.lower() or UNCLASSIFIED)
-    if index is not None:
-        return index
-    found = f"unknown label {name!r}" if name else "an annotation without a label"
-    remedy = json.dumps({name or "Unclassified": "target"}, ensure_ascii=False)
-    raise ValueError(f"{where}: {found}; allowed are {_allowed(table)}; map others by --classes '{remedy}'")
+    index = look_up(name or None, table)
+    if index is None:
+        raise UnknownLabelsError(where, {name or None: 1}, table)
+    return index
+
+
+def look_up(label: str | None, table: Mapping[str, int], *, groups: Sequence[str] = ()) -> int | None:
+    """The class index of a label, or else of the nearest of its groups that is known; None where all are unknown."""
+    for name in (label, *groups):
+        index = table.get((name or "").strip().lower() or UNCLASSIFIED)
+        if index is not None:
+            return index
+    return None
+
+
+def _listed(labels: Mapping[str | None, int]) -> str:
+    """The unknown labels in words, the most frequent first."""
+    if sum(labels.values()) == 1:
+        (name,) = labels
+        return "an annotation without a label" if name is None else f"unknown label {name!r}"
+    ordered = sorted(labels.items(), key=lambda item: -item[1])
+    named = ", ".join(f"{name!r} ({count})" for name, count in ordered if name is not None)
+    parts = [f"unknown label{'s' * (named.count('(') > 1)} {named}"] if named else []
+    if without := labels.get(None):
+        parts.append(f"{without} annotation{'s' * (without > 1)} without a label")
+    return " and ".join(parts)
+
+
+def _remedy(labels: Mapping[str | None, int]) -> str:
+    """What to add to the command; the meaning is an example."""
+    named = [name for name in labels if name is not None]
+    example: dict[str, str] = {name: "target" for name in named[:SHOWN]}
+    if not named:
+        return """map others by --classes '{"Unclassified": "target"}' or --unclassified target"""
+    remedy = f"map others by --classes '{json.dumps(example, ensure_ascii=False)}'"
+    return f"{remedy} --unclassified target" if None in labels else remedy
 
 
 def _allowed(table: Mapping[str, int]) -> str:

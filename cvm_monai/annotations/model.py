@@ -12,6 +12,9 @@ UNLABELLED = 255
 Ring = tuple[tuple[float, float], ...]
 """Vertices (x, y) in level-0 pixels; the first is not repeated at the end."""
 
+Colour = tuple[int, int, int]
+"""Red, green and blue, each 0 to 255."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -38,12 +41,15 @@ class Annotations:
     Attributes:
         points: labels are class indices (0 = background, 1 = target, from 2 the further classes).
         regions: labels are class indices, or 255 for an exclusion.
-        counts: what the file held beside them, by kind: ``{"LineString": 2, "skip": 1}``.
+        counts: what the file held beside them, or what was done to them, by kind: ``{"LineString": 2, "skip": 1}``.
+        colours: the colour of each label, as the file shows its first object; two annotations may differ in it and
+            still be equal.
     """
 
     points: tuple[Point, ...] = ()
     regions: tuple[Region, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
+    colours: Mapping[int, Colour] = field(default_factory=dict, compare=False)
 
     def labels(self) -> frozenset[int]:
         """The classes that at least one point or region carries; exclusions are no class."""

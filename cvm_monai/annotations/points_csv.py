@@ -1,14 +1,19 @@
 """Points of many cases in one table: case_id,x,y,label."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+from cvm_monai.annotations.assign import assign
 from cvm_monai.annotations.files import read_number, read_table
-from cvm_monai.annotations.labels import SKIP, find_label, label_table
-from cvm_monai.annotations.model import UNLABELLED, Annotations, Point
+from cvm_monai.annotations.found import Found, check_position
+from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, label_table
+from cvm_monai.annotations.model import Annotations, Point
+
+COLUMNS = ("x", "y", "label")
 
 
-def read_points_csv(path: str | Path, *, classes: Mapping[str, str | int] | None = None) -> dict[str, Annotations]:
+def read_points_csv(path: str | Path, *, classes: ClassMap | None = None) -> dict[str, Annotations]:
     """Read a table with the columns case_id, x, y, label (level-0 pixels); further columns are passed over.
 
     Args:
@@ -18,35 +23,49 @@ def read_points_csv(path: str | Path, *, classes: Mapping[str, str | int] | None
         The annotations of each case id, in the order of the table.
 
     Raises:
-        ValueError: a missing column, a bad number, an empty case id or an unknown label, with the line.
+        ValueError: a missing column, a bad number, an empty case id, with the line; or unknown labels, with their
+            counts.
     """
     path = Path(path)
     table = label_table(classes)
-    points: dict[str, list[Point]] = {}
-    counts: dict[str, dict[str, int]] = {}
-    for line, row in read_table(path, required=("case_id", "x", "y", "label")):
-        where = f"{path}, line {line}"
-        case_id = row["case_id"]
-        if not case_id:
-            raise ValueError(f"{where}: the case_id is empty")
-        x, y = (read_number(row[name], where=where, name=name) for name in ("x", "y"))
-        label = find_label(row["label"], table, where=where)
-        kept, left_out = points.setdefault(case_id, []), counts.setdefault(case_id, {})
-        if label in (SKIP, UNLABELLED):
-            kind = "skip" if label == SKIP else "exclusion point"
-            left_out[kind] = left_out.get(kind, 0) + 1
+    cases: dict[str, list[Found]] = {}
+    for case_id, found in _rows(path, ("case_id", *COLUMNS)):
+        cases.setdefault(case_id, []).append(found)
+    annotations: dict[str, Annotations] = {}
+    unknown: Counter[str | None] = Counter()
+    first: UnknownLabelsError | None = None
+    for case_id, rows in cases.items():
+        counts: Counter[str] = Counter()
+        try:
+            points = [item for item in assign(rows, table=table, path=path, counts=counts) if isinstance(item, Point)]
+        except UnknownLabelsError as error:
+            first = first or error
+            unknown.update(error.labels)
         else:
-            kept.append(Point(x, y, label))
-    return {case_id: Annotations(tuple(kept), (), counts[case_id]) for case_id, kept in points.items()}
+            annotations[case_id] = Annotations(tuple(points), (), dict(counts))
+    if first is not None:
+        raise first if unknown.total() == 1 else UnknownLabelsError(str(path), unknown, table)
+    return annotations
 
 
-def read_single_case(path: Path, *, classes: Mapping[str, str | int] | None = None) -> Annotations:
-    """The annotations of a table that speaks of one case only.
+def iter_single_case(path: Path) -> Iterator[Found]:
+    """The points of a table that speaks of one case only; it need not name it.
 
     Raises:
         ValueError: the same as ``read_points_csv``, or several cases.
     """
-    cases = read_points_csv(path, classes=classes)
+    rows = list(_rows(path, COLUMNS))
+    cases = {case_id for case_id, _ in rows}
     if len(cases) > 1:
         raise ValueError(f"{path} holds the points of {len(cases)} cases where those of one image are expected")
-    return next(iter(cases.values()), Annotations())
+    yield from (found for _, found in rows)
+
+
+def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[str, Found]]:
+    """Case id and point of each row; without the column the case id is empty."""
+    for line, row in read_table(path, required=required):
+        where = f"{path}, line {line}"
+        if row.get("case_id") == "":
+            raise ValueError(f"{where}: the case_id is empty")
+        x, y = (read_number(row[name], where=where, name=name) for name in ("x", "y"))
+        yield row.get("case_id", ""), Found(row["label"] or None, where, points=[check_position(x, y, where)])

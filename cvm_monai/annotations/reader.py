@@ -1,45 +1,120 @@
 """One door to every annotation format."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
-from typing import Protocol
 
-from cvm_monai.annotations.geojson import read_geojson
-from cvm_monai.annotations.model import Annotations
-from cvm_monai.annotations.points_csv import read_single_case
+from cvm_monai.annotations.asap import iter_asap
+from cvm_monai.annotations.assign import assign
+from cvm_monai.annotations.class_map import with_unclassified
+from cvm_monai.annotations.dsa import is_document, iter_document
+from cvm_monai.annotations.found import Found
+from cvm_monai.annotations.geojson import is_feature, iter_geojson
+from cvm_monai.annotations.label_image import SUFFIXES, iter_label_image
+from cvm_monai.annotations.labels import ClassMap, label_table
+from cvm_monai.annotations.model import Annotations, Colour, Point, Region
+from cvm_monai.annotations.outside import clip
+from cvm_monai.annotations.points_csv import iter_single_case
+from cvm_monai.annotations.stream import iter_json
+
+Parser = Callable[[Path], Iterator[Found]]
+"""Gives the objects of one file; every failure is a ValueError that names the file and the place."""
 
 
-class Parser(Protocol):
-    """Reads one file; every failure is a ValueError that names the file and the place."""
+def iter_json_objects(path: Path) -> Iterator[Found]:
+    """The objects of a JSON file, one at a time: GeoJSON or the Digital Slide Archive's, as each of its parts shows.
 
-    def __call__(self, path: Path, *, classes: Mapping[str, str | int] | None = None) -> Annotations: ...
+    Raises:
+        ValueError: malformed JSON (with its line), other JSON, or a malformed object.
+    """
+    numbers = count(1)
+    for number, item in enumerate(iter_json(path), start=1):
+        if is_document(item):
+            yield from iter_document(item, f"{path}, annotation {number}")
+        elif number == 1 and not is_feature(item):
+            raise ValueError(
+                f"{path}: not GeoJSON; a FeatureCollection, a list of features or one Feature is expected, or an "
+                "annotation of the Digital Slide Archive"
+            )
+        else:
+            yield from iter_geojson(item, path, numbers)
 
 
 PARSERS: dict[str, Parser] = {
-    ".geojson": read_geojson,
-    ".geojson.gz": read_geojson,
-    ".json": read_geojson,
-    ".json.gz": read_geojson,
-    ".csv": read_single_case,
+    ".geojson": iter_json_objects,
+    ".geojson.gz": iter_json_objects,
+    ".json": iter_json_objects,
+    ".json.gz": iter_json_objects,
+    ".xml": iter_asap,
+    ".xml.gz": iter_asap,
+    ".csv": iter_single_case,
+    **dict.fromkeys(SUFFIXES, iter_label_image),
 }
 """A format is one parser in one file and its suffixes here."""
 
 
-def read_annotations(path: str | Path, *, classes: Mapping[str, str | int] | None = None) -> Annotations:
-    """Read the points and regions of one image; the suffix chooses the parser.
+def read_annotations(
+    path: str | Path,
+    *,
+    classes: ClassMap | None = None,
+    unclassified: str | int | None = None,
+    image_shape: tuple[int, int] | None = None,
+    image: object = "the image",
+) -> Annotations:
+    """Read the points and regions of one image; the suffix chooses the parser, of JSON what is in it.
+
+    Outlines that cross themselves are repaired and counted, those without area are left out and counted.
 
     Args:
         classes: class map such as ``{"Tumor": "target", "Stroma": "background"}``, see ``label_table``; None reads
             ``target``, ``background`` and ``exclusion`` (1, 0, 255) only.
+        unclassified: what an annotation without a label means; None leaves that to the class map.
+        image_shape: (height, width) at level 0; what lies outside is left out and counted, see ``outside.clip``. None
+            leaves everything as it is.
+        image: the image's file, for the sentence where all of it lies outside.
 
     Raises:
-        ValueError: an unknown suffix, or what the parser refuses, always with the file and the place in it.
+        ValueError: an unknown suffix, unknown labels (all of them, with their counts), annotations of another image, or
+            what the parser refuses, always with the file and the place in it.
+    """
+    counts: Counter[str] = Counter()
+    colours: dict[int, Colour] = {}
+    items = list(iter_annotations(path, classes=classes, unclassified=unclassified, counts=counts, colours=colours))
+    points = tuple(item for item in items if isinstance(item, Point))
+    regions = tuple(item for item in items if isinstance(item, Region))
+    annotations = Annotations(points, regions, dict(counts), colours)
+    return annotations if image_shape is None else clip(annotations, image_shape, source=path, image=image)
+
+
+def iter_annotations(
+    path: str | Path,
+    *,
+    classes: ClassMap | None = None,
+    unclassified: str | int | None = None,
+    counts: Counter[str] | None = None,
+    colours: dict[int, Colour] | None = None,
+) -> Iterator[Point | Region]:
+    """The same points and regions one at a time, for files larger than the memory (GeoJSON, gzipped or not).
+
+    Points may overtake regions, which are checked in groups.
+
+    Args:
+        classes, unclassified: as ``read_annotations``.
+        counts: gains what is left out or repaired, by kind.
+        colours: gains the colour of each label.
+
+    Raises:
+        ValueError: as ``read_annotations``; a mistake far into a file comes after what stands before it.
     """
     path = Path(path)
     suffix = annotation_suffix(path)
     if suffix is None:
-        raise ValueError(f"{path}: unknown kind of annotation file; known are {', '.join(PARSERS)}")
-    return PARSERS[suffix](path, classes=classes)
+        what = "is a folder; give one annotation file" if path.is_dir() else "unknown kind of annotation file"
+        raise ValueError(f"{path}: {what}; known are {', '.join(PARSERS)}")
+    table = label_table(classes if unclassified is None else with_unclassified(classes, unclassified))
+    tally = Counter() if counts is None else counts
+    return assign(PARSERS[suffix](path), table=table, path=path, counts=tally, colours=colours)
 
 
 def annotation_suffix(path: Path) -> str | None:

@@ -1,8 +1,6 @@
 """``cvm-monai prepare``: from a folder of images and clicks to a checked data list."""
 
 import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 DESCRIPTION = """\
@@ -10,8 +8,8 @@ Check a folder, sample points where an image has a mask only, assign folds by pa
 
 DIR holds
   images/    PNG, JPEG, BMP or flat TIFF; the name without its suffix is the case id
-  points/    one GeoJSON file for each image (QuPath: File > Export objects as GeoJSON),
-             or points.csv with the columns case_id,x,y,label in pixels
+  points/    one annotation file for each image: GeoJSON (QuPath: File > Export objects as GeoJSON), ASAP's XML,
+             the Digital Slide Archive's JSON, CSV or a label image; or points.csv with the columns case_id,x,y,label
   masks/     optional label images, 0 = background, anything else = target;
              with further classes the value c is class c
   cases.csv  optional: case_id, patient_id, mpp (um/px) and whatever else you keep
@@ -33,10 +31,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of folds and sampling (default 0)")
     parser.add_argument(
         "--classes",
-        metavar="JSON",
-        help="""what your labels mean, as JSON or a JSON file: '{"Tumor": "target", "Stroma": "background"}'; """
-        "meanings are target, background, exclusion, skip, or the number of a further class from 2",
+        metavar="MAP",
+        help="""what your labels mean: JSON such as '{"Tumor": "target", "Stroma": "background"}', pairs such as """
+        "Tumor=target,Stroma=background, a JSON or CSV file, or a ready map (camelyon16, camelyon17); meanings are "
+        "target, background, exclusion, skip, or the number of a further class from 2",
     )
+    parser.add_argument("--unclassified", metavar="CLASS", help="what annotations without a label mean")
     parser.add_argument(
         "--outside",
         metavar="drop|refuse",
@@ -48,6 +48,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare and print the report."""
+    from cvm_monai.annotations.class_map import read_class_map
     from cvm_monai.data.prepare import prepare
 
     report = prepare(
@@ -56,30 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         pairs=arguments.pairs,
         folds=arguments.folds,
         seed=arguments.seed,
-        classes=read_class_map(arguments.classes),
+        classes=read_class_map(arguments.classes, unclassified=arguments.unclassified),
         outside=arguments.outside,
     )
     print(report)
     return 0
-
-
-def read_class_map(text: str | None) -> dict[str, str | int] | None:
-    """The class map of ``--classes``: JSON where it starts with a brace, a file that holds JSON otherwise.
-
-    Raises:
-        ValueError: malformed JSON, or JSON that is no object.
-    """
-    from cvm_monai.annotations.files import read_json
-
-    if text is None:
-        return None
-    if text.lstrip().startswith("{"):
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"--classes is not valid JSON ({error.msg}, column {error.colno}): {text}") from None
-    else:
-        data = read_json(Path(text))
-    if not isinstance(data, dict):
-        raise ValueError(f'--classes must be a JSON object such as {{"Tumor": "target"}}, got {json.dumps(data)[:60]}')
-    return data

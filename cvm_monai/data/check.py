@@ -6,8 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED, Annotations, Point, Region, read_annotations
-from cvm_monai.annotations.labels import class_names, label_table
+from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED, Annotations, Point, Region, describe, read_annotations
+from cvm_monai.annotations.labels import ClassMap, class_names, label_table
+from cvm_monai.annotations.outside import not_one_inside, reaches
 from cvm_monai.data.folder import Source
 from cvm_monai.data.sampling import sample_points
 from cvm_monai.slides import read_image, read_mask
@@ -29,6 +30,8 @@ class CheckedCase:
         mask: 0 and 1, given only where the class map makes it differ from the file's "not 0". Of more than two
             classes: class numbers, given only where they differ from the file's.
         dropped: a sentence for each annotation left out because it lies outside the image.
+        left_out: annotations of other kinds, and repaired outlines, by kind.
+        read: a sentence on what the user's own annotations hold; None where there are none.
     """
 
     source: Source
@@ -37,6 +40,7 @@ class CheckedCase:
     mask: np.ndarray | None
     dropped: tuple[str, ...]
     left_out: Mapping[str, int]
+    read: str | None = None
 
 
 def check_case(
@@ -44,7 +48,7 @@ def check_case(
     *,
     pairs: int,
     seed: int,
-    classes: Mapping[str, str | int] | None,
+    classes: ClassMap | None,
     outside: Outside,
     min_distance: float,
 ) -> CheckedCase:
@@ -62,8 +66,10 @@ def check_case(
     if source.points_file is not None:
         found = read_annotations(source.points_file, classes=classes)
     kept, dropped = keep_inside(found or Annotations(), (height, width), case_id=source.case_id, names=list(names))
+    file = source.points_file or "points.csv"
+    if dropped and found and not kept.points and not kept.regions:
+        raise ValueError(not_one_inside(found, (height, width), source=file, image=source.image))
     if dropped and outside == "refuse":
-        file = source.points_file or "points.csv"
         raise ValueError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
     origin: Origin | None = None
     if kept.points or kept.regions:
@@ -85,6 +91,7 @@ def check_case(
         mask=mask if stored is not None and (stored != mask).any() else None,
         dropped=dropped,
         left_out=found.counts if found else {},
+        read=describe(found, names=names, image_shape=(height, width)) if found else None,
     )
 
 
@@ -104,24 +111,24 @@ def keep_inside(
     dropped = []
 
     def inside(point: Point) -> bool:
-        if 0 <= point.x < width and 0 <= point.y < height:
+        if reaches(point, image_shape):
             return True
         dropped.append(f"case {case_id}: {names[point.label]} point ({point.x:g}, {point.y:g}) {size}")
         return False
 
-    def reaches(region: Region) -> bool:
-        x, y = zip(*region.exterior, strict=True)
-        if min(x) < width and max(x) > 0 and min(y) < height and max(y) > 0:
+    def touches(region: Region) -> bool:
+        if reaches(region, image_shape):
             return True
+        x, y = zip(*region.exterior, strict=True)
         dropped.append(f"case {case_id}: region around ({min(x):g}, {min(y):g}) {size}")
         return False
 
     points = tuple(point for point in annotations.points if inside(point))
-    regions = tuple(region for region in annotations.regions if reaches(region))
-    return Annotations(points, regions, annotations.counts), tuple(dropped)
+    regions = tuple(region for region in annotations.regions if touches(region))
+    return Annotations(points, regions, annotations.counts, annotations.colours), tuple(dropped)
 
 
-def binary_mask(mask: np.ndarray, *, classes: Mapping[str, str | int] | None = None, where: str = "mask") -> np.ndarray:
+def binary_mask(mask: np.ndarray, *, classes: ClassMap | None = None, where: str = "mask") -> np.ndarray:
     """(H, W) uint8: 0 stays background and anything else is target, unless the class map names the value.
 
     Args:
@@ -143,7 +150,7 @@ def binary_mask(mask: np.ndarray, *, classes: Mapping[str, str | int] | None = N
     return binary
 
 
-def class_mask(mask: np.ndarray, *, classes: Mapping[str, str | int], where: str = "mask") -> np.ndarray:
+def class_mask(mask: np.ndarray, *, classes: ClassMap, where: str = "mask") -> np.ndarray:
     """(H, W) uint8 of a data set with more than two classes: value c is class c, unless the class map names the value.
 
     255 is left out of everything, and so is what the class map calls an exclusion.
@@ -170,7 +177,7 @@ def class_mask(mask: np.ndarray, *, classes: Mapping[str, str | int], where: str
 
 
 def _masks(
-    source: Source, image_shape: tuple[int, int], classes: Mapping[str, str | int] | None
+    source: Source, image_shape: tuple[int, int], classes: ClassMap | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """The mask as training would read it from the user's file, and as it is meant; both None where there is none."""
     mask = _mask(source, image_shape)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cvm_monai.annotations import Annotations, read_points_csv
 from cvm_monai.annotations.files import read_number, read_table
+from cvm_monai.annotations.labels import ClassMap
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.datalist import KNOWN_KEYS
 from cvm_monai.slides import IMAGE_SUFFIXES
@@ -43,9 +44,7 @@ class Folder:
     warnings: tuple[str, ...]
 
 
-def read_folder(
-    folder: str | Path, *, classes: Mapping[str, str | int] | None = None, generated: Collection[Path] = ()
-) -> Folder:
+def read_folder(folder: str | Path, *, classes: ClassMap | None = None, generated: Collection[Path] = ()) -> Folder:
     """Match ``images/``, ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv`` by case id.
 
     The case id is the image's name without its suffix. Files and rows that belong to no image are passed over with a
@@ -139,7 +138,7 @@ def _point_files(
     return found
 
 
-def _point_tables(folder: Path, classes: Mapping[str, str | int] | None) -> dict[str, Annotations]:
+def _point_tables(folder: Path, classes: ClassMap | None) -> dict[str, Annotations]:
     """Points of each case id from points.csv, which lies in the folder or in points/."""
     tables = [file for file in (folder / "points.csv", folder / "points" / "points.csv") if file.is_file()]
     if len(tables) > 1:

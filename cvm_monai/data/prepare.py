@@ -5,7 +5,8 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,11 +14,12 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from cvm_monai.annotations import write_geojson
-from cvm_monai.annotations.labels import class_names
+from cvm_monai.annotations import COLOURS, write_geojson
+from cvm_monai.annotations.class_map import with_unclassified
+from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, class_colours, class_names, label_table
 from cvm_monai.data.check import CheckedCase, Outside, check_case
 from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
-from cvm_monai.data.folder import read_folder
+from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import assign_folds
 from cvm_monai.data.report import PrepareReport, make_report
 
@@ -29,7 +31,8 @@ def prepare(
     pairs: int = 5,
     folds: int = 4,
     seed: int = 0,
-    classes: Mapping[str, str | int] | None = None,
+    classes: ClassMap | None = None,
+    unclassified: str | int | None = None,
     outside: Outside = "drop",
     min_distance: float = 3.0,
 ) -> PrepareReport:
@@ -48,7 +51,9 @@ def prepare(
         seed: of the folds and of the sampling.
         classes: class map for labels and mask values, see ``annotations.labels.label_table``; it decides how many
             classes there are.
-        outside: leave annotations outside their image out, or refuse them.
+        unclassified: what annotations without a label mean; None leaves that to the class map.
+        outside: leave annotations outside their image out, or refuse them; a file of which nothing lies inside its
+            image is refused either way.
         min_distance: px that sampled points stay away from borders where there is room, see ``sample_points``.
 
     Raises:
@@ -58,20 +63,40 @@ def prepare(
         raise ValueError(f"outside must be one of {', '.join(get_args(Outside))}, got {outside!r}")
     if pairs < 1:
         raise ValueError(f"pairs must be at least 1, got {pairs}")
+    classes = with_unclassified(classes, unclassified)
     target = Path(out).resolve()
     _check_writable(target)
     found = read_folder(folder, classes=classes, generated=_generated(target))
     fold_of = assign_folds([source.patient_id for source in found.sources], folds=folds, seed=seed)
-    checked = [
-        check_case(source, pairs=pairs, seed=seed, classes=classes, outside=outside, min_distance=min_distance)
-        for source in tqdm(found.sources, desc="checking", unit="image", disable=None)
-    ]
+    check = partial(check_case, pairs=pairs, seed=seed, classes=classes, outside=outside, min_distance=min_distance)
+    checked = _check_all(found.sources, check, where=Path(folder) / "points", classes=classes)
     _check_overwrites(checked, target)
-    names = class_names(classes)
-    cases = [_write_case(case, fold, target, list(names)) for case, fold in zip(checked, fold_of, strict=True)]
+    names, colours = class_names(classes), class_colours(classes)
+    cases = [_write_case(case, fold, target, list(names), colours) for case, fold in zip(checked, fold_of, strict=True)]
     datalist = write_datalist(target / FILE_NAME, cases, classes=names)
     warnings = (*found.warnings, *_same_images(cases))
     return make_report(datalist, checked, warnings=warnings, min_distance=min_distance)
+
+
+def _check_all(
+    sources: Sequence[Source], check: Callable[[Source], CheckedCase], *, where: Path, classes: ClassMap
+) -> list[CheckedCase]:
+    """Check every case; labels unknown in any of them are named together, so that one class map settles them all."""
+    checked: list[CheckedCase] = []
+    refused: list[UnknownLabelsError] = []
+    for source in tqdm(sources, desc="checking", unit="image", disable=None):
+        try:
+            checked.append(check(source))
+        except UnknownLabelsError as error:
+            refused.append(error)
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        unknown: Counter[str | None] = Counter()
+        for one in refused:
+            unknown.update(one.labels)
+        raise UnknownLabelsError(f"{where} ({len(refused)} files)", unknown, label_table(classes))
+    return checked
 
 
 def _check_writable(out: Path) -> None:
@@ -114,13 +139,16 @@ def _check_overwrites(checked: Sequence[CheckedCase], out: Path) -> None:
                 raise ValueError(f"{file} is your own file and would be replaced: give another --out")
 
 
-def _write_case(case: CheckedCase, fold: int, out: Path, names: Sequence[str]) -> Case:
+def _write_case(
+    case: CheckedCase, fold: int, out: Path, names: Sequence[str], colours: Mapping[int, tuple[int, int, int]]
+) -> Case:
     """Write what has to be written for one case, and hash its files."""
     source = case.source
     points, mask = source.points_file if case.origin == "file" else None, source.mask
     if case.annotations is not None and case.origin != "file":
         points = _points_path(case, out)
-        write_geojson(points, case.annotations, names=names)
+        shown = {**COLOURS, **case.annotations.colours, **colours}
+        write_geojson(points, case.annotations, names=names, colours=shown)
     if case.mask is not None:
         mask = _mask_path(case, out)
         _write_png(mask, case.mask)

@@ -3,7 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED
 from cvm_monai.data.check import CheckedCase
@@ -12,7 +12,7 @@ from cvm_monai.data.folds import teaches
 
 BOTH = frozenset({BACKGROUND, TARGET})
 SHOWN = 10
-"""Dropped annotations that the printed report names; the rest is counted."""
+"""Annotation files, and annotations left out, that the printed report names; the rest is counted."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class PrepareReport:
         sampled: points sampled, by case id.
         dropped: a sentence for each annotation outside its image.
         left_out: annotations of other kinds, by kind.
+        read: a sentence on what each annotation file holds, by its name.
         min_distance: of the sampled points.
     """
 
@@ -38,9 +39,13 @@ class PrepareReport:
     left_out: Mapping[str, int]
     warnings: tuple[str, ...]
     min_distance: float
+    read: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [*self._contents(), "", *self._folds()]
+        if self.read:
+            lines += ["", "Read", *(f"  {name}: {sentence}" for name, sentence in [*self.read.items()][:SHOWN])]
+            lines += [f"  and {len(self.read) - SHOWN} more"] * (len(self.read) > SHOWN)
         if self.dropped:
             lines += ["", f"Left out because outside the image: {len(self.dropped)}"]
             lines += [f"  {sentence}" for sentence in self.dropped[:SHOWN]]
@@ -146,7 +151,14 @@ def make_report(
         left_out=dict(left_out),
         warnings=(*warnings, *_untrainable(datalist, labels)),
         min_distance=min_distance,
+        read={_file_name(case): case.read for case in checked if case.read is not None},
     )
+
+
+def _file_name(case: CheckedCase) -> str:
+    """The user's annotation file, or the case where that is a table of many."""
+    file = case.source.points_file
+    return file.name if file else f"case {case.source.case_id}"
 
 
 def _untrainable(datalist: DataList, labels: Mapping[str, frozenset[int]]) -> list[str]:

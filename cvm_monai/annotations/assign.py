@@ -1,0 +1,72 @@
+"""Labels understood: from the objects of a file to points and regions."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from cvm_monai.annotations.found import Found, Outline
+from cvm_monai.annotations.labels import SKIP, UnknownLabelsError, look_up
+from cvm_monai.annotations.model import UNLABELLED, Colour, Point, Region
+from cvm_monai.annotations.repair import valid_regions
+
+BATCH = 1024
+"""Outlines that are checked together."""
+
+
+def assign(
+    found: Iterable[Found],
+    *,
+    table: Mapping[str, int],
+    path: Path,
+    counts: Counter[str],
+    colours: dict[int, Colour] | None = None,
+) -> Iterator[Point | Region]:
+    """The points and regions of what was found; regions come in groups, so that points may overtake them.
+
+    After the first unknown label nothing more is given out, and the rest is read to count all unknown ones.
+
+    Args:
+        table: label in lower case -> class index, see ``label_table``.
+        path: for the sentence.
+        counts: gains what is left out or repaired, by kind.
+        colours: gains the colour of each label, as its first object has it.
+
+    Raises:
+        ValueError: unknown labels, all of them with their counts; or what reading raises.
+    """
+    unknown: Counter[str | None] = Counter()
+    first = str(path)
+    waiting: list[tuple[Outline, int]] = []
+    for item in found:
+        counts.update(item.other)
+        if not item.points and not item.outlines:
+            continue
+        label = look_up(item.label, table, groups=item.groups)
+        if label is None:
+            first = first if unknown else item.where
+            unknown[(item.label or "").strip() or None] += 1
+        if unknown:
+            continue
+        assert label is not None
+        if label == SKIP:
+            counts["skip"] += 1
+            continue
+        if colours is not None and item.colour is not None:
+            colours.setdefault(label, item.colour)
+        yield from _points(item, label, counts)
+        waiting += [(outline, label) for outline in item.outlines]
+        if len(waiting) >= BATCH:
+            yield from valid_regions(waiting, counts)
+            waiting = []
+    if unknown:
+        raise UnknownLabelsError(first if unknown.total() == 1 else str(path), unknown, table)
+    yield from valid_regions(waiting, counts)
+
+
+def _points(item: Found, label: int, counts: Counter[str]) -> Iterator[Point]:
+    """The points of one object; a point can exclude nothing."""
+    if label == UNLABELLED:
+        counts.update({"exclusion point": len(item.points)} if item.points else {})
+        return
+    for x, y in item.points:
+        yield Point(x, y, label)

@@ -1,0 +1,111 @@
+"""Class maps as users give them: a ready one by name, a small file, or text on the command line."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.annotations.files import read_json, read_table
+from cvm_monai.annotations.labels import UNCLASSIFIED, ClassMap, label_table
+
+READY: Mapping[str, Mapping[str, str]] = {
+    "camelyon16": {
+        "Tumor": "target",
+        "_0": "target",
+        "_1": "target",
+        "_2": "exclusion",
+        "metastasis": "target",
+        "metastases": "target",
+        "negative": "exclusion",
+        "normal": "exclusion",
+    },
+    "camelyon17": {"metastases": "target", "normal": "exclusion"},
+}
+"""By name. The exclusions are holes in the tumour, drawn as groups of their own."""
+
+
+def read_class_map(text: str | None, *, unclassified: str | None = None) -> dict[str, Any] | None:
+    """A class map from what stands after ``--classes``, see ``label_table`` for what it may hold.
+
+    Args:
+        text: JSON (it begins with a brace), pairs such as ``Tumor=target,Stroma=background``, the name of a ready map,
+            or a file: JSON, or a CSV table with the columns label, class and, where wanted, color.
+        unclassified: what annotations without a label mean; it wins over the map's own ``Unclassified``.
+
+    Returns:
+        The map, checked; None where neither argument is given.
+
+    Raises:
+        ValueError: malformed text, no such file, or a map that means nothing.
+    """
+    classes: dict[str, Any] | None = None if text is None else _read(text)
+    if unclassified is not None:
+        classes = with_unclassified(classes, unclassified)
+    label_table(classes)
+    return classes
+
+
+def with_unclassified(classes: ClassMap | None, meaning: str | int | None) -> dict[str, Any]:
+    """The class map in which annotations without a label have a meaning; None leaves it as it is.
+
+    Raises:
+        ValueError: a meaning that is none.
+    """
+    kept = dict(classes or {})
+    if meaning is None:
+        return kept
+    kept = {key: value for key, value in kept.items() if str(key).strip().lower() != UNCLASSIFIED}
+    try:
+        label_table(kept | {"Unclassified": meaning})
+    except ValueError as error:
+        label_table(kept)  # a mistake of the map's own is said as such
+        raise ValueError(f"--unclassified {meaning}: {error}") from None
+    return kept | {"Unclassified": meaning}
+
+
+def _read(text: str) -> dict[str, Any]:
+    """The map, whichever way it is given."""
+    if text.lstrip().startswith("{"):
+        try:
+            return _checked(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--classes is not valid JSON ({error.msg}, column {error.colno}): {text}") from None
+    path = Path(text)
+    if not path.exists():
+        if text.strip().lower() in READY:
+            return dict(READY[text.strip().lower()])
+        if "=" in text:
+            return _pairs(text)
+        raise ValueError(
+            f"--classes: {text} does not exist; give a file, JSON, pairs such as Tumor=target,Stroma=background, or "
+            f"one of {', '.join(READY)}"
+        )
+    return _table(path) if path.suffix.lower() == ".csv" else _checked(read_json(path))
+
+
+def _checked(data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ValueError(f'--classes must be a JSON object such as {{"Tumor": "target"}}, got {json.dumps(data)[:60]}')
+    return data
+
+
+def _pairs(text: str) -> dict[str, Any]:
+    """``Tumor=target,Stroma=background``; the meaning stands after the last equals sign."""
+    found: dict[str, Any] = {}
+    for pair in filter(str.strip, text.split(",")):
+        name, equals, meaning = (part.strip() for part in pair.rpartition("="))
+        if not equals or not name or not meaning:
+            raise ValueError(f"--classes: {pair.strip()!r} is no pair such as Tumor=target")
+        found[name] = meaning
+    return found
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """A table with the columns label, class and perhaps color."""
+    found: dict[str, Any] = {}
+    for line, row in read_table(path, required=("label", "class")):
+        if row["label"] in found:
+            raise ValueError(f"{path}, line {line}: the label {row['label']!r} stands there twice")
+        colour = row.get("color") or row.get("colour")
+        found[row["label"]] = {"class": row["class"], "color": colour} if colour else row["class"]
+    return found

@@ -1,0 +1,111 @@
+"""One object as a file shows it, before its label is understood and its outline is checked."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cvm_monai.annotations.model import Colour
+
+LARGEST = float(2**31)
+"""Coordinates at or beyond this many pixels are refused: no slide is that large, and areas would lose their digits."""
+
+Outline = tuple[np.ndarray, ...]
+"""The rings of a polygon, each (N, 2) float64 vertices (x, y): the exterior first, then its holes."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One object of a file.
+
+    Attributes:
+        label: its class as it stands there; None where it has none.
+        where: file and place, for a sentence.
+        points: positions (x, y).
+        outlines: polygons; their rings may cross themselves or have no area.
+        other: kinds of things that are neither points nor polygons; an object with nothing else needs no label.
+        groups: the groups that the label lies in, the nearest first; they speak where the label is unknown.
+        colour: as the file shows the class.
+    """
+
+    label: str | None
+    where: str
+    points: Sequence[tuple[float, float]] = ()
+    outlines: Sequence[Outline] = ()
+    other: Sequence[str] = ()
+    groups: Sequence[str] = ()
+    colour: Colour | None = None
+
+
+def read_ring(positions: Any, where: str) -> np.ndarray:
+    """(N, 2) vertices of a ring of positions [x, y, ...], the repeated last one taken away.
+
+    Raises:
+        ValueError: no list, or a position that is none, see ``read_position``.
+    """
+    if not isinstance(positions, list):
+        raise ValueError(f"{where}: a polygon's ring must be a list of positions")
+    try:
+        ring = np.array(positions)
+    except ValueError:  # positions of several lengths
+        ring = np.empty(0, dtype=object)
+    if ring.ndim != 2 or ring.shape[1] < 2 or ring.dtype.kind not in "iuf" or not np.abs(ring).max() < LARGEST:
+        ring = np.array([read_position(position, where) for position in positions])
+    return open_ring(ring[:, :2].astype(np.float64) if len(ring) else np.empty((0, 2)))
+
+
+def open_ring(ring: np.ndarray) -> np.ndarray:
+    """The ring without its last vertices where they repeat the first one."""
+    end = len(ring)
+    while end > 1 and ring[end - 1, 0] == ring[0, 0] and ring[end - 1, 1] == ring[0, 1]:
+        end -= 1
+    return ring[:end]
+
+
+def read_position(position: Any, where: str) -> tuple[float, float]:
+    """Finite (x, y); further coordinates are passed over.
+
+    Raises:
+        ValueError: anything else, or a coordinate that no slide has.
+    """
+    pair = position[:2] if isinstance(position, list) else []
+    numbers = [value for value in pair if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{where}: a position must be two finite numbers [x, y], found {json.dumps(position)[:60]}")
+    return check_position(float(numbers[0]), float(numbers[1]), where)
+
+
+def check_position(x: float, y: float, where: str) -> tuple[float, float]:
+    """(x, y) that a slide can have.
+
+    Raises:
+        ValueError: a coordinate of 2^31 pixels or more, or none at all.
+    """
+    if not max(abs(x), abs(y)) < LARGEST:
+        raise ValueError(f"{where}: the position ({x:g}, {y:g}) lies beyond any slide (2^31 px)")
+    return x, y
+
+
+def read_colour(value: Any) -> Colour | None:
+    """A colour as the formats write it; None where it is none of these.
+
+    ``[255, 0, 0]``, ``#ff0000``, ``rgb(255, 0, 0)``, ``rgba(255, 0, 0, 0.5)``, or QuPath's 32-bit ARGB number.
+    """
+    numbers: Any = value
+    if isinstance(value, int) and not isinstance(value, bool):
+        numbers = [value >> 16 & 255, value >> 8 & 255, value & 255]
+    elif isinstance(value, str) and value.strip().startswith("#") and len(value.strip()) >= 7:
+        digits = value.strip()[1:7]
+        numbers = list(bytes.fromhex(digits)) if all(digit in "0123456789abcdefABCDEF" for digit in digits) else None
+    elif isinstance(value, str) and value.strip().lower().startswith("rgb"):
+        parts = value[value.find("(") + 1 : value.find(")")].split(",")[:3]
+        numbers = [int(part) for part in parts if part.strip().isdecimal()]
+    if not isinstance(numbers, list | tuple) or len(numbers) not in (3, 4):
+        return None
+    red, green, blue = numbers[:3]
+    if not all(type(part) is int and 0 <= part <= 255 for part in (red, green, blue)):
+        return None
+    return red, green, blue

@@ -1,0 +1,135 @@
+"""JSON read one object at a time, so that a file of any length needs the memory of one object."""
+
+import json
+from collections.abc import Iterator
+from io import TextIOBase
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.annotations.files import opened
+
+CHUNK = 2**20
+"""Characters read at once."""
+
+NEAR_THE_END = 16
+"""A mistake that lies so near to the end of what has been read may be a value cut in two."""
+
+WHITE = " \t\n\r"
+STREAMED = "features"
+"""The key whose list is read one element at a time, wherever it stands in the outermost object."""
+
+
+def iter_json(path: Path) -> Iterator[Any]:
+    """The elements of a file's outermost list, or of the list ``features`` of its outermost object.
+
+    Any other value is the only element.
+
+    Raises:
+        ValueError: what ``read_text`` refuses, an empty file, or malformed JSON with its line.
+    """
+    with opened(path) as file:
+        scanner = _Scanner(file, path)
+        first = scanner.peek()
+        if not first:
+            raise ValueError(f"{path} is empty: where nothing is annotated remove it, otherwise export it again")
+        if first == "[":
+            yield from scanner.elements()
+        elif first == "{":
+            yield from scanner.members()
+        else:
+            yield scanner.value()
+        if scanner.peek():
+            raise scanner.mistake("more than one value", scanner.at)
+
+
+class _Scanner:
+    """A window on the text that moves on as values are taken from it."""
+
+    def __init__(self, file: TextIOBase, path: Path) -> None:
+        self.file, self.path = file, path
+        self.text, self.at, self.lines, self.ended = "", 0, 0, False
+        self.decoder = json.JSONDecoder()
+
+    def peek(self) -> str:
+        """The next character that is not white; empty at the end of the file."""
+        while True:
+            while self.at < len(self.text) and self.text[self.at] in WHITE:
+                self.at += 1
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if self.ended:
+                return ""
+            self._more()
+
+    def value(self) -> Any:
+        """The next value."""
+        self.peek()
+        while True:
+            try:
+                value, end = self.decoder.raw_decode(self.text, self.at)
+            except RecursionError:
+                raise ValueError(f"{self.path}: not valid JSON (nested too deeply)") from None
+            except json.JSONDecodeError as error:
+                cut = error.pos >= len(self.text) - NEAR_THE_END or error.msg.startswith("Unterminated string")
+                if self.ended or not cut:
+                    raise self.mistake(error.msg, error.pos) from None
+                self._more()
+                continue
+            if end < len(self.text) or self.ended:  # otherwise a number may go on
+                self.at = end
+                return value
+            self._more()
+
+    def elements(self) -> Iterator[Any]:
+        """The elements of the list that begins here."""
+        self._take("[")
+        if self.peek() == "]":
+            self._take("]")
+            return
+        while True:
+            yield self.value()
+            if self._take(",]") == "]":
+                return
+
+    def members(self) -> Iterator[Any]:
+        """The elements of ``features`` in the object that begins here, or the object itself where it has none."""
+        whole: dict[str, Any] = {}
+        streamed = False
+        self._take("{")
+        if self.peek() == "}":
+            self._take("}")
+            yield whole
+            return
+        while True:
+            key = self.value() if self.peek() == '"' else self._take('"')
+            self._take(":")
+            if key == STREAMED and self.peek() == "[":
+                streamed = True
+                yield from self.elements()
+            else:
+                whole[key] = self.value()
+            if self._take(",}") == "}":
+                break
+        if not streamed:
+            yield whole
+
+    def mistake(self, message: str, at: int) -> ValueError:
+        """The sentence for a mistake at a place of the window."""
+        line = self.lines + self.text.count("\n", 0, at) + 1
+        column = at - self.text.rfind("\n", 0, at)
+        return ValueError(f"{self.path}, line {line}: not valid JSON ({message}, column {column})")
+
+    def _take(self, allowed: str) -> str:
+        """The next character, which must be one of these."""
+        found = self.peek()
+        if not found or found not in allowed:
+            raise self.mistake(f"Expecting {' or '.join(map(repr, allowed))}", self.at)
+        self.at += 1
+        return found
+
+    def _more(self) -> None:
+        """Drop what has been taken and read on, by as much again as is still waiting, so that retries stay few."""
+        self.lines += self.text.count("\n", 0, self.at)
+        rest = self.text[self.at :]
+        more = self.file.read(max(CHUNK, len(rest)))
+        self.text, self.at, self.ended = rest + more, 0, not more
