@@ -2,9 +2,9 @@
 
     python benchmarks/annotations.py [--polygons 700000] [--vertices 20]
 
-Writes a file as QuPath exports detections, plain and gzipped, into a temporary folder. Each way reads it in a process of
-its own, so that the peak memory is its own. json.load makes lists and dictionaries and checks nothing; the reader makes
-points and regions, with labels looked up and outlines checked. Ratios are ours to json.load's, of the same file.
+Writes a file as QuPath exports detections, plain and gzipped, into a temporary folder. Each way reads it in a process
+of its own, so that the peak memory is its own. json.load makes lists and dictionaries and checks nothing; the reader
+makes points and regions, with labels looked up and outlines checked. Ratios are ours to json.load's, of the same file.
 """
 
 import argparse

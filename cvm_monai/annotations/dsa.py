@@ -11,6 +11,8 @@ from cvm_monai.annotations.found import Found, Outline, read_colour, read_positi
 ELEMENTS = ("point", "polyline", "rectangle", "circle", "ellipse")
 """Types of element that are read; the others are counted."""
 
+KINDS = (*ELEMENTS, "arrow", "griddata", "heatmap", "image", "pixelmap", "rectanglegrid")
+
 SIDES = 64
 """Of the polygon that stands for an ellipse; more sides come nearer to it."""
 
@@ -22,7 +24,7 @@ def is_document(item: object) -> bool:
     """Whether this is an annotation, its wrapper ``{"annotation": ...}``, or a lone element."""
     if not isinstance(item, dict):
         return False
-    return isinstance(item.get("annotation"), dict) or "elements" in item or item.get("type") in ELEMENTS
+    return isinstance(item.get("annotation"), dict) or "elements" in item or item.get("type") in KINDS
 
 
 def iter_document(item: dict[str, Any], where: str) -> Iterator[Found]:
@@ -35,7 +37,7 @@ def iter_document(item: dict[str, Any], where: str) -> Iterator[Found]:
     """
     document = item.get("annotation") if isinstance(item.get("annotation"), dict) else item
     assert document is not None
-    elements = document.get("elements", []) if document.get("type") not in ELEMENTS else [document]
+    elements = document.get("elements", []) if document.get("type") not in KINDS else [document]
     if not isinstance(elements, list):
         raise ValueError(f"{where}: the elements of an annotation must be a list")
     for number, element in enumerate(elements, start=1):

@@ -68,12 +68,12 @@ def _repair(rings: Outline) -> list[Any]:
     covered, *holes = (_areas(ring) for ring in rings)
     for hole in holes:
         covered = shapely.difference(covered, hole)
-    return [part for part in shapely.get_parts(shapely.multipolygons(_polygons(covered))) if part.area > 0]
+    return [part for part in _polygons(covered) if part.area > 0]
 
 
 def _areas(ring: np.ndarray) -> Any:
     """What a ring covers, whatever lines remain left out."""
-    return shapely.multipolygons(_polygons(shapely.make_valid(shapely.polygons(ring))))
+    return shapely.MultiPolygon(_polygons(shapely.make_valid(shapely.polygons(ring))))
 
 
 def _polygons(geometry: Any) -> list[Any]:

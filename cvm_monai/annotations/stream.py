@@ -47,7 +47,8 @@ class _Scanner:
 
     def __init__(self, file: TextIOBase, path: Path) -> None:
         self.file, self.path = file, path
-        self.text, self.at, self.lines, self.ended = "", 0, 0, False
+        self.text, self.at, self.ended = "", 0, False
+        self.lines, self.before = 0, 0
         self.decoder = json.JSONDecoder()
 
     def peek(self) -> str:
@@ -116,7 +117,8 @@ class _Scanner:
     def mistake(self, message: str, at: int) -> ValueError:
         """The sentence for a mistake at a place of the window."""
         line = self.lines + self.text.count("\n", 0, at) + 1
-        column = at - self.text.rfind("\n", 0, at)
+        start = self.text.rfind("\n", 0, at)
+        column = at - start + (self.before if start < 0 else 0)
         return ValueError(f"{self.path}, line {line}: not valid JSON ({message}, column {column})")
 
     def _take(self, allowed: str) -> str:
@@ -130,6 +132,8 @@ class _Scanner:
     def _more(self) -> None:
         """Drop what has been taken and read on, by as much again as is still waiting, so that retries stay few."""
         self.lines += self.text.count("\n", 0, self.at)
+        start = self.text.rfind("\n", 0, self.at)
+        self.before = self.at - start - 1 + (self.before if start < 0 else 0)  # characters of this line let go
         rest = self.text[self.at :]
         more = self.file.read(max(CHUNK, len(rest)))
         self.text, self.at, self.ended = rest + more, 0, not more

@@ -60,6 +60,38 @@ def test_every_geometry_becomes_what_it_shows(tmp_path):
     )
 
 
+def test_what_is_odd_but_clear_is_read(tmp_path):
+    collection = {
+        "type": "GeometryCollection",
+        "geometries": [
+            {"type": "Point", "coordinates": [1, 2, 0]},
+            {"type": "LineString", "coordinates": [[0, 0], [1, 1]]},
+            {"type": "GeometryCollection", "geometries": [{"type": "Polygon", "coordinates": [closed(SQUARE)]}]},
+        ],
+    }
+    data = [
+        {"type": "Feature", "geometry": collection, "properties": {"classification": "Target"}},
+        feature("Polygon", [closed(SQUARE)], nucleusGeometry={"type": "Polygon", "coordinates": [closed(HOLE)]}),
+        feature("Polygon", [[*closed(SQUARE), list(SQUARE[0])], [[1, 1, 5], [1, 2, 5], [2, 2]], [[1, 1], [2, 2]]]),
+        feature("Polygon", [], None), feature("Point", [], None), feature("MultiPolygon", []),
+        feature("Polygon", [closed(SQUARE)], None, objectType="root"),
+        {**POINT, "id": "PathAnnotationObject", "properties": {"label": {"value": "background"}, "name": "target"}},
+    ]  # fmt: skip
+    assert read_annotations(save(tmp_path / "a.json", data)) == Annotations(
+        points=(Point(1, 2, 1), Point(1.5, 2.5, 0)),
+        regions=(Region(SQUARE, (), 1), Region(SQUARE, (), 1), Region(SQUARE, (((1, 1), (1, 2), (2, 2)),), 1)),
+        counts={"LineString": 1, "empty Polygon": 1, "empty Point": 1, "empty MultiPolygon": 1, "root": 1},
+    )
+
+
+@pytest.mark.parametrize(
+    "classification", [{"name": "Target", "color": [9, 8, 7]}, {"name": "Target", "colorRGB": -16185337}]
+)
+def test_colours_of_the_classes_are_kept(tmp_path, classification):  # -16185337 = 0xff090807 as a signed number
+    data = feature("Point", [1, 2], None, classification=classification)
+    assert read_annotations(save(tmp_path / "a.json", data)).colours == {1: (9, 8, 7)}
+
+
 @pytest.mark.parametrize("label", ["target", "Target ", "1"])
 def test_label_ignores_case_and_takes_the_index(tmp_path, label):
     assert read_annotations(save(tmp_path / "a.json", feature("Point", [0, 0], label))).points[0].label == 1
@@ -107,9 +139,20 @@ def test_class_map_wins_skips_and_speaks_for_unclassified(tmp_path):
         (feature("Point", [0, float("nan")]), "feature 1: a position must be"),
         (feature("Point", None), "feature 1: a position must be"),
         (feature("MultiPoint", 3), "feature 1: the coordinates of a MultiPoint must be a list"),
-        (feature("Polygon", []), "feature 1: a polygon needs at least one ring"),
+        (feature("Polygon", 3), "feature 1: a polygon needs at least one ring"),
         (feature("Polygon", [3]), "feature 1: a polygon's ring must be a list"),
-        (feature("Polygon", [[[0, 0], [1, 1], [0, 0]]]), "at least three different positions, found 2"),
+        (feature("Polygon", [[[0, 0], [1, 1], [1e308, 0]]]), r"position \(1e\+308, 0\) lies beyond any slide"),
+        (feature("Polygon", [[[0, 0], [1, 1], ["1", 0]]]), "feature 1: a position must be"),
+        (feature("Polygon", [[[0, 0], [float("nan"), 1], [1, 0]]]), "feature 1: a position must be"),
+        (feature("MultiPoint", [[0, 0]] * 3, "ROI"), "feature 1: unknown label 'ROI'; allowed"),
+        ([feature("Point", [0, 0], "A"), feature("Point", [0, 0], "B"), feature("Point", [0, 0], "B"), POINT,
+          feature("Point", [0, 0], None), feature("Point", [0, 0], None)],
+         r"a.json: unknown labels 'B' \(2\), 'A' \(1\) and 2 annotations without a label; allowed are .* by --classes "
+         r"'{\"A\": \"target\", \"B\": \"target\"}' --unclassified target$"),
+        ([feature("Point", [0, 0], None)] * 3, "a.json: 3 annotations without a label; .* or --unclassified target"),
+        ("", "a.json is empty"),
+        ('[{"type": "Feature"},\n\n {"type" "Feature"}]', "a.json, line 3: not valid JSON"),
+        ("[] []", "a.json, line 1: not valid JSON"),
         ({**POINT, "properties": 3}, "feature 1: geometry and properties must be objects"),
     ],
 )  # fmt: skip

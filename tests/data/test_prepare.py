@@ -178,6 +178,10 @@ Wrote {tmp_path}/my out/datalist.json
      0      2         2                  1
      1      2         2                  1
 
+Read
+  b.geojson: 1 target, 1 background, 1 outside the image
+  c.geojson: 1 target, 1 exclusion region
+
 Left out because outside the image: 1
   case b: target point (99, 5) outside the image of 30 x 20 px
 
@@ -256,3 +260,45 @@ def test_failure_leaves_an_earlier_list_as_it_was(folder, tmp_path):
     with pytest.raises(ValueError, match=r"d.png cannot be read as an image"):
         prepare(folder, out=tmp_path / "out", pairs=9)
     assert snapshot(tmp_path / "out") == before
+
+
+def test_every_kind_of_annotation_file_is_prepared(folder, tmp_path):
+    (folder / "points").mkdir()
+    dots = "".join(
+        f'<Annotation Type="Dot" PartOfGroup="{group}"><Coordinates><Coordinate Order="0" X="{x}" Y="2"/></Coordinates>'
+        "</Annotation>"
+        for x, group in ((1, "Tumor"), (2, "None"), (99, "Tumor"))
+    )
+    (folder / "points" / "a.xml").write_text(f"<ASAP_Annotations><Annotations>{dots}</Annotations></ASAP_Annotations>")
+    elements = [{"type": "point", "center": [x, 2, 0], "group": group} for x, group in ((1, "Tumor"), (2, "default"))]
+    (folder / "points" / "b.json").write_text(json.dumps({"annotation": {"elements": elements}}))
+    (folder / "points" / "c.csv").write_text("x,y,label\n1,2,tumor\n2,2,\n")
+    add_mask(folder, "d", MASK, kind="points")
+    classes = {"Tumor": {"class": "target", "color": [1, 2, 3]}}
+    report = prepare(folder, out=tmp_path / "out", classes=classes, unclassified="background")
+    for name in "abc":
+        assert read_annotations(by_id(report)[name].points).points == (Point(1, 2, 1), Point(2, 2, 0))
+    assert read_annotations(by_id(report)["a"].points).colours == {1: (1, 2, 3), 0: (0, 114, 178)}
+    assert by_id(report)["d"].points == folder / "points" / "d.png"
+    assert report.read == {
+        "a.xml": "1 target, 1 background, 1 outside the image",
+        "b.json": "1 target, 1 background",
+        "c.csv": "1 target, 1 background",
+        "d.png": "1 target region, 1 background region",
+    }
+
+
+def test_unknown_labels_of_all_files_are_named_together(folder, tmp_path):
+    add_points(folder, "a", *BOTH, Point(1, 1, 1), names=("Stroma", "Tumor"))
+    add_points(folder, "b", Point(1, 1, 1), names=("Stroma", "TIL"))
+    add_points(folder, "c", *BOTH)
+    with pytest.raises(
+        ValueError, match=r"points \(2 files\): unknown labels 'Tumor' \(1\), 'Stroma' \(1\), 'TIL' \(1\)"
+    ):
+        prepare(folder, out=tmp_path / "out")
+
+
+def test_a_file_of_another_image_is_refused(folder, tmp_path):
+    add_points(folder, "a", Point(300, 5, 1), Point(99, 5, 0))
+    with pytest.raises(ValueError, match=r"points/a.geojson: nothing in it lies inside .*images/a.png of 30 x 20 px"):
+        prepare(folder, out=tmp_path / "out")
