@@ -92,7 +92,11 @@ def _outlines(
     for label in [] if labels is None else np.unique(labels).tolist():
         if label in (0, IGNORED):
             continue
-        colour = to_hex([value / 255 for value in colours[label]]) if label in colours else CLASS_LINES[(label - 1) % len(CLASS_LINES)]
+        colour = (
+            to_hex([value / 255 for value in colours[label]])
+            if label in colours
+            else CLASS_LINES[(label - 1) % len(CLASS_LINES)]
+        )
         panels.draw_outline(axes, labels == label, size, colour)
         name = names[label] if label < len(names) else f"class {label}"
         handles.append(Line2D([], [], color=colour, linewidth=1.4, label=name))
