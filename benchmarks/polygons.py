@@ -4,8 +4,8 @@
     python benchmarks/polygons.py --largest 4000    a smaller last table
 
 Both make the same polygons, which is checked. A ratio divides the reference's time by ours, both taken in turn in one
-run; absolute times belong to the machine that the first line names. The last table has no reference: it would take
-minutes.
+run, in seconds of the processor, so that other work on the machine does not count; they belong to the machine that the
+first line names. The last table has no reference: it would take minutes.
 """
 
 import argparse
@@ -64,21 +64,19 @@ def same(found: tuple[Region, ...], expected: list[shapely.Polygon]) -> bool:
 
 
 def medians(tasks: dict[str, Callable[[], object]], *, runs: int = 3) -> dict[str, float]:
-    """Median seconds of each task; the tasks take turns."""
+    """Median CPU seconds of each task; the tasks take turns."""
     taken: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(runs):
         for name, task in tasks.items():
-            start = time.perf_counter()
+            start = time.process_time()
             task()
-            taken[name].append(time.perf_counter() - start)
+            taken[name].append(time.process_time() - start)
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
 def against_the_union(size: int = 1024) -> None:
     """Exact and simplified regions beside the union of runs."""
-    print(
-        f"\nRegions of a {size} px mask, seconds; the ratio is the union's time over ours; vertices exact and simplified"
-    )
+    print(f"\nRegions of a {size} px mask, CPU seconds; ratio of the union's time to ours; vertices exact, simplified")
     print(
         f"{'mask':12} {'regions':>8} {'holes':>6} {'union':>7} {'exact':>7} {'ratio':>6} {'2 px':>7} {'vertices':>18}"
     )
@@ -114,17 +112,17 @@ def strips(mask: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
 
 def large_masks(size: int) -> None:
     """A whole slide's mask in strips, simplified by one micrometre and written as GeoJSON."""
-    print(f"\nA {size} px mask in strips of {STRIP} rows, simplified by 2 px and written: seconds, size of the file")
+    print(f"\nA {size} px mask in strips of {STRIP} rows, simplified by 2 px and written: CPU seconds, file")
     print(f"{'mask':12} {'regions':>8} {'read and found':>15} {'simplified, written':>20} {'MB':>6}")
     for name, sigma in list(MASKS.items())[1:]:
         mask = random_mask(size, sigma * 2)
-        start = time.perf_counter()
+        start = time.process_time()
         results = regions_from_rows(strips(mask), mpp=MPP, simplify_um=2 * MPP)
-        middle = time.perf_counter()
+        middle = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "regions.geojson"
             totals = write_results_geojson(path, results)
-            end = time.perf_counter()
+            end = time.process_time()
             megabytes = path.stat().st_size / 1e6
         print(f"{name:12} {totals[1].count:8} {middle - start:15.1f} {end - middle:20.1f} {megabytes:6.1f}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
