@@ -17,6 +17,9 @@ import numpy as np
 Strip = tuple[int, np.ndarray] | tuple[int, np.ndarray, np.ndarray]
 """First row, labels (h, W) uint8, and where it is asked for the probability (h, W), uint8 (255 = 1) or floating."""
 
+AT_ONCE = 1 << 23
+"""Pixels that are looked at together: some 30 bytes of memory for each."""
+
 EAST, SOUTH, WEST, NORTH = range(4)
 
 NW, NE, SW, SE = range(4)
@@ -70,7 +73,12 @@ def scan(strips: Iterable[Strip], *, skip: Iterable[int]) -> Scan:
     """
     reader = _Reader(skip)
     for first, labels, *probability in strips:
-        reader.add(first, labels, probability[0] if probability else None)
+        beside = probability[0] if probability else None
+        reader.check(first, labels, beside)
+        height = max(1, AT_ONCE // max(1, labels.shape[1]))
+        for row in range(0, len(labels), height):
+            some = slice(row, row + height)
+            reader.add(labels[some], None if beside is None else beside[some])
     return reader.close()
 
 
@@ -87,11 +95,10 @@ class _Reader:
         self.pixels = [np.zeros(1, np.int64)]
         self.sums: list[np.ndarray] | None = None
 
-    def add(self, first: int, labels: np.ndarray, probability: np.ndarray | None) -> None:
-        """Read the strip that begins at row `first`."""
+    def add(self, labels: np.ndarray, probability: np.ndarray | None) -> None:
+        """Read the next rows."""
         from skimage.measure import label
 
-        self._check(first, labels, probability)
         if not labels.size:
             return
         values = self.keep[labels]
@@ -117,7 +124,7 @@ class _Reader:
         counted = np.bincount(whole, weights=pixels).astype(np.int64)[1:]
         return Scan(corners._replace(part=whole[corners.part] - 1), counted, sums, (self.rows, self.width))
 
-    def _check(self, first: int, labels: np.ndarray, probability: np.ndarray | None) -> None:
+    def check(self, first: int, labels: np.ndarray, probability: np.ndarray | None) -> None:
         """Refuse what does not continue the rows above."""
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise ValueError(f"labels must be (H, W) uint8 class indices, got {labels.shape} {labels.dtype}")
@@ -143,7 +150,7 @@ class _Reader:
         corners.touching[...] += self.turns
         self.found.append(corners)
         self.turns += len(corners.row)
-        self.values, self.parts = values[-1:], parts[-1:]
+        self.values, self.parts = values[-1:].copy(), parts[-1:].copy()
 
 
 def _turns(values: np.ndarray, parts: np.ndarray) -> Corners:

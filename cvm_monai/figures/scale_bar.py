@@ -1,6 +1,7 @@
 """A bar of a round length in micrometres."""
 
 import math
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -19,7 +20,7 @@ def round_length(longest: float) -> float:
 
 
 def length_name(micrometres: float) -> str:
-    """``200 um`` with the sign for micro, or ``2 mm`` from 1000 micrometres."""
+    """``200 µm``, or ``2 mm`` from 1000 micrometres."""
     return f"{micrometres / 1000:g} mm" if micrometres >= 1000 else f"{micrometres:g} µm"
 
 
@@ -45,7 +46,7 @@ def scale_bar(figure: Figure, box: Box, *, um_per_inch: float) -> float:
         snap=True,
     )
     figure.add_artist(bar)
-    name = length_name(length)
-    style = {"ha": "center", "va": "top", "fontsize": palette.SMALL_SIZE, "color": palette.INK}
-    figure.text(left + span / 2, bottom + 0.52 * height, name, **style)
+    middle, below = left + span / 2, bottom + 0.52 * height
+    style: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": palette.SMALL_SIZE, "color": palette.INK}
+    figure.text(middle, below, length_name(length), **style)
     return length

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap, ListedColormap, to_hex
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -92,11 +92,9 @@ def _outlines(
     for label in [] if labels is None else np.unique(labels).tolist():
         if label in (0, IGNORED):
             continue
-        colour = (
-            to_hex([value / 255 for value in colours[label]])
-            if label in colours
-            else CLASS_LINES[(label - 1) % len(CLASS_LINES)]
-        )
+        colour = CLASS_LINES[(label - 1) % len(CLASS_LINES)]
+        if label in colours:
+            colour = "#{:02x}{:02x}{:02x}".format(*colours[label])
         panels.draw_outline(axes, labels == label, size, colour)
         name = names[label] if label < len(names) else f"class {label}"
         handles.append(Line2D([], [], color=colour, linewidth=1.4, label=name))

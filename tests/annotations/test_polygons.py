@@ -5,7 +5,7 @@ import pytest
 import shapely
 from scipy import ndimage
 
-from cvm_monai.annotations import Region, rasterise_regions, regions_from_labels, regions_from_rows
+from cvm_monai.annotations import Region, corners, rasterise_regions, regions_from_labels, regions_from_rows
 
 MASKS = 120
 
@@ -76,6 +76,13 @@ def test_strips_of_every_height_give_the_regions_of_the_whole_in_the_same_order(
         assert [(one.region.label, one.pixels) for one in found] == [(one.region.label, one.pixels) for one in whole]
         means = [one.mean_probability for one in found]
         np.testing.assert_allclose(means, [one.mean_probability for one in whole], rtol=1e-12)
+
+
+def test_a_large_strip_is_read_in_parts(monkeypatch):
+    labels = smooth_mask(40, sigma=1.5, share=0.5)
+    whole = regions_from_labels(labels)
+    monkeypatch.setattr(corners, "AT_ONCE", 3 * 40)
+    assert [text(polygon(region)) for region in regions_from_labels(labels)] == [text(polygon(one)) for one in whole]
 
 
 def test_area_and_probability_are_those_of_the_pixels():
