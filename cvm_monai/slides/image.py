@@ -73,8 +73,12 @@ def _sentences(path: Path, what: str) -> Iterator[None]:
     except MemoryError:
         raise ValueError(f"{path} cannot be read as {what}: not enough memory") from None
     except Exception as error:  # decoders raise many kinds
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ValueError(f"{path} cannot be read as {what}: {reason}") from None
+        raise ValueError(f"{path} cannot be read as {what}: {error_reason(error)}") from None
+
+
+def error_reason(error: Exception) -> str:
+    """What an error of a decoder says, in one line."""
+    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 def _open(path: Path) -> Image.Image | tifffile.TiffFile:
