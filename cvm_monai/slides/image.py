@@ -138,18 +138,28 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 def _rgb_of_page(page: tifffile.TiffPage) -> np.ndarray:
     """(H, W, 3) uint8 of a TIFF page."""
-    pixels = _samples_last(page)
+    return rgb_of_samples(_samples_last(page), page.photometric)
+
+
+def rgb_of_samples(pixels: np.ndarray, photometric: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of decoded TIFF samples, (H, W) or (H, W, samples); see `read_image`.
+
+    Raises:
+        ValueError: pixels of another kind.
+    """
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
-    if pixels.dtype != np.uint8 or page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+    if pixels.dtype != np.uint8 or photometric == tifffile.PHOTOMETRIC.SEPARATED:
         kind = "CMYK" if pixels.dtype == np.uint8 else pixels.dtype
         raise ValueError(f"its pixels are {kind}; save it as RGB with 8 bits per channel")
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+    if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = ~pixels
     if pixels.ndim == 3 and pixels.shape[2] > 4:
         raise ValueError(f"it has {pixels.shape[2]} channels; save it as RGB")
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        return pixels
     return _rgb(Image.fromarray(pixels))  # L, LA, RGB or RGBA by its shape
 
 

@@ -54,11 +54,53 @@ def _open_source(path: Path) -> Source:
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES and suffix not in TIFF_SUFFIXES:
         return FlatSource(path)
+    if suffix not in TIFF_SUFFIXES:
+        return _by_openslide(path)
+    return _tiff_source(path)
+
+
+def _by_openslide(path: Path) -> Source:
+    """OpenSlide, and tifffile for a TIFF by another suffix that OpenSlide refuses."""
     from cvm_monai.slides.openslide_source import OpenSlideSource
+    from cvm_monai.slides.tiff_source import TiffSource
 
     try:
         return OpenSlideSource(path)
     except Exception as error:  # OpenSlide raises several kinds
-        if suffix in TIFF_SUFFIXES:
-            return FlatSource(path)
-        raise ValueError(f"{path} cannot be opened as a slide: {error_reason(error)}") from None
+        try:
+            return TiffSource(path)
+        except Exception:  # OpenSlide's reason says more
+            raise ValueError(f"{path} cannot be opened as a slide: {error_reason(error)}") from None
+
+
+def _tiff_source(path: Path) -> Source:
+    """OpenSlide for its own kinds; of generic TIFFs whoever sees more; the flat reader for odd pixels."""
+    from cvm_monai.slides.openslide_source import OpenSlideSource
+    from cvm_monai.slides.tiff_source import TiffSource
+
+    slide: OpenSlideSource | None
+    try:
+        slide = OpenSlideSource(path)
+    except Exception:  # not one of its kinds, or damaged: the next readers say more
+        slide = None
+    if slide is not None and slide.vendor != "generic-tiff":
+        return slide
+    try:
+        tiff = TiffSource(path)
+    except Exception as error:  # tifffile raises many kinds
+        return slide or _flat_tiff(path, error)
+    if slide is None or len(tiff.sizes) > len(slide.sizes) or not slide.exact:
+        return tiff
+    slide.mpp = tiff.mpp  # OpenSlide does not read OME-XML
+    tiff.close()
+    return slide
+
+
+def _flat_tiff(path: Path, refused: Exception) -> Source:
+    """A TIFF that Pillow may still read as a whole, decoded at once to know."""
+    source = FlatSource(path)
+    try:
+        source.read(0, 0, 0, 1, 1)
+    except ValueError:
+        raise ValueError(f"{path} cannot be opened as an image: {error_reason(refused)}") from None
+    return source

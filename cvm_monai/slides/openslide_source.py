@@ -10,7 +10,7 @@ class OpenSlideSource:
     """A slide by OpenSlide. Label and macro images stay in the file.
 
     OpenSlide takes the corner of a region in whole level-0 pixels: of a level whose downsample is not an integer a
-    block may be off by up to half a level-0 pixel.
+    block may be off by up to half a level-0 pixel (``exact`` is false).
     """
 
     forks = False
@@ -23,6 +23,7 @@ class OpenSlideSource:
         self.sizes = [(height, width) for width, height in self._slide.level_dimensions]
         self.mpp = _mpp(self._slide.properties)
         self._downsamples = self._slide.level_downsamples
+        self.exact = all(factor.is_integer() for factor in self._downsamples)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         factor = self._downsamples[level]
