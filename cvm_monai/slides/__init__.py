@@ -5,6 +5,8 @@ from cvm_monai.slides.levels import Level
 from cvm_monai.slides.mpp import Mpp, check_mpp, require_mpp
 from cvm_monai.slides.opening import SLIDE_SUFFIXES, open_image
 from cvm_monai.slides.slide import SlideImage
+from cvm_monai.slides.tissue import TissueMask, tissue_mask
+from cvm_monai.slides.tissue_file import read_tissue_mask
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -12,10 +14,13 @@ __all__ = [
     "Level",
     "Mpp",
     "SlideImage",
+    "TissueMask",
     "check_mpp",
     "image_size",
     "open_image",
     "read_image",
     "read_mask",
+    "read_tissue_mask",
     "require_mpp",
+    "tissue_mask",
 ]
