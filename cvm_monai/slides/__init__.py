@@ -4,6 +4,7 @@ from cvm_monai.slides.image import IMAGE_SUFFIXES, image_size, read_image, read_
 from cvm_monai.slides.levels import Level
 from cvm_monai.slides.mpp import Mpp, check_mpp, require_mpp
 from cvm_monai.slides.opening import SLIDE_SUFFIXES, open_image
+from cvm_monai.slides.pyramid import write_pyramid
 from cvm_monai.slides.slide import SlideImage
 from cvm_monai.slides.tissue import TissueMask, tissue_mask
 from cvm_monai.slides.tissue_file import read_tissue_mask
@@ -23,4 +24,5 @@ __all__ = [
     "read_tissue_mask",
     "require_mpp",
     "tissue_mask",
+    "write_pyramid",
 ]

@@ -59,7 +59,7 @@ class TissueMask:
         return np.clip(covered * (self.scale[0] * self.scale[1]) / (width * height), 0, 1)
 
     def _below(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Mask pixels of tissue above and left of level-0 positions: exact between pixels, where the sum is bilinear."""
+        """Mask pixels of tissue above and left of level-0 positions; exact, as the sum is bilinear in a pixel."""
         sums = self._sums
         row = np.clip(y / self.scale[0], 0, self.mask.shape[0])
         column = np.clip(x / self.scale[1], 0, self.mask.shape[1])
