@@ -45,7 +45,8 @@ def plan_axis(start: float, scale: float, count: int, *, pixels: int, extent: fl
         scale: level pixels for each output pixel, above 0.
         count: output pixels.
         pixels: length of the level.
-        extent: length of the image in level pixels; a little less than ``pixels`` where the last one is not whole.
+        extent: length of the image in level pixels; a little less than ``pixels`` where the last one is not whole, a
+            little more where the level leaves out what does not fill one.
     """
     if abs(scale - 1) * count < SNAP:
         scale = 1.0
@@ -55,6 +56,8 @@ def plan_axis(start: float, scale: float, count: int, *, pixels: int, extent: fl
     high = low + scale
     inside = (np.clip(high, 0, extent) - np.clip(low, 0, extent)) / scale
     taps, weights = _area(low, high, pixels) if scale >= 1 else _linear(low + scale / 2, pixels)
+    beyond = (inside > 0) & (weights.sum(1) <= 0)  # in what the level leaves out: its last pixel is the nearest
+    taps[beyond, 0], weights[beyond, 0] = pixels - 1, 1
     used = (weights > 1e-7) & (inside > 0)[:, None]
     if not used.any():
         return Axis(0, 0, taps * 0, weights * 0, inside * 0, True)

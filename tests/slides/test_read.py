@@ -110,6 +110,16 @@ def test_the_coarsest_level_that_is_not_coarser_is_read(tmp_path, make_pyramid, 
     assert levels == [0, 0, 0, 1, 2, 2, 2]  # 0.995: level 2 is 0.5 % coarser, which is let pass
 
 
+def test_a_level_that_leaves_out_the_last_row_shows_no_white_before_the_border(tmp_path, make_pyramid):
+    dark = np.full((255, 255, 3), 40, dtype=np.uint8)  # levels of 127 and 63 px
+    with open_image(make_pyramid(tmp_path / "a.ome.tif", dark, ome=True)) as image:
+        assert [level.downsample for level in image.levels] == [1, 2, 4]
+        assert (image.read((0, 0), shape=(36, 36), mpp=0.25 * 7) == 40).all()  # to 252 of 255 px
+        cut = image.read((0, 0), shape=(37, 37), mpp=0.25 * 7)
+        assert cut[-1, 0].tolist() == [round(255 + (40 - 255) * 3 / 7)] * 3
+        assert (cut[:-1, :-1] == 40).all()
+
+
 def test_large_reads_are_made_of_blocks_and_equal_to_one_read(slide_path, pixels, monkeypatch):
     with open_image(slide_path, mpp=0.25) as image:
         whole = image.read((3.5, -2), shape=(120, 130), mpp=0.61)
