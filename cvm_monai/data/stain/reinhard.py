@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvm_monai.data.stain.density import by_blocks, stained
+from cvm_monai.data.stain.density import by_blocks, density_table, stained
+
+BETA, LIGHT = 0.15, 240.0
+"""What counts as stained, see `stained`."""
 
 LEAST_PIXELS, MOST_PIXELS = 100, 500_000
 LEAST_SPREAD = 1e-3
@@ -18,19 +21,17 @@ class ColourMoments:
     spread: np.ndarray
 
 
-def colour_moments(image: np.ndarray, *, beta: float = 0.15, light: float = 240.0) -> ColourMoments | None:
+def colour_moments(image: np.ndarray) -> ColourMoments | None:
     """Of one image's stained pixels; None where it shows too little tissue, or one colour alone.
 
     Glass is left out: otherwise the share of glass, not the stain, would decide.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        beta: see `stained`.
-        light: see `stained`.
     """
     from skimage.color import rgb2lab  # slow to import
 
-    pixels = stained(image, beta=beta, light=light, least=LEAST_PIXELS, most=MOST_PIXELS)
+    pixels = stained(image, beta=BETA, light=LIGHT, least=LEAST_PIXELS, most=MOST_PIXELS)
     if pixels is None:
         return None
     lab = rgb2lab(pixels[None])[0]
@@ -41,13 +42,17 @@ def colour_moments(image: np.ndarray, *, beta: float = 0.15, light: float = 240.
 def recolour(image: np.ndarray, source: ColourMoments, target: ColourMoments) -> np.ndarray:
     """(H, W, 3) uint8: each of L*, a* and b* stretched and moved from the source's moments to the target's.
 
-    Glass is moved as well, and may be tinted by it.
+    Where less than `BETA` of light is taken away a pixel is moved in that proportion, so that glass stays glass, which
+    the published method tints.
     """
     from skimage.color import lab2rgb, rgb2lab
+
+    table = density_table(LIGHT)
 
     def moved(rows: np.ndarray) -> np.ndarray:
         lab = (rgb2lab(rows) - source.mean) * (target.spread / source.spread) + target.mean
         lab[..., 0] = lab[..., 0].clip(0, 100)
-        return np.rint(lab2rgb(lab).clip(0, 1) * 255)
+        part = (table[rows].mean(axis=-1, keepdims=True) / BETA).clip(0, 1)
+        return np.rint(part * 255 * lab2rgb(lab).clip(0, 1) + (1 - part) * rows)
 
     return by_blocks(image, moved)
