@@ -1,4 +1,4 @@
-"""Points and regions: files in and out, label maps."""
+"""Points and regions: files in and out, label maps drawn from them, regions found in label maps."""
 
 from cvm_monai.annotations.class_map import read_class_map
 from cvm_monai.annotations.describe import describe
@@ -7,8 +7,10 @@ from cvm_monai.annotations.labels import class_colours
 from cvm_monai.annotations.model import BACKGROUND, TARGET, UNLABELLED, Annotations, Point, Region, first_pairs
 from cvm_monai.annotations.outside import clip
 from cvm_monai.annotations.points_csv import read_points_csv
+from cvm_monai.annotations.polygons import RegionResult, regions_from_labels, regions_from_rows
 from cvm_monai.annotations.raster import rasterise_points, rasterise_regions, region_points
 from cvm_monai.annotations.reader import iter_annotations, read_annotations
+from cvm_monai.annotations.results import ClassTotal, total_by_class, write_region_table, write_results_geojson
 
 __all__ = [
     "BACKGROUND",
@@ -16,8 +18,10 @@ __all__ = [
     "TARGET",
     "UNLABELLED",
     "Annotations",
+    "ClassTotal",
     "Point",
     "Region",
+    "RegionResult",
     "class_colours",
     "clip",
     "describe",
@@ -29,5 +33,10 @@ __all__ = [
     "read_class_map",
     "read_points_csv",
     "region_points",
+    "regions_from_labels",
+    "regions_from_rows",
+    "total_by_class",
     "write_geojson",
+    "write_region_table",
+    "write_results_geojson",
 ]
