@@ -80,10 +80,9 @@ def cover_points(
 
 
 def grid(side: float, image_shape: tuple[int, int]) -> np.ndarray:
-    """(N, 2) corners (x, y) of tiles side by side over a slide, the last ones moved inwards to end at its border."""
+    """(N, 2) corners (x, y) of the tiles that fit side by side into a slide, row by row; of a smaller slide (0, 0)."""
     rows, columns = (
-        np.unique([min(math.floor(number * side), _last(extent, side)) for number in range(math.ceil(extent / side))])
-        for extent in image_shape
+        np.floor(np.arange(max(1, math.floor(extent / side))) * side).astype(np.int64) for extent in image_shape
     )
     return np.stack([np.tile(columns, len(rows)), np.repeat(rows, len(columns))], 1)
 
@@ -91,23 +90,19 @@ def grid(side: float, image_shape: tuple[int, int]) -> np.ndarray:
 def spread_tiles(
     corners: np.ndarray, tissue: np.ndarray, *, count: int, side: float, taken: tuple[Tile, ...] = ()
 ) -> tuple[Tile, ...]:
-    """At most ``count`` of the tiles at ``corners`` that are tissue and touch none that is taken, spread evenly.
+    """At most ``count`` of the tiles at ``corners`` that are tissue and overlap none that is taken, spread evenly.
 
     Args:
         corners: (N, 2) of (x, y), in the order in which they are spread.
         tissue: (N,) part of each that is tissue; half is enough.
+        count: raising it gives more tiles, as long as there is tissue. From 0.
     """
-    chosen: list[Tile] = []
-    free = [
-        Tile(int(x), int(y), kind="tissue")
-        for (x, y), part in zip(corners, tissue, strict=True)
-        if part >= MIN_TISSUE and not any(overlap(tile, Tile(int(x), int(y)), side) for tile in taken)
-    ]
-    order = np.round(np.linspace(0, len(free) - 1, min(count, len(free)))).astype(int)
-    for index in np.unique(order):
-        if not any(overlap(tile, free[index], side) for tile in chosen):
-            chosen.append(free[index])
-    return tuple(chosen)
+    free = tissue >= MIN_TISSUE
+    for tile in taken:
+        free &= np.abs(corners - (tile.x, tile.y)).max(1) >= side - 1
+    left = corners[free]
+    order = np.round(np.linspace(0, len(left) - 1, min(count, len(left)))).astype(int)
+    return tuple(Tile(x, y, kind="tissue") for x, y in left[order].tolist())
 
 
 def overlap(one: Tile, other: Tile, side: float) -> bool:
