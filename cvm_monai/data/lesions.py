@@ -38,7 +38,7 @@ def choose_crops(
     """At most ``count`` crops of a slide, the one with most tumour first.
 
     A lesion is a connected part of what target regions cover and no exclusion does. Candidates lie around the middle of
-    each lesion, and side by side at half their width over one that is larger than a crop. Each next one is the
+    each lesion, and at half their width over one that is larger than a crop, its border included. Each next one is the
     candidate with most tumour that overlaps none before.
 
     Args:
@@ -88,7 +88,7 @@ def _centres(part: Any, side: float) -> list[tuple[float, float]]:
     across, down = (
         [(low + high) / 2]
         if high - low <= side
-        else np.linspace(low + side / 2, high - side / 2, math.ceil(2 * (high - low) / side) - 1).tolist()
+        else np.linspace(low, high, math.ceil(2 * (high - low) / side) + 1).tolist()
         for low, high in ((x0, x1), (y0, y1))
     )
     return [(x, y) for y in down for x in across]

@@ -69,9 +69,10 @@ def test_every_point_is_in_exactly_one_tile_and_away_from_its_border(seed):
     tiles = cover_points(positions, rng.integers(0, 2, 300), side=side, image_shape=SHAPE)
     assert sorted(index for tile in tiles for index in tile.points) == list(range(300))
     for tile in tiles:
-        assert 0 <= tile.x <= SHAPE[1] - side + 1 and 0 <= tile.y <= SHAPE[0] - side + 1
+        assert 0 <= tile.x <= SHAPE[1] - side + 1
+        assert 0 <= tile.y <= SHAPE[0] - side + 1
         inside = positions[list(tile.points)] - (tile.x, tile.y)
-        assert (inside >= 0).all() and (inside < side).all()
+        assert ((inside >= 0) & (inside < side)).all()
         for axis, (corner, extent) in enumerate(zip((tile.x, tile.y), SHAPE[::-1], strict=True)):
             near = (inside[:, axis] < side * BORDER - 1) | (inside[:, axis] > side * (1 - BORDER) + 1)
             assert not near.any() or corner == 0 or corner + side >= extent
