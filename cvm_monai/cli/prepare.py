@@ -87,7 +87,7 @@ def _about_slides(arguments: argparse.Namespace) -> bool:
     """
     if arguments.mpp is None:
         for name in ("tile", "whole", "image_mpp", "force_mpp", "tissue_tiles", "region_masks"):
-            if getattr(arguments, name):
+            if getattr(arguments, name) not in (None, False, 0):
                 raise ValueError(
                     f"--{name} is about slides: give the um/px of the tiles as well, for example --mpp 0.5"
                 )
@@ -106,7 +106,7 @@ def _slides(arguments: argparse.Namespace, options: dict[str, Any]) -> object:
 
     settings = CutSettings(
         mpp=arguments.mpp,
-        tile=None if arguments.whole else arguments.tile or 1024,
+        tile=None if arguments.whole else 1024 if arguments.tile is None else arguments.tile,
         image_mpp=arguments.image_mpp,
         force_mpp=arguments.force_mpp,
         tissue_tiles=arguments.tissue_tiles,

@@ -102,7 +102,8 @@ def camelyon16(
     plans, refused = plan_all(sources, plan, where=Path(annotations), classes=classes)
     if not any(planned.tiles for planned in plans):
         raise ValueError("; ".join(refused) or f"{annotations}: no lesion is annotated in any of the files")
-    assign_folds([planned.source.patient_id for planned in plans if planned.tiles], folds=folds, seed=seed)
+    if not refused:  # before the long work
+        assign_folds([planned.source.patient_id for planned in plans if planned.tiles], folds=folds, seed=seed)
     write_record(target, record, plans)
     refused += cut_all(plans, target, settings=settings, classes=classes, annotated=False)
     refuse(refused, len(sources), target)

@@ -89,7 +89,8 @@ def prepare_slides(
     plans, refused = plan_all(found.sources, plan, where=Path(folder) / "points", classes=classes)
     if not any(plan.tiles for plan in plans):
         raise ValueError(_nothing(plans, refused))
-    assign_folds([plan.source.patient_id for plan in plans if plan.tiles], folds=folds, seed=seed)
+    if not refused:  # before the long work
+        assign_folds([plan.source.patient_id for plan in plans if plan.tiles], folds=folds, seed=seed)
     write_record(target, record, plans)
     _write_tissue(plans, target)
     refused += cut_all(plans, target, settings=settings, classes=classes)

@@ -164,9 +164,8 @@ def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -
     warnings = list(image.warnings)
     if said is not None and (found is None or not LIMITS[0] <= found <= LIMITS[1]):
         value = said
-        warnings += [f"{image.path}: the file says {found:g} um/px, which is not believed; {said:g} is used"] * bool(
-            found
-        )
+        if found is not None:
+            warnings.append(f"{image.path}: the file says {found:g} um/px, which is not believed; {said:g} is used")
     else:
         value = require_mpp(image, "--image_mpp")
         if said is not None and abs(said - value) > DISAGREE * value:
