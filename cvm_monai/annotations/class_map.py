@@ -76,6 +76,8 @@ def _read(text: str) -> dict[str, Any]:
             return dict(READY[text.strip().lower()])
         if "=" in text:
             return _pairs(text)
+        if path.suffix.lower() in (".json", ".csv"):
+            raise ValueError(f"{path} does not exist")
         raise ValueError(
             f"--classes: {text} does not exist; give a file, JSON, pairs such as Tumor=target,Stroma=background, or "
             f"one of {', '.join(READY)}"

@@ -67,10 +67,10 @@ def check_case(
         found = read_annotations(source.points_file, classes=classes)
     kept, dropped = keep_inside(found or Annotations(), (height, width), case_id=source.case_id, names=list(names))
     file = source.points_file or "points.csv"
-    if dropped and found and not kept.points and not kept.regions:
-        raise ValueError(not_one_inside(found, (height, width), source=file, image=source.image))
     if dropped and outside == "refuse":
         raise ValueError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
+    if dropped and found and not kept.points and not kept.regions:
+        raise ValueError(not_one_inside(found, (height, width), source=file, image=source.image))
     origin: Origin | None = None
     if kept.points or kept.regions:
         origin = "file" if source.points_file and not dropped and _reads_alike(source, kept, names) else "cleaned"

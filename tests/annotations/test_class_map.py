@@ -40,7 +40,8 @@ def test_unclassified_wins_over_the_map(tmp_path):
     "text, unclassified, sentence",
     [
         ("{", None, "--classes is not valid JSON"),
-        ("none.json", None, "none.json does not exist; give a file, JSON, pairs .* or one of camelyon16, camelyon17"),
+        ("none.json", None, "none.json does not exist$"),
+        ("camelyon18", None, "camelyon18 does not exist; give a file, JSON, pairs .* or one of camelyon16, camelyon17"),
         ("Tumor=target,Stroma", None, "'Stroma' is no pair such as Tumor=target"),
         ("Tumor=cancer", None, "the class map gives 'Tumor' the meaning 'cancer'"),
         ("Tumor=cancer", "target", "^the class map gives 'Tumor' the meaning 'cancer'"),
