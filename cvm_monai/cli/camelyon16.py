@@ -30,7 +30,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of folds and sampling (default 0)")
     parser.add_argument("--classes", metavar="MAP", default="camelyon16", help="other class map, see prepare")
     parser.add_argument("--image_mpp", type=float, help="um/px of slides whose file does not say")
-    parser.add_argument("--force_mpp", action="store_true", help="believe any um/px, and enlarge at will")
+    parser.add_argument(
+        "--force_mpp", action="store_true", help="believe --image_mpp before the file, any um/px, and enlarge at will"
+    )
     parser.set_defaults(run=run)
 
 

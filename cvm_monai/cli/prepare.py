@@ -52,7 +52,11 @@ def add_parser(commands: Any) -> None:
     size.add_argument("--tile", type=int, metavar="PX", help="side of a tile, a multiple of 32 from 64 (default 1024)")
     size.add_argument("--whole", action="store_true", help="each slide is a core or crop and becomes one image")
     slides.add_argument("--image_mpp", type=float, help="um/px of slides whose file and cases.csv do not say")
-    slides.add_argument("--force_mpp", action="store_true", help="believe any um/px, and enlarge at will")
+    slides.add_argument(
+        "--force_mpp",
+        action="store_true",
+        help="believe cases.csv and --image_mpp before the file, any um/px, and enlarge at will",
+    )
     slides.add_argument(
         "--tissue_tiles",
         type=int,

@@ -29,7 +29,8 @@ class CutSettings:
         tile: side of a tile in pixels, a multiple of 32 from 64; raising it leaves fewer tiles. None cuts each slide,
             core or crop as a whole.
         image_mpp: um/px of slides whose file and row in cases.csv do not say.
-        force_mpp: let um/px pass that no microscope has, or that are more than twice coarser than the tiles.
+        force_mpp: believe cases.csv and ``image_mpp`` before the file, and let um/px pass that no microscope has or
+            that are more than twice coarser than the tiles.
         tissue_tiles: further tiles of each slide, on tissue without annotations; from 0.
         region_masks: regions are exhaustive: their drawing is the tile's mask, and what none covers is background.
 
@@ -129,6 +130,8 @@ def plan_slide(
 def opened_slide(source: Source, settings: CutSettings) -> Iterator[tuple[SlideImage, float, tuple[str, ...]]]:
     """The slide, its um/px and warnings about it: from the file, else from cases.csv, else from ``image_mpp``.
 
+    A file's um/px that no microscope has give way to the others.
+
     Raises:
         ValueError: a slide that cannot be opened, or a um/px that nobody says or believes.
     """
@@ -162,9 +165,10 @@ def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -
     """um/px of level 0, and warnings."""
     found, said = image.mpp.value, settings.image_mpp if listed is None else listed
     warnings = list(image.warnings)
-    if said is not None and (found is None or not LIMITS[0] <= found <= LIMITS[1]):
+    believed = found is not None and LIMITS[0] <= found <= LIMITS[1] and not settings.force_mpp
+    if said is not None and not believed:
         value = said
-        if found is not None:
+        if found is not None and abs(said - found) > DISAGREE * found:
             warnings.append(f"{image.path}: the file says {found:g} um/px, which is not believed; {said:g} is used")
     else:
         value = require_mpp(image, "--image_mpp")
@@ -192,10 +196,10 @@ def _annotations(
         found = read_annotations(source.points_file, classes=classes)
     kept, dropped = keep_inside(found, image_shape, case_id=source.case_id, names=list(names))
     file = source.points_file or "points.csv"
-    if dropped and not kept.points and not kept.regions:
-        raise ValueError(not_one_inside(found, image_shape, source=file, image=source.image))
     if dropped and outside == "refuse":
         raise ValueError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
+    if dropped and not kept.points and not kept.regions:
+        raise ValueError(not_one_inside(found, image_shape, source=file, image=source.image))
     return kept, describe(found, names=names, image_shape=image_shape)
 
 

@@ -371,6 +371,9 @@ def test_um_per_px_of_a_slide(folder, cut, tmp_path):
     assert "a.tif: the file says 0.25 um/px, which is used; 0.5 was given" in report.warnings[-1]
     scales = {case.case_id[0]: float(case.extra["level0_scale"]) for case in report.prepared.datalist.cases}
     assert scales == {"a": 2.0, "b": 1.0}
+    report = cut(replace(SETTINGS, force_mpp=True), out="forced")
+    assert "a.tif: the file says 0.25 um/px, which is not believed; 0.5 is used" in report.warnings[-1]
+    assert {case.extra["level0_scale"] for case in report.prepared.datalist.cases} == {"1.0"}
 
 
 @pytest.mark.parametrize(
@@ -387,6 +390,22 @@ def test_um_per_px_that_is_not_believed(folder, cut, mpp, sentence):
     assert sentence in str(raised.value)
     if mpp < 2:
         assert "4 tiles" in cut(replace(SETTINGS, force_mpp=True), out="forced").slides["b"]
+
+
+def test_a_file_that_no_microscope_made_gives_way_to_what_is_listed(folder, cut):
+    add_slide(folder, "b", seed=1, mpp=30)
+    (folder / "cases.csv").write_text("case_id,mpp\na,\nb,0.25\n")
+    report = cut()
+    assert report.slides["b"] == "2 target, 2 background; 2 tiles"
+    assert "b.tif: the file says 30 um/px, which is not believed; 0.25 is used" in report.warnings[-1]
+
+
+def test_points_outside_are_refused_on_demand(cut, folder):
+    write_geojson(folder / "points" / "b.geojson", Annotations((*POINTS, Point(5000, 1, 1))))
+    with pytest.raises(
+        ValueError, match=r"b.geojson: case b: target point \(5000, 1\) outside the image of 640 x 500 px"
+    ):
+        cut(outside="refuse")
 
 
 def test_a_whole_that_is_too_large_is_refused(cut, monkeypatch):
