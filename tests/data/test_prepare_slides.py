@@ -349,6 +349,20 @@ def test_unknown_labels_of_all_slides_are_named_before_anything_is_cut(cut, fold
     assert not (tmp_path / "out" / "images").exists()
 
 
+def test_a_table_of_points_of_all_slides(cut, folder, tmp_path):
+    cut()
+    for file in (folder / "points").iterdir():
+        file.unlink()
+    lines = [f"{name},{point.x},{point.y},{point.label}" for name in "ab" for point in POINTS]
+    (folder / "points.csv").write_text("\n".join(["case_id,x,y,label", *lines]))
+    cut(out="table")
+    for kind in ("images", "points"):
+        one, other = (
+            {file.name: file.read_bytes() for file in (tmp_path / out / kind).iterdir()} for out in ("out", "table")
+        )
+        assert one == other
+
+
 def test_class_maps_and_more_than_two_classes(cut, folder):
     three = (*POINTS, Point(110, 110, 2))
     write_geojson(folder / "points" / "a.geojson", Annotations(three), names=("Stroma", "Tumor", "TIL"))
