@@ -13,6 +13,9 @@ DIR holds
   masks/     optional label images, 0 = background, anything else = target;
              with further classes the value c is class c
   cases.csv  optional: case_id, patient_id, mpp (um/px) and whatever else you keep
+
+With --mpp the images are slides (SVS, NDPI, MRXS, SCN, CZI, DICOM, pyramidal TIFF), in slides/ or images/; annotations
+are in level-0 pixels. Tiles around them are cut at exactly that um/px into OUT.
 """
 
 
@@ -43,22 +46,74 @@ def add_parser(commands: Any) -> None:
         default="drop",
         help="points outside their image: leave them out and say so, or stop (default drop)",
     )
+    slides = parser.add_argument_group("slides, cores and crops")
+    slides.add_argument("--mpp", type=float, help="um/px of the tiles to cut: 0.5 is about 20x, 0.25 about 40x")
+    size = slides.add_mutually_exclusive_group()
+    size.add_argument("--tile", type=int, metavar="PX", help="side of a tile, a multiple of 32 from 64 (default 1024)")
+    size.add_argument("--whole", action="store_true", help="each slide is a core or crop and becomes one image")
+    slides.add_argument("--image_mpp", type=float, help="um/px of slides whose file and cases.csv do not say")
+    slides.add_argument(
+        "--force_mpp",
+        action="store_true",
+        help="believe cases.csv and --image_mpp before the file, any um/px, and enlarge at will",
+    )
+    slides.add_argument(
+        "--tissue_tiles",
+        type=int,
+        default=0,
+        metavar="N",
+        help="further tiles of each slide, on tissue without annotations, for scores where there are masks; tissue is "
+        "found, or drawn in tissue/ (default 0)",
+    )
+    slides.add_argument(
+        "--region_masks",
+        action="store_true",
+        help="your regions leave nothing out: make masks of them, what none covers being background",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare and print the report."""
     from cvm_monai.annotations.class_map import read_class_map
+
+    options = {name: getattr(arguments, name) for name in ("out", "pairs", "folds", "seed", "outside")}
+    options["classes"] = read_class_map(arguments.classes, unclassified=arguments.unclassified)
+    print(_slides(arguments, options) if _about_slides(arguments) else _images(arguments, options))
+    return 0
+
+
+def _about_slides(arguments: argparse.Namespace) -> bool:
+    """Whether tiles are to be cut.
+
+    Raises:
+        ValueError: an option of slides without ``--mpp``.
+    """
+    if arguments.mpp is None:
+        for name in ("tile", "whole", "image_mpp", "force_mpp", "tissue_tiles", "region_masks"):
+            if getattr(arguments, name) not in (None, False, 0):
+                raise ValueError(
+                    f"--{name} is about slides: give the um/px of the tiles as well, for example --mpp 0.5"
+                )
+    return arguments.mpp is not None
+
+
+def _images(arguments: argparse.Namespace, options: dict[str, Any]) -> object:
     from cvm_monai.data.prepare import prepare
 
-    report = prepare(
-        arguments.folder,
-        out=arguments.out,
-        pairs=arguments.pairs,
-        folds=arguments.folds,
-        seed=arguments.seed,
-        classes=read_class_map(arguments.classes, unclassified=arguments.unclassified),
-        outside=arguments.outside,
+    return prepare(arguments.folder, **options)
+
+
+def _slides(arguments: argparse.Namespace, options: dict[str, Any]) -> object:
+    from cvm_monai.data.prepare_slides import prepare_slides
+    from cvm_monai.data.slide_plan import CutSettings
+
+    settings = CutSettings(
+        mpp=arguments.mpp,
+        tile=None if arguments.whole else 1024 if arguments.tile is None else arguments.tile,
+        image_mpp=arguments.image_mpp,
+        force_mpp=arguments.force_mpp,
+        tissue_tiles=arguments.tissue_tiles,
+        region_masks=arguments.region_masks,
     )
-    print(report)
-    return 0
+    return prepare_slides(arguments.folder, settings=settings, **options)

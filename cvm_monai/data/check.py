@@ -74,7 +74,7 @@ def check_case(
     origin: Origin | None = None
     if kept.points or kept.regions:
         origin = "file" if source.points_file and not dropped and _reads_alike(source, kept, names) else "cleaned"
-    elif mask is not None:
+    elif mask is not None and source.sampled:
         points = sample_points(
             mask if novel is None else np.where(novel, 255, mask),
             case_id=source.case_id,

@@ -9,7 +9,7 @@ from cvm_monai.annotations.files import read_number, read_table
 from cvm_monai.annotations.labels import ClassMap
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.datalist import KNOWN_KEYS
-from cvm_monai.slides import IMAGE_SUFFIXES
+from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 
 RESERVED_COLUMNS = frozenset(KNOWN_KEYS) - {"case_id", "patient_id", "mpp"} | {"points_source"}
 
@@ -23,6 +23,8 @@ class Source:
         points: its part of a points.csv; None where there is none.
         novel: a mask of regions unlike anything annotated, which sampled points keep out of.
         columns: further columns of cases.csv.
+        tissue: a mask of tissue, of a slide that is to be cut.
+        sampled: whether points are to be sampled from the mask where there are none.
     """
 
     case_id: str
@@ -34,6 +36,8 @@ class Source:
     novel: Path | None
     mpp: float | None
     columns: Mapping[str, str]
+    tissue: Path | None = None
+    sampled: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,9 @@ class Folder:
     warnings: tuple[str, ...]
 
 
-def read_folder(folder: str | Path, *, classes: ClassMap | None = None, generated: Collection[Path] = ()) -> Folder:
+def read_folder(
+    folder: str | Path, *, classes: ClassMap | None = None, generated: Collection[Path] = (), slides: bool = False
+) -> Folder:
     """Match ``images/``, ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv`` by case id.
 
     The case id is the image's name without its suffix. Files and rows that belong to no image are passed over with a
@@ -53,6 +59,7 @@ def read_folder(folder: str | Path, *, classes: ClassMap | None = None, generate
     Args:
         classes: class map for a points.csv.
         generated: annotation files that an earlier preparation wrote; they are not the user's.
+        slides: the images are slides to be cut; they may lie in ``slides/``, and masks of their tissue in ``tissue/``.
 
     Raises:
         ValueError: no images, two files for one case, or a bad table, with file and line.
@@ -61,10 +68,11 @@ def read_folder(folder: str | Path, *, classes: ClassMap | None = None, generate
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the one that holds images/")
     warnings: list[str] = []
-    images = _images(folder, warnings)
+    images = _images(_image_folder(folder, slides), slides, warnings)
     tables = _point_tables(folder, classes)
     files = _point_files(folder / "points", images, generated, warnings)
     masks, novel = (_label_images(folder / name, images, warnings) for name in ("masks", "novel"))
+    tissue = _point_files(folder / "tissue", images, (), warnings) if slides else {}
     rows = _rows(folder / "cases.csv", images, warnings)
     _warn_unmatched("points.csv: no image for case", set(tables) - set(images), warnings)
     both = sorted(set(tables) & set(files))
@@ -91,22 +99,38 @@ def read_folder(folder: str | Path, *, classes: ClassMap | None = None, generate
                 novel=novel.get(case_id),
                 mpp=float(mpp) if mpp else None,
                 columns=columns,
+                tissue=tissue.get(case_id),
             )
         )
     return Folder(tuple(sources), tuple(warnings))
 
 
-def _images(folder: Path, warnings: list[str]) -> dict[str, Path]:
+def _image_folder(folder: Path, slides: bool) -> Path:
+    """The folder of the images."""
+    names = ("slides", "images") if slides else ("images",)
+    found = [folder / name for name in names if (folder / name).is_dir()]
+    if not found:
+        raise ValueError(f"{folder} has no folder {names[-1]}/; put the images there, one file for each case")
+    if len(found) > 1:
+        raise ValueError(f"{folder} has slides/ and images/; keep the slides in one of the two")
+    return found[0]
+
+
+def _images(folder: Path, slides: bool, warnings: list[str]) -> dict[str, Path]:
     """Image of each case id, by name."""
-    if not (folder / "images").is_dir():
-        raise ValueError(f"{folder} has no folder images/; put the images there, one file for each case")
-    files = _visible(folder / "images")
-    images = _unique({file: file.stem for file in files if file.suffix.lower() in IMAGE_SUFFIXES})
+    known = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES))) if slides else IMAGE_SUFFIXES
+    files = _visible(folder)
+    images = _unique({file: file.stem for file in files if file.suffix.lower() in known})
+    other = {file.name for file in files if file.suffix.lower() not in known}
     if not images:
-        raise ValueError(f"{folder / 'images'} holds no image; known kinds are {', '.join(IMAGE_SUFFIXES)}")
-    other = {file.name for file in files if file.suffix.lower() not in IMAGE_SUFFIXES}
-    _warn_unmatched("images/: passed over, not a known kind of image:", other, warnings)
+        cut = "; it holds slides: give --mpp 0.5 to cut tiles from them" * any(map(_is_slide, other))
+        raise ValueError(f"{folder} holds no image; known kinds are {', '.join(known)}{cut}")
+    _warn_unmatched(f"{folder.name}/: passed over, not a known kind of image:", other, warnings)
     return images
+
+
+def _is_slide(name: str) -> bool:
+    return Path(name).suffix.lower() in SLIDE_SUFFIXES
 
 
 def _label_images(folder: Path, images: Mapping[str, Path], warnings: list[str]) -> dict[str, Path]:
@@ -133,8 +157,10 @@ def _point_files(
         else:
             other.add(file.name)
     found = _unique({file: owner for file, owner in owners.items() if owner in images})
-    _warn_unmatched("points/: passed over, not a known kind of annotation file:", other, warnings)
-    _warn_unmatched("points/: no image for", {file.name for file in owners if owners[file] not in images}, warnings)
+    _warn_unmatched(f"{folder.name}/: passed over, not a known kind of annotation file:", other, warnings)
+    _warn_unmatched(
+        f"{folder.name}/: no image for", {file.name for file in owners if owners[file] not in images}, warnings
+    )
     return found
 
 

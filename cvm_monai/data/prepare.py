@@ -1,17 +1,13 @@
 """From a user's folder to a checked data list."""
 
-import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from cvm_monai.annotations import COLOURS, write_geojson
@@ -21,6 +17,7 @@ from cvm_monai.data.check import CheckedCase, Outside, check_case
 from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import assign_folds
+from cvm_monai.data.output import check_writable, sha256, write_png
 from cvm_monai.data.report import PrepareReport, make_report
 
 
@@ -35,6 +32,7 @@ def prepare(
     unclassified: str | int | None = None,
     outside: Outside = "drop",
     min_distance: float = 3.0,
+    unsampled: Collection[str] = (),
 ) -> PrepareReport:
     """Check a folder, sample points where a case has a mask only, assign folds, and write ``OUT/datalist.json``.
 
@@ -55,6 +53,7 @@ def prepare(
         outside: leave annotations outside their image out, or refuse them; a file of which nothing lies inside its
             image is refused either way.
         min_distance: px that sampled points stay away from borders where there is room, see ``sample_points``.
+        unsampled: case ids from whose masks no points are sampled; they are scored only.
 
     Raises:
         ValueError: whatever is wrong with a file, named; or an ``out`` that cannot be written.
@@ -65,11 +64,12 @@ def prepare(
         raise ValueError(f"pairs must be at least 1, got {pairs}")
     classes = with_unclassified(classes, unclassified)
     target = Path(out).resolve()
-    _check_writable(target)
+    check_writable(target)
     found = read_folder(folder, classes=classes, generated=_generated(target))
     fold_of = assign_folds([source.patient_id for source in found.sources], folds=folds, seed=seed)
     check = partial(check_case, pairs=pairs, seed=seed, classes=classes, outside=outside, min_distance=min_distance)
-    checked = _check_all(found.sources, check, where=Path(folder) / "points", classes=classes)
+    sources = [replace(source, sampled=source.case_id not in unsampled) for source in found.sources]
+    checked = _check_all(sources, check, where=Path(folder) / "points", classes=classes)
     _check_overwrites(checked, target)
     names, colours = class_names(classes), class_colours(classes)
     cases = [_write_case(case, fold, target, list(names), colours) for case, fold in zip(checked, fold_of, strict=True)]
@@ -99,16 +99,6 @@ def _check_all(
     return checked
 
 
-def _check_writable(out: Path) -> None:
-    """Make the folder and try it before the long work starts."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise ValueError(f"cannot write into {out} ({error.strerror or error}): give another --out") from None
-
-
 def _generated(out: Path) -> frozenset[Path]:
     """Annotation files that the data list in `out` says we wrote, and that are still as we wrote them."""
     try:
@@ -117,7 +107,7 @@ def _generated(out: Path) -> frozenset[Path]:
         files = {out / entry["points"]: entry["sha256"]["points"] for entry in ours}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return frozenset()  # no earlier data list, or one that is of no use
-    return frozenset(file.resolve() for file, digest in files.items() if file.is_file() and _sha256(file) == digest)
+    return frozenset(file.resolve() for file, digest in files.items() if file.is_file() and sha256(file) == digest)
 
 
 def _points_path(case: CheckedCase, out: Path) -> Path:
@@ -151,7 +141,7 @@ def _write_case(
         write_geojson(points, case.annotations, names=names, colours=shown)
     if case.mask is not None:
         mask = _mask_path(case, out)
-        _write_png(mask, case.mask)
+        write_png(mask, case.mask)
     files = {"image": source.image, "points": points, "mask": mask, "novel_mask": source.novel}
     return Case(
         case_id=source.case_id,
@@ -160,24 +150,11 @@ def _write_case(
         points=points.resolve() if points else None,
         mask=mask.resolve() if mask else None,
         mpp=source.mpp,
-        sha256={name: _sha256(file) for name, file in files.items() if file},
+        sha256={name: sha256(file) for name, file in files.items() if file},
         fold=fold,
         extra=({"points_source": case.origin} if case.origin else {}) | dict(source.columns),
         novel_mask=source.novel.resolve() if source.novel else None,
     )
-
-
-def _write_png(path: Path, mask: np.ndarray) -> None:
-    """Write aside and rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.part.png")
-    Image.fromarray(mask).save(aside)
-    aside.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _same_images(cases: Sequence[Case]) -> list[str]:

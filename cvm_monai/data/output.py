@@ -1,0 +1,40 @@
+"""Files of a data set: a folder tried before the work, images written aside and renamed, hashes."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def check_writable(out: Path) -> None:
+    """Make the folder and try it before the long work starts.
+
+    Raises:
+        ValueError: it cannot be written into.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ValueError(f"cannot write into {out} ({error.strerror or error}): give another --out") from None
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write aside and rename: (H, W) or (H, W, 3) uint8."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.stem}.{os.getpid()}.part.png")
+    try:
+        Image.fromarray(pixels).save(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

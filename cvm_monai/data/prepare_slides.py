@@ -1,0 +1,243 @@
+"""From a folder of slides and annotations to a data set of tiles that every command takes."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from cvm_monai.annotations import COLOURS, regions_from_labels, write_geojson
+from cvm_monai.annotations.class_map import with_unclassified
+from cvm_monai.annotations.files import write_text
+from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, class_colours, class_names, label_table
+from cvm_monai.annotations.model import Annotations
+from cvm_monai.data.check import Outside
+from cvm_monai.data.cutting import cut_slide
+from cvm_monai.data.folder import Source, read_folder
+from cvm_monai.data.folds import assign_folds
+from cvm_monai.data.output import check_writable
+from cvm_monai.data.prepare import prepare
+from cvm_monai.data.report import PrepareReport
+from cvm_monai.data.slide_plan import CutSettings, SlidePlan, plan_slide
+from cvm_monai.data.tile_record import check_present, check_record, write_record
+
+COLUMNS = ("case_id", "patient_id", "mpp", "slide", "origin_x", "origin_y", "level0_scale", "tile")
+"""Of the tiles' cases.csv; those of the user's follow."""
+
+
+@dataclass(frozen=True)
+class SlidesReport:
+    """What was cut, and the data list of the tiles.
+
+    Attributes:
+        slides: a sentence for each slide, by its id.
+        warnings: about the slides.
+        prepared: the report on the tiles.
+    """
+
+    slides: Mapping[str, str]
+    warnings: tuple[str, ...]
+    prepared: PrepareReport
+
+    def __str__(self) -> str:
+        lines = [f"{slide}: {sentence}" for slide, sentence in self.slides.items()]
+        if self.warnings:
+            lines += ["", "Warnings about slides", *(f"  {sentence}" for sentence in self.warnings)]
+        return "\n".join([*lines, "", str(self.prepared)])
+
+
+def prepare_slides(
+    folder: str | Path,
+    *,
+    out: str | Path,
+    settings: CutSettings,
+    pairs: int = 5,
+    folds: int = 4,
+    seed: int = 0,
+    classes: ClassMap | None = None,
+    unclassified: str | int | None = None,
+    outside: Outside = "drop",
+) -> SlidesReport:
+    """Cut tiles from slides and prepare them: ``OUT/images``, ``points``, ``masks``, ``cases.csv``, ``datalist.json``.
+
+    Annotations are in level-0 pixels of the slide and come out in those of the tile. Each point belongs to one tile;
+    regions are clipped to every tile they reach. What is cut already is not cut again, and the same settings give the
+    same bytes. A slide that is refused does not keep the others from being cut.
+
+    Args:
+        folder: holds ``slides/`` or ``images/``, and what `prepare` takes; ``masks/`` of any size show whole slides.
+        settings: um/px and size of the tiles.
+        pairs, folds, seed, classes, unclassified, outside: as in `prepare`.
+
+    Raises:
+        ValueError: slides that were refused, all of them, after the others were cut; tiles of other settings in
+            ``out``; or whatever `prepare` finds.
+    """
+    classes, target = with_unclassified(classes, unclassified), Path(out).resolve()
+    if target == Path(folder).resolve():
+        raise ValueError(f"{out} is your own folder; give another --out")
+    check_writable(target)
+    record = check_record(target, settings=asdict(settings) | {"classes": dict(classes or {}), "outside": outside})
+    found = read_folder(folder, classes=classes, slides=True)
+    _check_columns(found.sources, Path(folder) / "cases.csv")
+    check_present(target, record, [source.case_id for source in found.sources])
+    plan = _planner(settings, classes, outside)
+    plans, refused = plan_all(found.sources, plan, where=Path(folder) / "points", classes=classes)
+    if not any(plan.tiles for plan in plans):
+        raise ValueError(_nothing(plans, refused))
+    if not refused:  # before the long work
+        assign_folds([plan.source.patient_id for plan in plans if plan.tiles], folds=folds, seed=seed)
+    write_record(target, record, plans)
+    _write_tissue(plans, target)
+    refused += cut_all(plans, target, settings=settings, classes=classes)
+    refuse(refused, len(found.sources), target)
+    prepared = prepare_tiles(plans, target, pairs=pairs, folds=folds, seed=seed, classes=classes)
+    warnings = (*found.warnings, *(sentence for plan in plans for sentence in plan.warnings))
+    return SlidesReport({plan.source.case_id: plan.sentence for plan in plans}, warnings, prepared)
+
+
+def plan_all(
+    sources: Sequence[Source], plan: Callable[[Source], SlidePlan], *, where: Path, classes: ClassMap | None
+) -> tuple[list[SlidePlan], list[str]]:
+    """The plan of each slide, and a sentence for each that was refused.
+
+    Raises:
+        ValueError: labels unknown in any of them, named together, so that one class map settles them all.
+    """
+    plans: list[SlidePlan] = []
+    refused: list[str] = []
+    unknown: list[UnknownLabelsError] = []
+    for source in tqdm(sources, desc="planning", unit="slide", disable=None):
+        try:
+            plans.append(plan(source))
+        except UnknownLabelsError as error:
+            unknown.append(error)
+        except ValueError as error:
+            refused.append(str(error))
+    if len(unknown) == 1:
+        raise unknown[0]
+    if unknown:
+        labels: Counter[str | None] = Counter()
+        for one in unknown:
+            labels.update(one.labels)
+        raise UnknownLabelsError(f"{where} ({len(unknown)} files)", labels, label_table(classes))
+    return plans, refused
+
+
+def cut_all(
+    plans: Sequence[SlidePlan], out: Path, *, settings: CutSettings, classes: ClassMap | None, annotated: bool = True
+) -> list[str]:
+    """Cut all slides; a sentence for each that was refused. Slides without annotations get no points files."""
+    refused = []
+    colours = {**COLOURS, **class_colours(classes)}
+    with tqdm(total=sum(len(plan.tiles) for plan in plans), desc="cutting", unit="tile", disable=None) as bar:
+        for plan in plans:
+            marked = annotated and bool(plan.annotations.points or plan.annotations.regions)
+            shown = {**colours, **plan.annotations.colours, **class_colours(classes)}
+            try:
+                cut_slide(
+                    plan, out, settings=settings, classes=classes, colours=shown, annotated=marked, progress=bar.update
+                )
+            except ValueError as error:
+                refused.append(str(error))
+    return refused
+
+
+def refuse(refused: Sequence[str], count: int, out: Path) -> None:
+    """Raise what is wrong with slides.
+
+    Raises:
+        ValueError: if there is anything.
+    """
+    if refused:
+        raise ValueError(
+            f"{len(refused)} of {count} slides cannot be used: {'; '.join(refused)}. The tiles of the others stay in "
+            f"{out}: correct or remove these slides, and run again"
+        )
+
+
+def prepare_tiles(
+    plans: Iterable[SlidePlan],
+    out: Path,
+    *,
+    pairs: int,
+    folds: int,
+    seed: int,
+    classes: ClassMap | None,
+    min_distance: float = 3.0,
+) -> PrepareReport:
+    """Write cases.csv of the tiles, and prepare them; from masks of annotated slides no points are sampled."""
+    rows, unsampled = [], []
+    for plan in plans:
+        for tile in plan.tiles:
+            rows.append(_row(plan, tile.x, tile.y, tile.kind, plan.case_id(tile)))
+            if tile.kind == "tissue" and (plan.annotations.points or plan.annotations.regions):
+                unsampled.append(plan.case_id(tile))
+    write_text(out / "cases.csv", _table(rows))
+    meant: dict[str, Any] = {name: {"class": label} for name, label in class_names(classes).items()}
+    for label, colour in class_colours(classes).items():
+        name = next((name for name, number in class_names(classes).items() if number == label), "exclusion")
+        meant[name] = {"class": name if name == "exclusion" else label, "color": list(colour)}
+    report = prepare(
+        out,
+        out=out,
+        pairs=pairs,
+        folds=folds,
+        seed=seed,
+        classes=meant,
+        min_distance=min_distance,
+        unsampled=unsampled,
+    )
+    return replace(report, read={})
+
+
+def _planner(settings: CutSettings, classes: ClassMap | None, outside: Outside) -> Callable[[Source], SlidePlan]:
+    return lambda source: plan_slide(source, settings=settings, classes=classes, outside=outside)
+
+
+def _check_columns(sources: Sequence[Source], path: Path) -> None:
+    """Refuse columns of the user's that the tiles' table has of its own."""
+    own = {name for source in sources for name in source.columns}
+    taken = sorted(own & set(COLUMNS))
+    if taken:
+        raise ValueError(f"{path}, line 1: the column {taken[0]!r} is a name of the tiles' own; rename it")
+
+
+def _nothing(plans: Sequence[SlidePlan], refused: Sequence[str]) -> str:
+    """Why there is no tile at all."""
+    if refused:
+        return "; ".join(refused)
+    return "; ".join(sentence for plan in plans for sentence in plan.warnings)
+
+
+def _write_tissue(plans: Iterable[SlidePlan], out: Path) -> None:
+    """Tissue that was found, as polygons that can be corrected in QuPath and given back in ``tissue/``."""
+    for plan in plans:
+        file = out / "tissue" / f"{plan.source.case_id}.geojson"
+        if plan.tissue is not None and not file.exists():
+            step = max(plan.tissue.scale)
+            regions = regions_from_labels(
+                plan.tissue.mask.astype("uint8"), scale=plan.tissue.scale, simplify=step, min_area=step**2
+            )
+            write_geojson(file, Annotations((), regions), names=("glass", "tissue"))
+
+
+def _row(plan: SlidePlan, x: int, y: int, kind: str, case_id: str) -> dict[str, str]:
+    """A tile's row of cases.csv."""
+    source = plan.source
+    values = (case_id, source.patient_id, plan.tile_mpp, source.case_id, x, y, plan.scale, kind)
+    return dict(zip(COLUMNS, map(str, values), strict=True)) | dict(source.columns)
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The rows as CSV."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,244 @@
+"""What will be cut from a slide: its um/px, its annotations and its tiles; no pixel of a tile is read here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cvm_monai.annotations import UNLABELLED, Annotations, describe, read_annotations
+from cvm_monai.annotations.labels import ClassMap, class_names
+from cvm_monai.annotations.outside import not_one_inside
+from cvm_monai.data.check import Outside, keep_inside
+from cvm_monai.data.clip import RegionIndex
+from cvm_monai.data.folder import Source
+from cvm_monai.data.tiles import Tile, check_tile_size, cover_points, grid, outside_part, spread_tiles
+from cvm_monai.slides import SlideImage, TissueMask, check_mpp, open_image, read_tissue_mask, require_mpp, tissue_mask
+from cvm_monai.slides.mpp import DISAGREE, LIMITS, MAX_RATIO
+
+MAX_WHOLE = 2**28
+"""Pixels of a core or crop that is cut as a whole (16,384 x 16,384; 768 MiB of RGB)."""
+
+
+@dataclass(frozen=True)
+class CutSettings:
+    """How slides are cut.
+
+    Attributes:
+        mpp: um/px of the tiles; raising it shows more tissue and fewer details. 0.25 (40x) to 2; 0.5 is 20x.
+        tile: side of a tile in pixels, a multiple of 32 from 64; raising it leaves fewer tiles. None cuts each slide,
+            core or crop as a whole.
+        image_mpp: um/px of slides whose file and row in cases.csv do not say.
+        force_mpp: believe cases.csv and ``image_mpp`` before the file, and let um/px pass that no microscope has or
+            that are more than twice coarser than the tiles.
+        tissue_tiles: further tiles of each slide, on tissue without annotations; from 0.
+        region_masks: regions are exhaustive: their drawing is the tile's mask, and what none covers is background.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    mpp: float
+    tile: int | None = 1024
+    image_mpp: float | None = None
+    force_mpp: bool = False
+    tissue_tiles: int = 0
+    region_masks: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("--mpp", self.mpp), ("--image_mpp", self.image_mpp)):
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be a positive number of um/px, got {value!r}")
+        check_mpp(self.mpp, None, force=self.force_mpp)
+        if self.tile is not None:
+            check_tile_size(self.tile)
+        if self.tissue_tiles < 0:
+            raise ValueError(f"--tissue_tiles must be 0 or more, got {self.tissue_tiles}")
+        if self.tile is None and self.tissue_tiles:
+            raise ValueError("--tissue_tiles and --whole exclude each other: a whole image has all its tissue")
+
+
+@dataclass(frozen=True)
+class SlidePlan:
+    """The tiles of one slide.
+
+    Attributes:
+        mpp: um/px of level 0.
+        tile_mpp: um/px of the tiles.
+        image_shape: (height, width) of level 0.
+        annotations: in level-0 pixels, inside the slide.
+        tiles: in the order in which they are cut.
+        shape: (height, width) of each in its own pixels.
+        sentence: what was found and chosen, without the slide's name.
+        warnings: sentences for the user.
+        tissue: where tissue was found; None where nobody asked, or where the user has drawn it.
+    """
+
+    source: Source
+    mpp: float
+    tile_mpp: float
+    image_shape: tuple[int, int]
+    annotations: Annotations
+    tiles: tuple[Tile, ...]
+    shape: tuple[int, int]
+    sentence: str
+    warnings: tuple[str, ...] = ()
+    tissue: TissueMask | None = None
+
+    @property
+    def scale(self) -> float:
+        """Level-0 pixels of one pixel of a tile."""
+        return self.tile_mpp / self.mpp
+
+    def case_id(self, tile: Tile) -> str:
+        """``slide_x_y``, or the slide's id where it is cut as a whole."""
+        slide = self.source.case_id
+        return slide if tile.kind == "whole" else f"{slide}_{tile.x}_{tile.y}"
+
+
+def plan_slide(
+    source: Source, *, settings: CutSettings, classes: ClassMap | None = None, outside: Outside = "drop"
+) -> SlidePlan:
+    """Open a slide, read its annotations and choose its tiles.
+
+    Args:
+        classes, outside: as in `prepare`.
+
+    Raises:
+        ValueError: a slide that cannot be opened or whose um/px nobody knows, or whatever is wrong with annotations.
+    """
+    with opened_slide(source, settings) as (image, mpp, warnings):
+        annotations, sentence = _annotations(source, image.shape, classes=classes, outside=outside)
+        scale, tissue, shape = settings.mpp / mpp, None, (settings.tile or 0, settings.tile or 0)
+        if settings.tile is None:
+            shape = _whole_shape(source, image.shape, scale)
+            tiles: tuple[Tile, ...] = (Tile(0, 0, tuple(range(len(annotations.points))), "whole"),)
+        else:
+            side = settings.tile * scale
+            tiles = annotated_tiles(annotations, side=side, image_shape=image.shape)
+            if settings.tissue_tiles:
+                tissue = read_tissue_mask(source.tissue, image) if source.tissue else tissue_mask(image)
+                corners = grid(side, image.shape)
+                part = tissue.covers(corners[:, 0], corners[:, 1], side, side)
+                tiles += spread_tiles(corners, part, count=settings.tissue_tiles, side=side, taken=tiles)
+        found = tissue if source.tissue is None else None
+        plan = SlidePlan(source, mpp, settings.mpp, image.shape, annotations, tiles, shape, sentence, warnings, found)
+        return replace(plan, sentence=f"{sentence}; {_counted(plan)}", warnings=(*warnings, *_remarks(plan)))
+
+
+@contextmanager
+def opened_slide(source: Source, settings: CutSettings) -> Iterator[tuple[SlideImage, float, tuple[str, ...]]]:
+    """The slide, its um/px and warnings about it: from the file, else from cases.csv, else from ``image_mpp``.
+
+    A file's um/px that no microscope has give way to the others.
+
+    Raises:
+        ValueError: a slide that cannot be opened, or a um/px that nobody says or believes.
+    """
+    with open_image(source.image) as image:
+        mpp, warnings = _slide_mpp(image, source.mpp, settings)
+        if image.mpp.value == mpp:
+            yield image, mpp, warnings
+            return
+    with open_image(source.image, mpp=mpp) as image:
+        yield image, mpp, warnings
+
+
+def annotated_tiles(annotations: Annotations, *, side: float, image_shape: tuple[int, int]) -> tuple[Tile, ...]:
+    """Tiles that hold all points, and one around the middle of each region that no tile touches."""
+    positions = np.array([(point.x, point.y) for point in annotations.points], dtype=np.float64).reshape(-1, 2)
+    labels = np.array([point.label for point in annotations.points])
+    tiles = cover_points(positions, labels, side=side, image_shape=image_shape)
+    regions = [region for region in annotations.regions if region.label != UNLABELLED]
+    if not regions:
+        return tiles
+    index = RegionIndex(RegionIndex(regions).clip((0, 0), shape=image_shape, scale=(1.0, 1.0)))
+    touched = {found for tile in tiles for found in index.touching((tile.x, tile.y), (side, side))}
+    alone = [number for number in range(len(index.regions)) if number not in touched]
+    middles = np.array([index.middle(number) for number in alone]).reshape(-1, 2)
+    classes = np.array([index.regions[number].label for number in alone])
+    around = cover_points(middles, classes, side=side, image_shape=image_shape)
+    return (*tiles, *(replace(tile, points=()) for tile in around))
+
+
+def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -> tuple[float, tuple[str, ...]]:
+    """um/px of level 0, and warnings."""
+    found, said = image.mpp.value, settings.image_mpp if listed is None else listed
+    warnings = list(image.warnings)
+    believed = found is not None and LIMITS[0] <= found <= LIMITS[1] and not settings.force_mpp
+    if said is not None and not believed:
+        value = said
+        if found is not None and abs(said - found) > DISAGREE * found:
+            warnings.append(f"{image.path}: the file says {found:g} um/px, which is not believed; {said:g} is used")
+    else:
+        value = require_mpp(image, "--image_mpp")
+        if said is not None and abs(said - value) > DISAGREE * value:
+            warnings.append(f"{image.path}: the file says {value:g} um/px, which is used; {said:g} was given")
+    try:
+        check_mpp(value, None, force=settings.force_mpp)
+    except ValueError as error:
+        raise ValueError(f"{image.path}: {error}".replace("with --mpp", "with --image_mpp")) from None
+    if value > MAX_RATIO * settings.mpp and not settings.force_mpp:
+        raise ValueError(
+            f"{image.path} has {value:.4g} um/px, more than {MAX_RATIO:g} times coarser than --mpp {settings.mpp:g}: "
+            "give a larger --mpp, or --force_mpp to enlarge it all the same"
+        )
+    return value, tuple(warnings)
+
+
+def _annotations(
+    source: Source, image_shape: tuple[int, int], *, classes: ClassMap | None, outside: Outside
+) -> tuple[Annotations, str]:
+    """The annotations inside a slide, and a sentence on all of them."""
+    names = class_names(classes)
+    found = source.points or Annotations()
+    if source.points_file is not None:
+        found = read_annotations(source.points_file, classes=classes)
+    kept, dropped = keep_inside(found, image_shape, case_id=source.case_id, names=list(names))
+    file = source.points_file or "points.csv"
+    if dropped and outside == "refuse":
+        raise ValueError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
+    if dropped and not kept.points and not kept.regions:
+        raise ValueError(not_one_inside(found, image_shape, source=file, image=source.image))
+    return kept, describe(found, names=names, image_shape=image_shape)
+
+
+def _whole_shape(source: Source, image_shape: tuple[int, int], scale: float) -> tuple[int, int]:
+    """(height, width) of a core or crop at the tiles' um/px."""
+    height, width = (max(1, round(extent / scale)) for extent in image_shape)
+    if height * width > MAX_WHOLE:
+        raise ValueError(
+            f"{source.image} would be a whole of {width} x {height} px, too large for one image: cut tiles by "
+            "--tile 1024, or give a larger --mpp"
+        )
+    return height, width
+
+
+def _counted(plan: SlidePlan) -> str:
+    """How many tiles, and what is special about some."""
+    if [tile.kind for tile in plan.tiles] == ["whole"]:
+        return f"whole, {plan.shape[1]} x {plan.shape[0]} px"
+    count, notes = len(plan.tiles), []
+    if tissue := sum(tile.kind == "tissue" for tile in plan.tiles):
+        notes.append(f"{tissue} on tissue without annotations")
+    if beyond := beyond_border(plan):
+        notes.append(f"{beyond} reach{'es' * (beyond == 1)} beyond the slide, white there")
+    return f"{count} tile{'s' * (count != 1)}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def beyond_border(plan: SlidePlan) -> int:
+    """Tiles that reach further beyond the slide than rounding to whole pixels explains."""
+    side = plan.shape[0] * plan.scale
+    parts = [outside_part(tile, side=side, image_shape=plan.image_shape) for tile in plan.tiles if tile.kind != "whole"]
+    return sum(part > 2 / side for part in parts)
+
+
+def _remarks(plan: SlidePlan) -> list[str]:
+    """What the user ought to know about a slide without tiles, or with fewer than asked."""
+    slide = plan.source.case_id
+    if plan.tiles:
+        return []
+    if plan.tissue is not None:
+        return [f"{slide}: no tissue was found where a tile would fit; draw it, as tissue/{slide}.geojson"]
+    has = "a mask but no annotations" if plan.source.mask else "no annotations"
+    return [f"{slide}: {has}, so that no tile was cut; --tissue_tiles 4 cuts four on its tissue"]

@@ -1,0 +1,86 @@
+"""What the tiles in a folder were cut from and how: tiles of other settings never mix."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.annotations.files import read_json, write_text
+from cvm_monai.data.output import sha256
+from cvm_monai.data.slide_plan import SlidePlan
+
+FILE_NAME = "tiles.json"
+VERSION = 1
+
+
+def check_record(out: Path, *, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of the tiles in ``out``, of which there may be none yet.
+
+    Raises:
+        ValueError: tiles cut with other settings, or images that were not cut from slides.
+    """
+    path = out / FILE_NAME
+    if not path.is_file():
+        images = out / "images"
+        if images.is_dir() and any(not file.name.startswith(".") for file in images.iterdir()):
+            raise ValueError(f"{images} holds images, and no {FILE_NAME} says that they are tiles: give another --out")
+        return {"version": VERSION, "settings": dict(settings), "slides": {}}
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("version") != VERSION or not isinstance(record.get("slides"), dict):
+        raise ValueError(f"{path} is no record of tiles that this version knows: give another --out")
+    wanted, found = json.loads(json.dumps(dict(settings))), record.get("settings") or {}
+    for name in sorted({*wanted, *found}):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(
+                f"the tiles in {out} were cut with {name} = {_shown(found.get(name))}, now it is "
+                f"{_shown(wanted.get(name))}: give another --out, or the same settings"
+            )
+    return record
+
+
+def write_record(out: Path, record: dict[str, Any], plans: Sequence[SlidePlan]) -> None:
+    """Add the slides that are about to be cut.
+
+    Raises:
+        ValueError: a slide whose files have changed since its tiles were cut.
+    """
+    for plan in plans:
+        facts, known = _facts(plan), record["slides"].get(plan.source.case_id)
+        changed = [name for name in facts if known is not None and facts[name] != known.get(name)]
+        if changed:
+            raise ValueError(
+                f"the tiles of {plan.source.case_id} in {out} were cut from other files, changed: "
+                f"{', '.join(changed)}; give another --out"
+            )
+        record["slides"][plan.source.case_id] = facts
+    write_text(out / FILE_NAME, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def check_present(out: Path, record: Mapping[str, Any], slides: Sequence[str]) -> None:
+    """Refuse where a slide whose tiles are there is no longer in the folder.
+
+    Raises:
+        ValueError: naming it.
+    """
+    gone = sorted(set(record["slides"]) - set(slides))
+    if gone:
+        raise ValueError(f"{out} holds tiles of the slide {gone[0]}, which is not there any more: give another --out")
+
+
+def _facts(plan: SlidePlan) -> dict[str, Any]:
+    """What a slide's tiles depend on; a slide's bytes are counted, not read."""
+    source = plan.source
+    said = repr((plan.annotations.points, plan.annotations.regions)).encode()
+    files = {"mask": source.mask, "novel": source.novel, "tissue": source.tissue}
+    return {
+        "file": source.image.name,
+        "bytes": source.image.stat().st_size,
+        "mpp": plan.mpp,
+        "annotations": hashlib.sha256(said).hexdigest(),
+        **{name: sha256(file) if file else None for name, file in files.items()},
+    }
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,149 @@
+"""Which tiles to cut from a slide: pure geometry in level-0 pixels, the same answer every time."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["points", "tissue", "whole", "lesion"]
+"""Why a tile was chosen: around annotations, on tissue without any, all of a core or crop, around lesions."""
+
+BORDER = 1 / 16
+"""Part of a tile's side along its border where a point is avoided: what is there, a network sees from one side only."""
+
+MIN_TISSUE = 0.5
+"""Part of a tile that must be tissue before a tile without annotations is worth cutting."""
+
+SMALLEST, STEP = 64, 32
+"""Training needs 64 px, and networks halve their input five times."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square of a slide, or all of it.
+
+    Attributes:
+        x, y: upper left corner in level-0 pixels.
+        points: indices of the points that are its own.
+        kind: why it was chosen.
+    """
+
+    x: int
+    y: int
+    points: tuple[int, ...] = ()
+    kind: Kind = "points"
+
+
+def check_tile_size(tile: int, flag: str = "--tile") -> None:
+    """Refuse a side in pixels that no network takes.
+
+    Raises:
+        ValueError: below 64, or no multiple of 32.
+    """
+    if tile < SMALLEST or tile % STEP:
+        raise ValueError(f"{flag} must be a multiple of {STEP} px, from {SMALLEST}, got {tile}")
+
+
+def cover_points(
+    positions: np.ndarray, labels: np.ndarray, *, side: float, image_shape: tuple[int, int]
+) -> tuple[Tile, ...]:
+    """Few tiles that hold all points, each point belonging to one of them.
+
+    The leftmost point without a tile gets one that begins there, since nothing lies further left; its height is chosen
+    so that it holds points of two classes if that can be, and as many as can be. The tile is then moved so that its
+    points lie around its middle and it does not leave the slide, and takes what other points it now holds. A point lies
+    in the outer sixteenth of its tile only where the slide's border leaves no other place.
+
+    Args:
+        positions: (P, 2) of (x, y), inside the slide.
+        labels: (P,) class of each point.
+        side: of a tile; raising it leaves fewer tiles, with more points each.
+        image_shape: (height, width) of the slide; one smaller than a tile has its tile at (0, 0).
+
+    Returns:
+        Tiles from top to bottom, then from left to right; the points of each in ascending order.
+    """
+    inner = side * (1 - 2 * BORDER)
+    waiting = np.lexsort((positions[:, 1], positions[:, 0])) if len(positions) else np.empty(0, np.int64)
+    tiles = []
+    while len(waiting):
+        x, y = positions[waiting[0]]
+        strip = waiting[(positions[waiting, 0] <= x + inner) & (np.abs(positions[waiting, 1] - y) <= inner)]
+        taken = strip[_best_band(positions[strip, 1], labels[strip], y, inner)]
+        corner = _corner(positions[taken], side, image_shape)
+        offset = positions[waiting] - corner
+        held = ((offset >= side * BORDER) & (offset <= side * (1 - BORDER))).all(1) | np.isin(waiting, taken)
+        tiles.append(Tile(*corner, tuple(sorted(waiting[held].tolist()))))
+        waiting = waiting[~held]
+    return tuple(sorted(tiles, key=lambda tile: (tile.y, tile.x)))
+
+
+def grid(side: float, image_shape: tuple[int, int]) -> np.ndarray:
+    """(N, 2) corners (x, y) of the tiles that fit side by side into a slide, row by row; of a smaller slide (0, 0)."""
+    rows, columns = (
+        np.floor(np.arange(max(1, math.floor(extent / side))) * side).astype(np.int64) for extent in image_shape
+    )
+    return np.stack([np.tile(columns, len(rows)), np.repeat(rows, len(columns))], 1)
+
+
+def spread_tiles(
+    corners: np.ndarray, tissue: np.ndarray, *, count: int, side: float, taken: tuple[Tile, ...] = ()
+) -> tuple[Tile, ...]:
+    """At most ``count`` of the tiles at ``corners`` that are tissue and overlap none that is taken, spread evenly.
+
+    Args:
+        corners: (N, 2) of (x, y), in the order in which they are spread.
+        tissue: (N,) part of each that is tissue; half is enough.
+        count: raising it gives more tiles, as long as there is tissue. From 0.
+    """
+    free = tissue >= MIN_TISSUE
+    for tile in taken:
+        free &= np.abs(corners - (tile.x, tile.y)).max(1) >= side - 1
+    left = corners[free]
+    order = np.round(np.linspace(0, len(left) - 1, min(count, len(left)))).astype(int)
+    return tuple(Tile(x, y, kind="tissue") for x, y in left[order].tolist())
+
+
+def overlap(one: Tile, other: Tile, side: float) -> bool:
+    """Whether two tiles share more than rounding to whole pixels explains."""
+    return max(abs(one.x - other.x), abs(one.y - other.y)) < side - 1
+
+
+def place(centre: tuple[float, float], *, side: float, image_shape: tuple[int, int]) -> tuple[int, int]:
+    """Corner (x, y) of the tile around a centre (x, y), moved inwards where it would leave the slide."""
+    x, y = (
+        min(max(math.floor(middle - side / 2 + 0.5), 0), _last(extent, side))
+        for middle, extent in zip(centre, image_shape[::-1], strict=True)
+    )
+    return x, y
+
+
+def outside_part(tile: Tile, *, side: float, image_shape: tuple[int, int]) -> float:
+    """The part of a tile that lies beyond the slide's border, in [0, 1]."""
+    height, width = image_shape
+    inside = max(0.0, min(width - tile.x, side)) * max(0.0, min(height - tile.y, side))
+    return 1 - inside / side**2
+
+
+def _best_band(y: np.ndarray, labels: np.ndarray, first: float, height: float) -> np.ndarray:
+    """Indices of the points in the best band of a height that holds ``first``; of equals the topmost."""
+    best: tuple[bool, int, float] = (False, 0, 0.0)
+    chosen = np.empty(0, np.int64)
+    for top in np.unique(y[y <= first]):
+        inside = np.flatnonzero((y >= top) & (y <= top + height))
+        score = (len(np.unique(labels[inside])) > 1, len(inside), -float(top))
+        if first <= top + height and score > best:
+            best, chosen = score, inside
+    return chosen
+
+
+def _corner(positions: np.ndarray, side: float, image_shape: tuple[int, int]) -> tuple[int, int]:
+    """Corner of the tile around the middle of some points."""
+    low, high = positions.min(0), positions.max(0)
+    return place(tuple((low + high) / 2), side=side, image_shape=image_shape)
+
+
+def _last(extent: int, side: float) -> int:
+    """The last whole pixel at which a tile may begin."""
+    return max(0, math.ceil(extent - side))
