@@ -74,9 +74,7 @@ def write_geojson(
         names: class name of each label; 255 is always ``exclusion``.
         colours: RGB of each label; the classes that it lacks take ``FURTHER_COLOURS`` in turn.
     """
-    title = dict(enumerate(names)) | {UNLABELLED: "exclusion"}
-    further = {label: FURTHER_COLOURS[(label - 2) % len(FURTHER_COLOURS)] for label in range(2, len(names))}
-    colours = further | dict(colours)
+    title, colours = class_titles(names), class_colours(names, colours)
     features = []
     for label in dict.fromkeys(point.label for point in annotations.points):
         positions = [[point.x, point.y] for point in annotations.points if point.label == label]
@@ -86,6 +84,19 @@ def write_geojson(
         features.append(_feature("Polygon", rings, title[region.label], colours[region.label]))
     lines = ",\n".join(json.dumps(feature) for feature in features)
     write_text(Path(path), f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n')
+
+
+def class_titles(names: Sequence[str]) -> dict[int, str]:
+    """The class name of each label; 255 is always ``exclusion``."""
+    return dict(enumerate(names)) | {UNLABELLED: "exclusion"}
+
+
+def class_colours(
+    names: Sequence[str], colours: Mapping[int, tuple[int, int, int]] = COLOURS
+) -> dict[int, tuple[int, int, int]]:
+    """RGB of each label; the classes that ``colours`` lacks take ``FURTHER_COLOURS`` in turn."""
+    further = {label: FURTHER_COLOURS[(label - 2) % len(FURTHER_COLOURS)] for label in range(2, len(names))}
+    return further | dict(colours)
 
 
 def _feature(kind: str, coordinates: list[Any], name: str, colour: tuple[int, int, int]) -> dict[str, Any]:

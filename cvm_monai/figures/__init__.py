@@ -7,6 +7,7 @@ from cvm_monai.figures.overlay import SoftMap, draw_case
 from cvm_monai.figures.paper import paper_figure
 from cvm_monai.figures.row import FigureRow
 from cvm_monai.figures.save import save_figure
+from cvm_monai.figures.slide import slide_overlay
 from cvm_monai.figures.sweep import Measured, SweepPanel, sweep_curves
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "method_maps",
     "paper_figure",
     "save_figure",
+    "slide_overlay",
     "sweep_curves",
     "training_curves",
 ]

@@ -63,11 +63,13 @@ POINT_STYLES: dict[int, dict[str, Any]] = {
 """How a point of each label is drawn, here and in legends."""
 
 
-def draw_soft_map(axes: Axes, values: np.ndarray, size: tuple[int, int]) -> AxesImage:
-    """(h, w) in [0, 1] as a heat map over an image of (width, height); masked pixels are grey."""
+def draw_soft_map(
+    axes: Axes, values: np.ndarray, size: tuple[int, int], *, colours: Colormap | None = None
+) -> AxesImage:
+    """(h, w) in [0, 1] as a heat map over an image of (width, height); masked pixels are grey, or as `colours` say."""
     open_panel(axes, size)
-    extent = (0, size[0], size[1], 0)
-    return axes.imshow(_reduced(values), extent=extent, cmap=_heat_map(), vmin=0, vmax=1, interpolation="nearest")
+    extent, colours = (0, size[0], size[1], 0), colours or _heat_map()
+    return axes.imshow(_reduced(values), extent=extent, cmap=colours, vmin=0, vmax=1, interpolation="nearest")
 
 
 def draw_truth(axes: Axes, truth: np.ndarray, size: tuple[int, int]) -> None:

@@ -1,0 +1,133 @@
+"""A slide at a glance: the probability over its thumbnail, outlines of what was found, a scale bar, a colour bar."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, ListedColormap, to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from cvm_monai.figures import palette, panels
+from cvm_monai.figures.keys import colour_bar, key
+from cvm_monai.figures.layout import CAPTION, FOOT, Grid
+from cvm_monai.figures.scale_bar import scale_bar
+from cvm_monai.metrics import IGNORED
+
+WIDTH = 6.0
+"""Of the image in inches."""
+
+BAR = 0.3
+"""Longest scale bar, as a share of the width."""
+
+OPAQUE_FROM = 0.5
+"""From no probability to this one the colour grows from clear to its full opacity."""
+
+CLASS_LINES = (palette.VERMILION, palette.GREEN, palette.PURPLE, palette.ORANGE, palette.SKY, palette.YELLOW)
+"""Outlines of classes 1, 2, ... in turn: the colours of exported regions."""
+
+
+def slide_overlay(
+    thumbnail: np.ndarray,
+    probability: np.ndarray,
+    *,
+    title: str = "",
+    mpp: float | None = None,
+    labels: np.ndarray | None = None,
+    names: Sequence[str] = ("background", "target"),
+    colours: Mapping[int, tuple[int, int, int]] | None = None,
+    opacity: float = 0.45,
+) -> Figure:
+    """The probability in colour over a thumbnail; write it with `save_figure`.
+
+    All maps may have other sizes than the thumbnail, whose whole field they cover; the figure shows 1024 px at most.
+
+    Args:
+        thumbnail: (H, W, 3) uint8 RGB.
+        probability: (h, w), floating in [0, 1] or uint8 with 255 as 1; where it is NaN or masked the thumbnail stays.
+        title: the slide's name.
+        mpp: micrometres per pixel of the thumbnail; None leaves the scale bar out.
+        labels: (h, w) class indices, whose regions are outlined: every class but 0 and 255; None draws none.
+        names: of the classes, for the key.
+        colours: RGB of the outlines by class; None, or a class that it lacks: a fixed palette.
+        opacity: of the colours from a probability of 0.5 up; raising it hides more of the tissue. Between 0 and 1.
+
+    Raises:
+        ValueError: arrays of another kind, an opacity out of its range, or micrometres that are not above 0.
+    """
+    _check(thumbnail, probability, labels, mpp=mpp, opacity=opacity)
+    height, width = thumbnail.shape[:2]
+    size = (width, height)
+    grid = Grid([size], columns=1, tile=WIDTH)
+    figure = Figure(figsize=grid.size, dpi=palette.DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    box = grid.tile(0, 0, size)
+    axes = figure.add_axes(box)
+    panels.draw_image(axes, thumbnail)
+    heat = panels.draw_soft_map(axes, _unit(probability), size, colours=_glaze(opacity))
+    grid.titles(figure, [title])
+    handles = _outlines(axes, labels, size, names=names, colours=colours or {})
+    left, bottom, across, high = grid.foot(0)
+    if handles:
+        key(figure, (left, FOOT / grid.size[1], across, CAPTION / grid.size[1]), handles)
+    if mpp is not None:
+        um_per_inch = width * mpp / (box[2] * grid.size[0])
+        scale_bar(figure, (left, bottom, BAR * across, high), um_per_inch=um_per_inch)
+    colour_bar(figure, (left + across / 2, bottom, across / 2, high), heat)
+    return figure
+
+
+def _outlines(
+    axes: Axes,
+    labels: np.ndarray | None,
+    size: tuple[int, int],
+    *,
+    names: Sequence[str],
+    colours: Mapping[int, tuple[int, int, int]],
+) -> list[Line2D]:
+    """The borders of each class that occurs, and their keys."""
+    handles = []
+    for label in [] if labels is None else np.unique(labels).tolist():
+        if label in (0, IGNORED):
+            continue
+        colour = (
+            to_hex([value / 255 for value in colours[label]])
+            if label in colours
+            else CLASS_LINES[(label - 1) % len(CLASS_LINES)]
+        )
+        panels.draw_outline(axes, labels == label, size, colour)
+        name = names[label] if label < len(names) else f"class {label}"
+        handles.append(Line2D([], [], color=colour, linewidth=1.4, label=name))
+    return handles
+
+
+def _unit(probability: np.ndarray) -> np.ndarray:
+    """From 0 to 1, NaN where it is masked."""
+    if probability.dtype == np.uint8:
+        return np.ma.filled(probability.astype(np.float32) / 255, np.nan)
+    return np.ma.filled(probability.astype(np.float32), np.nan)
+
+
+def _glaze(opacity: float) -> Colormap:
+    """The colours of the heat map, clear at 0 and of full opacity from `OPAQUE_FROM`."""
+    values = np.linspace(0, 1, 256)
+    colours = colormaps[palette.HEAT_MAP](values)
+    colours[:, 3] = opacity * np.minimum(values / OPAQUE_FROM, 1)
+    return ListedColormap(colours).with_extremes(bad=(0, 0, 0, 0))
+
+
+def _check(
+    thumbnail: np.ndarray, probability: np.ndarray, labels: np.ndarray | None, *, mpp: float | None, opacity: float
+) -> None:
+    """Refuse what cannot be drawn."""
+    if thumbnail.ndim != 3 or thumbnail.shape[2] != 3 or thumbnail.dtype != np.uint8 or not thumbnail.size:
+        raise ValueError(f"the thumbnail is {thumbnail.dtype} of shape {thumbnail.shape}: give uint8 (H, W, 3)")
+    for name, array in (("probability", probability), ("labels", labels)):
+        if array is not None and (array.ndim != 2 or not array.size):
+            raise ValueError(f"{name} has shape {array.shape}: give (H, W)")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity must be between 0 and 1, got {opacity!r}")
+    if mpp is not None and not 0 < mpp < np.inf:
+        raise ValueError(f"mpp must be above 0 micrometres per pixel, or None, got {mpp!r}")
