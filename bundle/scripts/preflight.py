@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
+from cvm_monai.data.stain import StainNormalisation
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import NetworkName
 from cvm_monai.networks.frozen import checked_path
@@ -19,6 +20,7 @@ CHOICES = {
     "network": get_args(NetworkName),
     "solver": get_args(SolverName),
     "augmentation": get_args(AugmentationName),
+    "stain_normalisation": get_args(StainNormalisation),
     "combination": get_args(Combination),
 }
 AT_LEAST = {
@@ -64,11 +66,18 @@ def check_knobs(knobs: dict[str, Any]) -> None:
             continue
         if not isinstance(knobs[name], int | float) or not knobs[name] > 0:
             raise ValueError(f"--{name} must be a number greater than 0, got {knobs[name]!r}")
-    if not isinstance(knobs["eta"], int | float) or not 0 <= knobs["eta"] <= 1:
-        raise ValueError(f"--eta must lie in [0, 1], got {knobs['eta']!r}")
+    check_fractions(knobs)
     check_switches(knobs)
     if knobs["crop_size"] == 0 and knobs["batch_size"] > 1:
         raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
+
+
+def check_fractions(knobs: dict[str, Any]) -> None:
+    """ValueError for a part of a whole that is none."""
+    if not isinstance(knobs["eta"], int | float) or not 0 <= knobs["eta"] <= 1:
+        raise ValueError(f"--eta must lie in [0, 1], got {knobs['eta']!r}")
+    if not isinstance(knobs["stain_jitter"], int | float) or not 0 <= knobs["stain_jitter"] < 1:
+        raise ValueError(f"--stain_jitter must lie in [0, 1), got {knobs['stain_jitter']!r}")
 
 
 def check_switches(knobs: dict[str, Any]) -> None:

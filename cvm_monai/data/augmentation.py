@@ -1,4 +1,4 @@
-"""What the full augmentation adds to flips, quarter turns and colour jitter: turning, zooming, staining anew."""
+"""What the full augmentation adds to flips, quarter turns, stain and colour jitter: turning and zooming."""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -17,8 +17,6 @@ AugmentationName = Literal["standard", "full"]
 
 TRIES = 8
 """Draws before an item is left as it is."""
-STAINS = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]], dtype=torch.float64)
-"""Optical density in R, G and B of haematoxylin, eosin and DAB (Ruifrok and Johnston, 2001)."""
 
 
 class RandAffineMapsd(Randomizable, Transform):
@@ -80,25 +78,3 @@ def _turned_map(values: torch.Tensor, theta: torch.Tensor, *, fill: float) -> to
 def _sample(values: torch.Tensor, theta: torch.Tensor, mode: str, beyond: str) -> torch.Tensor:
     grid = functional.affine_grid(theta[None], [1, *values.shape], align_corners=False)
     return functional.grid_sample(values[None], grid, mode=mode, padding_mode=beyond, align_corners=False)[0]
-
-
-class RandStainJitterd(Randomizable, Transform):
-    """Change how strongly each stain of an RGB image in [0, 1] is taken up, which shifts hue and shade.
-
-    The optical density -ln I is split into haematoxylin, eosin and DAB by `STAINS`; each concentration c becomes
-    (1 + a) c + b, a and b uniform in [-amount, amount] (Tellez et al., IEEE TMI 2018).
-
-    Args:
-        amount: raising it makes the network less dependent on stain and scanner; 0 to 0.3.
-    """
-
-    def __init__(self, *, amount: float = 0.1) -> None:
-        if not 0 <= amount < 1:
-            raise ValueError(f"amount must lie in [0, 1), got {amount!r}")
-        self.amount = amount
-
-    def __call__(self, item: Mapping[Hashable, Any]) -> Item:
-        factor, shift = (torch.from_numpy(self.R.uniform(-self.amount, self.amount, 3)) for _ in range(2))
-        density = -torch.log(item["image"].double().clamp(1 / 255, 1)).movedim(0, -1)
-        stains = density @ torch.linalg.inv(STAINS) * (1 + factor) + shift
-        return {**item, "image": torch.exp(-stains @ STAINS).clamp(0, 1).movedim(-1, 0).float()}

@@ -8,6 +8,7 @@ from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
 from cvm_monai.engines.renewal import PseudoLabelRenewal
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
+from cvm_monai.engines.stain_shifts import StainShiftTest
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
 from cvm_monai.engines.trainer import PointTrainer
 from cvm_monai.engines.weight_average import WeightAverage
@@ -24,6 +25,7 @@ __all__ = [
     "Progress",
     "PseudoLabelRenewal",
     "RunRecorder",
+    "StainShiftTest",
     "TestReport",
     "WeightAverage",
     "bundle_root",

@@ -15,10 +15,11 @@ from cvm_monai.annotations import TARGET
 from cvm_monai.data.transforms import class_labels, resize_image
 from cvm_monai.engines.previews import foreground, point_rows
 from cvm_monai.engines.renewal import class_evidence
-from cvm_monai.engines.scoring import full_probabilities, full_probability, scoring_of
+from cvm_monai.engines.scoring import full_probabilities, full_probability, scoring_of, write_text
+from cvm_monai.engines.stain_shifts import FIGURE, TABLE, StainShiftTest, report_shifts
 from cvm_monai.engines.tracking import TrackedRun
 from cvm_monai.figures import FigureRow, dice_box, paper_figure, save_figure
-from cvm_monai.metrics import holds_instances
+from cvm_monai.metrics import ShiftedDice, holds_instances, shift_metrics
 from cvm_monai.slides import read_image, read_mask
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.categorical import join_classes
@@ -29,10 +30,11 @@ logger = logging.getLogger(__name__)
 class TestReport:
     """Scores each test image at its own resolution and writes tables and figures into `output_dir/evaluation`.
 
-    They are `per_case.csv`, `calibration.csv`, `summary.md`, `cases.png` and `dice.png`. The probability is
-    resized bilinearly from the network's output to the image's size before it is compared. Objects are scored where a
-    mask of the test fold has two values or more beside 0. Of more than two classes each foreground class is scored, and
-    their mean; the figures show all of them together against the background, with the mean Dice.
+    They are `per_case.csv`, `calibration.csv`, `summary.md`, `cases.png` and `dice.png`, and of the stain shifts, where
+    they are asked for, `stain_shift.csv` and `stain_shift.png`. The probability is resized bilinearly from the
+    network's output to the image's size before it is compared. Objects are scored where a mask of the test fold has two
+    values or more beside 0. Of more than two classes each foreground class is scored, and their mean; the figures show
+    all of them together against the background, with the mean Dice.
 
     Args:
         network: as of `build_network`; its `features` are for the figure's pseudo-labels.
@@ -43,6 +45,7 @@ class TestReport:
         device: of the network.
         classes: their names, by number.
         rows: cases in the figure: the worst, the best, and evenly between.
+        stain_shifts: scores the test images once more, stained otherwise; None: not.
     """
 
     __test__ = False  # the name is no test class of pytest's
@@ -58,11 +61,13 @@ class TestReport:
         device: torch.device | str,
         classes: Sequence[str] = ("background", "target"),
         rows: int = 6,
+        stain_shifts: StainShiftTest | None = None,
     ) -> None:
         self.network, self.supervision, self.dataset = network, supervision, dataset
         self.output, self.folder = Path(output_dir), Path(output_dir) / "evaluation"
         self.facts, self.device, self.rows = facts, torch.device(device), rows
         self.classes = tuple(classes)
+        self.stain_shifts, self.shifted = stain_shifts, list[ShiftedDice]()
         self.records = {record["case_id"]: record for record in dataset.data}
         if not any(record.get("mask") for record in dataset.data):
             raise ValueError("no case of the test fold has a mask to score against: add masks, or use another --fold")
@@ -96,8 +101,20 @@ class TestReport:
         save_figure(dice_box(dice, title=title), self.folder / "dice.png")
         rows = [self._row(case_id, dice[case_id]) for case_id in self._chosen()]
         save_figure(paper_figure(rows), self.folder / "cases.png")
+        text = self._shift_stains(text, dice)
         self._log()
         logger.info("scores of %d test images:\n%s", len(dice), text)
+
+    def _shift_stains(self, text: str, dice: dict[str, float]) -> str:
+        """The summary, with a section on stain shifts where they are asked for."""
+        for file in (TABLE, FIGURE):
+            (self.folder / file).unlink(missing_ok=True)  # a former evaluation's
+        records = [self.records[case_id] for case_id in dice]
+        self.shifted = self.stain_shifts.run(records, unshifted=dice) if self.stain_shifts else []
+        if self.shifted:
+            text += report_shifts(self.shifted, self.folder)
+            write_text(self.folder / "summary.md", text)
+        return text
 
     def _all_facts(self) -> dict[str, Any]:
         facts = dict(self.facts)
@@ -158,6 +175,7 @@ class TestReport:
             tracking_uri=record.get("mlflow_tracking_uri") or "none", experiment="", artifact_dir=self.output / "mlruns"
         )
         if run.join(record.get("mlflow_run_id")):
-            run.metrics({name: value for name, value in self._scoring.metrics().items() if np.isfinite(value)})
-            for file in (*self._scoring.files, "cases.png", "dice.png"):
+            found = self._scoring.metrics() | shift_metrics(self.shifted)
+            run.metrics({name: value for name, value in found.items() if np.isfinite(value)})
+            for file in (*self._scoring.files, "cases.png", "dice.png", TABLE, FIGURE):
                 run.artifact(self.folder / file, folder="evaluation")

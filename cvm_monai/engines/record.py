@@ -13,6 +13,7 @@ from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
 from cvm_monai.data.datalist import read_datalist, write_datalist
+from cvm_monai.data.stain import TARGET_FILE
 from cvm_monai.engines.previews import preview_figure
 from cvm_monai.engines.provenance import plain, run_facts, update_json, write_json
 from cvm_monai.engines.selection import SelectionEvents, listen
@@ -37,7 +38,7 @@ class RunRecorder:
         validator: the evaluator, for its metrics and renewals.
         knobs: name and value of each setting; they become MLflow's parameters.
         datalist: the data list that is trained on.
-        model_path: the best weights, logged at the end.
+        model_path: the best weights, logged at the end, with `stain.json` beside them where there is one.
         parent_run_id: of the MLflow run that this one is shown under, as one of many.
     """
 
@@ -150,6 +151,7 @@ class RunRecorder:
             100 * share,
         )
         self.run.artifact(self.model_path, folder="model")
+        self.run.artifact(self.model_path.with_name(TARGET_FILE), folder="model")
         self._end("FINISHED")
         self.run.artifact(self.run_file)
 

@@ -1,7 +1,7 @@
 """The numbers of a test: two classes by the probability of the target, more by the likeliest class."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from torch import nn
 from cvm_monai.data.transforms import class_labels
 from cvm_monai.metrics import (
     CLAIMS,
+    IGNORED,
     CaseScores,
     ClaimScores,
     ClassScores,
@@ -20,6 +21,8 @@ from cvm_monai.metrics import (
     claims_markdown,
     class_metrics,
     class_summary_markdown,
+    dice_score,
+    macro_mean,
     object_labels,
     pool_claims,
     score_claims,
@@ -165,6 +168,25 @@ class ClassScoring:
     def metrics(self) -> dict[str, float]:
         """Of the mean of the classes, and of each class."""
         return class_metrics(self.rows, self._pooled.compute(), names=self.names)
+
+
+def case_dice(record: Mapping[Any, Any], logits: torch.Tensor) -> float:
+    """The Dice of one image alone, as a `Scoring` finds it: of the target, or the mean of the foreground classes.
+
+    Args:
+        record: of a case with a mask.
+        logits: (C, h, w).
+    """
+    truth = class_labels(record["mask"], classes=len(logits))
+    if len(logits) == 2:
+        return dice_score(full_probability(logits, truth.shape) > 0.5, truth)
+    likeliest, known = full_probabilities(logits, truth.shape).argmax(axis=0), truth != IGNORED
+    return macro_mean(
+        [
+            dice_score(likeliest == label, np.where(known, truth == label, IGNORED).astype(np.uint8))
+            for label in range(1, len(logits))
+        ]
+    )
 
 
 def full_probability(logits: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:

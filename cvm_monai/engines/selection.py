@@ -11,6 +11,8 @@ import torch
 from ignite.engine import Engine, EventEnum, Events
 from torch import nn
 
+from cvm_monai.data.stain import TARGET_FILE, StainTarget, write_target
+
 
 class SelectionEvents(EventEnum):
     """Events that `LowestMetric` adds to an evaluator."""
@@ -71,10 +73,12 @@ class BestModelSaver:
     Args:
         network: whose weights are saved.
         path: the file, `models/model.pt`; its folder is made.
+        stain: what the images of this network are normalised to; it is written beside the weights as `stain.json`.
+            Without one, that of a former training is removed.
     """
 
-    def __init__(self, *, network: nn.Module, path: str | Path) -> None:
-        self.network, self.path = network, Path(path)
+    def __init__(self, *, network: nn.Module, path: str | Path, stain: StainTarget | None = None) -> None:
+        self.network, self.path, self.stain = network, Path(path), stain
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator's new lows."""
@@ -85,6 +89,13 @@ class BestModelSaver:
         del engine
         if idist.get_rank() == 0:
             save_weights(self.network, self.path)
+            self._save_stain(self.path.with_name(TARGET_FILE))
+
+    def _save_stain(self, path: Path) -> None:
+        if self.stain is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_target(self.stain, path)
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

@@ -12,7 +12,7 @@ from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row, case_means, read_rows
 from cvm_monai.figures import MethodMaps
 from cvm_monai.figures.panels import LONGEST_SIDE
-from cvm_monai.inference import load_network, predict, working_factor
+from cvm_monai.inference import load_network, load_stain, predict, working_factor
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.slides import read_image, read_mask
 
@@ -80,4 +80,5 @@ def _probability(run: Run, case: Case, image: np.ndarray) -> np.ndarray:
     }
     scale = working_factor(scale=facts["scale"], mpp=facts["mpp"], image_mpp=case.mpp, case_id=case.case_id)
     network = load_network(output)
-    return predict(network, image, scale=scale, image_mean=facts["image_mean"], image_std=facts["image_std"])
+    means = {name: facts[name] for name in ("image_mean", "image_std")}
+    return predict(network, image, scale=scale, stain=load_stain(output), **means)

@@ -2,7 +2,7 @@
 
 from cvm_monai.inference.averaging import Averaged, average_networks
 from cvm_monai.inference.images import find_images
-from cvm_monai.inference.network import load_network
+from cvm_monai.inference.network import load_network, load_stain
 from cvm_monai.inference.predict import network_input, predict, predict_classes, working_factor
 from cvm_monai.inference.progress import ImageProgress
 from cvm_monai.inference.transforms import PrepareImaged, ReadImaged, SavePredictiond, ToProbabilityd
@@ -22,6 +22,7 @@ __all__ = [
     "average_networks",
     "find_images",
     "load_network",
+    "load_stain",
     "network_input",
     "predict",
     "predict_classes",

@@ -6,7 +6,8 @@ from os import PathLike
 import torch
 from torch import nn
 
-from cvm_monai.inference.network import load_network
+from cvm_monai.data.stain import StainTarget
+from cvm_monai.inference.network import load_network, load_stain
 
 VIEWS = 8
 """Quarter turns of a square, each as it is and mirrored."""
@@ -66,6 +67,7 @@ def average_networks(
     *,
     ensemble: Sequence[str | PathLike[str]] | None = None,
     flips: bool = False,
+    stain: StainTarget | None = None,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
     """`network` with those that other trainings left in their output folders, and with flips.
@@ -74,14 +76,22 @@ def average_networks(
         network: a trained one, in evaluation mode.
         ensemble: output folders of trainings that saw images at the same scale, such as those of the other folds.
         flips: see `Averaged`.
+        stain: what the images are normalised to for `network`. All networks see the same images: the others must have
+            been trained with the same way of normalising, and see them with this target, not quite their own.
         device: of all of them.
 
     Raises:
-        ValueError: a folder without a model, or a value of another kind.
+        ValueError: a folder without a model, one whose stains are normalised in another way, or a value of another
+            kind.
     """
     if isinstance(ensemble, str | PathLike):
         ensemble = [ensemble]
     if not isinstance(flips, bool):
         raise ValueError(f"test_time_flips must be True or False, got {flips!r}")
+    for folder in ensemble or ():
+        own = load_stain(folder)
+        ways = ["none" if one is None else one.method for one in (own, stain)]
+        if ways[0] != ways[1]:
+            raise ValueError(f"{folder} was trained with --stain_normalisation {ways[0]}, not {ways[1]}: leave it out")
     others = [load_network(folder, device=device) for folder in ensemble or ()]
     return Averaged([network, *others], flips=flips).eval()

@@ -1,4 +1,4 @@
-"""The network that a training left behind."""
+"""What a training left behind: its network, and the stains that the network knows."""
 
 from os import PathLike
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cvm_monai.data.stain import StainTarget, stored_method, stored_target
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 from cvm_monai.networks import build_network
 from cvm_monai.networks.state import load_weights
@@ -31,3 +32,17 @@ def load_network(output_dir: str | PathLike[str], *, device: torch.device | str 
     )
     folder = models_dir(bundle_root=bundle_root(), output_dir=output)
     return load_weights(network, Path(folder) / "model.pt", device=device)
+
+
+def load_stain(output_dir: str | PathLike[str]) -> StainTarget | None:
+    """What the images of the network in a training's output folder are normalised to; None: nothing.
+
+    `predict` and `network_input` take it as `stain`.
+
+    Raises:
+        ValueError: the training's target is missing or damaged.
+    """
+    output = str(output_dir)
+    folder = models_dir(bundle_root=bundle_root(), output_dir=output)
+    method = recorded(output_dir=output, key="stain_normalisation", default=None) or stored_method(folder=folder)
+    return stored_target(folder=folder, method=method)

@@ -1,15 +1,19 @@
 """From an image to the probability of the target, of the image's own size."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
+from cvm_monai.data.stain import StainTarget, normalise_stain
 from cvm_monai.data.transforms import resize_image
 from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.inference.windows import WindowInferer
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
+
+logger = logging.getLogger(__name__)
 
 
 def predict(
@@ -20,6 +24,7 @@ def predict(
     device: torch.device | str | None = None,
     window: int = 1024,
     overlap: float = 0.25,
+    stain: StainTarget | None = None,
     image_mean: Sequence[float] = IMAGENET_MEAN,
     image_std: Sequence[float] = IMAGENET_STD,
 ) -> np.ndarray:
@@ -35,6 +40,7 @@ def predict(
         device: to compute on; None is where the network's weights are. The network is moved there.
         window: see `WindowInferer`.
         overlap: see `WindowInferer`.
+        stain: what the training normalised stains to, as `load_stain` finds it; None: it did not.
         image_mean: of the training's normalisation, for intensities in [0, 1].
         image_std: likewise.
 
@@ -47,6 +53,7 @@ def predict(
         scale=scale,
         device=device,
         inferer=WindowInferer(window=window, overlap=overlap),
+        stain=stain,
         image_mean=image_mean,
         image_std=image_std,
     )
@@ -63,6 +70,7 @@ def predict_classes(
     device: torch.device | str | None = None,
     window: int = 1024,
     overlap: float = 0.25,
+    stain: StainTarget | None = None,
     image_mean: Sequence[float] = IMAGENET_MEAN,
     image_std: Sequence[float] = IMAGENET_STD,
 ) -> np.ndarray:
@@ -76,6 +84,7 @@ def predict_classes(
         scale=scale,
         device=device,
         inferer=WindowInferer(window=window, overlap=overlap),
+        stain=stain,
         image_mean=image_mean,
         image_std=image_std,
     )
@@ -89,11 +98,12 @@ def _logits(
     scale: float,
     device: torch.device | str | None,
     inferer: WindowInferer,
+    stain: StainTarget | None,
     image_mean: Sequence[float],
     image_std: Sequence[float],
 ) -> torch.Tensor:
     """(C, h, w), at the network's own output size."""
-    batch = network_input(image, scale=scale, image_mean=image_mean, image_std=image_std)[None]
+    batch = network_input(image, scale=scale, stain=stain, image_mean=image_mean, image_std=image_std)[None]
     training = network.training
     if device is None:
         device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
@@ -111,10 +121,14 @@ def network_input(
     image: np.ndarray,
     *,
     scale: float = 1.0,
+    stain: StainTarget | None = None,
     image_mean: Sequence[float] = IMAGENET_MEAN,
     image_std: Sequence[float] = IMAGENET_STD,
 ) -> torch.Tensor:
     """What the networks are fed: (3, h, w) float32, resampled by `scale`, (intensity / 255 - mean) / std by channel.
+
+    Between the two its stains are brought to the target `stain`, where there is one; an image that shows too little
+    tissue for that keeps its own, with a warning.
 
     Raises:
         ValueError: no (H, W, 3) uint8 image, or a scale that is not above 0.
@@ -124,9 +138,19 @@ def network_input(
     if not scale > 0:
         raise ValueError(f"scale must be greater than 0, got {scale!r}")
     shape = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
-    resized = np.ascontiguousarray(np.moveaxis(resize_image(image, shape), -1, 0))
+    resized = np.ascontiguousarray(np.moveaxis(_with_stain(resize_image(image, shape), stain), -1, 0))
     mean, std = (torch.tensor(values, dtype=torch.float32).reshape(3, 1, 1) for values in (image_mean, image_std))
     return (torch.from_numpy(resized).float() / 255 - mean) / std
+
+
+def _with_stain(image: np.ndarray, stain: StainTarget | None) -> np.ndarray:
+    if stain is None:
+        return image
+    found = normalise_stain(image, stain)
+    if found is None:
+        logger.warning("an image shows too little stained tissue to be normalised: left as it is")
+        return image
+    return found
 
 
 def working_factor(*, scale: float, mpp: float | None, image_mpp: float | None, case_id: str) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from monai.transforms import Transform
 
+from cvm_monai.data.stain import StainTarget
 from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.inference.predict import network_input, working_factor
 from cvm_monai.inference.write import OutputFormat, ProbabilityType, check_output, write_classes, write_prediction
@@ -32,6 +33,7 @@ class PrepareImaged(Transform):
     Args:
         scale: working size / image size, as in the training; ignored where `mpp` is given.
         mpp: micrometres per pixel that the network was trained at; the record must then have its own `mpp`.
+        stain: what the training normalised stains to; None: it did not.
         image_mean: of the training's normalisation, for intensities in [0, 1].
         image_std: likewise.
     """
@@ -41,10 +43,11 @@ class PrepareImaged(Transform):
         *,
         scale: float = 1.0,
         mpp: float | None = None,
+        stain: StainTarget | None = None,
         image_mean: Sequence[float] = IMAGENET_MEAN,
         image_std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        self.scale, self.mpp = scale, mpp
+        self.scale, self.mpp, self.stain = scale, mpp, stain
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
@@ -52,7 +55,9 @@ class PrepareImaged(Transform):
         factor = working_factor(
             scale=self.scale, mpp=self.mpp, image_mpp=item.get("mpp"), case_id=str(item.get("case_id"))
         )
-        prepared = network_input(image, scale=factor, image_mean=self.image_mean, image_std=self.image_std)
+        prepared = network_input(
+            image, scale=factor, stain=self.stain, image_mean=self.image_mean, image_std=self.image_std
+        )
         return {**item, "image": prepared, "full_shape": (image.shape[0], image.shape[1])}
 
 

@@ -66,6 +66,16 @@ def score_image(
     return _scores(*_confusion(chosen, target), auc=_rank_auc(score, target))
 
 
+def dice_score(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """The Dice of `score_image` alone, without its sorting: of a prediction (H, W) bool; NaN = undefined.
+
+    Raises:
+        ValueError: a prediction that is not bool of the truth's shape.
+    """
+    tp, fp, fn, _ = _confusion(_known_prediction(predicted, truth), (truth == 1)[truth != IGNORED])
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
 class PooledScores:
     """Scores over all pixels of all images together, one image at a time; memory does not grow with their number.
 

@@ -91,8 +91,9 @@ def transforms_of(phantom, output, **changes):
     return [type(transform).__name__ for transform in transforms if type(transform).__name__.startswith("Rand")]
 
 
-STANDARD = ["RandCropToPointsd", "RandFlipd", "RandRotate90d", "RandColourJitterd"]
-FULL = [*STANDARD[:3], "RandAffineMapsd", STANDARD[3], "RandStainJitterd", "RandGaussianSmoothd", "RandGaussianNoised"]
+STANDARD = ["RandCropToPointsd", "RandFlipd", "RandRotate90d", "RandStainJitterd", "RandColourJitterd"]
+FULL = [*STANDARD[:3], "RandAffineMapsd", *STANDARD[3:], "RandGaussianSmoothd", "RandGaussianNoised"]
+UNSTAINED = [name for name in STANDARD if name != "RandStainJitterd"]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,7 @@ FULL = [*STANDARD[:3], "RandAffineMapsd", STANDARD[3], "RandStainJitterd", "Rand
         ({"supervision": "strong_partial_ce"}, FULL),
         ({"supervision": "strong_partial_ce", "augmentation": "standard"}, STANDARD),
         ({"supervision": "cvm", "augmentation": "full"}, FULL),
+        ({"stain_jitter": 0}, UNSTAINED),
     ],
 )
 def test_the_full_augmentation_is_the_strong_baseline_s_unless_it_is_asked_for(phantom, tmp_path, changes, expected):

@@ -8,6 +8,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from cvm_monai.data.stain import ColourMoments, StainTarget, stored_method, stored_target
 from cvm_monai.engines import BestModelSaver, LowestMetric, lower_is_better
 from cvm_monai.engines.selection import SelectionEvents
 
@@ -99,3 +100,14 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatc
         validate(engine, 2, 1.0)
     assert saves.path.read_bytes() == old
     assert [path.name for path in saves.path.parent.iterdir()] == ["model.pt"]
+
+
+def test_the_stain_target_is_saved_beside_the_weights_and_a_former_one_removed(tmp_path):
+    target = StainTarget("reinhard", ColourMoments(torch.zeros(3).numpy(), torch.ones(3).numpy()), images=1)
+    path = tmp_path / "models" / "model.pt"
+    network = nn.Linear(1, 1)
+    BestModelSaver(network=network, path=path, stain=target)(Engine(lambda *_: None))
+    assert stored_target(folder=path.parent, method="reinhard").reference.spread.tolist() == [1, 1, 1]
+    BestModelSaver(network=network, path=path)(Engine(lambda *_: None))
+    assert stored_method(folder=path.parent) == "none"
+    assert [file.name for file in path.parent.iterdir()] == ["model.pt"]

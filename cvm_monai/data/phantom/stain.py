@@ -5,10 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from cvm_monai.data.stain import EOSIN, HAEMATOXYLIN
+
 __all__ = ["Patient", "draw_patient", "to_rgb"]
 
-_HAEMATOXYLIN = np.array([[0.65, 0.70, 0.29], [0.56, 0.72, 0.41]])
-_EOSIN = np.array([[0.07, 0.99, 0.11], [0.22, 0.80, 0.56]])
+_HAEMATOXYLIN = np.array([HAEMATOXYLIN, [0.56, 0.72, 0.41]])
+_EOSIN = np.array([EOSIN, [0.22, 0.80, 0.56]])
 """Optical densities in R, G, B at the two ends between which patients vary (Ruifrok and Johnston; Macenko et al.)."""
 
 _GLASS = np.array([0.965, 0.955, 0.960])

@@ -1,0 +1,29 @@
+"""Stains of H&E images: how much light each takes away, changed at random, by a factor, or to a training set's own."""
+
+from cvm_monai.data.stain.density import DAB, EOSIN, HAEMATOXYLIN, STAINS, concentration_change, restain
+from cvm_monai.data.stain.macenko import StainEstimate, estimate_stains
+from cvm_monai.data.stain.reinhard import ColourMoments, colour_moments
+from cvm_monai.data.stain.target import StainNormalisation, StainTarget, fit_target, normalise_stain
+from cvm_monai.data.stain.target_file import TARGET_FILE, read_target, stored_method, stored_target, write_target
+
+__all__ = [
+    "DAB",
+    "EOSIN",
+    "HAEMATOXYLIN",
+    "STAINS",
+    "TARGET_FILE",
+    "ColourMoments",
+    "StainEstimate",
+    "StainNormalisation",
+    "StainTarget",
+    "colour_moments",
+    "concentration_change",
+    "estimate_stains",
+    "fit_target",
+    "normalise_stain",
+    "read_target",
+    "restain",
+    "stored_method",
+    "stored_target",
+    "write_target",
+]

@@ -1,0 +1,91 @@
+"""A stain target beside the weights that were trained with it."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvm_monai.annotations.files import read_json
+from cvm_monai.data.stain.macenko import StainEstimate
+from cvm_monai.data.stain.reinhard import ColourMoments
+from cvm_monai.data.stain.target import StainNormalisation, StainTarget, check_method
+
+TARGET_FILE = "stain.json"
+"""Its name, in the folder of `model.pt`."""
+
+KINDS: Mapping[str, tuple[type[StainEstimate] | type[ColourMoments], Mapping[str, tuple[int, ...]]]] = {
+    "macenko": (StainEstimate, {"vectors": (2, 3), "strongest": (2,)}),
+    "reinhard": (ColourMoments, {"mean": (3,), "spread": (3,)}),
+}
+"""By method: what describes an image's stains, and the shape of each of its arrays."""
+
+
+def write_target(target: StainTarget, path: Path) -> None:
+    """Write `{"method": ..., "images": ..., "left_out": ..., <arrays>}`, aside and renamed; the folder is made."""
+    _, shapes = KINDS[target.method]
+    arrays = {name: getattr(target.reference, name).tolist() for name in shapes}
+    content = {"method": target.method, "images": target.images, "left_out": target.left_out, **arrays}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def read_target(path: Path) -> StainTarget:
+    """Read what `write_target` wrote.
+
+    Raises:
+        ValueError: no such file, or one that holds something else.
+    """
+    content = read_json(path)
+    try:
+        kind, shapes = KINDS[content["method"]]
+        arrays = {name: _array(content[name], shape) for name, shape in shapes.items()}
+        return StainTarget(content["method"], kind(**arrays), int(content["images"]), int(content["left_out"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no stain target ({error!r}): train again, or restore it") from None
+
+
+def stored_method(*, folder: str | Path) -> StainNormalisation:
+    """How the images of the network in a folder are normalised, by the file beside its weights; `none` without one.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    path = Path(folder) / TARGET_FILE
+    return read_target(path).method if path.is_file() else "none"
+
+
+def stored_target(*, folder: str | Path, method: StainNormalisation) -> StainTarget | None:
+    """The target that a trained network's images are brought to; None where it was trained without.
+
+    Args:
+        folder: of `model.pt`.
+        method: as the training recorded it.
+
+    Raises:
+        ValueError: an unknown method, or a target that is missing, damaged, or another method's.
+    """
+    path = Path(folder) / TARGET_FILE
+    check_method(method)
+    if method == "none":
+        return None
+    if not path.is_file():
+        raise ValueError(
+            f"the network was trained with --stain_normalisation {method}, but {path} is missing: copy it from the "
+            "training's models folder, or train again"
+        )
+    target = read_target(path)
+    if target.method != method:
+        raise ValueError(f"{path} is a target of {target.method}, the network was trained with {method}: train again")
+    return target
+
+
+def _array(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.array(values, dtype=np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"{array.shape} numbers where {shape} are expected")
+    return array

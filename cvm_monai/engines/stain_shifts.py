@@ -1,0 +1,103 @@
+"""How a trained network fares when the test images are stained more strongly, or more weakly."""
+
+import contextlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.networks.utils import eval_mode
+from torch import nn
+
+from cvm_monai.data.stain.transforms import ScaleStaind
+from cvm_monai.engines.scoring import case_dice
+from cvm_monai.figures import Measured, SweepPanel, save_figure, sweep_curves
+from cvm_monai.metrics import STAIN_NAMES, ShiftedDice, StainName, shifts_markdown, summarise_values, write_shifts_csv
+
+Item = dict[Hashable, Any]
+TABLE, FIGURE = "stain_shift.csv", "stain_shift.png"
+
+
+class StainShiftTest:
+    """The mean Dice over the test images with the concentration of haematoxylin, or of eosin, times each factor.
+
+    Each factor other than 1 costs two further passes of the network over the test images, one for each stain.
+
+    Args:
+        network: logits (B, C, h, w) from (B, 3, H, W), trained.
+        factors: above 0; 1 is the test itself, which is shown in any case and costs nothing. Further from 1 asks for
+            more; 0.5 to 2. None of them: no test.
+        load: a record to an item whose `image` is uint8 (3, H, W), as in training.
+        prepare: the rest of what the network's images go through, stain normalisation and all; it comes after the
+            shift, as it would with a slide from elsewhere.
+        device: of the network.
+        amp: mixed precision on a GPU, as in the test.
+
+    Raises:
+        ValueError: factors that are no list of numbers above 0.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        factors: Sequence[float],
+        load: Callable[[Mapping[Hashable, Any]], Item],
+        prepare: Callable[[Item], Item],
+        device: torch.device | str,
+        amp: bool = False,
+    ) -> None:
+        self.factors = checked_factors(factors)
+        self.network, self.load, self.prepare = network, load, prepare
+        self.device, self.amp = torch.device(device), amp
+
+    def run(self, records: Sequence[Mapping[Hashable, Any]], *, unshifted: Mapping[str, float]) -> list[ShiftedDice]:
+        """One entry for each stain and factor, factor 1 among them; empty where there is no factor.
+
+        Args:
+            records: of cases with masks.
+            unshifted: Dice of each, by case id, as they are.
+        """
+        if not self.factors:
+            return []
+        factors = sorted({*self.factors, 1.0})
+        found: dict[tuple[StainName, float], list[float]] = {(s, f): [] for s in STAIN_NAMES for f in factors}
+        for record in records:
+            item = self.load(record)
+            for (stain, factor), values in found.items():
+                same = factor == 1
+                values.append(unshifted[record["case_id"]] if same else self._dice(record, item, stain, factor))
+        return [ShiftedDice(stain, factor, summarise_values(values)) for (stain, factor), values in found.items()]
+
+    def _dice(self, record: Mapping[Hashable, Any], item: Item, stain: StainName, factor: float) -> float:
+        image = self.prepare(ScaleStaind(**{stain: factor})(item))["image"]
+        mixed = torch.autocast("cuda") if self.amp and self.device.type == "cuda" else contextlib.nullcontext()
+        with eval_mode(self.network), mixed:
+            logits = self.network(torch.as_tensor(image)[None].to(self.device))[0]
+        return case_dice(record, logits)
+
+
+def checked_factors(factors: Any) -> tuple[float, ...]:
+    """The factors as numbers; ValueError for anything else than a list of numbers above 0 and finite."""
+    listed = list(factors) if isinstance(factors, list | tuple) else [factors]
+    for factor in listed:
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
+            raise ValueError(f"--stain_shifts must be a list of numbers above 0, or [] for none, got {factors!r}")
+    return tuple(float(factor) for factor in listed)
+
+
+def report_shifts(rows: Sequence[ShiftedDice], folder: Path) -> str:
+    """Write the table and its figure into the folder; returns the section of the summary."""
+    write_shifts_csv(folder / TABLE, rows)
+    if any(row.dice.n for row in rows):
+        save_figure(sweep_curves([_panel(rows)]), folder / FIGURE)
+    return shifts_markdown(rows)
+
+
+def _panel(rows: Sequence[ShiftedDice]) -> SweepPanel:
+    lines: dict[str, dict[float, Measured]] = {}
+    for row in rows:
+        if row.dice.n:
+            spread = row.dice.sd if row.dice.n > 1 else 0.0
+            lines.setdefault(row.stain, {})[row.factor] = Measured(row.dice.mean, spread)
+    return SweepPanel("Factor on the stain's concentration", lines, log=True)

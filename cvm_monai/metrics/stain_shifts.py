@@ -1,0 +1,75 @@
+"""Dice of a test whose images are stained more or less strongly: table, text and metrics."""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isnan
+from pathlib import Path
+from typing import Literal, get_args
+
+from cvm_monai.metrics.summary import MetricSummary
+from cvm_monai.metrics.tables import mean_and_sd
+
+StainName = Literal["haematoxylin", "eosin"]
+STAIN_NAMES: tuple[StainName, ...] = get_args(StainName)
+
+SHIFT_COLUMNS = ("stain", "factor", "dice_mean", "dice_sd", "images", "left_out")
+
+
+@dataclass(frozen=True)
+class ShiftedDice:
+    """The Dice over the test images when the concentration of one stain is multiplied by a factor; 1 is the test."""
+
+    stain: StainName
+    factor: float
+    dice: MetricSummary
+
+
+def shifts_markdown(rows: Sequence[ShiftedDice]) -> str:
+    """A section in Markdown; the change is that of the mean from factor 1.
+
+    Args:
+        rows: with the factor 1 of each stain among them.
+    """
+    unshifted = {row.stain: row.dice.mean for row in rows if row.factor == 1}
+    lines = [
+        "",
+        "## Dice under stain shifts",
+        "",
+        "The test images once more, with the concentration of one stain multiplied by a factor, as another laboratory "
+        "might stain them (vectors of Ruifrok and Johnston; Lambert-Beer). Factor 1 is the test itself.",
+        "",
+        "| Stain | Factor | Dice, mean ± SD over images | Change | Images |",
+        "|---|---|---|---|---|",
+        *(_line(row, unshifted[row.stain]) for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_shifts_csv(path: Path, rows: Iterable[ShiftedDice]) -> None:
+    """One line for each stain and factor; an undefined number is an empty cell. Written aside and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(SHIFT_COLUMNS)
+        for row in rows:
+            cells = ["" if isnan(value) else f"{value:.6f}" for value in (row.dice.mean, row.dice.sd)]
+            writer.writerow([row.stain, f"{row.factor:g}", *cells, row.dice.n, row.dice.left_out])
+    aside.replace(path)
+
+
+def shift_metrics(rows: Sequence[ShiftedDice]) -> dict[str, float]:
+    """`test_stain_haematoxylin_0.6_dice` and so on, and the lowest of them, `test_stain_lowest_dice`."""
+    shifted = [row for row in rows if row.factor != 1]
+    found = {f"test_stain_{row.stain}_{row.factor:g}_dice": row.dice.mean for row in shifted}
+    defined = [value for value in found.values() if not isnan(value)]
+    return found | ({"test_stain_lowest_dice": min(defined)} if defined else {})
+
+
+def _line(row: ShiftedDice, unshifted: float) -> str:
+    change = row.dice.mean - unshifted
+    shown = "" if row.factor == 1 or isnan(change) else f"{change:+.3f}"
+    images = f"{row.dice.n} ({row.dice.left_out} left out)" if row.dice.left_out else f"{row.dice.n}"
+    return f"| {row.stain} | {row.factor:g} | {mean_and_sd(row.dice)} | {shown} | {images} |"
