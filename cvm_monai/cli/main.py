@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvm_monai import __version__
-from cvm_monai.cli import ablate, compare, doctor, phantom, prepare
+from cvm_monai.cli import ablate, compare, doctor, phantom, predict, prepare
 
-COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, compare, ablate, doctor)
+COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, compare, ablate, predict, doctor)
 """A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""
 
 EPILOG = """\
@@ -18,6 +18,7 @@ first steps:
   cvm-monai phantom data/phantom        an example data set, made in seconds
   cvm-monai prepare MY_FOLDER --out OUT your own images and points
   python -m monai.bundle run training --config_file bundle/configs/train.json --dataset_dir OUT
+  cvm-monai predict SLIDE --model bundle/eval --out SLIDES   whole slides, for QuPath
   cvm-monai compare OUT --output RUNS   every method on every fold, and a report
   cvm-monai ablate OUT --what pairs --output ABLATION   what points, losses, eta and solver are worth
 """

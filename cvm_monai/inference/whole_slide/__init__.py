@@ -5,7 +5,7 @@ from cvm_monai.inference.whole_slide.grid import Grid, TissueOnGrid, make_grid
 from cvm_monai.inference.whole_slide.model import SlideModel, class_names, load_slide_model
 from cvm_monai.inference.whole_slide.one_slide import SlideOptions
 from cvm_monai.inference.whole_slide.results import ResultOptions
-from cvm_monai.inference.whole_slide.run import SlidesReport, predict_slides
+from cvm_monai.inference.whole_slide.run import SlidePredictor, SlidesReport, predict_slides
 
 __all__ = [
     "Grid",
@@ -13,6 +13,7 @@ __all__ = [
     "Slide",
     "SlideModel",
     "SlideOptions",
+    "SlidePredictor",
     "SlidesReport",
     "TissueOnGrid",
     "class_names",

@@ -34,7 +34,7 @@ class Slide:
 
 
 def find_slides(names: Iterable[str | Path]) -> tuple[Path, ...]:
-    """Files as they are named, and the images and slides of folders in the order of their names.
+    """Files as they are named, and those of folders, or of their `images/`, in the order of their names.
 
     Raises:
         ValueError: no such file or folder, a folder without any, none at all, or two slides of one name.
@@ -63,6 +63,7 @@ def look_at(
     force_mpp: bool,
     window: int,
     overlap: float,
+    mpp_flag: str = "--mpp",
 ) -> Slide:
     """Open a slide, decide how it is scaled, and close it.
 
@@ -76,15 +77,16 @@ def look_at(
         mpp: um/px of level 0 as the user says.
         force_mpp: take a um/px that no microscope has, or one more than twice the model's.
         window, overlap: see `make_grid`.
+        mpp_flag: the option by which the user says `mpp`, for sentences.
 
     Raises:
         ValueError: a slide that cannot be opened, without um/px, or with one that is refused.
     """
     with open_image(path, mpp=mpp) as image:
-        own = require_mpp(image)
+        own = require_mpp(image, mpp_flag)
         try:
             finer = model_mpp is not None and own <= model_mpp  # which averaging brings to the model's without loss
-            check_mpp(own, None if finer else model_mpp, force=force_mpp)
+            check_mpp(own, None if finer else model_mpp, force=force_mpp, flag=mpp_flag)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         scale = 1 / model_scale if model_mpp is None else model_mpp / own
@@ -119,11 +121,16 @@ def file_sha256(path: Path) -> str:
 
 
 def _inside(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    """Images and slides of the folder, else of its `images/`."""
+    for place in (folder, folder / "images"):
+        found = [path for path in place.iterdir() if _is_slide(path)] if place.is_dir() else []
+        if found:
+            return sorted(found)
+    return []
+
+
+def _is_slide(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _check_names(paths: Sequence[Path]) -> None:

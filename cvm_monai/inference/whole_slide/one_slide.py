@@ -33,6 +33,7 @@ class SlideOptions:
         force_mpp: take a um/px that no microscope has, or one more than twice the model's.
         results: what is made of the map.
         overwrite: begin again where other settings or another model left results.
+        mpp_flag: the option by which the user says `mpp`, for sentences.
     """
 
     window: int = 1024
@@ -44,6 +45,7 @@ class SlideOptions:
     force_mpp: bool = False
     results: ResultOptions = field(default_factory=ResultOptions)
     overwrite: bool = False
+    mpp_flag: str = "--mpp"
 
 
 def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Settings:

@@ -94,6 +94,24 @@ def predict_slides(
     return report
 
 
+class SlidePredictor:
+    """`predict_slides` as an engine of a bundle's configuration.
+
+    Args:
+        model, slides, out, options: see there.
+    """
+
+    def __init__(
+        self, *, model: SlideModel, slides: str | Sequence[str], out: str, options: SlideOptions | None = None
+    ) -> None:
+        self.model, self.out, self.options = model, Path(out), options
+        self.slides = [slides] if isinstance(slides, str) else list(slides)
+
+    def run(self) -> SlidesReport:
+        """Predict them all."""
+        return predict_slides(self.model, self.slides, self.out, options=self.options)
+
+
 def _jobs(
     model: SlideModel,
     paths: Sequence[Path],
@@ -127,7 +145,7 @@ def _jobs(
     if model.mpp is None and jobs:
         say(
             f"the model was trained without um/px, at {model.scale:g} times its images' size: slides are read at "
-            f"{model.scale:g} times the size of their level 0; give --model_mpp where that is another resolution"
+            f"{model.scale:g} times the size of their level 0; say the um/px of the training where that is wrong"
         )
     return jobs
 
@@ -152,6 +170,7 @@ def _look(path: Path, model: SlideModel, options: SlideOptions) -> Slide:
         force_mpp=options.force_mpp,
         window=options.window,
         overlap=options.overlap,
+        mpp_flag=options.mpp_flag,
     )
 
 

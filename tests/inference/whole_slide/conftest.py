@@ -34,6 +34,14 @@ class Shares(nn.Module):
 
 
 @pytest.fixture
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the overlay out, which takes longest, where only the numbers are looked at."""
+    from cvm_monai.inference.whole_slide import results
+
+    monkeypatch.setattr(results, "_write_overlay", lambda *arguments: None)
+
+
+@pytest.fixture
 def red() -> SlideModel:
     return SlideModel(Red().eval(), mpp=0.5, **PLAIN)
 

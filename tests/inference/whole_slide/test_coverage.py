@@ -9,12 +9,22 @@ from PIL import Image
 from torch import nn
 
 from cvm_monai.inference.predict import predict, predict_classes
-from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, TissueOnGrid, make_grid, predict_slides
+from cvm_monai.inference.whole_slide import (
+    ResultOptions,
+    SlideModel,
+    SlideOptions,
+    TissueOnGrid,
+    make_grid,
+    predict_slides,
+)
 from cvm_monai.inference.whole_slide.predict_map import tissue_tiles
 from cvm_monai.networks import build_network
 from cvm_monai.slides import TissueMask, open_image
 
 from .conftest import PLAIN, Red, pixels, write_slide
+
+pytestmark = pytest.mark.usefixtures("no_picture")
+LARGE_ONLY = ResultOptions(min_area_um2=100.0)
 
 
 class Coarse(nn.Module):
@@ -26,7 +36,7 @@ class Coarse(nn.Module):
 
 def run(model, path, out, **options):
     """The probability of a slide's foreground as it was written, (h, w) uint8."""
-    settings = SlideOptions(**{"window": 128, "tissue": "none", "num_workers": 2} | options)
+    settings = SlideOptions(**{"window": 128, "tissue": "none", "results": LARGE_ONLY} | options)
     report = predict_slides(model, [path], out, options=settings, bar=False)
     assert report.failed == {}
     return tifffile.imread(out / path.stem / "probability.ome.tif")
@@ -93,13 +103,11 @@ def test_a_network_that_sees_its_surroundings_agrees_with_predict_of_a_flat_imag
 
 
 def test_of_more_classes_the_foreground_is_their_sum_and_each_has_its_own_pyramid(shares, tmp_path):
-    from cvm_monai.inference.whole_slide import ResultOptions
-
     image = pixels(150, 200)
     path = write_slide(tmp_path / "a.tif", image)
     found = run(shares, path, tmp_path / "out", results=ResultOptions(class_probabilities=True))
     flat = 255 * predict_classes(shares.network, image, window=128, **PLAIN)
-    assert np.abs(found - flat[1:].sum(0)).max() <= 1.0
+    assert np.abs(found - flat[1:].sum(0)).max() < 1.01
     for number in (1, 2):
         own = tifffile.imread(tmp_path / "out" / "a" / f"probability_{number}.ome.tif")
         assert np.abs(own - flat[number]).max() <= 0.51
