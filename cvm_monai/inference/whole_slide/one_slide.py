@@ -34,6 +34,9 @@ class SlideOptions:
         results: what is made of the map.
         overwrite: begin again where other settings or another model left results.
         mpp_flag: the option by which the user says `mpp`, for sentences.
+
+    Raises:
+        ValueError: a number out of its range.
     """
 
     window: int = 1024
@@ -46,6 +49,14 @@ class SlideOptions:
     results: ResultOptions = field(default_factory=ResultOptions)
     overwrite: bool = False
     mpp_flag: str = "--mpp"
+
+    def __post_init__(self) -> None:
+        for name, low in (("batch_size", 1), ("num_workers", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise ValueError(f"--{name} must be a whole number of at least {low}, got {value!r}")
+        if self.mpp is not None and not (isinstance(self.mpp, int | float) and self.mpp > 0):
+            raise ValueError(f"{self.mpp_flag} must be a number of um/px greater than 0, got {self.mpp!r}")
 
 
 def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Settings:

@@ -19,6 +19,8 @@ PROBABILITY, REGIONS, TISSUE = "probability.ome.tif", "regions.geojson", "tissue
 TABLE, OVERLAY = "classes.csv", "overlay.png"
 
 OVERLAY_SIDE = 1024
+SPECK = 16
+"""Pixels of the picture: smaller regions are not outlined there, where they would hide what lies under them."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,20 @@ class ResultOptions:
         simplify_um: how far the regions' borders may move, in um; raising it makes smaller files. 0 keeps each pixel;
             otherwise from about 1 to 4 times the network's um/px.
         class_probabilities: of more than two classes, a pyramid of each foreground class as well.
+
+    Raises:
+        ValueError: a number out of its range.
     """
 
     min_area_um2: float = 0.0
     simplify_um: float = 0.0
     class_probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("min_area_um2", "simplify_um"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 <= value < float("inf")):
+                raise ValueError(f"--{name} must be a number from 0, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def write_results(found: SlideMap, folder: Path, *, options: ResultOptions) -> d
     totals = write_results_geojson(folder / REGIONS, regions, names=found.names)
     tissue_um2 = found.tissue_um2
     write_region_table(folder / TABLE, totals, names=found.names, tissue_um2=tissue_um2 or None)
-    _write_overlay(found, folder / OVERLAY, mpp)
+    _write_overlay(found, folder / OVERLAY, mpp, min_area_um2=options.min_area_um2)
     return {
         "files": [*files, REGIONS, TISSUE, TABLE, OVERLAY],
         "tissue_um2": round(tissue_um2, 2),
@@ -120,32 +131,43 @@ def _write_tissue(found: SlideMap, path: Path, mpp: float) -> None:
     write_results_geojson(path, regions_from_rows([(0, mask)], mpp=mpp, scale=scale), names=("background", "tissue"))
 
 
-def _write_overlay(found: SlideMap, path: Path, mpp: float) -> None:
-    """The probability in colour over the slide, and the regions' outlines."""
-    probability, label = small_maps(found, OVERLAY_SIDE)
+def _write_overlay(found: SlideMap, path: Path, mpp: float, *, min_area_um2: float) -> None:
+    """The probability in colour over the slide, and the outlines of what is large enough to be seen."""
+    means = small_map(found, OVERLAY_SIDE)
     thumbnail = found.image.thumbnail(OVERLAY_SIDE)
     height, width = found.image.shape
+    pixel_um2 = (height * width * mpp**2) / (means.shape[0] * means.shape[2])
     figure = slide_overlay(
         thumbnail,
-        probability,
+        foreground(means),
         title=f"{found.image.path.name}, {width} x {height} px, {mpp:.3g} um/px",
         mpp=mpp * width / thumbnail.shape[1],
-        labels=label,
+        labels=without_specks(labels(means)[0], least=max(SPECK, min_area_um2 / pixel_um2)),
         names=found.names,
     )
     save_figure(figure, path)
 
 
-def small_maps(found: SlideMap, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """(h, w) uint8 means of the foreground's probability, and the labels at the middle of each block."""
+def small_map(found: SlideMap, side: int) -> np.ndarray:
+    """(h, channels, w) uint8: the probabilities' means over blocks, of a longer side of at most `side` px."""
     height, width = found.tissue.grid.shape
     factor = -(-max(height, width) // side)
-    means, picked = [], []
+    parts = []
     for _, values in strips(found.store, found.tissue, stride=found.stride, height=factor * max(1, 256 // factor)):
-        rows = np.minimum(np.arange(0, len(values), factor) + factor // 2, len(values) - 1)
-        columns = np.minimum(np.arange(0, width, factor) + factor // 2, width - 1)
-        picked.append(labels(values[rows][:, :, columns])[0])
-        padded = np.pad(foreground(values), [(0, -len(values) % factor), (0, -width % factor)], mode="edge")
-        blocks = padded.reshape(len(rows), factor, len(columns), factor)
-        means.append(np.rint(blocks.mean((1, 3), dtype=np.float32)).astype(np.uint8))
-    return np.concatenate(means), np.concatenate(picked)
+        padded = np.pad(values, [(0, -len(values) % factor), (0, 0), (0, -width % factor)], mode="edge")
+        blocks = padded.reshape(-1, factor, values.shape[1], padded.shape[2] // factor, factor)
+        parts.append(np.rint(blocks.mean((1, 4), dtype=np.float32)).astype(np.uint8))
+    return np.concatenate(parts)
+
+
+def without_specks(label_map: np.ndarray, *, least: float) -> np.ndarray:
+    """The label map (h, w) without regions of less than `least` pixels."""
+    from scipy.ndimage import label
+
+    kept = np.zeros_like(label_map)
+    for value in np.unique(label_map[label_map > 0]):
+        pieces, _ = label(label_map == value)
+        large = np.bincount(pieces.ravel()) >= least
+        large[0] = False
+        kept[large[pieces]] = value
+    return kept

@@ -38,7 +38,7 @@ def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the overlay out, which takes longest, where only the numbers are looked at."""
     from cvm_monai.inference.whole_slide import results
 
-    monkeypatch.setattr(results, "_write_overlay", lambda *arguments: None)
+    monkeypatch.setattr(results, "_write_overlay", lambda *arguments, **options: None)
 
 
 @pytest.fixture
