@@ -76,7 +76,7 @@ def _by_openslide(path: Path) -> Source:
 def _tiff_source(path: Path) -> Source:
     """OpenSlide for its own kinds; of generic TIFFs whoever sees more; the flat reader for odd pixels."""
     from cvm_monai.slides.openslide_source import OpenSlideSource
-    from cvm_monai.slides.tiff_source import TiffSource
+    from cvm_monai.slides.tiff_source import SeparateChannelsError, TiffSource
 
     slide: OpenSlideSource | None
     try:
@@ -88,6 +88,8 @@ def _tiff_source(path: Path) -> Source:
     try:
         tiff = TiffSource(path)
     except Exception as error:  # tifffile raises many kinds
+        if isinstance(error, SeparateChannelsError):
+            raise ValueError(f"{path} cannot be opened as an image: {error}") from None
         return slide or _flat_tiff(path, error)
     if slide is None or len(tiff.sizes) > len(slide.sizes) or not slide.exact:
         return tiff

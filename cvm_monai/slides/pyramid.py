@@ -154,9 +154,8 @@ def _strips(rows: Iterable[np.ndarray], shape: tuple[int, ...], height: int) -> 
     seen = ready = 0
     for strip in rows:
         if strip.dtype != np.uint8 or strip.shape[1:] != shape[1:]:
-            raise ValueError(
-                f"a strip has shape {strip.shape} and type {strip.dtype}; uint8 (h, {shape[1:]}) is needed"
-            )
+            wanted = ", ".join(map(str, shape[1:]))
+            raise ValueError(f"the strips must be (h, {wanted}) uint8, got {strip.shape} {strip.dtype}")
         seen += len(strip)
         if seen > shape[0]:
             raise ValueError(f"the strips have more than {shape[0]} rows")

@@ -2,7 +2,8 @@
 
 Pixel i of a level covers [i, i + 1); output pixel j covers [start + j scale, start + (j + 1) scale) in level pixels.
 
-- scale >= 1 (shrinking): the mean over the covered area, each level pixel weighted by the part that is covered.
+- scale >= 1 (shrinking): the mean over the covered area, each level pixel weighted by the part that is covered; where
+  that cuts pixels unevenly the weights are tilted so that their centre is the output pixel's: a ramp stays a ramp.
 - scale < 1 (enlarging): linear interpolation between the two nearest pixel centres, the nearest pixel at the border.
 
 What lies beyond the image is white: an output pixel that the border cuts is mixed with white by the part outside.
@@ -44,7 +45,8 @@ def plan_axis(start: float, scale: float, count: int, *, pixels: int, extent: fl
         scale: level pixels for each output pixel, above 0.
         count: output pixels.
         pixels: length of the level.
-        extent: length of the image in level pixels; a little less than ``pixels`` where the last one is not whole.
+        extent: length of the image in level pixels; a little less than ``pixels`` where the last one is not whole, a
+            little more where the level leaves out what does not fill one.
     """
     if abs(scale - 1) * count < SNAP:
         scale = 1.0
@@ -54,6 +56,8 @@ def plan_axis(start: float, scale: float, count: int, *, pixels: int, extent: fl
     high = low + scale
     inside = (np.clip(high, 0, extent) - np.clip(low, 0, extent)) / scale
     taps, weights = _area(low, high, pixels) if scale >= 1 else _linear(low + scale / 2, pixels)
+    beyond = (inside > 0) & (weights.sum(1) <= 0)  # in what the level leaves out: its last pixel is the nearest
+    taps[beyond, 0], weights[beyond, 0] = pixels - 1, 1
     used = (weights > 1e-7) & (inside > 0)[:, None]
     if not used.any():
         return Axis(0, 0, taps * 0, weights * 0, inside * 0, True)
@@ -66,12 +70,24 @@ def plan_axis(start: float, scale: float, count: int, *, pixels: int, extent: fl
 
 def _area(low: np.ndarray, high: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions and covered lengths of the pixels that [low, high) touches."""
+    cut = (low < 0) | (high > pixels)
+    centres = (low + high) / 2
     low, high = np.clip(low, 0, pixels), np.clip(high, 0, pixels)
     begin = np.floor(low).astype(np.int64)
     width = int((np.ceil(high).astype(np.int64) - begin).max(initial=1))
     taps = begin[:, None] + np.arange(max(width, 1))
     covered = np.minimum(taps + 1, high[:, None]) - np.maximum(taps, low[:, None])
-    return np.minimum(taps, pixels - 1), np.where(taps < pixels, np.maximum(covered, 0), 0)
+    weights = np.where(taps < pixels, np.maximum(covered, 0), 0)
+    return np.minimum(taps, pixels - 1), np.where(cut[:, None], weights, _centred(weights, taps + 0.5, centres))
+
+
+def _centred(weights: np.ndarray, positions: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Weights tilted by a line in the position, so that their mean position is the centre; their sum stays."""
+    total = np.maximum(weights.sum(1, keepdims=True), 1e-12)
+    away = positions - (weights * positions).sum(1, keepdims=True) / total
+    spread = np.maximum((weights * away**2).sum(1, keepdims=True) / total, 1e-12)
+    mean = positions[:, :1] - away[:, :1]
+    return np.maximum(weights * (1 + (centres[:, None] - mean) / spread * away), 0)
 
 
 def _linear(centres: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:

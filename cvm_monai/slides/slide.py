@@ -96,10 +96,12 @@ class SlideImage:
         index = best_level(self.levels, min(scale))
         level = self.levels[index]
         rows, columns = (
-            plan_axis(start / level.downsample, step / level.downsample, count, pixels=pixels, extent=extent)
+            plan_axis(
+                start / level.downsample, step / level.downsample, count, pixels=pixels, extent=min(pixels + 1, extent)
+            )
             for start, step, count, pixels, extent in (
-                (y, scale[0], height, level.height, min(level.height, self.shape[0] / level.downsample)),
-                (x, scale[1], width, level.width, min(level.width, self.shape[1] / level.downsample)),
+                (y, scale[0], height, level.height, self.shape[0] / level.downsample),
+                (x, scale[1], width, level.width, self.shape[1] / level.downsample),
             )
         )
         if rows.length * columns.length <= BLOCK_PIXELS or height * width <= 1:

@@ -50,6 +50,10 @@ class Segments:
         return -(-self.size[0] // self.step[0]), -(-self.size[1] // self.step[1])
 
 
+class SeparateChannelsError(ValueError):
+    """A file of which other readers would show one channel as if it were the picture."""
+
+
 class TiffSource:
     """A TIFF of 8 or 16 bits, grey or RGB, of which only the tiles or strips that a read touches are decoded.
 
@@ -63,7 +67,7 @@ class TiffSource:
         with tifffile.TiffFile(path) as tiff:
             series = tiff.series[0]
             if dict(zip(series.axes, series.shape, strict=True)).get("C", 1) > 1:
-                raise ValueError("its channels are separate pages (fluorescence?); save it as RGB")
+                raise SeparateChannelsError("its channels are separate pages (fluorescence?); save it as RGB")
             self.mpp = tiff_mpp(tiff)
             self._levels = [_segments(level.pages[0], level.keyframe) for level in series.levels]
         self.sizes = [level.size for level in self._levels]

@@ -24,6 +24,10 @@ VIEW_PIXELS = (64, 4096)
 """The longer side of the small view at least (unless the image is smaller) and at most, whatever the um/px asked."""
 
 
+UNKNOWN_PIXELS = 2048
+"""The longer side of the small view where nobody knows the um/px, at most."""
+
+
 @dataclass(frozen=True, eq=False)
 class TissueMask:
     """Where tissue is.
@@ -168,7 +172,7 @@ def _pale(colour: np.ndarray, threshold: float) -> float:
 def view_shape(image: SlideImage, mpp: float) -> tuple[int, int]:
     """(height, width) of the small view."""
     longest = max(image.shape)
-    wanted = 2048.0 if image.mpp.value is None else longest * image.mpp.value / mpp
+    wanted = UNKNOWN_PIXELS if image.mpp.value is None else longest * image.mpp.value / mpp
     factor = longest / min(max(wanted, VIEW_PIXELS[0]), VIEW_PIXELS[1], longest)
     height, width = (max(1, round(side / factor)) for side in image.shape)
     return height, width
