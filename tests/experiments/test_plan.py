@@ -145,6 +145,16 @@ def test_the_bundle_s_own_configuration_knows_every_knob_of_the_record():
         read_train_config(Path("/nowhere"))
 
 
+def test_the_stain_knobs_of_the_bundle_tell_runs_apart():
+    config = read_train_config(Path(bundle_root()))
+    usual, without, normalised = (
+        configuration(config, parse_knobs(words, config), fold=0, seed=0, data_sha256="x")
+        for words in ((), ("--stain_jitter", "0"), ("--stain_normalisation=macenko",))
+    )
+    assert difference(without, usual) == "stain_jitter is 0.1 there and 0 is asked for"
+    assert difference(normalised, usual) == 'stain_normalisation is "none" there and "macenko" is asked for'
+
+
 def test_the_commands_are_the_bundle_s_own():
     (run,) = plan_runs(
         parse_methods("cvm"), folds=(1,), seeds=1, output=Path("out"), knobs={"scale": "0.5", "train#x": "[1, 2]"}

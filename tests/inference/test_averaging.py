@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from cvm_monai.data.stain import ColourMoments, StainTarget, write_target
 from cvm_monai.engines.selection import save_weights
 from cvm_monai.inference import Averaged, average_networks
 from cvm_monai.inference.averaging import VIEWS, turned, turned_back
@@ -83,6 +84,15 @@ def test_an_ensemble_is_read_from_the_trainings_folders(tmp_path: Path):
         mean = (target(networks[0], x) + target(networks[1], x)) / 2
         np.testing.assert_allclose(target(both, x), mean, atol=1e-6)
     assert not both.training
+
+
+def test_an_ensemble_of_networks_that_see_other_stains_is_refused(tmp_path: Path):
+    target = StainTarget("reinhard", ColourMoments(np.zeros(3), np.ones(3)), images=1)
+    write_target(target, tmp_path / "models" / "stain.json")
+    with pytest.raises(ValueError, match="was trained with --stain_normalisation reinhard, not none: leave it out"):
+        average_networks(Constant(0.5), ensemble=[tmp_path])
+    with pytest.raises(ValueError, match="there is no trained network at"):  # the stains agree
+        average_networks(Constant(0.5), ensemble=[tmp_path], stain=target)
 
 
 def test_what_cannot_be_averaged_is_refused(tmp_path: Path):

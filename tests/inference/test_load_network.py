@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from cvm_monai.inference import load_network
+from cvm_monai.data.stain import ColourMoments, StainTarget, write_target
+from cvm_monai.inference import load_network, load_stain
 from cvm_monai.networks import build_network
 from cvm_monai.networks.state import load_weights
 
@@ -53,3 +55,15 @@ def test_files_that_are_no_state_dict_are_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(ValueError, match=r"list\.pt is not a network's state dict"):
         load_weights(network, tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize("recorded", [{}, {"stain_normalisation": "reinhard"}])
+def test_the_stain_target_is_found_whether_it_is_recorded_or_only_lies_beside_the_weights(run, recorded):
+    folder, _ = run
+    assert load_stain(folder) is None
+    (folder / "run.json").write_text(json.dumps({"knobs": recorded}))
+    target = StainTarget("reinhard", ColourMoments(np.array([50.0, 20, -10]), np.array([9.0, 8, 7])), images=3)
+    write_target(target, folder / "models" / "stain.json")
+    assert load_stain(folder).reference.mean.tolist() == [50, 20, -10]
+    (folder / "run.json").write_text(json.dumps({"knobs": {"stain_normalisation": "none"}}))
+    assert load_stain(folder) is None

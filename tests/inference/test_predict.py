@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, NormalizeIntensity, ScaleIntensityRange
+from PIL import Image
 from torch import nn
 
+from cvm_monai.data.stain import ColourMoments, StainTarget, normalise_stain
 from cvm_monai.inference import predict, working_factor
 from cvm_monai.inference.predict import IMAGENET_MEAN, IMAGENET_STD, network_input
 from cvm_monai.networks import build_network
@@ -94,3 +96,20 @@ def test_the_working_factor_is_the_scale_or_the_ratio_of_pixel_sizes():
     assert working_factor(scale=0.5, mpp=1.0, image_mpp=0.25, case_id="a") == 0.25
     with pytest.raises(ValueError, match="trained at 1 um/px and those of the image a are not known: give --image_mpp"):
         working_factor(scale=0.5, mpp=1.0, image_mpp=None, case_id="a")
+
+
+TARGET = StainTarget("reinhard", ColourMoments(np.array([60.0, 20, -10]), np.array([12.0, 8, 7])), images=1)
+
+
+def test_stains_are_brought_to_the_target_after_the_resampling():
+    image = random_image(40, 30)
+    half = np.asarray(Image.fromarray(image).resize((15, 20), Image.Resampling.BILINEAR))
+    expected = network_input(normalise_stain(half, TARGET))
+    assert torch.equal(network_input(image, scale=0.5, stain=TARGET), expected)
+    assert not torch.equal(network_input(image, scale=0.5), expected)
+
+
+def test_an_image_without_tissue_keeps_its_stains_with_a_warning(caplog):
+    glass = np.full((20, 20, 3), 250, dtype=np.uint8)
+    assert torch.equal(network_input(glass, stain=TARGET), network_input(glass))
+    assert "an image shows too little stained tissue to be normalised: left as it is" in caplog.text

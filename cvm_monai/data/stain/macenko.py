@@ -66,12 +66,12 @@ def change_to(source: StainEstimate, target: StainEstimate) -> np.ndarray:
     """(3, 3) M of `restain` from one image's stains to another's.
 
     Each concentration is multiplied by the ratio of the strongest ones, and each stain's vector exchanged. What
-    neither stain explains (ink, pigment, noise) is kept, where the published method drops it: an image that has the
-    target's stains already is not changed.
+    neither stain explains is dropped, as published: ink and pigment take the colours of the stains. On real tissue
+    images that are stained otherwise come closer to each other so than with that part kept.
     """
-    unmix = np.linalg.pinv(source.vectors)  # (3, 2)
-    new = (target.strongest / source.strongest)[:, None] * target.vectors
-    matrix: np.ndarray = np.eye(3) + unmix @ (new - source.vectors)
+    matrix: np.ndarray = np.linalg.pinv(source.vectors) @ (
+        (target.strongest / source.strongest)[:, None] * target.vectors
+    )
     return matrix
 
 
