@@ -1,6 +1,7 @@
 """Many slides, one after the other; what fails is recorded, and the others go on."""
 
 import logging
+import shutil
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.one_slide import PARTIAL, SlideOptions, conflict, predict_slide, settings_of
 from cvm_monai.inference.whole_slide.progress import TileProgress
 from cvm_monai.inference.whole_slide.record import FILE, Settings, SlideRecord
+from cvm_monai.slides import open_image
 
 logger = logging.getLogger(__name__)
 
@@ -156,8 +158,6 @@ class _NotOpened(ValueError):
 
 def _look(path: Path, model: SlideModel, options: SlideOptions) -> Slide:
     """Look at a slide; what cannot be opened at all is told apart from what lacks a flag."""
-    from cvm_monai.slides import open_image
-
     try:
         open_image(path).close()
     except (ValueError, OSError) as error:
@@ -217,7 +217,5 @@ def _predict_claimed(
 
 def _clear(folder: Path) -> None:
     """Remove what other settings left of the same slide: its partial map and its record."""
-    import shutil
-
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     (folder / FILE).unlink(missing_ok=True)
