@@ -138,11 +138,11 @@ def throughput(folder: Path, side: int, window: int, tiles: int) -> str:
         store = MapFile(folder / "map", (side, 1, side), {})
         whole = timed(lambda: predict_map(model, image, tissue, store, stride=1))
         after = bare(model, held)
-    count = len(held)
+    count, (clock, processor) = len(held), ((one + other) / 2 for one, other in zip(before, after, strict=True))
     return (
         f"resnet34_unet, {count} tiles of {window} px of a slide of {side} px: bare {count / before[0]:.3f} and "
         f"{count / after[0]:.3f} tiles/s before and after, whole {count / whole[0]:.3f} tiles/s: "
-        f"ratio {(before[0] + after[0]) / 2 / whole[0]:.3f}, by the processor's time {(before[1] + after[1]) / 2 / whole[1]:.3f}"
+        f"ratio {clock / whole[0]:.3f}, by the processor's time {processor / whole[1]:.3f}"
     )
 
 
