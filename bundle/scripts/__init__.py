@@ -3,5 +3,6 @@
 from .inference_checks import inference_checks
 from .launch import launch
 from .preflight import preflight
+from .slide_checks import slide_checks
 
-__all__ = ["inference_checks", "launch", "preflight"]
+__all__ = ["inference_checks", "launch", "preflight", "slide_checks"]

@@ -8,10 +8,13 @@ from .errors import exit_on_error
 def launch(engine: str) -> None:
     """Instantiate the engine `engine` (such as `train#trainer`) of the running configuration and run it.
 
-    It is named, not passed, so that errors of its instantiation end as one sentence too.
+    It is named, not passed, so that errors of its instantiation end as one sentence too. Where what its run returns has
+    an `exit_code` other than 0, the process ends with it.
     """
     parser = active_parser()
     if parser is None:
         raise RuntimeError("launch is called from a bundle's configuration, by python -m monai.bundle run")
     with exit_on_error():
-        parser.get_parsed_content(engine).run()
+        result = parser.get_parsed_content(engine).run()
+    if code := getattr(result, "exit_code", 0):
+        raise SystemExit(code)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvm_monai import __version__
-from cvm_monai.cli import ablate, camelyon16, compare, doctor, phantom, prepare
+from cvm_monai.cli import ablate, camelyon16, compare, doctor, phantom, predict, prepare
 
-COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, camelyon16, compare, ablate, doctor)
+COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, camelyon16, compare, ablate, predict, doctor)
 """A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""
 
 EPILOG = """\
@@ -19,6 +19,7 @@ first steps:
   cvm-monai prepare MY_FOLDER --out OUT your own images and points
   cvm-monai prepare SLIDES --out OUT --mpp 0.5 --tile 1024   tiles cut from slides around your points
   python -m monai.bundle run training --config_file bundle/configs/train.json --dataset_dir OUT
+  cvm-monai predict SLIDE --model bundle/eval --out SLIDES   whole slides, for QuPath
   cvm-monai compare OUT --output RUNS   every method on every fold, and a report
   cvm-monai ablate OUT --what pairs --output ABLATION   what points, losses, eta and solver are worth
 """

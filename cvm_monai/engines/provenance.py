@@ -20,10 +20,17 @@ def run_facts(*, knobs: dict[str, Any], data: str | Path) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "knobs": {name: plain(value) for name, value in knobs.items()},
+        **software(),
+        "data_sha256": hashlib.sha256(Path(data).read_bytes()).hexdigest(),
+    }
+
+
+def software() -> dict[str, Any]:
+    """Versions of Python and of the packages that matter, and the commit of this one."""
+    return {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
-        "data_sha256": hashlib.sha256(Path(data).read_bytes()).hexdigest(),
     }
 
 

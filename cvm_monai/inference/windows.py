@@ -41,6 +41,11 @@ class WindowInferer(Inferer):
             raise ValueError(f"overlap must lie in [0, 0.75], got {overlap!r}")
         self.window, self.overlap = window, overlap
 
+    @property
+    def step(self) -> int:
+        """Pixels from one window to the next, a multiple of 32."""
+        return max(1, int(self.window * (1 - self.overlap)) // GRID) * GRID
+
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
@@ -62,5 +67,4 @@ class WindowInferer(Inferer):
 
     def _exact_overlap(self) -> float:
         """The overlap with which MONAI steps by a multiple of 32 (it rounds down: half a pixel guards against 63.9)."""
-        step = max(1, int(self.window * (1 - self.overlap)) // GRID) * GRID
-        return max(0.0, 1 - (step + 0.5) / self.window)
+        return max(0.0, 1 - (self.step + 0.5) / self.window)

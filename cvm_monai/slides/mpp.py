@@ -91,13 +91,14 @@ def require_mpp(image: HasMpp, flag: str = "--mpp") -> float:
     return image.mpp.value
 
 
-def check_mpp(found: float, model: float | None, *, force: bool = False) -> None:
+def check_mpp(found: float, model: float | None, *, force: bool = False, flag: str = "--mpp") -> None:
     """Refuse a um/px that no microscope has, or that is more than twice off the model's.
 
     Args:
         found: um/px of the image.
         model: um/px that the network was trained at; None leaves the comparison out.
         force: let both pass.
+        flag: the option by which the user can say the image's, for the sentence.
 
     Raises:
         ValueError: naming ``--force_mpp``.
@@ -107,10 +108,10 @@ def check_mpp(found: float, model: float | None, *, force: bool = False) -> None
     if not LIMITS[0] <= found <= LIMITS[1]:
         raise ValueError(
             f"{found:.4g} um/px is no resolution of a microscope ({LIMITS[0]:g} to {LIMITS[1]:g}): "
-            "say the right one with --mpp, or --force_mpp to go on"
+            f"say the right one with {flag}, or --force_mpp to go on"
         )
     if model is not None and not 1 / MAX_RATIO <= found / model <= MAX_RATIO:
         raise ValueError(
             f"the image has {found:.4g} um/px, more than {MAX_RATIO:g} times off the model's {model:.4g}: "
-            "say the right one with --mpp, or --force_mpp to go on"
+            f"say the right one with {flag}, or --force_mpp to go on"
         )

@@ -3,7 +3,7 @@
 from cvm_monai.data.stain.density import DAB, EOSIN, HAEMATOXYLIN, STAINS, concentration_change, restain
 from cvm_monai.data.stain.macenko import StainEstimate, estimate_stains
 from cvm_monai.data.stain.reinhard import ColourMoments, colour_moments
-from cvm_monai.data.stain.target import StainNormalisation, StainTarget, fit_target, normalise_stain
+from cvm_monai.data.stain.target import StainNormalisation, StainTarget, fit_target, normalise_stain, stain_change
 from cvm_monai.data.stain.target_file import TARGET_FILE, read_target, stored_method, stored_target, write_target
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "normalise_stain",
     "read_target",
     "restain",
+    "stain_change",
     "stored_method",
     "stored_target",
     "write_target",

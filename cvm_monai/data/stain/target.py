@@ -1,7 +1,8 @@
 """What the stains of a training set look like, fitted once, and images brought to it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -70,11 +71,24 @@ def normalise_stain(image: np.ndarray, target: StainTarget) -> np.ndarray | None
         image: (H, W, 3) uint8 RGB, whole: its own stains are estimated from it.
         target: of `fit_target`.
     """
+    change = stain_change(image, target)
+    return None if change is None else change(image)
+
+
+def stain_change(sample: np.ndarray, target: StainTarget) -> Callable[[np.ndarray], np.ndarray] | None:
+    """What brings (H, W, 3) uint8 pixels of the sample's slide to the target; None: the sample shows too little tissue.
+
+    The parts of one slide must be changed alike: each by its own stains would leave seams.
+
+    Args:
+        sample: (H, W, 3) uint8 RGB, whose stains are estimated.
+        target: of `fit_target`.
+    """
     if isinstance(target.reference, StainEstimate):
-        own = estimate_stains(image)
-        return None if own is None else restain(image, change_to(own, target.reference), light=LIGHT)
-    moments = colour_moments(image)
-    return None if moments is None else recolour(image, moments, target.reference)
+        own = estimate_stains(sample)
+        return None if own is None else partial(restain, change=change_to(own, target.reference), light=LIGHT)
+    moments = colour_moments(sample)
+    return None if moments is None else partial(recolour, source=moments, target=target.reference)
 
 
 def _median(found: list[StainEstimate | ColourMoments]) -> StainEstimate | ColourMoments:

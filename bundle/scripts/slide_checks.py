@@ -1,0 +1,19 @@
+"""What can be checked of a whole-slide inference before the slides are looked at."""
+
+from cvm_monai.engines.workflow import active_parser
+
+from .errors import exit_on_error
+from .inference_checks import check_inference_knobs
+
+
+def slide_checks() -> None:
+    """Check the knobs, the network and its weights; the slides are looked at when the run begins, before any tile.
+
+    All of it is instantiated here, by its id in the running configuration, so that any error ends as one sentence.
+    """
+    parser = active_parser()
+    if parser is None:
+        raise RuntimeError("slide_checks is called from a bundle's configuration, by python -m monai.bundle run")
+    with exit_on_error():
+        check_inference_knobs(parser.get_parsed_content("knobs"))
+        parser.get_parsed_content("engine")

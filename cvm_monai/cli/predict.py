@@ -1,0 +1,118 @@
+"""``cvm-monai predict``: whole slides and images segmented by a trained network."""
+
+import argparse
+import signal
+from functools import partial
+from typing import Any
+
+DESCRIPTION = """\
+Segment whole slides, tissue only, in bounded memory; SLIDE is a slide, an image, or a folder of them.
+
+Each gets a folder OUT/NAME:
+  probability.ome.tif   probability of the target at the network's um/px, tiled and pyramidal
+  regions.geojson       the regions, for QuPath and the Digital Slide Archive
+  classes.csv           number, area and share of tissue of each class
+  tissue.geojson        where the network looked
+  overlay.png           the slide at a glance
+  run.json              what was asked, every attempt and how it ended
+
+Interrupted, even killed, the same command goes on where it stopped; finished slides are passed over. Ends with 0 where
+all is done, 1 where a slide failed or is in the hands of another process, 2 for wrong input, before any work.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the main parser's sub-parsers."""
+    parser = commands.add_parser(
+        "predict",
+        help="segment whole slides by a trained network",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="cvm-monai predict SLIDE ... --model OUTPUT_DIR --out DIR [options]",
+    )
+    parser.add_argument("slides", metavar="SLIDE", nargs="+", help="a slide, an image, or a folder of them")
+    parser.add_argument("--model", required=True, metavar="DIR", help="output folder of a training, or a bundle")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    _add_scale(parser)
+    _add_network(parser)
+    _add_results(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_scale(parser: argparse.ArgumentParser) -> None:
+    """What is looked at, and how finely."""
+    parser.add_argument("--mpp", type=float, help="um/px of the slides' level 0, where the file does not say it")
+    parser.add_argument("--force_mpp", action="store_true", help="take a um/px that looks wrong")
+    parser.add_argument("--model_mpp", type=float, help="um/px the model was trained at, where its record does not say")
+    parser.add_argument(
+        "--tissue",
+        default="otsu",
+        metavar="otsu|none|FILE",
+        help="find tissue by its colour, predict all of the slide, or a mask of yours: GeoJSON or a label image, "
+        "or a folder with one for each slide (default otsu)",
+    )
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    """How the network is run."""
+    parser.add_argument("--window", type=int, default=1024, help="side of the tiles, a multiple of 32 (default 1024)")
+    parser.add_argument("--overlap", type=float, default=0.25, help="part that tiles share, 0 to 0.75 (default 0.25)")
+    parser.add_argument("--batch_size", type=int, default=1, help="tiles at a time (default 1; more on a GPU)")
+    parser.add_argument("--num_workers", type=int, default=2, help="threads that read tiles ahead (default 2)")
+    parser.add_argument("--device", help="where to compute (default the first GPU, else cpu)")
+    parser.add_argument("--amp", action="store_true", help="mixed precision: faster on a GPU")
+    parser.add_argument(
+        "--test_time_flips", action="store_true", help="average over flips and quarter turns, 8 x slower"
+    )
+    parser.add_argument("--ensemble", nargs="+", metavar="DIR", help="average with the networks of these trainings")
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    """What is made of the probability."""
+    parser.add_argument("--min_area_um2", type=float, default=0.0, help="leave out smaller regions (default 0)")
+    parser.add_argument(
+        "--simplify_um", type=float, default=0.0, help="move borders by at most this (default 0: exact)"
+    )
+    parser.add_argument("--class_probabilities", action="store_true", help="of more classes, a pyramid of each as well")
+    parser.add_argument("--overwrite", action="store_true", help="begin again where other settings left results")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict; 1 where a slide failed."""
+    import torch
+
+    from cvm_monai.inference.whole_slide import load_slide_model, predict_slides
+
+    device = arguments.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    model = load_slide_model(
+        arguments.model,
+        mpp=arguments.model_mpp,
+        ensemble=arguments.ensemble,
+        flips=arguments.test_time_flips,
+        device=device,
+        amp=arguments.amp,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: recorded, to be gone on from
+    say = partial(print, flush=True)
+    return predict_slides(model, arguments.slides, arguments.out, options=_options(arguments), say=say).exit_code
+
+
+def _options(arguments: argparse.Namespace) -> Any:
+    """`SlideOptions` of the arguments."""
+    from cvm_monai.inference.whole_slide import ResultOptions, SlideOptions
+
+    return SlideOptions(
+        window=arguments.window,
+        overlap=arguments.overlap,
+        batch_size=arguments.batch_size,
+        num_workers=arguments.num_workers,
+        tissue=arguments.tissue,
+        mpp=arguments.mpp,
+        force_mpp=arguments.force_mpp,
+        results=ResultOptions(
+            min_area_um2=arguments.min_area_um2,
+            simplify_um=arguments.simplify_um,
+            class_probabilities=arguments.class_probabilities,
+        ),
+        overwrite=arguments.overwrite,
+    )

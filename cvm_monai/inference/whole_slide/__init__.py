@@ -1,0 +1,24 @@
+"""Whole slides predicted in bounded memory: tiles of tissue in, a probability pyramid and regions out."""
+
+from cvm_monai.inference.whole_slide.find import Slide, find_slides
+from cvm_monai.inference.whole_slide.grid import Grid, TissueOnGrid, make_grid
+from cvm_monai.inference.whole_slide.model import SlideModel, class_names, load_slide_model
+from cvm_monai.inference.whole_slide.one_slide import SlideOptions
+from cvm_monai.inference.whole_slide.results import ResultOptions
+from cvm_monai.inference.whole_slide.run import SlidePredictor, SlidesReport, predict_slides
+
+__all__ = [
+    "Grid",
+    "ResultOptions",
+    "Slide",
+    "SlideModel",
+    "SlideOptions",
+    "SlidePredictor",
+    "SlidesReport",
+    "TissueOnGrid",
+    "class_names",
+    "find_slides",
+    "load_slide_model",
+    "make_grid",
+    "predict_slides",
+]

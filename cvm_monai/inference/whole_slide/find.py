@@ -1,0 +1,144 @@
+"""Which slides are meant, and whether they can be predicted: checked before the first tile."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cvm_monai.inference.whole_slide.grid import Grid, make_grid
+from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES, SlideImage, check_mpp, open_image, require_mpp
+
+SUFFIXES = tuple(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
+MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".png", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A slide that can be opened.
+
+    Attributes:
+        path: of its file.
+        shape: (height, width) of level 0.
+        mpp: um/px of level 0.
+        mpp_source: `file` or `user`.
+        warnings: about the um/px.
+        grid: of its tiles.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    mpp: float
+    mpp_source: str
+    warnings: tuple[str, ...]
+    grid: Grid
+
+
+def find_slides(names: Iterable[str | Path]) -> tuple[Path, ...]:
+    """Files as they are named, and those of folders, or of their `images/`, in the order of their names.
+
+    Raises:
+        ValueError: no such file or folder, a folder without any, none at all, or two slides of one name.
+    """
+    paths: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if not path.exists():
+            raise ValueError(f"{path} does not exist: give a slide, or a folder of slides")
+        found = _inside(path) if path.is_dir() else [path]
+        if not found:
+            raise ValueError(f"there is no image or slide in {path}; known are {', '.join(SUFFIXES)}")
+        paths += found
+    if not paths:
+        raise ValueError("give at least one slide, or a folder of slides")
+    _check_names(paths)
+    return tuple(paths)
+
+
+def look_at(
+    path: Path,
+    *,
+    model_mpp: float | None,
+    model_scale: float,
+    mpp: float | None,
+    force_mpp: bool,
+    window: int,
+    overlap: float,
+    mpp_flag: str = "--mpp",
+) -> Slide:
+    """Open a slide, decide how it is scaled, and close it.
+
+    A model that was trained at some um/px is shown the slide at those. One that was trained at a `scale` of images
+    whose um/px nobody said is shown level 0 at that scale.
+
+    Args:
+        path: of the slide.
+        model_mpp: um/px of the training; None: it does not say.
+        model_scale: working size / file size of the training.
+        mpp: um/px of level 0 as the user says.
+        force_mpp: take a um/px that no microscope has, or one more than twice the model's.
+        window, overlap: see `make_grid`.
+        mpp_flag: the option by which the user says `mpp`, for sentences.
+
+    Raises:
+        ValueError: a slide that cannot be opened, without um/px, or with one that is refused.
+    """
+    with open_image(path, mpp=mpp) as image:
+        own = require_mpp(image, mpp_flag)
+        try:
+            finer = model_mpp is not None and own <= model_mpp  # which averaging brings to the model's without loss
+            check_mpp(own, None if finer else model_mpp, force=force_mpp, flag=mpp_flag)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        scale = 1 / model_scale if model_mpp is None else model_mpp / own
+        grid = make_grid(image.shape, scale=scale, window=window, overlap=overlap)
+        return Slide(path, image.shape, own, image.mpp.source, image.warnings, grid)
+
+
+def open_slide(slide: Slide) -> SlideImage:
+    """Open it again as it was looked at."""
+    return open_image(slide.path, mpp=slide.mpp if slide.mpp_source == "user" else None)
+
+
+def mask_file(given: Path, slide: Path) -> Path:
+    """The user's mask of tissue: a file, or the one that has the slide's name in a folder of masks.
+
+    Raises:
+        ValueError: neither.
+    """
+    if not given.is_dir():
+        if not given.is_file():
+            raise ValueError(f"there is no mask of tissue at {given}: give otsu, none, a file or a folder as --tissue")
+        return given
+    for suffix in MASK_SUFFIXES:
+        if (path := given / f"{slide.stem}{suffix}").is_file():
+            return path
+    raise ValueError(f"{given} has no mask of tissue for {slide.name}, such as {slide.stem}.geojson")
+
+
+def file_sha256(path: Path) -> str:
+    """Of a small file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Images and slides of the folder, else of its `images/`."""
+    for place in (folder, folder / "images"):
+        found = [path for path in place.iterdir() if _is_slide(path)] if place.is_dir() else []
+        if found:
+            return sorted(found)
+    return []
+
+
+def _is_slide(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _check_names(paths: Sequence[Path]) -> None:
+    """Results are named by the stem, so that no two slides may share one."""
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(path.stem, path)
+        if other is not path:
+            raise ValueError(
+                f"{other} and {path} would both be written into {path.stem}: rename one, or give another --out to one"
+            )

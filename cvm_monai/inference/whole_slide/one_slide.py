@@ -1,0 +1,193 @@
+"""One slide from its file to its results, going on where an earlier attempt was interrupted."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cvm_monai.inference.whole_slide.find import Slide, file_sha256, mask_file, open_slide
+from cvm_monai.inference.whole_slide.grid import TissueOnGrid
+from cvm_monai.inference.whole_slide.map_file import MapFile, difference, plain_settings, read_progress
+from cvm_monai.inference.whole_slide.model import SlideModel
+from cvm_monai.inference.whole_slide.predict_map import predict_map, slide_change, tissue_tiles
+from cvm_monai.inference.whole_slide.progress import TileProgress
+from cvm_monai.inference.whole_slide.record import Settings, SlideRecord
+from cvm_monai.inference.whole_slide.results import ResultOptions, SlideMap, write_results
+from cvm_monai.slides import SlideImage, TissueMask, read_tissue_mask, tissue_mask
+
+PARTIAL = ".partial"
+
+Outcome = Literal["finished", "no tissue"]
+
+
+@dataclass(frozen=True)
+class SlideOptions:
+    """How slides are predicted.
+
+    Attributes:
+        window, overlap: of the tiles, see `WindowInferer`.
+        batch_size, num_workers: see `predict_map`.
+        tissue: `otsu` finds tissue by its colour, `none` takes all of the slide; else the path of a mask (GeoJSON or a
+            label image), or of a folder with one for each slide.
+        mpp: um/px of the slides' level 0, where their files do not say it or say it wrongly.
+        force_mpp: take a um/px that no microscope has, or one more than twice the model's.
+        results: what is made of the map.
+        overwrite: begin again where other settings or another model left results.
+        mpp_flag: the option by which the user says `mpp`, for sentences.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    window: int = 1024
+    overlap: float = 0.25
+    batch_size: int = 1
+    num_workers: int = 2
+    tissue: str = "otsu"
+    mpp: float | None = None
+    force_mpp: bool = False
+    results: ResultOptions = field(default_factory=ResultOptions)
+    overwrite: bool = False
+    mpp_flag: str = "--mpp"
+
+    def __post_init__(self) -> None:
+        for name, low in (("batch_size", 1), ("num_workers", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < low:
+                raise ValueError(f"--{name} must be a whole number of at least {low}, got {value!r}")
+        if self.mpp is not None and not (isinstance(self.mpp, int | float) and self.mpp > 0):
+            raise ValueError(f"{self.mpp_flag} must be a number of um/px greater than 0, got {self.mpp!r}")
+
+
+def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Settings:
+    """All that decides the slide's results.
+
+    Raises:
+        ValueError: a mask of tissue that is not there.
+    """
+    tissue: Any = options.tissue
+    if tissue not in ("otsu", "none"):
+        tissue = file_sha256(mask_file(Path(tissue), slide.path))
+    prediction: Mapping[str, Any] = {
+        **model.settings(),
+        "slide_bytes": slide.path.stat().st_size,
+        "slide_shape": slide.shape,
+        "mpp": slide.mpp,
+        "scale": slide.grid.scale,
+        "window": options.window,
+        "overlap": options.overlap,
+        "tissue": tissue,
+    }
+    return Settings(plain_settings(prediction), plain_settings(asdict(options.results)))
+
+
+def conflict(folder: Path, settings: Settings) -> str:
+    """How what is in the folder was made with other settings, in words; empty where it was not."""
+    record = SlideRecord(folder)
+    if record.finished:
+        return record.conflict(settings)
+    partial = read_progress(folder / PARTIAL)
+    return "" if partial is None else difference(partial["settings"], settings.prediction)
+
+
+def predict_slide(
+    model: SlideModel,
+    slide: Slide,
+    folder: Path,
+    *,
+    stride: int,
+    options: SlideOptions,
+    settings: Settings,
+    progress: TileProgress,
+) -> Outcome:
+    """Predict the slide into its folder, which must be claimed; `run.json` says how it went, also where it fails.
+
+    Args:
+        model: with the network.
+        slide: as it was looked at.
+        folder: of its results.
+        stride: of the model.
+        options: how.
+        settings: of `settings_of`.
+        progress: told of each tile.
+
+    Raises:
+        ValueError: a slide that cannot be read to its end, or a network whose output is not finite.
+    """
+    record = SlideRecord(folder)
+    facts = {"path": str(slide.path.resolve()), "mpp_source": slide.mpp_source, "warnings": list(slide.warnings)}
+    partial = read_progress(folder / PARTIAL)
+    record.begin(facts, settings, rows_done=0 if partial is None else len(partial["bands"]))
+    try:
+        with open_slide(slide) as image:
+            found = _map(model, slide, image, folder, stride=stride, options=options, settings=settings, told=progress)
+            results = write_results(found, folder, options=options.results)
+    except BaseException as error:
+        killed = isinstance(error, KeyboardInterrupt | SystemExit)
+        record.end("KILLED" if killed else "FAILED", error=_sentence(error))
+        raise
+    empty = found.mask is not None and not found.mask.mask.any()
+    record.end("FINISHED", **results, tissue=_tissue_facts(found.mask))
+    found.store.remove()
+    return "no tissue" if empty else "finished"
+
+
+def _map(
+    model: SlideModel,
+    slide: Slide,
+    image: SlideImage,
+    folder: Path,
+    *,
+    stride: int,
+    options: SlideOptions,
+    settings: Settings,
+    told: TileProgress,
+) -> SlideMap:
+    """The slide's map, finished."""
+    mask = find_tissue(image, slide.path, options.tissue)
+    tissue = TissueOnGrid(mask, slide.grid)
+    height, width = slide.grid.output_shape(stride)
+    store = MapFile(folder / PARTIAL, (height, len(model.names) - 1, width), settings.prediction)
+    needed = tissue_tiles(tissue, stride=stride)
+    told.start(slide.path.stem, int(needed.sum()), int(needed[: len(store.bands)].sum()))
+    if store.bands:
+        told.line(f"{slide.path.name}: goes on after {len(store.bands)} of {len(needed)} rows of tiles")
+    change, unchanged = slide_change(model, image, tissue, stride=stride)
+    if unchanged:
+        told.line(
+            f"{slide.path.name}: shows too little stained tissue to be normalised: its colours are left as they are"
+        )
+    predict_map(
+        model,
+        image,
+        tissue,
+        store,
+        stride=stride,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        change=change,
+        on_tiles=told.tiles,
+    )
+    return SlideMap(image, mask, tissue, store, stride, tuple(model.names))
+
+
+def find_tissue(image: SlideImage, path: Path, how: str) -> TissueMask | None:
+    """The slide's mask of tissue; None: all of it.
+
+    Raises:
+        ValueError: a user's mask that is missing or cannot be read, or a slide that cannot.
+    """
+    if how == "none":
+        return None
+    return tissue_mask(image) if how == "otsu" else read_tissue_mask(mask_file(Path(how), path), image)
+
+
+def _tissue_facts(mask: TissueMask | None) -> dict[str, Any]:
+    if mask is None:
+        return {"decided": "none", "fraction": 1.0}
+    return {"decided": mask.decided, "fraction": mask.fraction, "threshold": mask.threshold}
+
+
+def _sentence(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

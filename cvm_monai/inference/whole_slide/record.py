@@ -1,0 +1,101 @@
+"""`run.json` of a slide: what was asked, every attempt and how it ended, what was found."""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from cvm_monai.engines.provenance import software, write_json
+from cvm_monai.inference.whole_slide.map_file import difference, plain_settings
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides a slide's results.
+
+    Attributes:
+        prediction: what decides the probability map.
+        results: what decides the files made from it.
+    """
+
+    prediction: Mapping[str, Any]
+    results: Mapping[str, Any]
+
+
+class SlideRecord:
+    """The record in a slide's folder.
+
+    Args:
+        folder: of the slide's results.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self.known = _read(self.path)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all results are there."""
+        return self.known.get("status") == "FINISHED"
+
+    def conflict(self, settings: Settings) -> str:
+        """How a finished slide's settings differ from the asked ones, in words; empty where they do not."""
+        if not self.finished:
+            return ""
+        before: Mapping[str, Any] = self.known.get("settings", {})
+        return difference(
+            {**before.get("prediction", {}), **before.get("results", {})},
+            plain_settings({**settings.prediction, **settings.results}),
+        )
+
+    def begin(self, slide: Mapping[str, Any], settings: Settings, *, rows_done: int) -> None:
+        """A new attempt; one that never ended was killed."""
+        attempts = list(self.known.get("attempts", []))
+        if attempts and attempts[-1].get("status") == "RUNNING":
+            attempts[-1] = {**attempts[-1], "status": "KILLED"}
+        attempts.append(
+            {
+                "status": "RUNNING",
+                "started": _now(),
+                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+                "process": os.getpid(),
+                "host": socket.gethostname(),
+                "rows_already_done": rows_done,
+            }
+        )
+        asked = {"prediction": dict(settings.prediction), "results": dict(settings.results)}
+        self._write({"status": "RUNNING", "slide": dict(slide), "settings": asked, **software(), "attempts": attempts})
+
+    def end(self, status: Status, *, error: str | None = None, **found: Any) -> None:
+        """Close the attempt, with its error or what was found."""
+        attempts = list(self.known["attempts"])
+        attempts[-1] = {**attempts[-1], "status": status, "ended": _now()}
+        if error is not None:
+            attempts[-1]["error"] = error
+        self._write({**self.known, "status": status, "attempts": attempts, **found})
+
+    def _write(self, content: dict[str, Any]) -> None:
+        write_json(self.path, content)
+        self.known = content
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What is recorded; nothing where there is no record that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

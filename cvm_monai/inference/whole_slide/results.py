@@ -1,0 +1,173 @@
+"""What is made of a finished map: a pyramid, regions, a table, a picture; strip by strip."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvm_monai.annotations import regions_from_rows, write_region_table, write_results_geojson
+from cvm_monai.figures import save_figure, slide_overlay
+from cvm_monai.inference.whole_slide.grid import TissueOnGrid
+from cvm_monai.inference.whole_slide.map_file import MapFile
+from cvm_monai.inference.whole_slide.strips import foreground, labels, strips
+from cvm_monai.slides import SlideImage, TissueMask, require_mpp, write_pyramid
+
+PROBABILITY, REGIONS, TISSUE = "probability.ome.tif", "regions.geojson", "tissue.geojson"
+TABLE, OVERLAY = "classes.csv", "overlay.png"
+
+OVERLAY_SIDE = 1024
+SPECK = 16
+"""Pixels of the picture: smaller regions are not outlined there, where they would hide what lies under them."""
+
+
+@dataclass(frozen=True)
+class ResultOptions:
+    """How results are made of the map.
+
+    Attributes:
+        min_area_um2: regions below it are left out; raising it leaves out larger ones. From 0.
+        simplify_um: how far the regions' borders may move, in um; raising it makes smaller files. 0 keeps each pixel;
+            otherwise from about 1 to 4 times the network's um/px.
+        class_probabilities: of more than two classes, a pyramid of each foreground class as well.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    min_area_um2: float = 0.0
+    simplify_um: float = 0.0
+    class_probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("min_area_um2", "simplify_um"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 <= value < float("inf")):
+                raise ValueError(f"--{name} must be a number from 0, got {value!r}")
+
+
+@dataclass(frozen=True)
+class SlideMap:
+    """A finished map with what it is of.
+
+    Attributes:
+        image: the slide.
+        mask: of its tissue; None: all of it.
+        tissue: the same on the grid of the tiles.
+        store: the map.
+        stride: network pixels along the side of one of its pixels.
+        names: of the classes, background first.
+    """
+
+    image: SlideImage
+    mask: TissueMask | None
+    tissue: TissueOnGrid
+    store: MapFile
+    stride: int
+    names: tuple[str, ...]
+
+    def strips(self) -> Iterator[tuple[int, np.ndarray]]:
+        """See `strips`."""
+        return strips(self.store, self.tissue, stride=self.stride)
+
+    @property
+    def tissue_um2(self) -> float:
+        """Area of the tissue."""
+        height, width = self.image.shape
+        return height * width * require_mpp(self.image) ** 2 * (1.0 if self.mask is None else self.mask.fraction)
+
+
+def write_results(found: SlideMap, folder: Path, *, options: ResultOptions) -> dict[str, Any]:
+    """Write all files of a slide into its folder; returns what `run.json` says of them.
+
+    `probability.ome.tif` is the foreground's probability at the network's um/px (255 as 1, 0 outside the tissue),
+    `regions.geojson` the regions of the likeliest class in level-0 pixels, `classes.csv` their areas, `tissue.geojson`
+    where the network looked, `overlay.png` all of it at a glance.
+    """
+    mpp, scale = require_mpp(found.image), found.tissue.grid.scale
+    files = _write_pyramids(found, folder, mpp=mpp * scale, options=options)
+    _write_tissue(found, folder / TISSUE, mpp)
+    regions = regions_from_rows(
+        ((first, *labels(values)) for first, values in found.strips()),
+        mpp=mpp,
+        scale=(scale, scale),
+        simplify_um=options.simplify_um,
+        min_area_um2=options.min_area_um2,
+    )
+    totals = write_results_geojson(folder / REGIONS, regions, names=found.names)
+    tissue_um2 = found.tissue_um2
+    write_region_table(folder / TABLE, totals, names=found.names, tissue_um2=tissue_um2 or None)
+    _write_overlay(found, folder / OVERLAY, mpp, min_area_um2=options.min_area_um2)
+    return {
+        "files": [*files, REGIONS, TISSUE, TABLE, OVERLAY],
+        "tissue_um2": round(tissue_um2, 2),
+        "classes": {found.names[label]: asdict(total) for label, total in totals.items()},
+    }
+
+
+def _write_pyramids(found: SlideMap, folder: Path, *, mpp: float, options: ResultOptions) -> list[str]:
+    """The foreground's, and one of each class where asked; their names."""
+    wanted = {PROBABILITY: foreground}
+    if options.class_probabilities and len(found.names) > 2:
+        for number in range(1, len(found.names)):
+            wanted[PROBABILITY.replace(".", f"_{number}.", 1)] = partial(_channel, number=number - 1)
+    for name, chosen in wanted.items():
+        rows = (chosen(values) for _, values in found.strips())
+        write_pyramid(folder / name, found.tissue.grid.shape, rows, mpp=mpp)
+    return list(wanted)
+
+
+def _channel(values: np.ndarray, *, number: int) -> np.ndarray:
+    return values[:, number]
+
+
+def _write_tissue(found: SlideMap, path: Path, mpp: float) -> None:
+    """The mask's polygons; of all of it one rectangle."""
+    mask, scale = np.ones((1, 1), np.uint8), (float(found.image.shape[0]), float(found.image.shape[1]))
+    if found.mask is not None:
+        mask, scale = found.mask.mask.astype(np.uint8), found.mask.scale
+    write_results_geojson(path, regions_from_rows([(0, mask)], mpp=mpp, scale=scale), names=("background", "tissue"))
+
+
+def _write_overlay(found: SlideMap, path: Path, mpp: float, *, min_area_um2: float) -> None:
+    """The probability in colour over the slide, and the outlines of what is large enough to be seen."""
+    means = small_map(found, OVERLAY_SIDE)
+    thumbnail = found.image.thumbnail(OVERLAY_SIDE)
+    height, width = found.image.shape
+    pixel_um2 = (height * width * mpp**2) / (means.shape[0] * means.shape[2])
+    figure = slide_overlay(
+        thumbnail,
+        foreground(means),
+        title=f"{found.image.path.name}, {width} x {height} px, {mpp:.3g} um/px",
+        mpp=mpp * width / thumbnail.shape[1],
+        labels=without_specks(labels(means)[0], least=max(SPECK, min_area_um2 / pixel_um2)),
+        names=found.names,
+    )
+    save_figure(figure, path)
+
+
+def small_map(found: SlideMap, side: int) -> np.ndarray:
+    """(h, channels, w) uint8: the probabilities' means over blocks, of a longer side of at most `side` px."""
+    height, width = found.tissue.grid.shape
+    factor = -(-max(height, width) // side)
+    parts = []
+    for _, values in strips(found.store, found.tissue, stride=found.stride, height=factor * max(1, 256 // factor)):
+        padded = np.pad(values, [(0, -len(values) % factor), (0, 0), (0, -width % factor)], mode="edge")
+        blocks = padded.reshape(-1, factor, values.shape[1], padded.shape[2] // factor, factor)
+        parts.append(np.rint(blocks.mean((1, 4), dtype=np.float32)).astype(np.uint8))
+    return np.concatenate(parts)
+
+
+def without_specks(label_map: np.ndarray, *, least: float) -> np.ndarray:
+    """The label map (h, w) without regions of less than `least` pixels."""
+    from scipy.ndimage import label
+
+    kept = np.zeros_like(label_map)
+    for value in np.unique(label_map[label_map > 0]):
+        pieces, _ = label(label_map == value)
+        large = np.bincount(pieces.ravel()) >= least
+        large[0] = False
+        kept[large[pieces]] = value
+    return kept

@@ -1,0 +1,221 @@
+"""Many slides, one after the other; what fails is recorded, and the others go on."""
+
+import logging
+import shutil
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cvm_monai.inference.whole_slide.claim import claimed
+from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at
+from cvm_monai.inference.whole_slide.model import SlideModel
+from cvm_monai.inference.whole_slide.one_slide import PARTIAL, SlideOptions, conflict, predict_slide, settings_of
+from cvm_monai.inference.whole_slide.progress import TileProgress
+from cvm_monai.inference.whole_slide.record import FILE, Settings, SlideRecord
+from cvm_monai.slides import open_image
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SlidesReport:
+    """How it went, names of slides each.
+
+    Attributes:
+        finished: predicted now.
+        empty: of these, those without tissue.
+        skipped: finished before.
+        busy: in another process's hands.
+        failed: with the sentence that says why.
+    """
+
+    finished: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every slide is finished, else 1."""
+        return int(bool(self.failed or self.busy))
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.finished)} predicted"]
+        for names, text in (
+            (self.empty, "of these without tissue"),
+            (self.skipped, "finished before"),
+            (self.busy, "in the hands of another process"),
+            (self.failed, "failed"),
+        ):
+            if names:
+                parts.append(f"{len(names)} {text}")
+        return f"slides: {', '.join(parts)}"
+
+
+def predict_slides(
+    model: SlideModel,
+    slides: Iterable[str | Path],
+    out: str | Path,
+    *,
+    options: SlideOptions | None = None,
+    say: Callable[[str], None] = logger.info,
+    bar: bool | None = None,
+) -> SlidesReport:
+    """Predict every slide into `out/NAME/`; those finished before are passed over, interrupted ones go on.
+
+    Two processes may work on one folder: a slide is in the hands of one of them. A slide that fails is recorded, and
+    the next one is begun.
+
+    Args:
+        model: with the network.
+        slides: files, and folders of files.
+        out: folder of the results, one folder in it for each slide.
+        options: how.
+        say: gets lines of text.
+        bar: draw a progress bar; None: where stderr is a terminal.
+
+    Raises:
+        ValueError: before any work: no slide, one without um/px, none that can be opened, results of another model or
+            of other settings in the way, or a folder that cannot be written.
+    """
+    options, out = options or SlideOptions(), Path(out)
+    report, stride = SlidesReport(), model.stride()
+    jobs = _jobs(model, find_slides(slides), out, options, report, say)
+    waiting = {slide.path.stem: slide.grid.tiles for slide, _ in jobs}
+    progress = TileProgress(waiting, enabled=bar, say=say) if jobs else None
+    try:
+        for slide, settings in jobs:
+            assert progress is not None
+            _predict_claimed(model, slide, settings, out, stride, options, report, progress)
+    finally:
+        if progress is not None:
+            progress.close()
+    say(f"{report}; results are in {out}")
+    return report
+
+
+class SlidePredictor:
+    """`predict_slides` as an engine of a bundle's configuration.
+
+    Args:
+        model, slides, out, options: see there.
+    """
+
+    def __init__(
+        self, *, model: SlideModel, slides: str | Sequence[str], out: str, options: SlideOptions | None = None
+    ) -> None:
+        self.model, self.out, self.options = model, Path(out), options
+        self.slides = [slides] if isinstance(slides, str) else list(slides)
+
+    def run(self) -> SlidesReport:
+        """Predict them all."""
+        return predict_slides(self.model, self.slides, self.out, options=self.options)
+
+
+def _jobs(
+    model: SlideModel,
+    paths: Sequence[Path],
+    out: Path,
+    options: SlideOptions,
+    report: SlidesReport,
+    say: Callable[[str], None],
+) -> list[tuple[Slide, Settings]]:
+    """The slides to predict, all looked at first; those that cannot be opened have failed."""
+    jobs = []
+    for path in paths:
+        try:
+            slide = _look(path, model, options)
+        except _NotOpened as error:
+            report.failed[path.stem] = str(error)
+            say(f"failed: {error}")
+            continue
+        settings, folder = settings_of(slide, model, options), out / path.stem
+        if (reason := conflict(folder, settings)) and not options.overwrite:
+            raise ValueError(
+                f"{folder} was made with other settings: {reason}; give another --out, or --overwrite to begin again"
+            )
+        for warning in slide.warnings:
+            say(f"warning: {warning}")
+        if SlideRecord(folder).finished and not reason:
+            report.skipped.append(path.stem)
+        else:
+            jobs.append((slide, settings))
+    if len(report.failed) == len(paths):
+        raise ValueError("; ".join(report.failed.values()))
+    if model.mpp is None and jobs:
+        say(
+            f"the model was trained without um/px, at {model.scale:g} times its images' size: slides are read at "
+            f"{model.scale:g} times the size of their level 0; say the um/px of the training where that is wrong"
+        )
+    return jobs
+
+
+class _NotOpened(ValueError):
+    """A file that is no slide, or a damaged one."""
+
+
+def _look(path: Path, model: SlideModel, options: SlideOptions) -> Slide:
+    """Look at a slide; what cannot be opened at all is told apart from what lacks a flag."""
+    try:
+        open_image(path).close()
+    except (ValueError, OSError) as error:
+        raise _NotOpened(str(error)) from None
+    return look_at(
+        path,
+        model_mpp=model.mpp,
+        model_scale=model.scale,
+        mpp=options.mpp,
+        force_mpp=options.force_mpp,
+        window=options.window,
+        overlap=options.overlap,
+        mpp_flag=options.mpp_flag,
+    )
+
+
+def _predict_claimed(
+    model: SlideModel,
+    slide: Slide,
+    settings: Settings,
+    out: Path,
+    stride: int,
+    options: SlideOptions,
+    report: SlidesReport,
+    progress: TileProgress,
+) -> None:
+    """Predict one slide unless another process does or just did."""
+    name, folder = slide.path.stem, out / slide.path.stem
+    with claimed(folder) as holder:
+        if holder is not None:
+            report.busy.append(name)
+            progress.drop(name)
+            progress.line(f"{name}: passed over, {holder} works on it")
+            return
+        reason = conflict(folder, settings)
+        if SlideRecord(folder).finished and not reason:
+            report.skipped.append(name)
+            progress.drop(name)
+            return
+        if reason:
+            _clear(folder)
+        try:
+            outcome = predict_slide(
+                model, slide, folder, stride=stride, options=options, settings=settings, progress=progress
+            )
+        except Exception as error:  # one bad slide must not end the others; its run.json and the report say why
+            report.failed[name] = " ".join(str(error).split()) or type(error).__name__
+            progress.line(f"failed: {report.failed[name]}")
+            if not isinstance(error, ValueError | OSError):
+                logger.error("%s", traceback.format_exc())
+            return
+    report.finished.append(name)
+    if outcome == "no tissue":
+        report.empty.append(name)
+        progress.line(f"{name}: no tissue was found, the result is empty; --tissue none predicts all of it")
+
+
+def _clear(folder: Path) -> None:
+    """Remove what other settings left of the same slide: its partial map and its record."""
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    (folder / FILE).unlink(missing_ok=True)

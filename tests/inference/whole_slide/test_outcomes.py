@@ -1,0 +1,145 @@
+"""How a run of many slides ends: what is finished, what failed and why, what is refused before any work."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, load_slide_model, predict_slides
+
+from .conftest import PLAIN, Red, pixels, write_slide
+
+pytestmark = pytest.mark.usefixtures("no_picture")
+WHOLE = SlideOptions(window=128, tissue="none")
+
+
+def predict(model, slides, out, options=WHOLE):
+    lines = []
+    return predict_slides(model, slides, out, options=options, say=lines.append, bar=False), lines
+
+
+def smooth(height=64, width=64):
+    return np.full((height, width, 3), (200, 40, 90), np.uint8)
+
+
+def test_a_slide_that_cannot_be_read_is_recorded_and_the_next_one_is_done(red, tmp_path, shared_dir):
+    good = write_slide(tmp_path / "good.tif", smooth())
+    bad = shared_dir / "formats" / "bad" / "unreadable.svs"
+    report, lines = predict(red, [bad, good], tmp_path / "out")
+    assert (report.finished, list(report.failed), report.exit_code) == (["good"], ["unreadable"], 1)
+    assert "cannot be read at (0, 0)" in report.failed["unreadable"]
+    record = json.loads((tmp_path / "out" / "unreadable" / "run.json").read_text())
+    assert record["status"] == "FAILED"
+    assert record["attempts"][0]["error"] == report.failed["unreadable"]
+    assert lines[-1] == f"slides: 1 predicted, 1 failed; results are in {tmp_path / 'out'}"
+    again, _ = predict(red, [bad, good], tmp_path / "out")
+    assert (again.skipped, list(again.failed)) == (["good"], ["unreadable"])
+
+
+def test_a_file_that_is_no_slide_fails_beside_others_and_is_refused_alone(red, tmp_path):
+    bad = tmp_path / "slides" / "bad.tif"
+    write_slide(tmp_path / "slides" / "good.tif", smooth())
+    bad.write_bytes(b"II*\0" + b"x" * 100)
+    report, _ = predict(red, [tmp_path / "slides"], tmp_path / "out")
+    assert (report.finished, list(report.failed), report.exit_code) == (["good"], ["bad"], 1)
+    with pytest.raises(ValueError, match=r"bad\.tif cannot be"):
+        predict(red, [bad], tmp_path / "out")
+
+
+def test_a_truncated_slide_fails_where_it_ends_and_keeps_what_was_done(red, tmp_path):
+    path = write_slide(tmp_path / "cut.tif", pixels(1024, 256))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 3 // 4] + b"\0" * (len(whole) - len(whole) * 3 // 4))
+    report, _ = predict(red, [path], tmp_path / "out")
+    assert "cut.tif cannot be read at" in report.failed["cut"]
+    progress = json.loads((tmp_path / "out" / "cut" / ".partial" / "progress.json").read_text())
+    assert len(progress["bands"]) >= 1
+
+
+def test_a_slide_without_tissue_gives_an_empty_result_and_says_so(red, tmp_path):
+    glass = write_slide(tmp_path / "glass.tif", np.full((300, 300, 3), 240, np.uint8))
+    report, lines = predict(red, [glass], tmp_path / "out", SlideOptions(window=128))
+    assert (report.finished, report.empty, report.exit_code) == (["glass"], ["glass"], 0)
+    assert "glass: no tissue was found, the result is empty; --tissue none predicts all of it" in lines
+    folder = tmp_path / "out" / "glass"
+    assert json.loads((folder / "regions.geojson").read_text())["features"] == []
+    assert (folder / "classes.csv").read_text().splitlines()[1] == "target,0,0.00,,"
+
+
+def test_um_per_px_are_asked_for_before_any_work(red, tmp_path):
+    known = write_slide(tmp_path / "a.tif", smooth())
+    unknown = write_slide(tmp_path / "b.tif", smooth(), mpp=None)
+    with pytest.raises(ValueError, match=r"b.tif does not say how many um a pixel has: give --mpp"):
+        predict(red, [known, unknown], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    report, _ = predict(red, [unknown], tmp_path / "out", SlideOptions(window=128, tissue="none", mpp=0.5))
+    assert report.finished == ["b"]
+
+
+def test_a_slide_much_coarser_than_the_models_images_is_refused_and_a_finer_one_is_not(red, tmp_path):
+    coarse = write_slide(tmp_path / "coarse.tif", smooth(), mpp=1.1)
+    with pytest.raises(ValueError, match=r"coarse.tif: the image has 1\.1 um/px, more than 2 times .* --force_mpp"):
+        predict(red, [coarse], tmp_path / "out")
+    fine = write_slide(tmp_path / "fine.tif", smooth(), mpp=0.12)
+    assert predict(red, [fine], tmp_path / "out")[0].finished == ["fine"]
+    forced = SlideOptions(window=128, tissue="none", force_mpp=True)
+    assert predict(red, [coarse], tmp_path / "out", forced)[0].finished == ["coarse"]
+
+
+def test_a_model_without_um_per_px_reads_level_0_at_its_scale_and_says_so(tmp_path):
+    model = SlideModel(Red().eval(), mpp=None, scale=0.5, **PLAIN)
+    report, lines = predict(model, [write_slide(tmp_path / "a.tif", smooth(100, 80))], tmp_path / "out")
+    assert report.finished == ["a"]
+    assert any("without um/px" in line and "read at 0.5 times the size of their level 0" in line for line in lines)
+    record = json.loads((tmp_path / "out" / "a" / "run.json").read_text())
+    assert record["settings"]["prediction"]["scale"] == 2.0
+
+
+@pytest.mark.parametrize(
+    "names, text",
+    [
+        (["missing.tif"], "missing.tif does not exist"),
+        (["empty"], "there is no image or slide in .*empty"),
+        (["a.tif", "other/a.tif"], "would both be written into a"),
+    ],
+)
+def test_slides_that_are_none_or_ambiguous_are_refused(red, tmp_path, names, text):
+    for name in ("a.tif", "other/a.tif"):
+        write_slide(tmp_path / name, smooth())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=text):
+        predict(red, [tmp_path / name for name in names], tmp_path / "out")
+
+
+def test_masks_of_tissue_in_a_folder_belong_to_the_slide_of_their_name(red, tmp_path):
+    path = write_slide(tmp_path / "a.tif", smooth())
+    (tmp_path / "masks").mkdir()
+    options = SlideOptions(window=128, tissue=str(tmp_path / "masks"))
+    with pytest.raises(ValueError, match=r"masks has no mask of tissue for a\.tif, such as a\.geojson"):
+        predict(red, [path], tmp_path / "out", options)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:32] = 1
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    assert predict(red, [path], tmp_path / "out", options)[0].finished == ["a"]
+    assert json.loads((tmp_path / "out" / "a" / "run.json").read_text())["tissue"]["fraction"] == 0.5
+
+
+def test_a_network_that_is_not_finite_fails_with_a_sentence(tmp_path):
+    class Broken(nn.Module):
+        def forward(self, x):
+            return torch.full((len(x), 2, *x.shape[-2:]), torch.nan)
+
+    report, _ = predict(
+        SlideModel(Broken(), mpp=0.5, **PLAIN), [write_slide(tmp_path / "a.tif", smooth())], tmp_path / "out"
+    )
+    assert "the network's output is not finite" in report.failed["a"]
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"there is no folder .*none: give the --output_dir of a training"):
+        load_slide_model(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"there is no trained network at .*model\.pt"):
+        load_slide_model(tmp_path)
