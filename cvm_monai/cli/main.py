@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvm_monai import __version__
-from cvm_monai.cli import ablate, compare, doctor, phantom, prepare
+from cvm_monai.cli import ablate, compare, doctor, phantom, prepare, register
 
-COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, compare, ablate, doctor)
+COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, compare, ablate, register, doctor)
 """A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""
 
 EPILOG = """\
