@@ -80,9 +80,9 @@ def signature(classes: int) -> Any:
     from mlflow.types.schema import AnyType, Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     # Of any type, and none required: the model itself says what is wrong with which record.
-    inputs = [ColSpec(AnyType(), "image", required=False), ColSpec(AnyType(), "mpp", required=False)]
+    inputs: list[Any] = [ColSpec(AnyType(), "image", required=False), ColSpec(AnyType(), "mpp", required=False)]
     probability = DataType.string if classes == 2 else Array(DataType.string)
-    outputs = [ColSpec("string", "mask"), ColSpec(probability, "probability")]
+    outputs: list[Any] = [ColSpec("string", "mask"), ColSpec(probability, "probability")]
     outputs.append(ColSpec(AnyType(), "polygons", required=False))
     parameter = ParamSpec("polygons", DataType.boolean, default=False)
     return ModelSignature(Schema(inputs), Schema(outputs), ParamSchema([parameter]))

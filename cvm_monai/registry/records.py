@@ -54,7 +54,8 @@ def answer(probabilities: np.ndarray, *, classes: Sequence[str], polygons: bool 
     """
     if len(probabilities) == 1:
         labels = (probabilities[0] > 0.5).astype(np.uint8)
-        mask, probability = labels * np.uint8(255), encode_png(to_uint8(probabilities[0]))
+        mask = labels * np.uint8(255)
+        probability: str | list[str] = encode_png(to_uint8(probabilities[0]))
     else:
         labels = mask = probabilities.argmax(axis=0).astype(np.uint8)
         probability = [encode_png(to_uint8(values)) for values in probabilities[1:]]

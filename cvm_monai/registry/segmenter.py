@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
 import pandas as pd
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModel
 
 from cvm_monai.registry.pipeline import BundlePipeline
 from cvm_monai.registry.records import answer, read_record
@@ -16,7 +16,7 @@ BUNDLE = "bundle"
 CLASSES = "classes.json"
 
 
-class Segmenter(mlflow.pyfunc.PythonModel):
+class Segmenter(PythonModel):
     """Segments records {image, mpp?} as the bundle's `inference` does; see `cvm_monai.registry.records`."""
 
     def load_context(self, context: Any) -> None:

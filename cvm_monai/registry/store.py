@@ -11,7 +11,7 @@ from cvm_monai.engines.tracking import OFF, check_tracking_uri
 
 NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
 ALIAS = re.compile(r"[\w-]+")
-PROGRESS_BAR = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 
 
@@ -34,19 +34,20 @@ def current_store(uri: str) -> Iterator[None]:
 
     before: Any = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     logger = logging.getLogger("mlflow")
-    level, bar = logger.level, os.environ.get(PROGRESS_BAR)
+    level, settings = logger.level, {name: os.environ.get(name) for name in QUIET}
     mlflow.set_tracking_uri(uri)
     logger.setLevel(logging.ERROR)
-    os.environ[PROGRESS_BAR] = "false"
+    os.environ.update(QUIET)
     try:
         yield
     finally:
         mlflow.set_tracking_uri(before)
         logger.setLevel(level)
-        if bar is None:
-            del os.environ[PROGRESS_BAR]
-        else:
-            os.environ[PROGRESS_BAR] = bar
+        for name, value in settings.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def check_store(uri: str) -> None:

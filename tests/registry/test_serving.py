@@ -32,7 +32,13 @@ def free_port() -> int:
 
 def mlflow_process(words: list[str], *, answers: str, folder: Path, **environment: str) -> subprocess.Popen:
     """A running `mlflow ...`, once the address answers."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **environment}
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn by its bare name
+    environment = {
+        **os.environ,
+        "PATH": beside,
+        "OMP_NUM_THREADS": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    } | environment
     command = [sys.executable, "-m", "mlflow", *words]
     log = folder / f"{words[0]}.log"
     with log.open("w") as stream:
