@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvm_monai import __version__
-from cvm_monai.cli import ablate, compare, doctor, phantom, prepare, register
+from cvm_monai.cli import ablate, compare, doctor, export, export_bundle, phantom, prepare, register
 
-COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, compare, ablate, register, doctor)
+COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, compare, ablate, register, export, export_bundle, doctor)
 """A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""
 
 EPILOG = """\

@@ -1,6 +1,5 @@
 """One MLflow model from a staged bundle: models from code, so that no network is pickled."""
 
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,33 +9,9 @@ import numpy as np
 from cvm_monai.inference import load_network
 from cvm_monai.place import PACKAGE
 from cvm_monai.registry.records import encode_png
+from cvm_monai.registry.requirements import pinned_requirements
 from cvm_monai.registry.staging import copy_package, stage
 from cvm_monai.registry.trained import Trained
-
-REQUIREMENTS = (
-    "torch",
-    "monai",
-    "numpy",
-    "scipy",
-    "array-api-compat",
-    "nibabel",
-    "pytorch-ignite",
-    "tifffile",
-    "imagecodecs",
-    "mlflow",
-    "openslide-python",
-    "openslide-bin",
-    "shapely",
-    "defusedxml",
-    "scikit-image",
-    "pillow",
-    "matplotlib",
-    "joblib",
-    "tqdm",
-    "fire",
-    "jsonschema",
-)
-"""What this package needs, by the names of its pyproject.toml; itself it travels as code beside the weights."""
 
 
 def save_model(trained: Trained, folder: Path, *, bundle: Path, metadata: Mapping[str, Any]) -> Path:
@@ -64,14 +39,6 @@ def save_model(trained: Trained, folder: Path, *, bundle: Path, metadata: Mappin
         metadata=dict(metadata),
     )
     return folder / "model"
-
-
-def pinned_requirements() -> list[str]:
-    """The versions in use here; a build such as `2.13.0+cpu` is asked for as the release 2.13.0.
-
-    `cvm-monai` is not among them: no index need have it, and its code is part of the model.
-    """
-    return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
 def signature(classes: int) -> Any:

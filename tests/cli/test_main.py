@@ -12,7 +12,7 @@ def test_help_is_short_and_names_every_command(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert len(text.splitlines()) < 30
-    for command in ("phantom", "prepare", "compare", "ablate", "doctor"):
+    for command in ("phantom", "prepare", "compare", "ablate", "register", "export", "export-bundle", "doctor"):
         assert f"\n    {command} " in text
 
 

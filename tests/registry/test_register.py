@@ -17,8 +17,8 @@ from PIL import Image
 from cvm_monai.cli.main import main
 from cvm_monai.engines.provenance import update_json
 from cvm_monai.registry import Request, register
-from cvm_monai.registry.package import REQUIREMENTS
 from cvm_monai.registry.records import decode_png, encode_png
+from cvm_monai.registry.requirements import REQUIREMENTS
 from cvm_monai.registry.store import current_store
 
 ROOT = Path(__file__).resolve().parents[2]
