@@ -25,8 +25,8 @@ MACHINE = (*PLACES, "device", "amp", "num_workers", "classes")
 
 ROOT = (
     "$str(__import__('pathlib').Path(next((frame.f_locals['self'].config_root_path for frame, _ in "
-    "__import__('traceback').walk_stack(None) if hasattr(frame.f_locals.get('self'), 'config_root_path')), "
-    "'configs')).resolve().parent)"
+    "__import__('traceback').walk_stack(None) if 'config_root_path' in getattr(frame.f_locals.get('self'), '__dict__', "
+    "())), 'configs')).resolve().parent)"
 )
 """The bundle's root before anything of the bundle can be imported: of the running workflow, else where one stands."""
 

@@ -32,11 +32,14 @@ LARGEST = 25 * 2**20
 
 
 def test_imports_move_into_scripts_and_nothing_else_does():
-    source = "import cvm_monai\nfrom cvm_monai.a import b\n    from cvm_monai import c\nx = 'cvm_monai.d'\nimport cvm_monai_x\n"
-    assert moved_imports(source) == (
-        "from scripts import cvm_monai\nfrom scripts.cvm_monai.a import b\n    from scripts.cvm_monai import c\n"
-        "x = 'cvm_monai.d'\nimport cvm_monai_x\n"
-    )
+    moves = {
+        "import cvm_monai": "from scripts import cvm_monai",
+        "from cvm_monai.a import b": "from scripts.cvm_monai.a import b",
+        "    from cvm_monai import c": "    from scripts.cvm_monai import c",
+        "x = 'cvm_monai.d'": "x = 'cvm_monai.d'",
+        "import cvm_monai_x": "import cvm_monai_x",
+    }
+    assert moved_imports("\n".join(moves)) == "\n".join(moves.values())
 
 
 def test_the_name_must_end_in_zip(finished, tmp_path, capsys):
@@ -84,6 +87,8 @@ def test_it_holds_no_path_of_the_training_and_no_clutter(unzipped):
             assert str(output) not in text, file
             assert "/secret" not in text, file
             assert not re.search(r"^\s*(from|import) cvm_monai", text, re.M), file
+        if file.suffix == ".py":
+            compile(file.read_text(), str(file), "exec")
     for file in (root / "configs").glob("*.json"):
         assert '"cvm_monai.' not in file.read_text(), file
 
