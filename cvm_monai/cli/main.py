@@ -7,9 +7,31 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvm_monai import __version__
-from cvm_monai.cli import ablate, camelyon16, compare, doctor, phantom, predict, prepare
+from cvm_monai.cli import (
+    ablate,
+    camelyon16,
+    compare,
+    doctor,
+    export,
+    export_bundle,
+    phantom,
+    predict,
+    prepare,
+    register,
+)
 
-COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, camelyon16, compare, ablate, predict, doctor)
+COMMANDS: tuple[ModuleType, ...] = (
+    phantom,
+    prepare,
+    camelyon16,
+    compare,
+    ablate,
+    predict,
+    register,
+    export,
+    export_bundle,
+    doctor,
+)
 """A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""
 
 EPILOG = """\

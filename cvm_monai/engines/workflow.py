@@ -7,19 +7,20 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from cvm_monai.place import bundle_folder
+
 
 def bundle_root() -> str:
     """Absolute path of the bundle whose configuration is being parsed: the parent of its `configs` folder.
 
     It is taken from the running workflow, so that the working directory does not matter; a bare parser has none, then
-    the bundle beside this package, or the working directory, is taken.
+    the package's own bundle (`cvm_monai.place`), or the working directory, is taken.
     """
     workflow = _active_workflow()
     folder = getattr(workflow, "config_root_path", None) if workflow is not None else None
     if folder is not None:
         return str(Path(folder).resolve().parent)
-    beside = Path(__file__).resolve().parents[2] / "bundle"
-    return str(beside if (beside / "configs").is_dir() else Path.cwd())
+    return str(bundle_folder() or Path.cwd())
 
 
 def active_parser() -> ConfigParser | None:

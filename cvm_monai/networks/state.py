@@ -1,15 +1,18 @@
-"""A trained network's weights from the plain state dict that a training saved."""
+"""A trained network's weights: the plain state dict that a training saved, or the same numbers as NumPy arrays."""
 
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 
 def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch.device | str = "cpu") -> nn.Module:
     """Fill a network from a plain state dict, read with `weights_only=True`; the network itself, in evaluation mode.
+
+    A file that ends in `.npz` is what `write_arrays` made of such a state dict.
 
     Raises:
         ValueError: no file there, one that is no state dict, or the weights of another network.
@@ -28,6 +31,16 @@ def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch
     return network.to(device).eval()
 
 
+def write_arrays(weights: str | PathLike[str], target: str | PathLike[str]) -> None:
+    """Write a plain state dict again as `.npz`: arrays by name, which NumPy reads without pickle; the same bits.
+
+    Raises:
+        ValueError: no file there, or one that is no state dict.
+    """
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in _read_state(Path(weights)).items()}
+    np.savez(target, **arrays)
+
+
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file by name."""
     if not path.is_file():
@@ -36,9 +49,14 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             "bundle/configs/train.json` first, or give the output_dir of a training"
         )
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = _arrays(path) if path.suffix == ".npz" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{path} cannot be read as weights: it is damaged, or holds more than tensors") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a network's state dict: save network.state_dict() with torch.save")
     return state
+
+
+def _arrays(path: Path) -> dict[str, torch.Tensor]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}

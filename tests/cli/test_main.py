@@ -12,8 +12,9 @@ def test_help_is_short_and_names_every_command(capsys):
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
     assert len(text.splitlines()) < 30
-    for command in ("phantom", "prepare", "camelyon16", "compare", "ablate", "doctor"):
-        assert command in [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line.strip()]
+    commands = [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line.strip()]
+    for name in "phantom prepare camelyon16 compare ablate predict register export export-bundle doctor".split():
+        assert name in commands
 
 
 def test_version(capsys):

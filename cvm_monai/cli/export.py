@@ -1,0 +1,25 @@
+"""``cvm-monai export``: the bare network for other run times."""
+
+import argparse
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the main parser's sub-parsers."""
+    parser = commands.add_parser(
+        "export",
+        help="write a trained network as ONNX or .pt2",
+        description="Write the network of a training for other run times; images of any size and batch.",
+    )
+    parser.add_argument("output", metavar="OUTPUT_DIR", help="output folder of a finished training")
+    parser.add_argument("targets", metavar="FILE", nargs="+", help="what to write: names that end in .onnx or .pt2")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export."""
+    from cvm_monai.registry.exports import export_network
+
+    for path in export_network(arguments.output, *arguments.targets):
+        print(f"wrote {path}")
+    return 0

@@ -1,0 +1,37 @@
+"""``cvm-monai export-bundle``: a bundle that runs where this package is not installed."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+DESCRIPTION = """\
+Write the network of a training as a self-contained MONAI bundle: configurations, weights, card, and the package's code
+inside scripts/. Where MONAI and the packages that its metadata list are installed,
+
+  unzip OUT.zip && python -m monai.bundle run inference --config_file OUT/configs/inference.json --dataset_dir IMAGES
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the main parser's sub-parsers."""
+    parser = commands.add_parser(
+        "export-bundle",
+        help="write a trained network as a self-contained bundle",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("target", metavar="OUT.zip", help="the file to write; its name is the bundle's")
+    parser.add_argument("--output_dir", metavar="DIR", help="of the training (default the bundle's own, bundle/eval)")
+    parser.add_argument("--bundle", metavar="DIR", help="the MONAI bundle (default the package's own)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Export."""
+    from cvm_monai.place import checked_bundle
+    from cvm_monai.registry.bundle_zip import export_bundle
+
+    bundle = checked_bundle(None if arguments.bundle is None else Path(arguments.bundle))
+    output = bundle / "eval" if arguments.output_dir is None else Path(arguments.output_dir)
+    print(f"wrote {export_bundle(output, arguments.target, bundle=bundle)}")
+    return 0

@@ -1,0 +1,8 @@
+"""Trained networks where others find them: MLflow's model registry, ONNX and `.pt2` files, self-contained bundles.
+
+Importing this package does not load MLflow; using it does.
+"""
+
+from cvm_monai.registry.register import Registered, Request, register
+
+__all__ = ["Registered", "Request", "register"]

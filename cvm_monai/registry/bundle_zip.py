@@ -1,0 +1,133 @@
+"""A bundle that needs no installed `cvm_monai`: the package travels inside its `scripts`."""
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.place import PACKAGE, checked_bundle
+from cvm_monai.registry.requirements import REQUIREMENTS
+from cvm_monai.registry.staging import CLUTTER, PLACES, companions, copy_bundle, copy_package, fitted_metadata, write
+from cvm_monai.registry.trained import Trained, read_trained
+
+LEFT_OUT = ("cli", "experiments", "registry", "label_app", "__main__.py")
+"""Parts of the package that no bundle run needs."""
+IMPORT = re.compile(rf"^(\s*)(from|import) {PACKAGE.name}\b", re.MULTILINE)
+RECORDED = "engines.recorded"
+MACHINE = (*PLACES, "device", "amp", "num_workers", "classes")
+"""Knobs of the machine and the data set that keep the bundle's defaults."""
+
+ROOT = (
+    "$str(__import__('pathlib').Path(next((frame.f_locals['self'].config_root_path for frame, _ in "
+    "__import__('traceback').walk_stack(None) if 'config_root_path' in getattr(frame.f_locals.get('self'), '__dict__', "
+    "())), 'configs')).resolve().parent)"
+)
+"""The bundle's root before anything of the bundle can be imported: of the running workflow, else where one stands."""
+
+
+def export_bundle(output_dir: str | Path, target: str | Path, *, bundle: Path | None = None) -> Path:
+    """Write the network of a finished training as a self-contained bundle, a zip file; written aside and renamed.
+
+    Its one folder is named as the file. Configurations hold the training's own settings as defaults.
+
+    Raises:
+        ValueError: no finished training, no bundle, or a name that does not end in `.zip`.
+    """
+    target = Path(target)
+    if target.suffix != ".zip":
+        raise ValueError(f"the bundle is written as a zip file: give a name that ends in .zip, not {target.name}")
+    trained, source = read_trained(output_dir), checked_bundle(bundle)
+    aside = target.with_name(f".{os.getpid()}.{target.name}")
+    with tempfile.TemporaryDirectory() as folder:
+        root = gather(trained, Path(folder) / target.stem, bundle=source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+                for file in sorted(path for path in root.rglob("*") if path.is_file()):
+                    archive.write(file, file.relative_to(folder))
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+    return target
+
+
+def gather(trained: Trained, root: Path, *, bundle: Path) -> Path:
+    """The files of the bundle, as a folder."""
+    from cvm_monai.inference import load_network
+
+    load_network(trained.output)  # weights that do not fit are found here
+    root.mkdir()
+    copy_bundle(bundle, root)
+    shutil.copytree(bundle / "scripts", root / "scripts", ignore=CLUTTER)
+    package = copy_package(root / "scripts")
+    for name in LEFT_OUT:
+        part = package / name
+        shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+    for file in (root / "scripts").rglob("*.py"):
+        file.write_text(moved_imports(file.read_text(encoding="utf-8")), encoding="utf-8")
+    (root / "models").mkdir()
+    for file in (trained.weights, *companions(trained)):
+        shutil.copy(file, root / "models")
+    for file in (root / "configs").glob("*.json"):
+        write(file, _fitted(json.loads(file.read_text(encoding="utf-8")), file.stem, trained))
+    return root
+
+
+def moved_imports(source: str) -> str:
+    """Python source that finds the package inside `scripts`."""
+
+    def moved(found: re.Match[str]) -> str:
+        indent, word = found.groups()
+        return (
+            f"{indent}from scripts import {PACKAGE.name}"
+            if word == "import"
+            else f"{indent}from scripts.{PACKAGE.name}"
+        )
+
+    return IMPORT.sub(moved, source)
+
+
+def _fitted(config: dict[str, Any], name: str, trained: Trained) -> dict[str, Any]:
+    if name == "metadata":
+        return _metadata(config, trained)
+    knobs = {key: value for key, value in trained.knobs.items() if key not in MACHINE}
+    classes = {} if "classes" not in trained.knobs else {"classes": trained.knobs["classes"]}
+    fitted: dict[str, Any] = _moved(config, knobs | classes)
+    if "bundle_root" in fitted:
+        fitted["bundle_root"] = ROOT
+    if name == "train":
+        fitted |= {key: value for key, value in knobs.items() if key in fitted and _is_plain(fitted[key])}
+    return fitted
+
+
+def _moved(value: Any, knobs: Mapping[str, Any]) -> Any:
+    """Targets inside `scripts`; what the training recorded as the default of what is looked up in its record."""
+    if isinstance(value, list):
+        return [_moved(entry, knobs) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    moved = {key: _moved(entry, knobs) for key, entry in value.items()}
+    target = moved.get("_target_")
+    if isinstance(target, str) and target.startswith(f"{PACKAGE.name}."):
+        moved["_target_"] = f"scripts.{target}"
+        if target.endswith(RECORDED) and moved["key"] in knobs:
+            moved["default"] = knobs[moved["key"]]
+    return moved
+
+
+def _is_plain(value: Any) -> bool:
+    """A value itself, rather than how to find it."""
+    return not isinstance(value, dict) and not (isinstance(value, str) and value[:1] in "$@%")
+
+
+def _metadata(config: dict[str, Any], trained: Trained) -> dict[str, Any]:
+    fitted = fitted_metadata(config, trained.classes)
+    others = [name for name in REQUIREMENTS if name not in ("torch", "monai", "numpy")]
+    versions = {name: importlib.metadata.version(name).partition("+")[0] for name in others}
+    return fitted | {"required_packages_version": versions}

@@ -1,0 +1,110 @@
+"""The bare network for other run times: ONNX and PyTorch's `.pt2`, batch and size dynamic."""
+
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.registry.trained import Trained, read_trained
+
+INPUT, OUTPUT = "image", "pred"
+FACTS = "cvm_monai.json"
+"""Name of the facts inside a `.pt2` file."""
+SMALLEST, EXAMPLE = 32, 64
+"""Sides in pixels: of the smallest image, and of the one that is traced."""
+
+
+def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
+    """Write the network of a finished training to each file, in the format of its suffix, `.onnx` or `.pt2`.
+
+    It maps float32 `image` (B, 3, H, W), normalised, any H and W from 32, to logits `pred` (B, classes, h, w). How to
+    normalise and what the classes are is said inside the file: ONNX's metadata, `cvm_monai.json` of a `.pt2`. Files are
+    written aside and renamed.
+
+    Raises:
+        ValueError: no target, another suffix, no finished training, or a package of the extra `export` that is missing.
+    """
+    paths = [Path(target) for target in targets]
+    unknown = [path for path in paths if path.suffix not in _WRITERS]
+    if not paths or unknown:
+        what = f"not {unknown[0].name}" if unknown else "and give at least one"
+        raise ValueError(f"an exported network ends in {' or '.join(_WRITERS)}, {what}")
+    if any(path.suffix == ".onnx" for path in paths):
+        _check_onnx()
+    trained = read_trained(output_dir)
+    from cvm_monai.inference import load_network
+
+    network = load_network(trained.output)
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{os.getpid()}.{path.name}")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the exporters speak of their own future
+                _WRITERS[path.suffix](network, aside, facts(trained))
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    return paths
+
+
+def facts(trained: Trained) -> dict[str, str]:
+    """What one must know to use the bare network, each as JSON text."""
+    from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
+
+    knobs = trained.knobs
+    found = {
+        "classes": list(trained.classes),
+        "image_mean": knobs.get("image_mean", IMAGENET_MEAN),
+        "image_std": knobs.get("image_std", IMAGENET_STD),
+        "input": "(value / 255 - image_mean) / image_std of RGB",
+        "um_per_px": knobs.get("mpp"),
+        "scale": knobs.get("scale", 1.0),
+        "stain_normalisation": knobs.get("stain_normalisation"),
+        "network": knobs.get("network"),
+        "data_sha256": trained.record.get("data_sha256"),
+    }
+    return {name: json.dumps(value) for name, value in found.items()}
+
+
+def _check_onnx() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("onnx") is None:
+        raise ValueError("the package onnx is missing: pip install 'cvm-monai[export]'")
+
+
+def _write_onnx(network: Any, path: Path, facts: Mapping[str, str]) -> None:
+    """By tracing: the networks compute sizes from sizes, so that nothing but the weights is frozen."""
+    import onnx
+    import torch
+
+    axes = {INPUT: {0: "batch", 2: "height", 3: "width"}, OUTPUT: {0: "batch", 2: "out_height", 3: "out_width"}}
+    torch.onnx.export(
+        network,
+        (torch.zeros(1, 3, EXAMPLE, EXAMPLE),),
+        path,
+        dynamo=False,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_axes=axes,
+    )
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, dict(facts))
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _write_pt2(network: Any, path: Path, facts: Mapping[str, str]) -> None:
+    import torch
+
+    sides = {axis: torch.export.Dim(name, min=SMALLEST, max=2**15) for axis, name in ((2, "height"), (3, "width"))}
+    shapes = ({0: torch.export.Dim("batch", max=2**10), **sides},)
+    example = torch.zeros(2, 3, EXAMPLE, EXAMPLE + 17)
+    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+    torch.export.save(program, path, extra_files={FACTS: json.dumps(dict(facts))})
+
+
+_WRITERS: dict[str, Callable[[Any, Path, Mapping[str, str]], None]] = {".onnx": _write_onnx, ".pt2": _write_pt2}

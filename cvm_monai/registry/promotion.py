@@ -1,0 +1,156 @@
+"""Whether a new version takes the champion's place: one test value, on the same test images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cvm_monai.metrics.claims import ClaimName
+from cvm_monai.metrics.segmentation import MetricName
+from cvm_monai.registry.trained import TEST, Trained
+
+CHAMPION = "champion"
+Better = Literal["higher", "lower", "closer to 1"]
+BETTER: Mapping[MetricName | ClaimName, Better] = {
+    "dice": "higher",
+    "accuracy": "higher",
+    "precision": "higher",
+    "kappa": "higher",
+    "auc": "higher",
+    "object_dice": "higher",
+    "object_f1": "higher",
+    "novel_fpr": "lower",
+    "hd95_px": "lower",
+    "hd95_um": "lower",
+    "ece": "lower",
+    "brier": "lower",
+    "pieces": "closer to 1",
+    "region_ratio": "closer to 1",
+    "boundary_ratio": "closer to 1",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A test value: its name as recorded, such as `test_dice`, and which way is better."""
+
+    name: str
+    better: Better
+
+    def beats(self, value: float, other: float) -> bool:
+        """Whether `value` is better than `other`; an equal one is not."""
+        return self._merit(value) > self._merit(other)
+
+    def _merit(self, value: float) -> float:
+        return {"higher": value, "lower": -value, "closer to 1": -abs(value - 1)}[self.better]
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that the alias points at now, and what was recorded of it."""
+
+    version: str
+    tests: Mapping[str, float]
+    data_sha256: str | None
+    fold: str | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether the new version is promoted, and the sentence that says so."""
+
+    promoted: bool
+    sentence: str
+
+
+def find_metric(name: str, *, tests: Mapping[str, float], classes: Sequence[str]) -> Metric:
+    """The metric that `name`, with or without `test_`, means.
+
+    Raises:
+        ValueError: nothing was recorded by that name, or a value that is neither good nor bad, such as a deviation.
+    """
+    full = name if name.startswith(TEST) else TEST + name
+    usable = {found: kind for found in sorted(tests) if (kind := _kind(found, classes)) is not None}
+    if full not in tests:
+        raise ValueError(f"--promote-if-better {name}: the evaluation recorded no {full}; choose {_listed(usable)}")
+    if full not in usable:
+        raise ValueError(
+            f"--promote-if-better {name}: neither more nor less of {full} is better; choose {_listed(usable)}"
+        )
+    return Metric(full, usable[full])
+
+
+def check_comparable(metric: Metric, champion: Champion | None, *, trained: Trained, name: str) -> None:
+    """Refuse to compare test values of different images.
+
+    Raises:
+        ValueError: other data, another fold, or a champion without that value.
+    """
+    if champion is None:
+        return
+    current, remedy = f"the champion, {name} version {champion.version},", "register without --promote-if-better"
+    if champion.data_sha256 != trained.record.get("data_sha256"):
+        raise ValueError(
+            f"{current} was tested on other data (data list {_short(champion.data_sha256)}, here "
+            f"{_short(trained.record.get('data_sha256'))}): test both on the same, or {remedy}"
+        )
+    if champion.fold != trained.fold:
+        raise ValueError(
+            f"{current} was tested on fold {champion.fold}, this training on fold {trained.fold}, which are other "
+            f"images: train on that fold, or {remedy}"
+        )
+    if metric.name not in champion.tests:
+        raise ValueError(f"{current} has no {metric.name}: evaluate it again, or {remedy}")
+
+
+def decide(metric: Metric, value: float, champion: Champion | None, *, name: str, version: str) -> Decision:
+    """Compare the value of the new version with the champion's."""
+    found = f"{metric.name} {value:.4g}"
+    if champion is None:
+        return Decision(True, f"{name} version {version} is the first {CHAMPION} ({found}).")
+    other = f"{champion.tests[metric.name]:.4g} of version {champion.version} on the same data"
+    promoted = metric.beats(value, champion.tests[metric.name])
+    if promoted:
+        return Decision(
+            True, f"{name} version {version} is the new {CHAMPION}: its {found} is {metric.better} than {other}."
+        )
+    return Decision(
+        False,
+        f"version {champion.version} stays {CHAMPION}: {found} of the new {name} version {version} is not "
+        f"{metric.better} than {other}.",
+    )
+
+
+def find_champion(client: Any, name: str) -> Champion | None:
+    """The version of the model `name` that has the alias; None where there is no such model or alias."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client.get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    run = client.get_run(found.run_id)
+    return Champion(
+        version=str(found.version),
+        tests={key: value for key, value in run.data.metrics.items() if key.startswith(TEST)},
+        data_sha256=run.data.tags.get("data_sha256"),
+        fold=run.data.params.get("fold"),
+    )
+
+
+def _kind(full: str, classes: Sequence[str]) -> Better | None:
+    """Which way is better, by the metric that a recorded name is made of."""
+    base = full.removeprefix(TEST).removeprefix("pooled_").removesuffix("_median")
+    for name, better in BETTER.items():
+        if base == name or base in (f"{name}_{label}" for label in classes[1:]):
+            return better
+    return None
+
+
+def _listed(usable: Mapping[str, Better]) -> str:
+    return ", ".join(name for name in usable if not name.startswith(f"{TEST}pooled_")) or "none: there is none"
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "unknown"

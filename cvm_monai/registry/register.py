@@ -1,0 +1,223 @@
+"""From a finished training to a version in the registry, whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.place import checked_bundle
+from cvm_monai.registry.promotion import (
+    CHAMPION,
+    Champion,
+    Decision,
+    Metric,
+    check_comparable,
+    decide,
+    find_champion,
+    find_metric,
+)
+from cvm_monai.registry.store import check_alias, check_name, connect, current_store
+from cvm_monai.registry.trained import Trained, read_trained, recorded_tests
+
+EXPERIMENT = "cvm_monai"
+Undo = Callable[[Callable[[], Any]], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to register.
+
+    Attributes:
+        output: output folder of a training that `evaluating` has scored.
+        name: of the registered model.
+        alias: that the new version gets; it leaves the version that had it.
+        promote: name of a test value; where it is better than the champion's, the new version becomes `champion`.
+        tracking_uri: the store; None: MLFLOW_TRACKING_URI, or else the training's own.
+        stain: of the training's images, as a tag.
+        bundle: the MONAI bundle's folder; None: the package's own.
+    """
+
+    output: Path
+    name: str
+    alias: str = "candidate"
+    promote: str | None = None
+    tracking_uri: str | None = None
+    stain: str = "not stated"
+    bundle: Path | None = None
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the registry.
+
+    Attributes:
+        uri: `models:/name@alias`.
+        tracking_uri: where it is.
+        decision: on promotion; None where none was asked for.
+    """
+
+    name: str
+    version: str
+    uri: str
+    tracking_uri: str
+    decision: Decision | None
+
+
+def register(request: Request) -> Registered:
+    """Log one MLflow model, register it as a version, set its alias; promote it where asked and where it is better.
+
+    All that can be checked is checked before anything is written; what fails later is undone.
+
+    Raises:
+        ValueError: a bad name or alias, no finished and evaluated training, an unknown metric, a champion tested on
+            other images, or a store that does not answer or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    check_name(request.name)
+    check_alias(request.alias)
+    if request.promote and request.alias == CHAMPION:
+        raise ValueError(f"--alias {CHAMPION} sets it in any case: leave out --promote-if-better, or that alias")
+    bundle, trained = checked_bundle(request.bundle), read_trained(request.output)
+    uri = request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or trained.record.get("mlflow_tracking_uri")
+    tests = recorded_tests(trained)
+    metric = find_metric(request.promote, tests=tests, classes=trained.classes) if request.promote else None
+    try:
+        client = connect(str(uri))
+        champion = find_champion(client, request.name) if metric else None
+        if metric:
+            check_comparable(metric, champion, trained=trained, name=request.name)
+        with tempfile.TemporaryDirectory() as folder, current_store(str(uri)), _undoing() as undo:
+            entry = _Entry(request, trained, tests, str(uri), client, undo)
+            version = entry.write(entry.save(Path(folder), bundle))
+            decision = _promote(entry, version, metric, champion) if metric else None
+    except MlflowException as error:
+        raise ValueError(f"MLflow at {uri} refused: {str(error).splitlines()[0]}") from error
+    return Registered(request.name, version, f"models:/{request.name}@{request.alias}", str(uri), decision)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What one registration writes with."""
+
+    request: Request
+    trained: Trained
+    tests: dict[str, float]
+    uri: str
+    client: Any
+    undo: Undo
+
+    def save(self, folder: Path, bundle: Path) -> Path:
+        """The MLflow model as a local folder."""
+        from cvm_monai.registry.package import save_model
+
+        return save_model(self.trained, folder, bundle=bundle, metadata=self.tags())
+
+    def write(self, model: Path) -> str:
+        """Log the model, register it, set the alias; returns the version's number."""
+        client, request = self.client, self.request
+        run_id = self._run()
+        run = client.get_run(run_id)
+        logged = client.create_logged_model(run.info.experiment_id, name=request.name, source_run_id=run_id)
+        self.undo(lambda: client.delete_logged_model(logged.model_id))
+        _sign(model, model_id=logged.model_id, run_id=run_id)
+        client.log_model_artifacts(logged.model_id, str(model))
+        client.finalize_logged_model(logged.model_id, "READY")
+        client.set_logged_model_tags(logged.model_id, self.tags())
+        self._registered_model()
+        version = client.create_model_version(
+            request.name,
+            source=f"models:/{logged.model_id}",
+            run_id=run_id,
+            model_id=logged.model_id,
+            tags=self.tags(),
+            description=f"{self.trained.knobs.get('supervision')}, {self.trained.knobs.get('network')}; research only",
+        ).version
+        self.undo(lambda: client.delete_model_version(request.name, version))
+        client.set_registered_model_alias(request.name, request.alias, version)
+        return str(version)
+
+    def tags(self) -> dict[str, str]:
+        """What a version says of itself."""
+        from cvm_monai.registry.package import package_version
+
+        trained, knobs = self.trained, self.trained.knobs
+        facts = {
+            "data_sha256": trained.record.get("data_sha256"),
+            "fold": trained.fold,
+            "um_per_px": knobs.get("mpp"),
+            "scale": knobs.get("scale"),
+            "stain": self.request.stain,
+            "stain_normalisation": knobs.get("stain_normalisation"),
+            "classes": ", ".join(trained.classes),
+            "test_dice": f"{self.tests['test_dice']:.4f}" if "test_dice" in self.tests else None,
+            "commit": trained.record.get("commit"),
+            "supervision": knobs.get("supervision"),
+            "network": knobs.get("network"),
+            "weights_sha256": _sha256(trained.weights),
+            "cvm_monai": package_version(),
+        }
+        return {name: "not known" if value is None else str(value) for name, value in facts.items()}
+
+    def _run(self) -> str:
+        """The training's own run where this is its store; else a new one that repeats what the training recorded."""
+        from cvm_monai.engines.tracking import TrackedRun, unique_run_name
+
+        record = self.trained.record
+        if self.uri == record["mlflow_tracking_uri"]:
+            return str(record["mlflow_run_id"])
+        artifacts = Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns"
+        run = TrackedRun(tracking_uri=self.uri, experiment=EXPERIMENT, artifact_dir=artifacts)
+        run.start(unique_run_name(prefix="registered"))
+        self.undo(lambda: self.client.delete_run(run.run_id))
+        run.params({name: value for name, value in self.trained.knobs.items() if value is not None})
+        run.metrics(self.tests)
+        run.tags({name: record.get(name) for name in ("commit", "data_sha256", "mlflow_run_id")})
+        run.end("FINISHED")
+        return str(run.run_id)
+
+    def _registered_model(self) -> None:
+        """Make the registered model where there is none of that name."""
+        client, name = self.client, self.request.name
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+            self.undo(lambda: client.delete_registered_model(name))
+
+
+def _promote(entry: _Entry, version: str, metric: Metric, champion: Champion | None) -> Decision:
+    decision = decide(metric, entry.tests[metric.name], champion, name=entry.request.name, version=version)
+    if decision.promoted:
+        entry.client.set_registered_model_alias(entry.request.name, CHAMPION, version)
+    return decision
+
+
+@contextlib.contextmanager
+def _undoing() -> Iterator[Undo]:
+    """Collects how to undo each step; does so, last step first, where the block fails."""
+    steps: list[Callable[[], Any]] = []
+    try:
+        yield steps.append
+    except BaseException:
+        for step in reversed(steps):
+            with contextlib.suppress(Exception):  # the first failure is the one to tell of
+                step()
+        raise
+
+
+def _sign(model: Path, *, model_id: str, run_id: str) -> None:
+    """Write into the model's own description what it is in the store."""
+    from mlflow.models import Model
+
+    described = Model.load(str(model))
+    described.model_id, described.run_id = model_id, run_id
+    described.save(str(model / "MLmodel"))
+
+
+def _sha256(file: Path) -> str:
+    import hashlib
+
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

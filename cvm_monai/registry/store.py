@@ -1,0 +1,91 @@
+"""MLflow's store of runs and registered models, reached by its address; the names that it takes."""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from cvm_monai.engines.tracking import OFF, check_tracking_uri
+
+NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
+ALIAS = re.compile(r"[\w-]+")
+QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
+
+
+def connect(uri: str) -> Any:
+    """MLflow's client of a database or a server.
+
+    Raises:
+        ValueError: an address of another kind, or a server that does not answer.
+    """
+    check_store(uri)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextlib.contextmanager
+def current_store(uri: str) -> Iterator[None]:
+    """Make it the store that MLflow's `models:/` addresses mean, and keep its bars and notices quiet, for a block."""
+    import mlflow
+
+    before: Any = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    logger = logging.getLogger("mlflow")
+    level, settings = logger.level, {name: os.environ.get(name) for name in QUIET}
+    mlflow.set_tracking_uri(uri)
+    logger.setLevel(logging.ERROR)
+    os.environ.update(QUIET)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        logger.setLevel(level)
+        for name, value in settings.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def check_store(uri: str) -> None:
+    """Refuse an address that is no store.
+
+    Raises:
+        ValueError: an address of another kind, or a server that does not answer.
+    """
+    if uri == OFF:
+        raise ValueError("a model registry needs a store: give --tracking-uri sqlite:////path/mlruns.db or a server")
+    try:
+        check_tracking_uri(uri)
+    except ValueError as error:
+        if not uri.startswith("http"):
+            raise
+        raise ValueError(
+            f"no MLflow server answers at {uri}: start it (mlflow server --host 127.0.0.1), or name another "
+            "store by --tracking-uri"
+        ) from error
+
+
+def check_name(name: str) -> None:
+    """Refuse a model's name that MLflow or a `models:/` address could not hold.
+
+    Raises:
+        ValueError: what a name may hold.
+    """
+    if not NAME.fullmatch(name):
+        raise ValueError(f"--name must be of letters, digits, '_', '-' and '.', got {name!r}")
+
+
+def check_alias(alias: str) -> None:
+    """Refuse an alias that MLflow would refuse.
+
+    Raises:
+        ValueError: what an alias may hold.
+    """
+    if not ALIAS.fullmatch(alias):
+        raise ValueError(f"--alias must be of letters, digits, '_' and '-', got {alias!r}")
+    if RESERVED.fullmatch(alias):
+        raise ValueError(f"--alias {alias!r} is a word that MLflow keeps for versions: choose another")

@@ -1,0 +1,109 @@
+"""What a finished and evaluated training left behind, checked before anything is made of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.data.datalist import CLASSES, FILE_NAME
+
+TEST = "test_"
+"""What the names of an evaluation's values begin with."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        output: its output folder.
+        weights: its `model.pt`.
+        record: its `run.json`.
+        classes: names, by number.
+    """
+
+    output: Path
+    weights: Path
+    record: Mapping[str, Any]
+    classes: tuple[str, ...]
+
+    @property
+    def knobs(self) -> Mapping[str, Any]:
+        """The settings that it was run with."""
+        knobs: Mapping[str, Any] = self.record["knobs"]
+        return knobs
+
+    @property
+    def fold(self) -> str:
+        """The fold that it was tested on, as text."""
+        return str(self.knobs.get("fold"))
+
+
+def read_trained(output_dir: str | Path) -> Trained:
+    """The training whose output folder this is.
+
+    Raises:
+        ValueError: no such folder, no finished training in it, or a network that needs a further file.
+    """
+    from cvm_monai.engines.workflow import bundle_root, models_dir
+
+    output = Path(output_dir)
+    record = _read_record(output)
+    if record.get("status") != "FINISHED":
+        raise ValueError(f"the training in {output} is {record.get('status', 'unknown')}, not FINISHED: train again")
+    if record["knobs"].get("network") == "frozen_probe":
+        raise ValueError(
+            f"the network of {output} is a 'frozen_probe', which needs its extractor's file: train another --network"
+        )
+    weights = Path(models_dir(bundle_root=bundle_root(), output_dir=str(output))) / "model.pt"
+    if not weights.is_file():
+        raise ValueError(f"there is no trained network at {weights}: train again")
+    return Trained(output, weights, record, _classes(output, record))
+
+
+def recorded_tests(trained: Trained) -> dict[str, float]:
+    """The `test_*` values that `evaluating` recorded on the training's MLflow run.
+
+    Raises:
+        ValueError: no run, no store that answers, or a run that was not evaluated.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from cvm_monai.registry.store import connect
+
+    run_id, uri = trained.record.get("mlflow_run_id"), trained.record.get("mlflow_tracking_uri")
+    if not run_id or not uri:
+        raise ValueError(
+            f"the training in {trained.output} has no MLflow run: train with a --tracking_uri, and evaluate"
+        )
+    try:
+        metrics = connect(uri).get_run(run_id).data.metrics
+    except MlflowException as error:
+        raise ValueError(f"the MLflow run {run_id} of {trained.output} is not in {uri}: train again") from error
+    tests = {name: value for name, value in metrics.items() if name.startswith(TEST)}
+    if not tests:
+        raise ValueError(f"the training in {trained.output} was not evaluated: run `evaluating` with this output_dir")
+    return tests
+
+
+def _read_record(output: Path) -> dict[str, Any]:
+    file = output / "run.json"
+    if not file.is_file():
+        raise ValueError(f"there is no training in {output} (no run.json): give the output_dir of one")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        record["knobs"].get("network")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} is not a record of a training ({error}): train again") from error
+    return dict(record)
+
+
+def _classes(output: Path, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the data list; of a training whose data list is gone, the usual two, or numbers."""
+    try:
+        found = json.loads((output / FILE_NAME).read_text(encoding="utf-8"))["classes"]
+        return tuple(sorted(found, key=found.__getitem__))
+    except (OSError, ValueError, KeyError, TypeError):
+        further = range(len(CLASSES), record["knobs"].get("classes") or 2)
+        return (*CLASSES, *(f"class {number}" for number in further))

@@ -1,0 +1,239 @@
+"""A finished training becomes a version, whole or not at all, and its model segments as the bundle does."""
+
+import json
+import pickletools
+import re
+import zipfile
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from cvm_monai.cli.main import main
+from cvm_monai.engines.provenance import update_json
+from cvm_monai.registry import Request, register
+from cvm_monai.registry.records import decode_png, encode_png
+from cvm_monai.registry.requirements import REQUIREMENTS
+from cvm_monai.registry.store import current_store
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def registered(finished, store):
+    """One training, its version and its model."""
+    output = finished()
+    done = register(Request(output=output, name="shown", stain="H&E"))
+    with current_store(store):
+        folder = mlflow.artifacts.download_artifacts(f"models:/shown/{done.version}")
+        model = mlflow.pyfunc.load_model("models:/shown@candidate")
+    return output, done, Path(folder), model
+
+
+@pytest.fixture
+def client(store):
+    return mlflow.MlflowClient(tracking_uri=store, registry_uri=store)
+
+
+def test_the_model_s_masks_are_the_bundle_s_own(registered, bundle_masks, images):
+    output, _, _, model = registered
+    expected = bundle_masks(output)
+    records = [{"image": np.array(Image.open(images / f"{name}.png"))} for name in expected]
+    for name, found in zip(expected, model.predict(records), strict=True):
+        mask = decode_png(found["mask"])
+        assert 0 < (mask > 0).mean() < 1  # the weights are random: both classes must occur for a test worth its name
+        np.testing.assert_array_equal(mask, expected[name])
+
+
+def test_a_table_of_base64_images_gives_the_same_and_polygons_on_request(registered, images):
+    *_, model = registered
+    image = np.array(Image.open(images / "a.png"))
+    table = pd.DataFrame([{"image": encode_png(image)}, {"image": encode_png(image[:40])}])
+    first, second = model.predict(table, params={"polygons": True})
+    (plain,) = model.predict([{"image": image}])
+    assert first["mask"] == plain["mask"]
+    assert first["probability"] == plain["probability"]
+    assert first["polygons"]["features"]
+    assert "polygons" not in plain
+    assert decode_png(second["mask"]).shape == (40, 83)
+
+
+@pytest.mark.parametrize(
+    "records, sentence",
+    [
+        ([], "there is no record with an 'image'"),
+        ([{"picture": "x"}], "there is no record with an 'image'"),
+        ([{"image": np.zeros((8, 8, 3), np.uint8)}, {"image": "no"}], "record 2: its image is text but not base64"),
+        ([{"image": np.zeros((8, 8), np.uint8)}], r"record 1: its image is \(8, 8\) uint8: send"),
+    ],
+)
+def test_wrong_input_is_an_mlflow_error_that_names_the_record(registered, records, sentence):
+    *_, model = registered
+    with pytest.raises(MlflowException, match=sentence) as caught:
+        model.predict(records)
+    assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_nothing_that_is_shipped_is_a_pickle(registered):
+    _, _, folder, _ = registered
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"MLmodel", "model_code.py", "weights.npz", "inference.json", "metadata.json"} <= {
+        path.name for path in files
+    }
+    for file in files:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                contents = {name: archive.read(name) for name in archive.namelist()}
+            assert all(name.endswith(".npy") for name in contents), file
+        else:
+            contents = {file.name: file.read_bytes()}
+        for name, content in contents.items():
+            assert not is_pickle(content), f"{name} in {file}"
+
+
+def is_pickle(content: bytes) -> bool:
+    """Whether it is a pickle of protocol 2 or later from its first byte to its end."""
+    if content[:1] != b"\x80":
+        return False
+    try:
+        return any(opcode.name == "STOP" for opcode, _, _ in pickletools.genops(content))
+    except Exception:
+        return False
+
+
+def test_the_scan_would_see_a_pickle(tmp_path):
+    import pickle
+
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "x.pt") as archive:
+        assert any(is_pickle(archive.read(name)) for name in archive.namelist())
+    assert is_pickle(pickle.dumps({"a": 1}))
+    assert not is_pickle(b"\x80 no pickle")
+
+
+def test_the_source_loads_weights_only():
+    for file in [*ROOT.glob("cvm_monai/**/*.py"), *ROOT.glob("bundle/scripts/*.py")]:
+        text = file.read_text()
+        for call in re.findall(r"torch\.load\((?:[^()]|\([^()]*\))*\)", text):
+            assert "weights_only=True" in call, f"{file}: {call}"
+        assert not re.search(r"^\s*(import pickle|from pickle|import cloudpickle|import joblib\.externals)", text, re.M)
+        assert "allow_pickle=True" not in text, file
+
+
+def test_no_path_of_the_training_is_given_away(registered):
+    output, _, folder, _ = registered
+    for file in folder.rglob("*.json"):
+        assert "/secret" not in file.read_text()
+        assert str(output) not in file.read_text(), file
+
+
+def test_the_version_says_what_it_is(registered, client):
+    output, done, folder, _ = registered
+    version = client.get_model_version("shown", done.version)
+    record = json.loads((output / "run.json").read_text())
+    assert version.run_id == record["mlflow_run_id"]
+    expected = {"data_sha256": "a" * 64, "classes": "background, target", "test_dice": "0.5000", "commit": "c0ffee"}
+    expected |= {"stain": "H&E", "um_per_px": "not known", "fold": "0"}
+    assert {name: version.tags[name] for name in expected} == expected
+    signature = mlflow.models.Model.load(str(folder)).signature
+    assert signature.inputs.input_names() == ["image", "mpp"]
+    assert [parameter["name"] for parameter in signature.params.to_dict()] == ["polygons"]
+    assert len(mlflow.models.Model.load(str(folder)).load_input_example(str(folder))) == 2
+
+
+def test_the_requirements_are_pinned_and_complete(registered):
+    import tomllib
+
+    _, _, folder, _ = registered
+    lines = (folder / "requirements.txt").read_text().split()
+    assert all(re.fullmatch(r"[\w.-]+==[\d.]+(post\d+)?", line) for line in lines), lines
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {re.split(r"[><=]", line)[0] for line in project["dependencies"]} == set(REQUIREMENTS)
+
+
+def test_the_better_version_becomes_champion(finished, client, capsys):
+    for value, champion in ((0.6, "1"), (0.5, "1"), (0.7, "3")):
+        output = finished(tests={"test_dice": value})
+        assert main(["register", str(output), "--name", "race", "--promote-if-better", "dice"]) == 0
+        assert str(client.get_model_version_by_alias("race", "champion").version) == champion
+    text = capsys.readouterr().out
+    assert "race version 1 is the first champion (test_dice 0.6)." in text
+    assert "version 1 stays champion: test_dice 0.5 of the new race version 2" in text
+    assert "race version 3 is the new champion: its test_dice 0.7 is higher than 0.6" in text
+    other = finished(data="b" * 64)
+    assert main(["register", str(other), "--name", "race", "--promote-if-better", "dice"]) == 2
+    assert "was tested on other data" in capsys.readouterr().err
+    assert len(client.search_model_versions("name = 'race'")) == 3
+
+
+def test_a_failure_on_the_way_leaves_nothing(finished, client, monkeypatch):
+    def fail(*_):
+        raise MlflowException("the disk is full")
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", fail)
+    output = finished()
+    with pytest.raises(ValueError, match=r"MLflow at sqlite:.* refused: the disk is full"):
+        register(Request(output=output, name="never"))
+    assert client.search_registered_models("name = 'never'") == []
+    experiment = client.get_experiment_by_name("cvm_monai").experiment_id
+    assert "never" not in [model.name for model in client.search_logged_models([experiment])]
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (["--alias", "latest"], "is a word that MLflow keeps"),
+        (["--alias", "v2"], "is a word that MLflow keeps"),
+        (["--alias", "a b"], "--alias must be of letters"),
+        (["--name", "a/b"], "--name must be of letters"),
+        (["--promote-if-better", "dise"], "recorded no test_dise; choose test_brier, test_dice"),
+        (["--promote-if-better", "dice", "--alias", "champion"], "leave out --promote-if-better"),
+        (["--tracking-uri", "http://127.0.0.1:9"], "no MLflow server answers at http://127.0.0.1:9: start it"),
+        (["--tracking-uri", "none"], "a model registry needs a store"),
+        (["--tracking-uri", "some/folder"], "is a folder, which MLflow no longer takes"),
+        (["--bundle", "nowhere"], "there is no MONAI bundle in nowhere"),
+    ],
+)
+def test_wrong_use_ends_with_one_sentence_and_registers_nothing(finished, client, capsys, options, sentence):
+    output = finished()
+    name = [] if "--name" in options else ["--name", "refused"]
+    assert main(["register", str(output), *name, *options]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert client.search_registered_models("name = 'refused'") == []
+
+
+def record(output: Path, **changes) -> None:
+    update_json(output / "run.json", **changes)
+
+
+@pytest.mark.parametrize(
+    "damage, sentence",
+    [
+        (lambda output: (output / "run.json").unlink(), "there is no training in"),
+        (lambda output: (output / "run.json").write_text("{"), "is not a record of a training"),
+        (lambda output: record(output, status="RUNNING"), "is RUNNING, not FINISHED: train again"),
+        (lambda output: (output / "models" / "model.pt").unlink(), "there is no trained network at"),
+        (lambda output: (output / "models" / "model.pt").write_bytes(b"x"), "cannot be read as weights"),
+        (lambda output: record(output, mlflow_tracking_uri="none", mlflow_run_id=None), "has no MLflow run"),
+        (lambda output: record(output, mlflow_run_id="0" * 32), "train again"),
+        (lambda output: record(output, knobs={"network": "frozen_probe"}), "is a 'frozen_probe', which needs"),
+        (lambda output: record(output, knobs={"network": "unet"}), "do not fit the network"),
+    ],
+)
+def test_an_unfinished_training_is_refused(finished, capsys, damage, sentence):
+    output = finished()
+    damage(output)
+    assert main(["register", str(output), "--name", "refused"]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_training_that_was_not_evaluated_is_refused(finished, capsys):
+    assert main(["register", str(finished(tests={"val_dice": 0.5})), "--name", "refused"]) == 2
+    assert "was not evaluated: run `evaluating`" in capsys.readouterr().err
