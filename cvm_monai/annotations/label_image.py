@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvm_monai.annotations.found import Found
+from cvm_monai.annotations.polygons import regions_from_labels
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
@@ -27,14 +28,8 @@ def iter_label_image(path: Path) -> Iterator[Found]:
 
 def _parts(mask: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
     """The rings of each part of a (H, W) bool mask, (N, 2) vertices (x, y)."""
-    import shapely
-
-    steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(steps == 1)
-    _, ends = np.nonzero(steps == -1)
-    runs = shapely.union_all(shapely.box(starts, rows, ends, rows + 1))
-    for polygon in shapely.get_parts(shapely.simplify(runs, 0)):
-        yield tuple(shapely.get_coordinates(ring)[:-1] for ring in (polygon.exterior, *polygon.interiors))
+    for region in regions_from_labels(mask.astype(np.uint8)):
+        yield tuple(np.array(ring) for ring in (region.exterior, *region.holes))
 
 
 def _decode(path: Path) -> np.ndarray:

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cvm_monai.annotations import Annotations, write_geojson
+from cvm_monai.annotations import Annotations, regions_from_labels, write_geojson
 from cvm_monai.inference.write import to_uint8
-from cvm_monai.registry.polygons import outline_regions
 from cvm_monai.slides import read_image
 
 SEND = "send an (H, W, 3) uint8 array, or a PNG as base64 text"
@@ -125,6 +124,6 @@ def _mpp(value: Any) -> float | None:
 def _geojson(labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "regions.geojson"
-        write_geojson(file, Annotations(regions=outline_regions(labels)), names=classes)
+        write_geojson(file, Annotations(regions=regions_from_labels(labels)), names=classes)
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found

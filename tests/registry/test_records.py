@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvm_monai.registry.polygons import outline_regions
+from cvm_monai.annotations import regions_from_labels
 from cvm_monai.registry.records import answer, decode_png, encode_png, read_record
 
 IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
@@ -88,14 +88,14 @@ def test_polygons_follow_the_pixels_edges_around_holes():
     labels[1:4, 1:4] = 1
     labels[2, 2] = 0
     labels[4, 4] = 1  # touches at a corner: a part of its own
-    square, ring = sorted(outline_regions(labels), key=lambda region: len(region.holes))
+    square, ring = sorted(regions_from_labels(labels), key=lambda region: len(region.holes))
     assert set(ring.exterior) == {(1, 1), (4, 1), (4, 4), (1, 4)}
     assert [set(hole) for hole in ring.holes] == [{(2, 2), (3, 2), (3, 3), (2, 3)}]
     assert set(square.exterior) == {(4, 4), (5, 4), (5, 5), (4, 5)}
 
 
 def test_no_target_no_polygon():
-    assert outline_regions(np.zeros((3, 3), dtype=np.uint8)) == ()
+    assert regions_from_labels(np.zeros((3, 3), dtype=np.uint8)) == ()
     found = answer(np.zeros((1, 3, 3)), classes=("background", "target"), polygons=True)
     assert found["polygons"] == {"type": "FeatureCollection", "features": []}
 
@@ -103,7 +103,7 @@ def test_no_target_no_polygon():
 def test_the_polygons_cover_exactly_the_mask():
     shapely = pytest.importorskip("shapely")
     mask = np.random.default_rng(0).random((20, 25)) > 0.5
-    regions = outline_regions(mask.astype(np.uint8))
+    regions = regions_from_labels(mask.astype(np.uint8))
     shapes = [shapely.Polygon(region.exterior, region.holes) for region in regions]
     assert all(shape.is_valid for shape in shapes)
     rows, columns = np.nonzero(np.ones_like(mask))
