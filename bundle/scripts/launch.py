@@ -16,5 +16,6 @@ def launch(engine: str) -> None:
         raise RuntimeError("launch is called from a bundle's configuration, by python -m monai.bundle run")
     with exit_on_error():
         result = parser.get_parsed_content(engine).run()
-    if code := getattr(result, "exit_code", 0):
+    code = getattr(result, "exit_code", 0)
+    if isinstance(code, int) and code:
         raise SystemExit(code)
