@@ -69,9 +69,11 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     """What is made of the probability."""
-    parser.add_argument("--min_area_um2", type=float, default=0.0, help="leave out smaller regions (default 0)")
     parser.add_argument(
-        "--simplify_um", type=float, default=0.0, help="move borders by at most this (default 0: exact)"
+        "--min_area_um2", type=float, default=50.0, help="leave out smaller regions (default 50: one nucleus)"
+    )
+    parser.add_argument(
+        "--simplify_um", type=float, default=1.0, help="move borders by at most this (default 1; 0: the pixels' own)"
     )
     parser.add_argument("--class_probabilities", action="store_true", help="of more classes, a pyramid of each as well")
     parser.add_argument("--overwrite", action="store_true", help="begin again where other settings left results")
