@@ -52,6 +52,7 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
 
 def facts(trained: Trained) -> dict[str, str]:
     """What one must know to use the bare network, each as JSON text."""
+    from cvm_monai.inference.network import DEFAULT_NETWORK
     from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
     knobs = trained.knobs
@@ -63,7 +64,7 @@ def facts(trained: Trained) -> dict[str, str]:
         "um_per_px": knobs.get("mpp"),
         "scale": knobs.get("scale", 1.0),
         "stain_normalisation": knobs.get("stain_normalisation"),
-        "network": knobs.get("network"),
+        "network": knobs.get("network", DEFAULT_NETWORK),
         "data_sha256": trained.record.get("data_sha256"),
     }
     return {name: json.dumps(value) for name, value in found.items()}
@@ -100,10 +101,17 @@ def _write_onnx(network: Any, path: Path, facts: Mapping[str, str]) -> None:
 def _write_pt2(network: Any, path: Path, facts: Mapping[str, str]) -> None:
     import torch
 
+    from cvm_monai.registry.dynamic import MULTIPLES, PaddedByIndex
+
+    multiple = MULTIPLES.get(json.loads(facts["network"]))
+    whole = network if multiple is None else PaddedByIndex(network, multiple=multiple).eval()
     sides = {axis: torch.export.Dim(name, min=SMALLEST, max=2**15) for axis, name in ((2, "height"), (3, "width"))}
-    shapes = ({0: torch.export.Dim("batch", max=2**10), **sides},)
-    example = torch.zeros(2, 3, EXAMPLE, EXAMPLE + 17)
-    program = torch.export.export(network, (example,), dynamic_shapes=shapes)
+    program = torch.export.export(
+        whole,
+        (torch.zeros(2, 3, EXAMPLE, EXAMPLE + 17),),
+        dynamic_shapes=({0: torch.export.Dim("batch", max=2**10), **sides},),
+        prefer_deferred_runtime_asserts_over_guards=True,  # else sizes are narrowed to what can be proved of them
+    )
     torch.export.save(program, path, extra_files={FACTS: json.dumps(dict(facts))})
 
 

@@ -8,6 +8,8 @@ import torch
 
 from cvm_monai.cli.main import main
 from cvm_monai.inference import load_network
+from cvm_monai.networks import build_network
+from cvm_monai.registry.dynamic import MULTIPLES, PaddedByIndex
 
 SIZES = [(1, 32, 32), (2, 33, 47), (3, 64, 130), (1, 200, 65)]
 
@@ -41,10 +43,11 @@ def test_onnx_agrees_and_says_how_to_normalise(finished, tmp_path, capsys):
 
 @pytest.mark.ci
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("network, channels", [("unet", [4, 8, 8, 8, 8]), ("resnet34_unet", [16, 16, 8, 8, 8])])
+@pytest.mark.parametrize(
+    "network, channels",
+    [("unet", [4, 8, 8, 8, 8]), ("resnet34_unet", [16, 16, 8, 8, 8]), ("two_component", [4, 8, 8, 8, 8])],
+)
 def test_pt2_agrees(finished, tmp_path, network, channels):
-    from cvm_monai.networks import build_network
-
     output = finished(network=network, network_channels=channels)
     torch.save(build_network(network, channels=channels).state_dict(), output / "models" / "model.pt")
     assert main(["export", str(output), str(tmp_path / "net.pt2")]) == 0
@@ -62,3 +65,12 @@ def test_another_suffix_is_refused_before_anything_is_written(finished, tmp_path
     assert main(["export", str(finished()), str(tmp_path / "net.onnx"), str(tmp_path / "net.pb")]) == 2
     assert "an exported network ends in .onnx or .pt2, not net.pb" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("network, channels", [("unet", [4, 8, 8, 8, 8]), ("resnet34_unet", [16, 16, 8, 8, 8])])
+def test_padding_by_index_is_the_network_s_own_padding(network, channels):
+    whole = build_network(network, channels=channels).eval()
+    padded = PaddedByIndex(whole, multiple=MULTIPLES[network]).eval()
+    with torch.no_grad():
+        for image in inputs():
+            torch.testing.assert_close(padded(image), whole(image), rtol=1e-5, atol=1e-5)
