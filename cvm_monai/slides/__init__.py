@@ -1,5 +1,28 @@
-"""Images opened and measured."""
+"""Images and slides opened at a requested um/px."""
 
 from cvm_monai.slides.image import IMAGE_SUFFIXES, image_size, read_image, read_mask
+from cvm_monai.slides.levels import Level
+from cvm_monai.slides.mpp import Mpp, check_mpp, require_mpp
+from cvm_monai.slides.opening import SLIDE_SUFFIXES, open_image
+from cvm_monai.slides.pyramid import write_pyramid
+from cvm_monai.slides.slide import SlideImage
+from cvm_monai.slides.tissue import TissueMask, tissue_mask
+from cvm_monai.slides.tissue_file import read_tissue_mask
 
-__all__ = ["IMAGE_SUFFIXES", "image_size", "read_image", "read_mask"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "SLIDE_SUFFIXES",
+    "Level",
+    "Mpp",
+    "SlideImage",
+    "TissueMask",
+    "check_mpp",
+    "image_size",
+    "open_image",
+    "read_image",
+    "read_mask",
+    "read_tissue_mask",
+    "require_mpp",
+    "tissue_mask",
+    "write_pyramid",
+]

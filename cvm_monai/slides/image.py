@@ -73,8 +73,12 @@ def _sentences(path: Path, what: str) -> Iterator[None]:
     except MemoryError:
         raise ValueError(f"{path} cannot be read as {what}: not enough memory") from None
     except Exception as error:  # decoders raise many kinds
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ValueError(f"{path} cannot be read as {what}: {reason}") from None
+        raise ValueError(f"{path} cannot be read as {what}: {error_reason(error)}") from None
+
+
+def error_reason(error: Exception) -> str:
+    """What an error of a decoder says, in one line."""
+    return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 def _open(path: Path) -> Image.Image | tifffile.TiffFile:
@@ -134,18 +138,28 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 def _rgb_of_page(page: tifffile.TiffPage) -> np.ndarray:
     """(H, W, 3) uint8 of a TIFF page."""
-    pixels = _samples_last(page)
+    return rgb_of_samples(_samples_last(page), page.photometric)
+
+
+def rgb_of_samples(pixels: np.ndarray, photometric: int) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of decoded TIFF samples, (H, W) or (H, W, samples); see `read_image`.
+
+    Raises:
+        ValueError: pixels of another kind.
+    """
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
-    if pixels.dtype != np.uint8 or page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+    if pixels.dtype != np.uint8 or photometric == tifffile.PHOTOMETRIC.SEPARATED:
         kind = "CMYK" if pixels.dtype == np.uint8 else pixels.dtype
         raise ValueError(f"its pixels are {kind}; save it as RGB with 8 bits per channel")
-    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+    if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         pixels = ~pixels
     if pixels.ndim == 3 and pixels.shape[2] > 4:
         raise ValueError(f"it has {pixels.shape[2]} channels; save it as RGB")
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        return pixels
     return _rgb(Image.fromarray(pixels))  # L, LA, RGB or RGBA by its shape
 
 

@@ -1,0 +1,116 @@
+"""Micrometres per pixel: where the number comes from, and when it is not believed."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Source = Literal["file", "user", "none"]
+
+LIMITS = (0.1, 10.0)
+"""um/px of a light microscope: 100x oil has about 0.1; above 10 no cell is seen."""
+
+MAX_RATIO = 2.0
+"""How far an image's um/px may be off the model's before a network sees other sizes than it was trained with."""
+
+SAME = 0.01
+ANISOTROPIC = 0.1
+DISAGREE = 0.1
+
+
+@dataclass(frozen=True)
+class Mpp:
+    """Micrometres per level-0 pixel.
+
+    Attributes:
+        value: None where nobody says.
+        source: the file, the user, or none.
+    """
+
+    value: float | None
+    source: Source
+
+
+class HasMpp(Protocol):
+    """What `require_mpp` needs of an opened image."""
+
+    @property
+    def path(self) -> object: ...
+
+    @property
+    def mpp(self) -> Mpp: ...
+
+
+def decide_mpp(name: object, found: tuple[float, float] | None, user: float | None) -> tuple[Mpp, tuple[str, ...]]:
+    """The um/px to use and warnings for the user.
+
+    The user's value wins; it is warned about where it differs from the file's by more than 10 %. The file's (x, y) are
+    averaged; over 1 % apart with a warning, over 10 % apart they are not believed at all.
+
+    Args:
+        name: of the file, for the warnings.
+        found: (x, y) um/px of the file, or None.
+        user: what the user said, or None.
+
+    Raises:
+        ValueError: a user's value that is no positive number.
+    """
+    if user is not None and not (math.isfinite(user) and user > 0):
+        raise ValueError(f"mpp must be a positive number of um/px, got {user!r}")
+    value, warnings = _from_file(name, found)
+    if user is None:
+        return (Mpp(None, "none") if value is None else Mpp(value, "file")), warnings
+    if value is not None and abs(user - value) > DISAGREE * value:
+        return Mpp(user, "user"), (f"{name}: {user:g} um/px were given and are used; the file says {value:g}",)
+    return Mpp(user, "user"), ()
+
+
+def _from_file(name: object, found: tuple[float, float] | None) -> tuple[float | None, tuple[str, ...]]:
+    """One number from the file's two."""
+    if found is None or not all(math.isfinite(value) and value > 0 for value in found):
+        return None, ()
+    x, y = found
+    mean, apart = (x + y) / 2, abs(x - y) / min(x, y)
+    if apart > ANISOTROPIC:
+        return None, (f"{name}: the file says {x:g} um/px across and {y:g} down, which is not believed",)
+    if apart > SAME:
+        return mean, (f"{name}: the file says {x:g} um/px across and {y:g} down; {mean:g} is used for both",)
+    return mean, ()
+
+
+def require_mpp(image: HasMpp, flag: str = "--mpp") -> float:
+    """The image's um/px.
+
+    Args:
+        flag: the option by which the user can say it, for the sentence.
+
+    Raises:
+        ValueError: nobody says.
+    """
+    if image.mpp.value is None:
+        raise ValueError(f"{image.path} does not say how many um a pixel has: give {flag}, for example {flag} 0.5")
+    return image.mpp.value
+
+
+def check_mpp(found: float, model: float | None, *, force: bool = False) -> None:
+    """Refuse a um/px that no microscope has, or that is more than twice off the model's.
+
+    Args:
+        found: um/px of the image.
+        model: um/px that the network was trained at; None leaves the comparison out.
+        force: let both pass.
+
+    Raises:
+        ValueError: naming ``--force_mpp``.
+    """
+    if force:
+        return
+    if not LIMITS[0] <= found <= LIMITS[1]:
+        raise ValueError(
+            f"{found:.4g} um/px is no resolution of a microscope ({LIMITS[0]:g} to {LIMITS[1]:g}): "
+            "say the right one with --mpp, or --force_mpp to go on"
+        )
+    if model is not None and not 1 / MAX_RATIO <= found / model <= MAX_RATIO:
+        raise ValueError(
+            f"the image has {found:.4g} um/px, more than {MAX_RATIO:g} times off the model's {model:.4g}: "
+            "say the right one with --mpp, or --force_mpp to go on"
+        )

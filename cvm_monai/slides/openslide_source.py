@@ -1,0 +1,51 @@
+"""Slides that OpenSlide opens: SVS, NDPI, MRXS, SCN, CZI, DICOM, generic tiled pyramids, ..."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+class OpenSlideSource:
+    """A slide by OpenSlide. Label and macro images stay in the file.
+
+    OpenSlide takes the corner of a region in whole level-0 pixels: of a level whose downsample is not an integer a
+    block may be off by up to half a level-0 pixel (``exact`` is false).
+    """
+
+    forks = False
+
+    def __init__(self, path: Path) -> None:
+        import openslide
+
+        self._slide = openslide.OpenSlide(path)
+        self.vendor: str = self._slide.properties.get("openslide.vendor", "")
+        self.sizes = [(height, width) for width, height in self._slide.level_dimensions]
+        self.mpp = _mpp(self._slide.properties)
+        self._downsamples = self._slide.level_downsamples
+        self.exact = all(factor.is_integer() for factor in self._downsamples)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        factor = self._downsamples[level]
+        region = self._slide.read_region((round(x * factor), round(y * factor)), level, (width, height))
+        return over_white(np.asarray(region))
+
+    def close(self) -> None:
+        self._slide.close()
+
+
+def over_white(rgba: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 of RGBA on white."""
+    alpha = rgba[..., 3:]
+    if alpha.min(initial=255) == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    mixed = rgba[..., :3] * alpha.astype(np.uint32) + 255 * (255 - alpha.astype(np.uint32))
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:
+    """um/px (x, y) of the properties, or None."""
+    try:
+        return float(properties["openslide.mpp-x"]), float(properties["openslide.mpp-y"])
+    except (KeyError, ValueError):
+        return None

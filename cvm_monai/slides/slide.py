@@ -1,0 +1,187 @@
+"""An opened image or slide: regions of it at any um/px, whatever reads the file."""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from cvm_monai.slides.image import error_reason
+from cvm_monai.slides.levels import Level, best_level, make_levels, pyramid_sizes
+from cvm_monai.slides.mpp import Mpp, decide_mpp, require_mpp
+from cvm_monai.slides.resample import Axis, plan_axis, resample
+from cvm_monai.slides.source import Source
+
+BLOCK_PIXELS = 2**23
+"""Level pixels decoded at once; a larger read is made of several (2^23 pixels are 24 MiB of RGB, 96 MiB of float32)."""
+
+
+class SlideImage:
+    """An image that can be read at any place and scale; `open_image` makes one. A context manager.
+
+    Threads may share it. It can be pickled (path and um/px travel, the other side opens the file again) and used after
+    a fork (the child opens the file again). Label and macro images of a slide cannot be reached.
+
+    Attributes:
+        path: of the file.
+        shape: (height, width) of level 0.
+        levels: of the pyramid, the finest first.
+        mpp: um/px of level 0, and who said so.
+        warnings: sentences for the user about the um/px.
+    """
+
+    path: Path
+    shape: tuple[int, int]
+    levels: tuple[Level, ...]
+    mpp: Mpp
+    warnings: tuple[str, ...]
+
+    def __init__(self, path: Path, opener: Callable[[Path], Source], *, mpp: float | None = None) -> None:
+        self.path = path
+        self._opener = opener
+        self._user_mpp = mpp
+        self._closed = False
+        self._abandoned: list[Source] = []  # those of a parent process: closing them could wait for its locks
+        self._source: Source | None = opener(path)
+        self._pid = os.getpid()
+        self._indices = pyramid_sizes(self._source.sizes)
+        self.levels = make_levels([self._source.sizes[index] for index in self._indices])
+        self.shape = (self.levels[0].height, self.levels[0].width)
+        try:
+            self.mpp, self.warnings = decide_mpp(path, self._source.mpp, mpp)
+        except ValueError:
+            self.close()
+            raise
+
+    @property
+    def level_mpp(self) -> tuple[float | None, ...]:
+        """um/px of each level, None where nobody says."""
+        value = self.mpp.value
+        return tuple(None if value is None else value * level.downsample for level in self.levels)
+
+    def read(self, origin: tuple[float, float], *, shape: tuple[int, int], mpp: float | None = None) -> np.ndarray:
+        """Pixels at exactly ``mpp`` um/px, from the coarsest level that is not coarser.
+
+        Shrinking averages over areas, enlarging interpolates; both keep positions exactly, also between pixels.
+        What lies beyond the border is white.
+
+        Args:
+            origin: (x, y) of the upper left corner in level-0 pixels; may be fractional, negative or beyond the border.
+            shape: (height, width) of the result.
+            mpp: of the result; None = that of level 0.
+
+        Returns:
+            (height, width, 3) uint8 RGB.
+
+        Raises:
+            ValueError: ``mpp`` of an image that has none, a place that cannot be decoded, or a closed image.
+        """
+        if mpp is None:
+            return self.read_scaled(origin, shape=shape)
+        if not (math.isfinite(mpp) and mpp > 0):
+            raise ValueError(f"mpp must be a positive number of um/px, got {mpp!r}")
+        scale = mpp / require_mpp(self)
+        return self.read_scaled(origin, shape=shape, scale=(scale, scale))
+
+    def read_scaled(
+        self, origin: tuple[float, float], *, shape: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0)
+    ) -> np.ndarray:
+        """As `read`, by (y, x) level-0 pixels for each output pixel: for images of which nobody knows the um/px."""
+        (x, y), (height, width) = origin, shape
+        if height < 0 or width < 0 or min(scale) <= 0 or not all(map(math.isfinite, (*origin, *scale))):
+            raise ValueError(f"cannot read {width} x {height} px at ({x}, {y}) with scale {scale}")
+        index = best_level(self.levels, min(scale))
+        level = self.levels[index]
+        rows, columns = (
+            plan_axis(start / level.downsample, step / level.downsample, count, pixels=pixels, extent=extent)
+            for start, step, count, pixels, extent in (
+                (y, scale[0], height, level.height, min(level.height, self.shape[0] / level.downsample)),
+                (x, scale[1], width, level.width, min(level.width, self.shape[1] / level.downsample)),
+            )
+        )
+        if rows.length * columns.length <= BLOCK_PIXELS or height * width <= 1:
+            return resample(self._block(index, rows, columns), rows, columns)
+        return self._halves(origin, shape, scale)
+
+    def _halves(self, origin: tuple[float, float], shape: tuple[int, int], scale: tuple[float, float]) -> np.ndarray:
+        """A read that is too large for one block, in two: rows first, so that strips are decoded once."""
+        (x, y), (height, width) = origin, shape
+        result = np.empty((height, width, 3), dtype=np.uint8)
+        if height > 1:
+            top = height // 2
+            result[:top] = self.read_scaled(origin, shape=(top, width), scale=scale)
+            below = (x, y + top * scale[0])
+            result[top:] = self.read_scaled(below, shape=(height - top, width), scale=scale)
+        else:
+            left = width // 2
+            result[:, :left] = self.read_scaled(origin, shape=(1, left), scale=scale)
+            beside = (x + left * scale[1], y)
+            result[:, left:] = self.read_scaled(beside, shape=(1, width - left), scale=scale)
+        return result
+
+    def thumbnail(self, max_size: int) -> np.ndarray:
+        """The whole image, (height, width, 3) uint8, with a longer side of at most ``max_size`` px; never enlarged."""
+        if max_size < 1:
+            raise ValueError(f"max_size must be at least 1 px, got {max_size}")
+        factor = max(1.0, max(self.shape) / max_size)
+        height, width = (max(1, round(side / factor)) for side in self.shape)
+        return self.read_scaled((0, 0), shape=(height, width), scale=(self.shape[0] / height, self.shape[1] / width))
+
+    def _block(self, index: int, rows: Axis, columns: Axis) -> np.ndarray:
+        """The level pixels that two planned axes need."""
+        if rows.length == 0 or columns.length == 0:
+            return np.zeros((0, 0, 3), dtype=np.uint8)
+        source = self._live()
+        area = (columns.first, rows.first, columns.length, rows.length)
+        try:
+            return source.read(self._indices[index], *area)
+        except Exception as error:  # decoders raise many kinds
+            if str(error).startswith(str(self.path)):
+                raise
+            self._source = None  # OpenSlide repeats its first error for ever: the next read opens the file again
+            factor = self.levels[index].downsample
+            x, y, width, height = (round(value * factor) for value in area)
+            raise ValueError(
+                f"{self.path} cannot be read at ({x}, {y}), {width} x {height} level-0 px: "
+                f"{error_reason(error)}; the file may be damaged: export it again"
+            ) from None
+
+    def _live(self) -> Source:
+        """The source of this process."""
+        if self._closed:
+            raise ValueError(f"{self.path} is closed")
+        if self._source is not None and self._pid != os.getpid() and not self._source.forks:
+            self._abandoned.append(self._source)
+            self._source = None
+        if self._source is None:
+            self._source = self._opener(self.path)
+        self._pid = os.getpid()
+        return self._source
+
+    def close(self) -> None:
+        """Close the file; reading afterwards is refused."""
+        self._closed = True
+        if self._source is not None and (self._pid == os.getpid() or self._source.forks):
+            self._source.close()
+            self._source = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, error, trace
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from cvm_monai.slides.opening import reopen
+
+        return reopen, (self.path, self._user_mpp)
+
+    def __repr__(self) -> str:
+        value = "unknown" if self.mpp.value is None else f"{self.mpp.value:g}"
+        return f"SlideImage({str(self.path)!r}, {self.shape[1]} x {self.shape[0]} px, {value} um/px)"

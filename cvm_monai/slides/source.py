@@ -1,0 +1,52 @@
+"""What a reader of one kind of file offers to `SlideImage`."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cvm_monai.slides.image import image_size, read_image
+
+
+class Source(Protocol):
+    """An opened file. Any thread may read.
+
+    Attributes:
+        sizes: (height, width) of each level, the finest first.
+        mpp: um/px (x, y) that the file states, or None.
+        forks: a child process may go on using it.
+    """
+
+    sizes: list[tuple[int, int]]
+    mpp: tuple[float, float] | None
+    forks: bool
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        """(height, width, 3) uint8 RGB of pixels of a level, all of them inside it; transparency lies on white."""
+
+    def close(self) -> None: ...
+
+
+class FlatSource:
+    """A PNG, JPEG, BMP or an unusual TIFF: decoded as a whole by the first read, then held.
+
+    The resolution of PNG, JPEG and BMP is one of screens and printers (72 or 96 dpi): it is not read.
+    """
+
+    forks = True
+
+    def __init__(self, path: Path, *, mpp: tuple[float, float] | None = None) -> None:
+        self.path = path
+        self.sizes = [image_size(path)]
+        self.mpp = mpp
+        self._pixels: np.ndarray | None = None
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        del level
+        pixels = self._pixels
+        if pixels is None:
+            pixels = self._pixels = read_image(self.path)
+        return pixels[y : y + height, x : x + width]
+
+    def close(self) -> None:
+        self._pixels = None

@@ -1,0 +1,89 @@
+"""What a TIFF says about its um/px: OME-XML, Aperio's or ImageJ's description, or the resolution tags."""
+
+import re
+from typing import Any
+
+import tifffile
+
+UNITS = {
+    "m": 1e6,
+    "cm": 1e4,
+    "mm": 1e3,
+    "\N{MICRO SIGN}m": 1.0,
+    "\N{GREEK SMALL LETTER MU}m": 1.0,
+    "um": 1.0,
+    "nm": 1e-3,
+    "\N{ANGSTROM SIGN}": 1e-4,
+    "\N{LATIN CAPITAL LETTER A WITH RING ABOVE}": 1e-4,
+    "in": 25400.0,
+}
+"""um of each unit of OME's PhysicalSizeXUnit; `pixel` and `reference frame` are no lengths."""
+
+_IMAGEJ = {"micron": 1.0, "microns": 1.0, "um": 1.0, "\\u00B5m": 1.0, "\N{MICRO SIGN}m": 1.0, "mm": 1e3, "nm": 1e-3}
+_APERIO = re.compile(r"\|\s*MPP\s*=\s*([0-9.,]+)")
+_INCH, _CENTIMETRE = 2, 3
+
+
+def tiff_mpp(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
+    """um/px (x, y) of the first image of an opened TIFF, or None where it says nothing."""
+    page = tiff.pages.first
+    found = ome_mpp(tiff.ome_metadata) if tiff.is_ome and tiff.ome_metadata else None
+    if found is not None:
+        return found
+    description = page.description or ""
+    aperio = _APERIO.search(description) if description.startswith("Aperio") else None
+    if aperio:
+        value = _number(aperio[1])
+        return None if value is None else (value, value)
+    return _of_tags(page, description)
+
+
+def ome_mpp(xml: str) -> tuple[float, float] | None:
+    """um/px (x, y) of the first image of an OME-XML text, or None; a text that is not XML says nothing."""
+    from defusedxml.ElementTree import fromstring
+
+    try:
+        root = fromstring(xml.encode())
+    except Exception:  # defusedxml has its own kinds for what it forbids
+        return None
+    pixels = next((element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"), None)
+    if pixels is None:
+        return None
+    x, y = (_length(pixels, f"PhysicalSize{axis}") for axis in "XY")
+    return None if x is None or y is None else (x, y)
+
+
+def _length(pixels: Any, name: str) -> float | None:
+    """An OME length in um."""
+    unit = UNITS.get(pixels.get(f"{name}Unit", "um").strip())
+    value = _number(pixels.get(name, ""))
+    return None if unit is None or value is None else value * unit
+
+
+def _of_tags(page: tifffile.TiffPage, description: str) -> tuple[float, float] | None:
+    """um/px of XResolution and YResolution, pixels per unit."""
+    unit = {_INCH: 25400.0, _CENTIMETRE: 1e4}.get(int(page.tags.valueof("ResolutionUnit", default=_INCH)))
+    if description.startswith("ImageJ="):
+        named = re.search(r"^unit=(.+)$", description, re.MULTILINE)
+        unit = _IMAGEJ.get(named[1].strip()) if named else None
+    values = [_rational(page.tags.valueof(name, default=None)) for name in ("XResolution", "YResolution")]
+    if unit is None or values[0] is None or values[1] is None:
+        return None
+    return unit / values[0], unit / values[1]
+
+
+def _rational(value: Any) -> float | None:
+    """A TIFF rational above 0, or None."""
+    try:
+        number = value[0] / value[1]
+    except (TypeError, ZeroDivisionError, IndexError):
+        return None
+    return number if number > 0 else None
+
+
+def _number(text: str) -> float | None:
+    """A number, with a decimal comma too."""
+    try:
+        return float(text.strip().replace(",", "."))
+    except ValueError:
+        return None

@@ -1,0 +1,174 @@
+"""Where a slide has tissue: stained pixels found on a small view of it, or a mask that the user drew."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cvm_monai.slides.slide import SlideImage
+
+Decision = Literal["otsu", "all glass", "all tissue", "user"]
+"""Otsu's threshold; the lower limit, because that threshold split glass or tissue in itself; or the user's choice."""
+
+COLOUR_LIMITS = (12.0, 30.0)
+"""Thresholds of colour that are believed. Glass has less than the first, with its noise and shading; stained tissue
+averaged over 8 um has more than the second but for its palest parts."""
+
+GLASS = 15.0
+"""Where what lies below Otsu's threshold has a higher mean colour than this, it is pale tissue and no glass."""
+
+VIEW_PIXELS = (64, 4096)
+"""The longer side of the small view at least (unless the image is smaller) and at most, whatever the um/px asked."""
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Where tissue is.
+
+    Attributes:
+        mask: (h, w) bool, over the whole slide.
+        scale: (y, x) level-0 pixels of one pixel of the mask.
+        decided: how.
+        threshold: of colour (largest minus smallest of R, G and B, 0 to 255), above which a pixel is tissue; None for
+            a user's mask.
+    """
+
+    mask: np.ndarray
+    scale: tuple[float, float]
+    decided: Decision
+    threshold: float | None = None
+
+    @property
+    def fraction(self) -> float:
+        """The part of the slide that is tissue."""
+        return float(self.mask.mean())
+
+    def covers(self, x: ArrayLike, y: ArrayLike, width: ArrayLike, height: ArrayLike) -> np.ndarray:
+        """The part of rectangles that is tissue, in [0, 1], float64; what lies outside the slide is none.
+
+        Args:
+            x, y: upper left corners in level-0 pixels, numbers or arrays that broadcast together.
+            width, height: in level-0 pixels, above 0.
+        """
+        left, top, width, height = (np.asarray(value, dtype=np.float64) for value in (x, y, width, height))
+        (y0, y1), (x0, x1) = (top, top + height), (left, left + width)
+        covered = self._below(y1, x1) - self._below(y0, x1) - self._below(y1, x0) + self._below(y0, x0)
+        return np.clip(covered * (self.scale[0] * self.scale[1]) / (width * height), 0, 1)
+
+    def _below(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Mask pixels of tissue above and left of level-0 positions; exact, as the sum is bilinear in a pixel."""
+        sums = self._sums
+        row = np.clip(y / self.scale[0], 0, self.mask.shape[0])
+        column = np.clip(x / self.scale[1], 0, self.mask.shape[1])
+        r, c = (np.minimum(np.floor(a).astype(int), n - 1) for a, n in zip((row, column), self.mask.shape, strict=True))
+        down, right = row - r, column - c
+        upper = sums[r, c] * (1 - right) + sums[r, c + 1] * right
+        lower = sums[r + 1, c] * (1 - right) + sums[r + 1, c + 1] * right
+        return np.asarray(upper * (1 - down) + lower * down)
+
+    @cached_property
+    def _sums(self) -> np.ndarray:
+        """(h + 1, w + 1) sums of the mask above and left."""
+        sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1))
+        sums[1:, 1:] = self.mask.cumsum(0, dtype=np.float64).cumsum(1)
+        return sums
+
+
+def tissue_mask(
+    image: SlideImage,
+    *,
+    mpp: float = 8.0,
+    min_area_um2: float = 10_000.0,
+    max_hole_um2: float = 40_000.0,
+    threshold: float | None = None,
+) -> TissueMask:
+    """Find tissue by its colour: largest minus smallest of R, G and B on a small, slightly blurred view.
+
+    Glass, black borders and grey dust have none. The threshold is Otsu's, at most 30. Where it is below
+    12 it splits glass, and where the mean below it is above 15 it splits tissue: then the threshold is 12, which of a
+    slide that is all glass leaves nothing, and of one that is all tissue all but white gaps.
+
+    Args:
+        mpp: um/px of the view; raising it is faster and rounds the outline. From 2 to 32. Of a slide whose um/px nobody
+            knows the view's longer side is 2048 px at most, and areas count as if its pixels were ``mpp`` wide.
+        min_area_um2: tissue smaller than this is taken for dirt; raising it loses small fragments. From 0; 10,000 um2
+            are 100 x 100 um.
+        max_hole_um2: gaps smaller than this inside tissue are filled, such as lumina and fat; raising it reads more
+            glass. From 0.
+        threshold: of colour, 0 to 255, instead of Otsu's; raising it leaves out pale tissue.
+
+    Raises:
+        ValueError: a tunable out of its range, or a slide that cannot be read.
+    """
+    for name, value in (("min_area_um2", min_area_um2), ("max_hole_um2", max_hole_um2)):
+        if not value >= 0:
+            raise ValueError(f"{name} must be 0 or more um2, got {value!r}")
+    if not (math.isfinite(mpp) and mpp > 0):
+        raise ValueError(f"the um/px of the tissue mask must be a positive number, got {mpp!r}")
+    height, width = view_shape(image, mpp)
+    scale = image.shape[0] / height, image.shape[1] / width
+    colour = colourfulness(image.read_scaled((0, 0), shape=(height, width), scale=scale))
+    decided: Decision = "user"
+    if threshold is None:
+        threshold, decided = choose_threshold(colour)
+    pixel_um2 = mpp**2 if image.mpp.value is None else scale[0] * scale[1] * image.mpp.value**2
+    mask = clean(colour > threshold, min_area=min_area_um2 / pixel_um2, max_hole=max_hole_um2 / pixel_um2)
+    return TissueMask(mask, scale, decided, threshold)
+
+
+def colourfulness(rgb: np.ndarray) -> np.ndarray:
+    """(H, W) float32 in [0, 255]: largest minus smallest channel of (H, W, 3), smoothed by a Gaussian of 1 px."""
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(rgb.astype(np.float32), (1, 1, 0), mode="nearest")  # noise of three channels is no colour
+    return np.asarray(smooth.max(2) - smooth.min(2))
+
+
+def choose_threshold(colour: np.ndarray) -> tuple[float, Decision]:
+    """The threshold of (H, W) colourfulness, and how it was decided; see `tissue_mask`."""
+    from skimage.filters import threshold_otsu
+
+    counts, edges = np.histogram(colour, bins=256, range=(0, 256))
+    found = float(threshold_otsu(hist=(counts, edges[:-1] + 0.5))) if np.count_nonzero(counts) > 1 else colour.max()
+    low, high = COLOUR_LIMITS
+    if found < low:
+        return low, "all glass"
+    if _pale(colour, found) > GLASS:
+        return low, "all tissue"
+    return min(found, high), "otsu"
+
+
+def clean(mask: np.ndarray, *, min_area: float, max_hole: float) -> np.ndarray:
+    """(H, W) bool without holes up to ``max_hole`` pixels, then without pieces below ``min_area`` pixels.
+
+    Pieces touch at sides or corners, holes at sides; a gap at the border of the image is no hole.
+    """
+    from scipy.ndimage import label
+
+    gaps, _ = label(~mask)
+    area = np.bincount(gaps.ravel()).astype(np.float64)
+    area[np.unique(np.concatenate([gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]]))] = np.inf
+    area[0] = np.inf
+    mask = mask | (area <= max_hole)[gaps]
+    pieces, _ = label(mask, np.ones((3, 3)))
+    kept = np.bincount(pieces.ravel()) >= min_area
+    kept[0] = False
+    return np.asarray(kept[pieces])
+
+
+def _pale(colour: np.ndarray, threshold: float) -> float:
+    """Mean colour of what lies below a threshold."""
+    below = colour[colour <= threshold]
+    return float(below.mean()) if below.size else 0.0
+
+
+def view_shape(image: SlideImage, mpp: float) -> tuple[int, int]:
+    """(height, width) of the small view."""
+    longest = max(image.shape)
+    wanted = 2048.0 if image.mpp.value is None else longest * image.mpp.value / mpp
+    factor = longest / min(max(wanted, VIEW_PIXELS[0]), VIEW_PIXELS[1], longest)
+    height, width = (max(1, round(side / factor)) for side in image.shape)
+    return height, width

@@ -1,0 +1,72 @@
+"""Masks of tissue that a user drew: GeoJSON, or a label image of any size."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvm_monai.annotations import TARGET, rasterise_regions, read_annotations
+from cvm_monai.annotations.files import read_json
+from cvm_monai.annotations.labels import UNCLASSIFIED, label_table
+from cvm_monai.slides.image import read_mask
+from cvm_monai.slides.slide import SlideImage
+from cvm_monai.slides.tissue import TissueMask, view_shape
+
+GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
+
+SHAPE_TOLERANCE = 0.02
+"""How far the two sides of a label image may be scaled apart, beside one pixel of rounding."""
+
+
+def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0) -> TissueMask:
+    """The mask of tissue that a user drew for a slide.
+
+    In GeoJSON every region is tissue, whatever its class, except ``background`` and ``exclusion``, which are cut out of
+    the others. A label image may have any size but must show the whole slide: 0 is glass, anything else tissue.
+
+    Args:
+        mpp: um/px at which regions are drawn, as in `tissue_mask`; raising it rounds their outline.
+
+    Raises:
+        ValueError: a file that cannot be read, without any region, or of another shape than the slide.
+    """
+    path = Path(path)
+    if path.name.lower().endswith(GEOJSON_SUFFIXES):
+        return _from_regions(path, image, mpp)
+    labels = read_mask(path)
+    scale = image.shape[0] / labels.shape[0], image.shape[1] / labels.shape[1]
+    slack = SHAPE_TOLERANCE + 1 / min(labels.shape)
+    if abs(scale[0] - scale[1]) > slack * max(scale):
+        raise ValueError(
+            f"{path}: a mask of {labels.shape[1]} x {labels.shape[0]} px does not have the shape of {image.path}, "
+            f"{image.shape[1]} x {image.shape[0]} px; it must show the whole slide"
+        )
+    return TissueMask(labels != 0, scale, "user")
+
+
+def _from_regions(path: Path, image: SlideImage, mpp: float) -> TissueMask:
+    """Regions drawn on the small view that `tissue_mask` looks at."""
+    named = {name.lower() for name in _names(read_json(path))} - set(label_table()) - {UNCLASSIFIED}
+    classes = dict.fromkeys([*sorted(named), UNCLASSIFIED], "target")
+    regions = read_annotations(path, classes=classes).regions
+    if not any(region.label == TARGET for region in regions):
+        raise ValueError(f"{path} has no region that could be tissue; draw polygons around it")
+    height, width = view_shape(image, mpp)
+    drawn = rasterise_regions(regions, image_shape=image.shape, map_shape=(height, width))
+    scale = image.shape[0] / height, image.shape[1] / width
+    return TissueMask(np.asarray(drawn == TARGET), scale, "user")
+
+
+def _names(data: Any) -> set[str]:
+    """Every text that may be the class of an object in a GeoJSON document."""
+    if isinstance(data, list):
+        return {name for item in data for name in _names(item)}
+    if not isinstance(data, dict):
+        return set()
+    found = {name for key, value in data.items() if key != "geometry" for name in _names(value)}
+    for key in ("label", "group", "classification", "name"):
+        if isinstance(data.get(key), str | int):
+            found.add(str(data[key]).strip())
+    if isinstance(data.get("names"), list):
+        found.add(": ".join(map(str, data["names"])).strip())
+    return found - {""}
