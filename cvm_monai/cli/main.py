@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from cvm_monai import __version__
-from cvm_monai.cli import ablate, compare, doctor, phantom, prepare
+from cvm_monai.cli import ablate, compare, doctor, label_app, phantom, prepare
 
-COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, compare, ablate, doctor)
+COMMANDS: tuple[ModuleType, ...] = (phantom, prepare, compare, ablate, label_app, doctor)
 """A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""
 
 EPILOG = """\
