@@ -5,6 +5,7 @@ import math
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -50,12 +51,14 @@ class Answerer:
         with open_image(path, mpp=_mpp(request, "mpp")) as image:
             current = self.current.get()
             factor = self.factor(image, current)
+            mpp = self._known_mpp(image)
             if method == "points":
                 found, facts = self._by_clicks(request, image, current, factor, numbers)
             else:
                 window = read_window(request, image.shape) or whole(image.shape)
                 found = segment_window(image, window, current=current, factor=factor, names=self.settings.names)
                 facts = {}
+        found = replace(found, mpp=mpp)
         options = {"simplify": numbers["simplify"], "min_area": numbers["min_area"], "title": path.name}
         if request.get("polygons", True):
             facts |= _polygons(found, options)
@@ -71,9 +74,12 @@ class Answerer:
         Raises:
             ValueError: um/px that the network needs and nobody says.
         """
-        known = image.mpp.value if image.mpp.value is not None else self.settings.image_mpp
+        known = self._known_mpp(image)
         scale, mpp = current.knobs["scale"], current.knobs["mpp"]
         return working_factor(scale=scale, mpp=mpp, image_mpp=known, case_id=image.path.name)
+
+    def _known_mpp(self, image: SlideImage) -> float | None:
+        return image.mpp.value if image.mpp.value is not None else self.settings.image_mpp
 
     def _by_clicks(
         self,

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from monailabel.config import settings as server_settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
+from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 
 from cvm_monai.label_app.answer import Answerer
 from cvm_monai.label_app.app_settings import read_settings
@@ -22,6 +24,9 @@ from cvm_monai.label_app.serving import secure
 from cvm_monai.label_app.strategies import First, MostUncertain, Random
 from cvm_monai.label_app.train_task import CvmTrainTask
 from cvm_monai.label_app.uploads import check_image_file, check_label_file
+
+FORGOTTEN = 3600
+"""Seconds after which an upload is removed whose request failed."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +39,19 @@ class NoSessions:
 
     def remove_expired(self) -> int:
         return 0
+
+
+class OneAtATime(BatchInferTask):
+    """MONAI Label's batch of images, one after the other: by default it shares them over GPUs that may not be there."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device = device
+
+    def __call__(self, request: dict[str, Any], datastore: Any, infer: Any) -> Any:
+        return super().__call__(
+            request | {"multi_gpu": False, "device": self.device, "max_workers": 1}, datastore, infer
+        )
 
 
 class CvmApp(MONAILabelApp):
@@ -75,6 +93,9 @@ class CvmApp(MONAILabelApp):
             read_only=server_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
         )
 
+    def init_batch_infer(self) -> OneAtATime:
+        return OneAtATime(self.settings.device)
+
     def init_infers(self) -> dict[str, CvmInferTask]:
         return {
             "cvm_points": CvmInferTask(self.answerer, "points"),
@@ -98,6 +119,12 @@ class CvmApp(MONAILabelApp):
         current = self.current.get()
         logger.info("the current network: %s", current.output_dir or "random weights, nothing is trained yet")
         super().on_init_complete()
+
+    def cleanup_sessions(self) -> None:
+        """Called every five minutes: MONAI Label leaves the uploads of requests that fail."""
+        for file in Path(self._uploads.name).iterdir():
+            if file.is_file() and time.time() - file.stat().st_mtime > FORGOTTEN:
+                file.unlink(missing_ok=True)
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
         """As MONAI Label's, for images of the studies folder and for uploads alone."""

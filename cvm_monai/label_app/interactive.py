@@ -20,7 +20,7 @@ from cvm_monai.variational import average, contrast_maps, solve
 LONGEST = 512
 """Longest side in working px of a region whose features are computed; a larger one is downsampled."""
 
-MAX_SOLVED = 2**17
+MAX_SOLVED = 3 * 2**15
 """Pixels of all maps together that are solved; more clicks make each map coarser, so that the answer comes in time."""
 
 KEPT = 4

@@ -12,6 +12,7 @@ import numpy as np
 from cvm_monai.annotations import COLOURS, RegionResult, write_results_geojson
 from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.geojson import label_colours
+from cvm_monai.annotations.results import AREA
 from cvm_monai.label_app.keyhole import keyhole_ring
 from cvm_monai.label_app.segmented import Segmented, label_image, regions
 
@@ -78,11 +79,21 @@ def write_output(
     results = regions(found, simplify=simplify, min_area=min_area)
     if kind == "geojson":
         write_results_geojson(path, results, names=names)
+        if found.mpp is None:
+            _drop_areas(path)
     elif kind == "asap":
         _write_asap(path, results, names)
     else:
         write_text(path, json.dumps(dsa_document(results, names, title=title)) + "\n")
     return len(results)
+
+
+def _drop_areas(path: Path) -> None:
+    """Take the areas out of a GeoJSON file: without um/px they would not be what they are called."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for feature in document["features"]:
+        feature["properties"].get("measurements", {}).pop(AREA, None)
+    write_text(path, json.dumps(document) + "\n")
 
 
 def dsa_document(results: Sequence[RegionResult], names: Sequence[str], *, title: str = "") -> dict[str, Any]:

@@ -23,6 +23,7 @@ class Segmented:
         window: where they lie.
         image_shape: (height, width) of the whole image.
         names: of the classes by number.
+        mpp: micrometres per level-0 pixel; None where nobody says.
     """
 
     labels: np.ndarray
@@ -30,6 +31,7 @@ class Segmented:
     window: Window
     image_shape: tuple[int, int]
     names: tuple[str, ...]
+    mpp: float | None = None
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -38,7 +40,7 @@ class Segmented:
 
 
 def regions(found: Segmented, *, simplify: float = 1.0, min_area: float = 0.0) -> tuple[RegionResult, ...]:
-    """The connected regions in level-0 pixels, with holes.
+    """The connected regions in level-0 pixels, with holes; areas are in square pixels where the um/px are unknown.
 
     Args:
         simplify: tolerance in segmented pixels; raising it leaves fewer vertices; 0 keeps the pixels' outline, 0 to 4.
@@ -47,16 +49,16 @@ def regions(found: Segmented, *, simplify: float = 1.0, min_area: float = 0.0) -
     Raises:
         ValueError: a tunable out of its range.
     """
-    window, scale = found.window, found.scale
+    window, scale, mpp = found.window, found.scale, found.mpp or 1.0
     strip = (0, found.labels) if found.probability is None else (0, found.labels, found.probability)
     return tuple(
         regions_from_rows(
             [strip],
-            mpp=1.0,
+            mpp=mpp,
             scale=scale,
             origin=(window.y, window.x),
-            simplify_um=simplify * min(scale),
-            min_area_um2=min_area,
+            simplify_um=simplify * min(scale) * mpp,
+            min_area_um2=min_area * mpp**2,
         )
     )
 

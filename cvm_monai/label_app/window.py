@@ -11,6 +11,9 @@ from cvm_monai.slides import SlideImage
 FLAT = 4096
 """Longest side in px of an image that is looked at as a whole where a request names no region."""
 
+MOST_CLICKS = 100
+"""Clicks of a class: each costs a map, and each pair of them a pass over it."""
+
 AROUND = 512
 """Side in working px of the region around the clicks in a larger image."""
 
@@ -96,6 +99,8 @@ def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
             for x, y in found
             if window.x <= x < window.x + window.width and window.y <= y < window.y + window.height
         )
+        if len(inside[name]) > MOST_CLICKS:
+            raise ValueError(f"there are {len(inside[name])} {name} clicks in the region: give at most {MOST_CLICKS}")
         outside += len(found) - len(inside[name])
         if not inside[name]:
             where = f" in the region ({outside} outside)" if outside else ""
