@@ -134,7 +134,8 @@ def _polygons(found: Segmented, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(current: Current) -> dict[str, Any]:
     name = None if current.output_dir is None else current.output_dir.name
-    return {"trained": current.trained, "name": current.knobs["network"], "training": name}
+    network = current.knobs["network"] if current.trained else "colours"
+    return {"trained": current.trained, "name": network, "training": name}
 
 
 def _mpp(request: Mapping[str, Any], name: str) -> float | None:

@@ -68,7 +68,7 @@ class CvmApp(MONAILabelApp):
         tempfile.tempdir = self._uploads.name  # MONAI Label puts uploads there: nobody else's files can be named
         self.settings = read_settings({key: value for key, value in (conf or {}).items()}, studies=studies)
         self.settings.work.mkdir(parents=True, exist_ok=True)
-        self.current = CurrentNetwork(self.settings.work, device=self.settings.device)
+        self.current = CurrentNetwork(self.settings.work, bundle=self.settings.bundle, device=self.settings.device)
         self.answerer = Answerer(self.settings, self.current)
         server = sys.modules.get("monailabel.app")
         if server is not None:
@@ -117,7 +117,7 @@ class CvmApp(MONAILabelApp):
         if self.settings.model is not None:
             self.current.use(self.settings.model)
         current = self.current.get()
-        logger.info("the current network: %s", current.output_dir or "random weights, nothing is trained yet")
+        logger.info("the current network: %s", current.output_dir or "none is trained yet, clicks work on colours")
         super().on_init_complete()
 
     def cleanup_sessions(self) -> None:
@@ -137,7 +137,8 @@ class CvmApp(MONAILabelApp):
         file, facts = task(asked)
         label_id = file
         if file is not None and request.get("save_label") is True and store.get_image_uri(image_id):
-            tag = str(request.get("label_tag") or "original")
+            tag = request.get("label_tag") or "original"
+            tag = str(getattr(tag, "value", tag))  # a batch brings an enumeration
             kept = {key: value for key, value in facts.items() if key != "geojson"}
             label_id = store.save_label(image_id, file, tag, {"model": name, "params": kept})
         return {"label": label_id, "tag": "original", "file": file, "params": facts}

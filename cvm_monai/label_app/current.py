@@ -1,4 +1,4 @@
-"""The network that answers: a given training, the last one made here, the bundle's, or random weights."""
+"""The network that answers: a given training, the last one made here, the bundle's, or colours alone."""
 
 import json
 import threading
@@ -13,11 +13,13 @@ from torch import nn
 from cvm_monai.annotations.files import read_json, write_text
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 from cvm_monai.inference import load_network
-from cvm_monai.networks import NetworkName, build_network
+from cvm_monai.label_app.colours import ColourFeatures
+from cvm_monai.networks import NetworkName
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 POINTER = "current.json"
-UNTRAINED: NetworkName = "resnet34_unet"
+FIRST: NetworkName = "resnet34_unet"
+"""What is trained where nothing is trained yet."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Current:
 
     Attributes:
         network: in evaluation mode.
-        output_dir: of its training; None for random weights.
+        output_dir: of its training; None for `ColourFeatures`.
         knobs: network, network_channels, classes, scale, mpp, image_mean, image_std, as the training recorded them.
         key: changes whenever the weights do.
     """
@@ -47,11 +49,15 @@ class CurrentNetwork:
 
     Args:
         work: the app's folder; its `current.json` names the output folder of the training that is in use.
+        bundle: whose own model is used where there is no pointer; None is the one beside the package.
         device: to compute on.
     """
 
-    def __init__(self, work: str | Path, *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, work: str | Path, *, bundle: str | Path | None = None, device: torch.device | str = "cpu"
+    ) -> None:
         self.work, self.device = Path(work), torch.device(device)
+        self.bundle = Path(bundle_root()) if bundle is None else Path(bundle)
         self._lock = threading.Lock()
         self._loaded: Current | None = None
 
@@ -67,7 +73,7 @@ class CurrentNetwork:
             if not isinstance(found, dict) or not isinstance(found.get("output_dir"), str):
                 raise ValueError(f"{pointer} does not name an output_dir: remove it, or give --conf model OUTPUT_DIR")
             return Path(found["output_dir"])
-        default = Path(bundle_root()) / "eval"
+        default = self.bundle / "eval"
         return default if model_path(default).is_file() else None
 
     def use(self, output_dir: str | Path) -> None:
@@ -90,7 +96,7 @@ class CurrentNetwork:
             ValueError: weights that cannot be read, or of another network.
         """
         output_dir = self.output_dir()
-        key = "random" if output_dir is None else _key(model_path(output_dir))
+        key = "colours" if output_dir is None else _key(model_path(output_dir))
         with self._lock:
             if self._loaded is None or self._loaded.key != key:
                 self._loaded = _load(output_dir, key, self.device)
@@ -105,7 +111,7 @@ def model_path(output_dir: Path) -> Path:
 def recorded_knobs(output_dir: Path | None) -> dict[str, Any]:
     """What a training recorded of how its network is built and fed; the defaults without one."""
     defaults: dict[str, Any] = {
-        "network": UNTRAINED,
+        "network": FIRST,
         "network_channels": None,
         "extractor_path": None,
         "classes": 2,
@@ -133,7 +139,4 @@ def _key(path: Path) -> str:
 def _load(output_dir: Path | None, key: str, device: torch.device) -> Current:
     if output_dir is not None:
         return Current(load_network(output_dir, device=device), output_dir, recorded_knobs(output_dir), key)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = build_network(UNTRAINED).to(device).eval()
-    return Current(network, None, recorded_knobs(None), key)
+    return Current(ColourFeatures().to(device).eval(), None, recorded_knobs(None), key)

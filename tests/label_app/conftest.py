@@ -3,20 +3,24 @@
 import importlib.util
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import cvm_monai
 from cvm_monai.annotations import Annotations, Point, write_geojson
 
 MISSING = "MONAI Label is not installed here: run `make test-label`, which makes its environment"
 STARTS_WITHIN = 300
+BUNDLE = Path(cvm_monai.__file__).parents[1] / "bundle"
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +71,11 @@ class Server:
         """The ended task of a training."""
         answer = self.ask("POST", "/train/cvm", json=params)
         assert answer.status_code == 200, answer.text
-        while self.ask("GET", "/train/?check_if_running=true").status_code == 200:
+        while True:
+            task = self.ask("GET", "/train/").json()
+            if task["status"] not in ("SUBMITTED", "RUNNING"):
+                return task
             time.sleep(1)
-        return self.ask("GET", "/train/").json()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +99,9 @@ def server(monailabel, tmp_path_factory):
         port = probe.getsockname()[1]
     log = (folder / "server.log").open("w")
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", app, "--studies", str(studies)]
-    command += ["--port", str(port), "--conf", "max_label_mib", "1"]
+    shutil.copytree(BUNDLE / "configs", folder / "bundle" / "configs")
+    shutil.copytree(BUNDLE / "scripts", folder / "bundle" / "scripts")  # a bundle without a model of its own
+    command += ["--port", str(port), "--conf", "max_label_mib", "1", "--conf", "bundle", str(folder / "bundle")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
     found = Server(process, port, studies, folder / "server.log")

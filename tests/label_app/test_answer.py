@@ -8,6 +8,7 @@ from PIL import Image
 from cvm_monai.label_app.answer import Answerer
 from cvm_monai.label_app.app_settings import read_settings
 from cvm_monai.label_app.automatic import entropy
+from cvm_monai.label_app.colours import ColourFeatures
 from cvm_monai.label_app.current import Current, CurrentNetwork, recorded_knobs
 
 
@@ -141,3 +142,19 @@ def test_settings_are_checked(tmp_path):
 def test_a_model_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no trained network at"):
         CurrentNetwork(tmp_path).use(tmp_path / "nowhere")
+
+
+def test_before_any_training_colours_answer(tmp_path, image, monkeypatch):
+    current = CurrentNetwork(tmp_path / "work")
+    monkeypatch.setattr(current, "output_dir", lambda: None)
+    found = Answerer(read_settings({}, studies=tmp_path), current)
+    file, facts = found(CLICKS, image, method="points")
+    labels = read(file)
+    assert 2 * (labels & square()).sum() / (labels.sum() + square().sum()) > 0.95
+    assert facts["network"] == {"trained": False, "name": "colours", "training": None}
+
+
+def test_a_constant_image_has_features_of_zero():
+    _, features = ColourFeatures().features(torch.full((1, 3, 20, 30), 0.5))
+    assert features.shape == (1, 9, 20, 30)
+    np.testing.assert_allclose(features, 0, atol=1e-4)
