@@ -2,13 +2,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LABEL_VENV ?= .venv-label
+LABEL_BIN := $(LABEL_VENV)/bin
 # One thread each: two OpenMP threads on busy cores can be twenty times slower. A lone long training may ask for more.
 export OMP_NUM_THREADS ?= 1
 export MLFLOW_DISABLE_TELEMETRY = true
 # MONAI warns at each start that configurations execute code: this one is the project's own.
 RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle.scripts -m monai.bundle run
 
-.PHONY: demo test test-ci lint venv dev format lock clean
+.PHONY: demo test test-ci test-label lint venv dev label-env format lock clean
 
 demo: venv
 	test -f data/phantom/datalist.json || $(BIN)/cvm-monai phantom data/phantom
@@ -26,9 +28,13 @@ test: dev
 	$(BIN)/python -m pytest
 
 # Triton comes with CUDA builds of torch; elsewhere it is taken for its interpreter, which runs the GPU kernels here.
-test-ci: dev
+test-ci: dev test-label
 	$(BIN)/python -c "import triton" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "triton>=3.4,<4"
 	$(BIN)/python -m pytest -m ci
+
+# The MONAI Label app with MONAI Label itself: its own environment, the same package.
+test-label: label-env
+	$(LABEL_BIN)/python -m pytest -m "not slow" tests/label_app
 
 lint: dev
 	$(BIN)/ruff check .
@@ -52,6 +58,18 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+# MONAI Label 0.8.5 asks for numpy 1, jsonschema 3 and pydicom 2, and for packages that this app never imports (sam2, CUDA
+# torchvision, numpymaxflow): it is installed without its dependencies, beside our own torch and numpy.
+label-env: $(LABEL_VENV)/.installed
+
+$(LABEL_VENV)/.installed: requirements.lock requirements-label.lock pyproject.toml
+	test -x $(LABEL_BIN)/python || $(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_BIN)/python tools/install_torch.py
+	$(LABEL_BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.lock -r requirements-label.lock
+	$(LABEL_BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps monailabel==0.8.5 pydicom-seg==0.4.1
+	$(LABEL_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # Renews both locks; torch and what only it needs stay out, so that the lists serve CPU and CUDA builds alike.

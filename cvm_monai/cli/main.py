@@ -14,6 +14,7 @@ from cvm_monai.cli import (
     doctor,
     export,
     export_bundle,
+    label_app,
     phantom,
     predict,
     prepare,
@@ -30,6 +31,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     register,
     export,
     export_bundle,
+    label_app,
     doctor,
 )
 """A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""

@@ -5,6 +5,7 @@ The image lives on its own grid; label, mask and pseudo-label live on the map gr
 """
 
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,12 @@ FILL: Mapping[str, float] = {"label": UNLABELLED, "mask": UNLABELLED, "pseudo_la
 class LoadCased(Transform):
     """Read a record's image, points and mask: the deterministic part, which may be cached.
 
-    In: {case_id, image, points?, mask?, mpp?} with paths. Out: case_id; `image` uint8 (3, H, W) at the working
-    resolution; `label` uint8 (1, h, w), the points grown to squares, and regions; `mask` uint8 (1, h, w), 255 where
-    there is none; `in_points`, `out_points` int64 (N, 2) (row, column) on the map, of all foreground classes and of the
-    background; `in_labels` int64 (N,), the classes of the former; `image_shape` and `full_shape`, the working and the
-    file's own (height, width). Where the record has `classes` (more than two), labels and mask hold their numbers.
+    In: {case_id, image, points?, mask?, mpp?} with paths, or {image, label} with the points as label.
+    Out: case_id; `image` uint8 (3, H, W) at the working resolution; `label` uint8 (1, h, w), the points grown to
+    squares, and regions; `mask` uint8 (1, h, w), 255 where there is none; `in_points`, `out_points` int64 (N, 2)
+    (row, column) on the map, of all foreground classes and of the background; `in_labels` int64 (N,), the classes of
+    the former; `image_shape` and `full_shape`, the working and the file's own (height, width). Where the record has
+    `classes` (more than two), labels and mask hold their numbers.
 
     Args:
         scale: working size / file size; ignored where `mpp` is given. 0.25 turns 20x into 5x.
@@ -69,6 +71,7 @@ class LoadCased(Transform):
         self.point_size, self.stride, self.seed = point_size, stride, seed
 
     def __call__(self, record: Mapping[Hashable, Any]) -> Item:
+        record = _as_case(record)
         image = read_image(record["image"])
         full = (int(image.shape[0]), int(image.shape[1]))
         factor = self._factor(record)
@@ -143,6 +146,13 @@ def class_labels(path: str, *, classes: int = 2) -> np.ndarray:
     if wrong.any():
         raise ValueError(f"{path}: the value {int(mask[wrong][0])} is none of the {classes} classes: prepare again")
     return mask.astype(np.uint8)
+
+
+def _as_case(record: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+    """MONAI Label's own trainer knows {image, label} alone: the label is then the file of points."""
+    if "case_id" in record:
+        return record
+    return {"case_id": Path(str(record["image"])).stem, "points": record.get("label"), **record}
 
 
 def _foreground(labels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,164 @@
+"""From a request for a segmentation to its file and its facts."""
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cvm_monai.inference import working_factor
+from cvm_monai.label_app.app_settings import AppSettings
+from cvm_monai.label_app.automatic import segment_window
+from cvm_monai.label_app.current import Current, CurrentNetwork
+from cvm_monai.label_app.interactive import ClickSegmenter
+from cvm_monai.label_app.outputs import SUFFIXES, output_kind, predicted_names, write_output
+from cvm_monai.label_app.segmented import Segmented
+from cvm_monai.label_app.window import read_clicks, read_window, whole, window_of_clicks
+from cvm_monai.slides import SlideImage, open_image
+
+Method = Literal["points", "network"]
+
+DEFAULTS: Mapping[str, float] = {"eta": 0.6, "lam": 0.5, "iterations": 50, "simplify": 1.0, "min_area": 0.0}
+"""Tunables of a request; `min_poly_area`, as QuPath's plug-in calls it, stands for `min_area`."""
+
+
+class Answerer:
+    """Segments images as requests ask. Threads may share it."""
+
+    def __init__(self, settings: AppSettings, current: CurrentNetwork) -> None:
+        self.settings, self.current = settings, current
+        self._clicks = ClickSegmenter()
+
+    def __call__(
+        self, request: Mapping[str, Any], path: Path, *, method: Method, write: bool = True
+    ) -> tuple[str | None, dict[str, Any]]:
+        """The result's file (a temporary one, the receiver's to remove) and what is known about it, GeoJSON included.
+
+        The request may hold `foreground`, `background`, `location`, `size`, `mpp`, `result_extension`, `polygons` and
+        the tunables of `DEFAULTS`.
+
+        Raises:
+            ValueError: whatever is wrong with the request, the image or the network.
+        """
+        start = time.perf_counter()
+        kind = output_kind(request.get("result_extension") or ".png")
+        numbers = {name: _number(request, name) for name in DEFAULTS}
+        with open_image(path, mpp=_mpp(request, "mpp")) as image:
+            current = self.current.get()
+            factor = self.factor(image, current)
+            mpp = self._known_mpp(image)
+            if method == "points":
+                found, facts = self._by_clicks(request, image, current, factor, numbers)
+            else:
+                window = read_window(request, image.shape) or whole(image.shape)
+                found = segment_window(image, window, current=current, factor=factor, names=self.settings.names)
+                facts = {}
+        found = replace(found, mpp=mpp)
+        options = {"simplify": numbers["simplify"], "min_area": numbers["min_area"], "title": path.name}
+        if request.get("polygons", True):
+            facts |= _polygons(found, options)
+        file = _written(found, kind, options) if write else None
+        names = {name: label for label, name in enumerate(predicted_names(found.names)) if label}
+        region = [found.window.x, found.window.y, found.window.width, found.window.height]
+        facts |= {"label_names": names, "region": region, "working_px": 1 / factor, "network": _shown(current)}
+        return file, facts | {"seconds": round(time.perf_counter() - start, 3)}
+
+    def factor(self, image: SlideImage, current: Current) -> float:
+        """Working px of one level-0 pixel of an image.
+
+        Raises:
+            ValueError: um/px that the network needs and nobody says.
+        """
+        known = self._known_mpp(image)
+        scale, mpp = current.knobs["scale"], current.knobs["mpp"]
+        return working_factor(scale=scale, mpp=mpp, image_mpp=known, case_id=image.path.name)
+
+    def _known_mpp(self, image: SlideImage) -> float | None:
+        return image.mpp.value if image.mpp.value is not None else self.settings.image_mpp
+
+    def _by_clicks(
+        self,
+        request: Mapping[str, Any],
+        image: SlideImage,
+        current: Current,
+        factor: float,
+        numbers: Mapping[str, float],
+    ) -> tuple[Segmented, dict[str, Any]]:
+        window = window_of_clicks(request, image, factor=factor)
+        clicks = read_clicks(request, window)
+        answer = self._clicks(
+            image,
+            window,
+            clicks,
+            current=current,
+            factor=factor,
+            eta=numbers["eta"],
+            lam=numbers["lam"],
+            iterations=int(numbers["iterations"]),
+        )
+        names = self.settings.names[:2]
+        found = Segmented((answer.u > 0.5).astype(np.uint8), answer.u, window, image.shape, names)
+        facts = {
+            "solved_px": list(answer.solved),
+            "statuses": list(answer.statuses),
+            "features_cached": answer.cached,
+            "clicks_outside": clicks.outside,
+        }
+        return found, facts
+
+
+def _written(found: Segmented, kind: Any, options: Mapping[str, Any]) -> str:
+    """A temporary file of a kind."""
+    with tempfile.NamedTemporaryFile(suffix=SUFFIXES[kind], delete=False) as file:
+        path = Path(file.name)
+    try:
+        write_output(path, found, kind, **options)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return str(path)
+
+
+def _polygons(found: Segmented, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The regions as GeoJSON, and their number."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "regions.geojson"
+        count = write_output(path, found, "geojson", **options)
+        return {"regions": count, "geojson": json.loads(path.read_text(encoding="utf-8"))}
+
+
+def _shown(current: Current) -> dict[str, Any]:
+    name = None if current.output_dir is None else current.output_dir.name
+    network = current.knobs["network"] if current.trained else "colours"
+    return {"trained": current.trained, "name": network, "training": name}
+
+
+def _mpp(request: Mapping[str, Any], name: str) -> float | None:
+    """Micrometres per pixel as a request says them; None where it does not."""
+    value = request.get(name)
+    if value in (None, ""):
+        return None
+    return _finite(name, value)
+
+
+def _number(request: Mapping[str, Any], name: str) -> float:
+    """A tunable of a request, or its default."""
+    value = request.get(name)
+    if value is None and name == "min_area":
+        value = request.get("min_poly_area")
+    return DEFAULTS[name] if value in (None, "") else _finite(name, value)
+
+
+def _finite(name: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a number, got {value!r}"[:200])
+    return number

@@ -1,0 +1,173 @@
+"""The app that MONAI Label serves."""
+
+import copy
+import logging
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from monailabel.config import settings as server_settings
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
+from monailabel.interfaces.tasks.batch_infer import BatchInferTask
+
+from cvm_monai.label_app.answer import Answerer
+from cvm_monai.label_app.app_settings import read_settings
+from cvm_monai.label_app.current import CurrentNetwork
+from cvm_monai.label_app.datastore import StudiesDatastore
+from cvm_monai.label_app.infer_tasks import CvmInferTask
+from cvm_monai.label_app.serving import secure
+from cvm_monai.label_app.strategies import First, MostUncertain, Random
+from cvm_monai.label_app.train_task import CvmTrainTask
+from cvm_monai.label_app.uploads import check_image_file, check_label_file
+
+FORGOTTEN = 3600
+"""Seconds after which an upload is removed whose request failed."""
+
+logger = logging.getLogger(__name__)
+
+
+class NoSessions:
+    """Sessions are not offered: their uploads are unpacked unchecked."""
+
+    def get_session(self, *_: Any, **__: Any) -> None:
+        return None
+
+    def remove_expired(self) -> int:
+        return 0
+
+
+class OneAtATime(BatchInferTask):
+    """MONAI Label's batch of images, one after the other: by default it shares them over GPUs that may not be there."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device = device
+
+    def __call__(self, request: dict[str, Any], datastore: Any, infer: Any) -> Any:
+        return super().__call__(
+            request | {"multi_gpu": False, "device": self.device, "max_workers": 1}, datastore, infer
+        )
+
+
+class CvmApp(MONAILabelApp):
+    """Segmentation by clicks and by the trained network, training from points, and active learning."""
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        if studies.startswith(("http://", "https://")):
+            raise ValueError(f"--studies must be a folder of this machine, got {studies}")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        if "OMP_NUM_THREADS" not in os.environ:  # several threads on busy cores can be twenty times slower than one
+            os.environ["OMP_NUM_THREADS"] = "1"
+            torch.set_num_threads(1)
+        self._uploads = tempfile.TemporaryDirectory(prefix="cvm_monai_label_")
+        tempfile.tempdir = self._uploads.name  # MONAI Label puts uploads there: nobody else's files can be named
+        self.settings = read_settings({key: value for key, value in (conf or {}).items()}, studies=studies)
+        self.settings.work.mkdir(parents=True, exist_ok=True)
+        self.current = CurrentNetwork(self.settings.work, bundle=self.settings.bundle, device=self.settings.device)
+        self.answerer = Answerer(self.settings, self.current)
+        server = sys.modules.get("monailabel.app")
+        if server is not None:
+            origins = [str(origin).rstrip("/") for origin in server_settings.MONAI_LABEL_CORS_ORIGINS]
+            secure(server.app, conf=conf or {}, arguments=sys.argv[1:], origins=origins)
+        super().__init__(
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name="cvm_monai",
+            description="Histopathology segmentation from points by the contrast-based variational model",
+            version="0.1.0",
+        )
+
+    def init_datastore(self) -> StudiesDatastore:
+        return StudiesDatastore(
+            self.studies,
+            check_image=check_image_file,
+            check_label=self._check_label,
+            follow_links=self.settings.follow_links,
+            auto_reload=server_settings.MONAI_LABEL_DATASTORE_AUTO_RELOAD,
+            read_only=server_settings.MONAI_LABEL_DATASTORE_READ_ONLY,
+        )
+
+    def init_batch_infer(self) -> OneAtATime:
+        return OneAtATime(self.settings.device)
+
+    def init_infers(self) -> dict[str, CvmInferTask]:
+        return {
+            "cvm_points": CvmInferTask(self.answerer, "points"),
+            "cvm": CvmInferTask(self.answerer, "network"),
+        }
+
+    def init_trainers(self) -> dict[str, CvmTrainTask]:
+        return {"cvm": CvmTrainTask(self.settings, self.current)}
+
+    def init_strategies(self) -> dict[str, Any]:
+        return {"random": Random(), "first": First(), "most_uncertain": MostUncertain(self.answerer)}
+
+    def _load_sessions(self, load: bool = False) -> NoSessions:
+        del load
+        return NoSessions()
+
+    def on_init_complete(self) -> None:
+        """Only a server comes here, not the process of a training."""
+        if self.settings.model is not None:
+            self.current.use(self.settings.model)
+        current = self.current.get()
+        logger.info("the current network: %s", current.output_dir or "none is trained yet, clicks work on colours")
+        super().on_init_complete()
+
+    def cleanup_sessions(self) -> None:
+        """Called every five minutes: MONAI Label leaves the uploads of requests that fail."""
+        for file in Path(self._uploads.name).iterdir():
+            if file.is_file() and time.time() - file.stat().st_mtime > FORGOTTEN:
+                file.unlink(missing_ok=True)
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """As MONAI Label's, for images of the studies folder and for uploads alone."""
+        store = datastore or self.datastore()
+        name, image_id = request.get("model"), request.get("image")
+        task = self._infers.get(name)
+        if task is None:
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"there is no model {str(name)[:60]!r}")
+        asked = copy.deepcopy(request) | {"image": str(self._image_path(image_id, store))}
+        file, facts = task(asked)
+        label_id = file
+        if file is not None and request.get("save_label") is True and store.get_image_uri(image_id):
+            tag = request.get("label_tag") or "original"
+            tag = str(getattr(tag, "value", tag))  # a batch brings an enumeration
+            kept = {key: value for key, value in facts.items() if key != "geojson"}
+            label_id = store.save_label(image_id, file, tag, {"model": name, "params": kept})
+        return {"label": label_id, "tag": "original", "file": file, "params": facts}
+
+    def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """A region, or all, of an image or slide, as ASAP's XML, a Digital Slide Archive document or JSON."""
+        output = request.get("output") or "dsa"
+        extension = {"asap": ".xml", "dsa": ".json"}.get(output)
+        asked = request | {
+            "result_extension": extension or ".geojson",
+            "result_write_to_file": extension is not None,
+            "save_label": False,
+        }
+        result = self.infer(asked, datastore)
+        return {"file": result["file"], "params": result["params"]}
+
+    def model_file(self, model: str, validate: bool = True) -> None:
+        """Weights are neither given out nor taken."""
+        del model, validate
+
+    def _check_label(self, path: Path, image_id: str) -> None:
+        check_label_file(path, Path(self._datastore.get_image_uri(image_id)), classes=self.settings.classes)
+
+    def _image_path(self, image: Any, datastore: Any) -> Path:
+        """The file of an image's id, or an upload of this server."""
+        uri = datastore.get_image_uri(image) if isinstance(image, str) else ""
+        if uri:
+            return Path(uri)
+        path = Path(image) if isinstance(image, str) and "\0" not in image else Path()
+        if path.parent == Path(self._uploads.name) and path.is_file() and not path.is_symlink():
+            return path
+        raise ImageNotFoundException(f"Image {str(image)[:60]!r} not found")

@@ -1,0 +1,85 @@
+"""Segmentation of a region by the trained network alone, and how sure it is."""
+
+import numpy as np
+
+from cvm_monai.inference import predict_classes
+from cvm_monai.label_app.current import Current
+from cvm_monai.label_app.segmented import Segmented, read_pixels
+from cvm_monai.label_app.window import Window, working_shape
+from cvm_monai.slides import SlideImage
+
+EXACT = 2**24
+"""Level-0 pixels of a region that is segmented as the bundle segments an image, probabilities at level 0."""
+
+MOST = 2**24
+"""Working pixels of a region that is segmented at once."""
+
+GLANCE = 512
+"""Longest side in px at which an image is looked at to rank it."""
+
+
+def segment_window(
+    image: SlideImage, window: Window, *, current: Current, factor: float, names: tuple[str, ...], window_px: int = 1024
+) -> Segmented:
+    """The likeliest class of each pixel, as the bundle's inference gives it for the same pixels.
+
+    Args:
+        factor: working px of one level-0 pixel.
+        names: of the classes by number.
+        window_px: see `WindowInferer`.
+
+    Raises:
+        ValueError: a network without training, of other classes, or a region that is too large.
+    """
+    if not current.trained:
+        raise ValueError(
+            "there is no trained network yet: train one (POST /train/cvm), or give --conf model OUTPUT_DIR"
+        )
+    if current.knobs["classes"] != len(names):
+        raise ValueError(
+            f"the network tells {current.knobs['classes']} classes apart, the class map has {len(names)}: train again, "
+            "or give the class map of its training (--conf classes)"
+        )
+    exact = window.width * window.height <= EXACT
+    shape = (window.height, window.width) if exact else working_shape(window, factor=factor)
+    if shape[0] * shape[1] > MOST:
+        raise ValueError(
+            f"the region has {shape[1]} x {shape[0]} px at the network's resolution, more than {MOST} together: give "
+            "location and size of a smaller one"
+        )
+    probabilities = _probabilities(
+        current, read_pixels(image, window, shape), scale=factor if exact else 1.0, window_px=window_px
+    )
+    two = len(probabilities) == 2
+    labels = (probabilities[1] > 0.5) if two else probabilities.argmax(axis=0)
+    return Segmented(labels.astype(np.uint8), probabilities[1] if two else None, window, image.shape, names)
+
+
+def mean_entropy(image: SlideImage, *, current: Current, factor: float) -> float:
+    """Mean over a whole image of the entropy of the network's prediction, in bits, at most 512 px of longer side.
+
+    0 where the network is sure everywhere, log2(classes) where it knows nothing.
+    """
+    whole = Window(0, 0, image.shape[1], image.shape[0])
+    shape = working_shape(whole, factor=factor, longest=GLANCE)
+    probabilities = _probabilities(current, read_pixels(image, whole, shape), scale=1.0, window_px=1024)
+    return float(entropy(probabilities).mean())
+
+
+def entropy(probabilities: np.ndarray) -> np.ndarray:
+    """(H, W) bits of (C, H, W) probabilities; 0 log 0 = 0."""
+    p = np.clip(probabilities, np.finfo(np.float32).tiny, 1.0)
+    return np.asarray(-(probabilities * np.log2(p)).sum(axis=0))
+
+
+def _probabilities(current: Current, pixels: np.ndarray, *, scale: float, window_px: int) -> np.ndarray:
+    """(C, H, W) of (H, W, 3) pixels."""
+    knobs = current.knobs
+    return predict_classes(
+        current.network,
+        pixels,
+        scale=scale,
+        window=window_px,
+        image_mean=knobs["image_mean"],
+        image_std=knobs["image_std"],
+    )

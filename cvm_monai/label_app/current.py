@@ -1,0 +1,142 @@
+"""The network that answers: a given training, the last one made here, the bundle's, or colours alone."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cvm_monai.annotations.files import read_json, write_text
+from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
+from cvm_monai.inference import load_network
+from cvm_monai.label_app.colours import ColourFeatures
+from cvm_monai.networks import NetworkName
+from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
+
+POINTER = "current.json"
+FIRST: NetworkName = "resnet34_unet"
+"""What is trained where nothing is trained yet."""
+
+
+@dataclass(frozen=True)
+class Current:
+    """A network and how it wants its images.
+
+    Attributes:
+        network: in evaluation mode.
+        output_dir: of its training; None for `ColourFeatures`.
+        knobs: network, network_channels, classes, scale, mpp, image_mean, image_std, as the training recorded them.
+        key: changes whenever the weights do.
+    """
+
+    network: nn.Module
+    output_dir: Path | None
+    knobs: Mapping[str, Any]
+    key: str
+
+    @property
+    def trained(self) -> bool:
+        """Whether somebody trained it."""
+        return self.output_dir is not None
+
+
+class CurrentNetwork:
+    """Loads the current network once, and again when it changes. Threads may share it.
+
+    Args:
+        work: the app's folder; its `current.json` names the output folder of the training that is in use.
+        bundle: whose own model is used where there is no pointer; None is the one beside the package.
+        device: to compute on.
+    """
+
+    def __init__(
+        self, work: str | Path, *, bundle: str | Path | None = None, device: torch.device | str = "cpu"
+    ) -> None:
+        self.work, self.device = Path(work), torch.device(device)
+        self.bundle = Path(bundle_root()) if bundle is None else Path(bundle)
+        self._lock = threading.Lock()
+        self._loaded: Current | None = None
+
+    def output_dir(self) -> Path | None:
+        """The output folder of the training in use: the pointer's, else the bundle's own where that has a model.
+
+        Raises:
+            ValueError: a damaged pointer.
+        """
+        pointer = self.work / POINTER
+        if pointer.is_file():
+            found = read_json(pointer)
+            if not isinstance(found, dict) or not isinstance(found.get("output_dir"), str):
+                raise ValueError(f"{pointer} does not name an output_dir: remove it, or give --conf model OUTPUT_DIR")
+            return Path(found["output_dir"])
+        default = self.bundle / "eval"
+        return default if model_path(default).is_file() else None
+
+    def use(self, output_dir: str | Path) -> None:
+        """Take the network of a training from now on.
+
+        Raises:
+            ValueError: no model there.
+        """
+        output_dir = Path(output_dir).resolve()
+        if not model_path(output_dir).is_file():
+            raise ValueError(
+                f"there is no trained network at {model_path(output_dir)}: give the output_dir of a training"
+            )
+        write_text(self.work / POINTER, json.dumps({"output_dir": str(output_dir)}) + "\n")
+
+    def get(self) -> Current:
+        """The network, loaded where it has changed.
+
+        Raises:
+            ValueError: weights that cannot be read, or of another network.
+        """
+        output_dir = self.output_dir()
+        key = "colours" if output_dir is None else _key(model_path(output_dir))
+        with self._lock:
+            if self._loaded is None or self._loaded.key != key:
+                self._loaded = _load(output_dir, key, self.device)
+            return self._loaded
+
+
+def model_path(output_dir: Path) -> Path:
+    """The weights of a training."""
+    return Path(models_dir(bundle_root=bundle_root(), output_dir=str(output_dir))) / "model.pt"
+
+
+def recorded_knobs(output_dir: Path | None) -> dict[str, Any]:
+    """What a training recorded of how its network is built and fed; the defaults without one."""
+    defaults: dict[str, Any] = {
+        "network": FIRST,
+        "network_channels": None,
+        "extractor_path": None,
+        "classes": 2,
+        "scale": 1.0,
+        "mpp": None,
+        "image_mean": list(IMAGENET_MEAN),
+        "image_std": list(IMAGENET_STD),
+    }
+    if output_dir is None:
+        return defaults
+    return {name: recorded(output_dir=str(output_dir), key=name, default=value) for name, value in defaults.items()}
+
+
+def _key(path: Path) -> str:
+    """A text that changes with a file."""
+    try:
+        facts = path.stat()
+    except OSError:
+        raise ValueError(
+            f"there is no trained network at {path}: train again, or give --conf model OUTPUT_DIR"
+        ) from None
+    return f"{path}:{facts.st_mtime_ns}:{facts.st_size}"
+
+
+def _load(output_dir: Path | None, key: str, device: torch.device) -> Current:
+    if output_dir is not None:
+        return Current(load_network(output_dir, device=device), output_dir, recorded_knobs(output_dir), key)
+    return Current(ColourFeatures().to(device).eval(), None, recorded_knobs(None), key)

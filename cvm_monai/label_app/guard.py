@@ -1,0 +1,143 @@
+"""What stands between the network and MONAI Label: who may ask, for what, and how much may be sent.
+
+MONAI Label 0.8.5 binds to every interface, answers every site's scripts, reads bodies of any size and serves more than
+this app needs (a proxy, sessions that unpack archives, an exchange of model files).
+"""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+SERVED = ("info", "infer", "batch", "train", "activelearning", "scoring", "datastore", "logs", "static", "docs")
+"""First parts of the paths that are served, beside `/`, `/openapi.json` and `/favicon.ico`."""
+
+NOT_SERVED = ("/logs/gpu",)
+
+MIB = 2**20
+
+
+class Guard:
+    """An ASGI application around another.
+
+    Args:
+        application: that answers.
+        local_only: serve this machine alone: peers, `Host` and `Origin` must be loopback.
+        origins: further origins whose pages may ask.
+        max_image_mib: largest body that uploads an image or asks for a segmentation; raising it admits larger slides.
+        max_body_mib: largest body otherwise, annotation files among them.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        *,
+        local_only: bool = True,
+        origins: Collection[str] = (),
+        max_image_mib: float = 4096,
+        max_body_mib: float = 128,
+    ) -> None:
+        self.application, self.local_only, self.origins = application, local_only, tuple(origins)
+        self.max_image, self.max_body = int(max_image_mib * MIB), int(max_body_mib * MIB)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            return
+        refused = self._refusal(scope)
+        if refused is not None:
+            await _answer(send, *refused)
+            return
+        limit = self._limit(scope)
+        await self._limited(scope, receive, send, limit)
+
+    def _refusal(self, scope: Message) -> tuple[int, str] | None:
+        """Status and sentence where a request is not served at all."""
+        headers = _headers(scope)
+        if self.local_only and not _is_loopback((scope.get("client") or ("",))[0]):
+            return 403, "this server answers its own machine alone: start it with --host to open it"
+        if self.local_only and not _is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or ""):
+            return 403, "the Host of a request must be this machine"
+        origin = headers.get("origin")
+        if origin is not None and not self._known_origin(origin, headers.get("host", "")):
+            return 403, "pages of other sites may not ask: name them in MONAI_LABEL_CORS_ORIGINS"
+        if not _is_served(scope["path"]):
+            return 404, "this app does not serve that path"
+        if int(headers.get("content-length", "0") or 0) > self._limit(scope):
+            return 413, f"the body is larger than {self._limit(scope) / MIB:g} MiB"
+        return None
+
+    def _known_origin(self, origin: str, host: str) -> bool:
+        found = urlsplit(origin)
+        return origin.rstrip("/") in self.origins or found.netloc == host or _is_loopback(found.hostname or "")
+
+    def _limit(self, scope: Message) -> int:
+        """Largest body in bytes."""
+        large = scope["path"].startswith(("/datastore/image", "/infer")) or scope["path"] in (
+            "/datastore",
+            "/datastore/",
+        )
+        return self.max_image if large else self.max_body
+
+    async def _limited(self, scope: Message, receive: Receive, send: Send, limit: int) -> None:
+        """Pass on, and stop a body that grows beyond the limit; whatever the application says then, 413 is said."""
+        taken, over, begun = 0, False, False
+
+        async def counted() -> Message:
+            nonlocal taken, over
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > limit:
+                over = True
+                raise ValueError(f"the body is larger than {limit / MIB:g} MiB")
+            return message
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            if not over or begun:
+                begun = True
+                await send(message)
+
+        try:
+            await self.application(scope, counted, sent)
+        except Exception:
+            if not over:
+                raise
+        if over and not begun:
+            await _answer(send, 413, f"the body is larger than {limit / MIB:g} MiB")
+
+
+def _headers(scope: Message) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's own."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)  # type: ignore[union-attr]
+
+
+def _is_served(path: str) -> bool:
+    if path.rstrip("/") in NOT_SERVED:
+        return False
+    return path in ("/", "/openapi.json", "/favicon.ico") or path.split("/")[1] in SERVED
+
+
+async def _answer(send: Send, status: int, sentence: str) -> None:
+    """A whole response: the sentence as MONAI Label's own errors have it."""
+    import json
+
+    body = json.dumps({"detail": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,166 @@
+"""A segmentation as a file that annotation programs open."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
+
+import numpy as np
+
+from cvm_monai.annotations import COLOURS, RegionResult, write_results_geojson
+from cvm_monai.annotations.files import write_text
+from cvm_monai.annotations.geojson import label_colours
+from cvm_monai.annotations.results import AREA
+from cvm_monai.label_app.keyhole import keyhole_ring
+from cvm_monai.label_app.segmented import Segmented, label_image, regions
+
+OutputKind = Literal["png", "nifti", "geojson", "asap", "dsa"]
+
+SUFFIXES: dict[OutputKind, str] = {
+    "png": ".png",
+    "nifti": ".nii.gz",
+    "geojson": ".geojson",
+    "asap": ".xml",
+    "dsa": ".json",
+}
+_BY_SUFFIX: dict[str, OutputKind] = {suffix: kind for kind, suffix in SUFFIXES.items()} | {".nii": "nifti"}
+
+PREDICTED = " (predicted)"
+"""Follows the name of a class in what is predicted: QuPath's plug-in deletes the objects whose class a model has."""
+
+
+def output_kind(name: object) -> OutputKind:
+    """The kind of file that a request asks for, by the kind's name or its suffix.
+
+    Raises:
+        ValueError: another one.
+    """
+    text = str(name).strip().lower()
+    if text in get_args(OutputKind):
+        return text  # type: ignore[return-value]
+    kind = _BY_SUFFIX.get(text if text.startswith(".") else f".{text}")
+    if kind is None:
+        raise ValueError(f"result_extension must be one of {', '.join(_BY_SUFFIX)}, got {name!r}")
+    return kind
+
+
+def predicted_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names of the classes in what is predicted."""
+    return tuple(name + PREDICTED for name in names)
+
+
+def write_output(
+    path: str | Path,
+    found: Segmented,
+    kind: OutputKind,
+    *,
+    simplify: float = 1.0,
+    min_area: float = 0.0,
+    title: str = "",
+) -> int:
+    """Write one file, aside and renamed; returns the number of regions (0 for label images).
+
+    Args:
+        kind: `png` and `nifti`, a label image of the window at level 0 (NIfTI: array axes x, y, identity affine);
+            `geojson`, polygons with holes for QuPath and the Digital Slide Archive; `asap`, whose polygons have no
+            holes, so that a cut of no width leads to each; `dsa`, an annotation document with holes.
+        simplify, min_area: of polygons, see `regions`.
+        title: of an annotation document.
+
+    Raises:
+        ValueError: as `regions` and `label_image`.
+    """
+    path, names = Path(path), predicted_names(found.names)
+    if kind in ("png", "nifti"):
+        _write_labels(path, label_image(found), kind)
+        return 0
+    results = regions(found, simplify=simplify, min_area=min_area)
+    if kind == "geojson":
+        write_results_geojson(path, results, names=names)
+        if found.mpp is None:
+            _drop_areas(path)
+    elif kind == "asap":
+        _write_asap(path, results, names)
+    else:
+        write_text(path, json.dumps(dsa_document(results, names, title=title)) + "\n")
+    return len(results)
+
+
+def _drop_areas(path: Path) -> None:
+    """Take the areas out of a GeoJSON file: without um/px they would not be what they are called."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for feature in document["features"]:
+        feature["properties"].get("measurements", {}).pop(AREA, None)
+    write_text(path, json.dumps(document) + "\n")
+
+
+def dsa_document(results: Sequence[RegionResult], names: Sequence[str], *, title: str = "") -> dict[str, Any]:
+    """An annotation document of the Digital Slide Archive: a closed polyline with its holes for each region."""
+    colours = label_colours(names, COLOURS)
+    elements = []
+    for result in results:
+        region, name = result.region, names[result.region.label]
+        red, green, blue = colours[region.label]
+        elements.append(
+            {
+                "type": "polyline",
+                "closed": True,
+                "points": [[x, y, 0] for x, y in region.exterior],
+                "holes": [[[x, y, 0] for x, y in hole] for hole in region.holes],
+                "label": {"value": name},
+                "group": name,
+                "lineColor": f"rgb({red}, {green}, {blue})",
+                "fillColor": f"rgba({red}, {green}, {blue}, 0.25)",
+                "lineWidth": 2,
+            }
+        )
+    return {"name": title or "cvm_monai", "description": "predicted by cvm_monai", "elements": elements}
+
+
+def _write_asap(path: Path, results: Sequence[RegionResult], names: Sequence[str]) -> None:
+    """ASAP's XML, which QuPath's plug-in reads as well."""
+    colours = label_colours(names, COLOURS)
+    root = Element("ASAP_Annotations")
+    annotations, groups = SubElement(root, "Annotations"), SubElement(root, "AnnotationGroups")
+    for number, result in enumerate(results):
+        label = result.region.label
+        colour = "#{:02x}{:02x}{:02x}".format(*colours[label])
+        facts = {"Name": str(number), "Type": "Polygon", "PartOfGroup": names[label], "Color": colour}
+        vertices = SubElement(SubElement(annotations, "Annotation", facts), "Coordinates")
+        for order, (x, y) in enumerate(keyhole_ring(result.region)):
+            SubElement(vertices, "Coordinate", {"Order": str(order), "X": f"{x:.10g}", "Y": f"{y:.10g}"})
+    for label in sorted({result.region.label for result in results}):
+        colour = "#{:02x}{:02x}{:02x}".format(*colours[label])
+        group = SubElement(groups, "Group", {"Name": names[label], "PartOfGroup": "None", "Color": colour})
+        SubElement(group, "Attributes")
+    indent(root)
+    aside = _aside(path)
+    try:
+        ElementTree(root).write(aside, encoding="utf-8", xml_declaration=True)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _write_labels(path: Path, labels: np.ndarray, kind: OutputKind) -> None:
+    """(H, W) uint8 class numbers."""
+    aside = _aside(path)
+    try:
+        if kind == "png":
+            from PIL import Image
+
+            Image.fromarray(labels).save(aside, format="PNG")
+        else:
+            import nibabel
+
+            nibabel.save(nibabel.Nifti1Image(labels.T, np.eye(4)), aside)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    """A hidden file of the same suffix beside a path."""
+    return path.with_name(f".{os.getpid()}.{path.name}")

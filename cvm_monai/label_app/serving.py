@@ -1,0 +1,92 @@
+"""MONAI Label's own server made safe: its guard, sentences for errors, and the loopback address."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cvm_monai.label_app.guard import Guard
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = ("0.0.0.0", "::", "")
+
+logger = logging.getLogger(__name__)
+
+
+def host_was_given(arguments: Sequence[str]) -> bool:
+    """Whether a command line of `monailabel start_server` names a host, as its parser reads it."""
+    return any(word.startswith("-i") or (word.startswith("--ho")) for word in arguments)
+
+
+def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str], origins: Sequence[str]) -> None:
+    """Guard a FastAPI application that has just started, once; ValueError becomes status 400 and one sentence.
+
+    Where no host was given it serves loopback alone, and the socket, which uvicorn opens after this, is bound there.
+
+    Args:
+        conf: of the app: `max_image_mib` and `max_label_mib`.
+        arguments: the command line.
+        origins: sites whose pages may ask.
+
+    Raises:
+        ValueError: a limit that is no number above 0.
+    """
+    from fastapi.responses import JSONResponse
+    from starlette.middleware import Middleware
+
+    if any(entry.cls is Guard for entry in application.user_middleware):
+        return
+    limits = {
+        "max_image_mib": _number(conf, "max_image_mib", 4096.0),
+        "max_body_mib": _number(conf, "max_label_mib", 128.0),
+    }
+    local_only = not host_was_given(arguments)
+
+    async def sentence(request: Any, error: Exception) -> JSONResponse:
+        del request
+        return JSONResponse({"detail": " ".join(str(getattr(error, "msg", error)).split())}, status_code=400)
+
+    for kind in _kinds():
+        application.add_exception_handler(kind, sentence)
+    application.user_middleware.insert(0, Middleware(Guard, local_only=local_only, origins=origins, **limits))
+    application.middleware_stack = application.build_middleware_stack()
+    if local_only and not bind_to_loopback():
+        logger.warning("the server listens on every interface, and answers this machine alone; --host says where")
+
+
+def bind_to_loopback() -> bool:
+    """Change the address of the uvicorn that runs this start-up from every interface to loopback; whether it could.
+
+    uvicorn opens its socket after the application has started; its task holds the configuration.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    frame = getattr(getattr(task, "get_coro", lambda: None)(), "cr_frame", None)
+    config: Any = getattr(frame.f_locals.get("self"), "config", None) if frame is not None else None
+    if not hasattr(config, "host"):
+        return False
+    if config.host in EVERYWHERE:
+        config.host = LOOPBACK
+    return config.host not in EVERYWHERE
+
+
+def _kinds() -> tuple[type[Exception], ...]:
+    """The errors that are the request's."""
+    if "monailabel" not in sys.modules:
+        return (ValueError,)
+    from monailabel.interfaces.exception import MONAILabelException
+
+    return (ValueError, MONAILabelException)
+
+
+def _number(conf: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        value = float(conf.get(name, default))
+    except ValueError:
+        value = 0.0
+    if not value > 0:
+        raise ValueError(f"--conf {name} must be a number above 0, got {conf.get(name)!r}")
+    return value

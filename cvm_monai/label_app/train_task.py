@@ -1,0 +1,38 @@
+"""The training as MONAI Label's task."""
+
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.train import TrainTask
+
+from cvm_monai.label_app.app_settings import AppSettings
+from cvm_monai.label_app.current import CurrentNetwork
+from cvm_monai.label_app.training import CHOICES, DEFAULTS, read_knobs, summary, train
+
+
+class CvmTrainTask(TrainTask):
+    """Trains the bundle's network on every image that has a label of the tag `final`, and takes it into use.
+
+    Args:
+        settings: of the app.
+        current: the network in use.
+    """
+
+    def __init__(self, settings: AppSettings, current: CurrentNetwork) -> None:
+        super().__init__("Trains from points by partial cross-entropy and the contrast-based variational model")
+        self.settings, self.current = settings, current
+
+    def config(self) -> dict[str, Any]:
+        """Values that a client may change; lists are choices, the first is taken."""
+        shown: dict[str, Any] = {"learning_rate": 0.001, "batch_size": 2, "pairs": 5, "seed": 0} | dict(DEFAULTS)
+        return shown | {"start": list(CHOICES["start"]), "supervision": ["cvm", "partial_ce"]}
+
+    def stats(self) -> dict[str, Any]:
+        output_dir = self.current.output_dir()
+        return {} if output_dir is None else summary(output_dir)
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        labelled = datastore.labels_of()
+        trained = train(labelled, settings=self.settings, current=self.current.output_dir(), knobs=read_knobs(request))
+        self.current.use(trained.output_dir)
+        return {"output_dir": trained.output_dir.name, "images": trained.images} | summary(trained.output_dir)

@@ -1,0 +1,225 @@
+"""One training as the bundle's own command, in a process of its own."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from cvm_monai.data.augmentation import AugmentationName
+from cvm_monai.label_app.app_settings import AppSettings
+from cvm_monai.label_app.current import model_path, recorded_knobs
+from cvm_monai.label_app.training_data import write_dataset
+from cvm_monai.networks import NETWORK_NAMES
+from cvm_monai.supervision.combination import Combination
+from cvm_monai.supervision.factory import SupervisionName
+from cvm_monai.variational import SolverName
+
+Start = Literal["current", "scratch"]
+"""Whether a training goes on from the current network's weights or begins at random ones."""
+
+WHOLE = (
+    "max_epochs",
+    "batch_size",
+    "crop_size",
+    "pairs",
+    "point_size",
+    "iterations",
+    "renew_from",
+    "renew_every",
+    "seed",
+)
+REAL = ("learning_rate", "weight_decay", "average_decay", "eta", "lam", "scale", "mpp")
+CHOICES: Mapping[str, Sequence[str]] = {
+    "start": get_args(Start),
+    "supervision": get_args(SupervisionName),
+    "network": NETWORK_NAMES,
+    "solver": get_args(SolverName),
+    "combination": get_args(Combination),
+    "augmentation": get_args(AugmentationName),
+}
+DEFAULTS: Mapping[str, Any] = {"max_epochs": 40, "start": "current"}
+QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left: its folder, and how many images or crops it learnt from."""
+
+    output_dir: Path
+    images: int
+
+
+def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs of a request, those of `train.json` and `start`; other keys are MONAI Label's and are passed over.
+
+    Values reach a configuration that executes text beginning with `$`: numbers and known words alone come through.
+
+    Raises:
+        ValueError: a value of another kind.
+    """
+    knobs = dict(DEFAULTS)
+    for name in (*WHOLE, *REAL, *CHOICES):
+        value = request.get(name)
+        if isinstance(value, list):  # a client that echoes the choices of `info`
+            value = value[0] if value else None
+        if value in (None, ""):
+            continue
+        if name in CHOICES:
+            if value not in CHOICES[name]:
+                raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}, got {value!r}"[:300])
+            knobs[name] = value
+            continue
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number) or (name in WHOLE and number != int(number)):
+            kind = "a whole number" if name in WHOLE else "a number"
+            raise ValueError(f"{name} must be {kind}, got {value!r}"[:300])
+        knobs[name] = int(number) if name in WHOLE else number
+    return knobs
+
+
+def train(
+    labelled: Sequence[tuple[str, Path, Path]],
+    *,
+    settings: AppSettings,
+    current: Path | None,
+    knobs: Mapping[str, Any],
+    say: Callable[[str], None] = print,
+) -> Trained:
+    """Train on labelled images into a new folder `work/runs/<time>/`; nothing that is there already changes.
+
+    Args:
+        labelled: (image id, image, label) of each.
+        current: output folder of the training that is in use, whose knobs hold unless others are given.
+        knobs: as `read_knobs` gives them.
+        say: takes what the training prints, line by line.
+
+    Raises:
+        ValueError: no bundle, labels that cannot teach, or a training that fails, with its last sentence.
+    """
+    config = settings.bundle / "configs" / "train.json"
+    if not config.is_file():
+        raise ValueError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
+    inherited = recorded_knobs(current)
+    chosen = {key: value for key, value in knobs.items() if key != "start"}
+    scale, mpp = chosen.get("scale", inherited["scale"]), chosen.get("mpp", inherited["mpp"])
+    output = _new_folder(settings.work / "runs")
+    datalist = write_dataset(
+        labelled,
+        output / "dataset",
+        classes=settings.classes,
+        scale=scale,
+        mpp=mpp,
+        image_mpp=settings.image_mpp,
+        seed=chosen.get("seed", 0),
+    )
+    going_on = knobs.get("start") == "current" and _same_network(inherited, chosen, current, len(settings.names))
+    words = ["-m", "monai.bundle", "run", "training", "--config_file", str(config)]
+    words += _options(
+        chosen,
+        inherited,
+        output=output,
+        settings=settings,
+        weights=model_path(current) if going_on and current else None,
+    )
+    code, last = _run([sys.executable, *QUIET, *words], log=output / "training.log", say=say)
+    if code != 0 or not model_path(output).is_file():
+        raise ValueError(f"the training ended with code {code}: {last} ({output / 'training.log'})")
+    return Trained(output, len(datalist.cases))
+
+
+def _same_network(inherited: Mapping[str, Any], chosen: Mapping[str, Any], current: Path | None, classes: int) -> bool:
+    """Whether the current weights fit the network that is to be trained."""
+    same = chosen.get("network", inherited["network"]) == inherited["network"]
+    return current is not None and same and inherited["classes"] == classes
+
+
+def _options(
+    chosen: Mapping[str, Any],
+    inherited: Mapping[str, Any],
+    *,
+    output: Path,
+    settings: AppSettings,
+    weights: Path | None,
+) -> list[str]:
+    """The overrides of the bundle's training configuration."""
+    dataset = str(output / "dataset")
+    kept = {name: inherited[name] for name in ("network", "scale", "mpp", "image_mean", "image_std")}
+    if chosen.get("network", inherited["network"]) == inherited["network"]:
+        kept |= {name: inherited[name] for name in ("network_channels", "extractor_path")}
+    values: dict[str, Any] = {name: value for name, value in kept.items() if value is not None} | dict(chosen)
+    values |= {
+        "dataset_dir": dataset,
+        "output_dir": str(output),
+        "tracking_uri": f"sqlite:///{settings.work / 'mlruns.db'}",
+        "experiment_name": "cvm_monai_label",
+        "initialize#1#check_data": False,
+    }
+    for part, name in (("train", "train"), ("validate", "validation")):
+        target = "cvm_monai.label_app.training_data.part_records"
+        values[f"{part}#dataset#data"] = {"_target_": target, "dataset_dir": dataset, "part": name}
+    if weights is not None:
+        network = {
+            "_target_": "cvm_monai.networks.build_network",
+            "name": "@network",
+            "out_channels": "@classes",
+            "channels": "@network_channels",
+            "extractor_path": "@extractor_path",
+        }
+        target = "cvm_monai.networks.state.load_weights"
+        values["network_def"] = {"_target_": target, "network": network, "path": str(weights)}
+    return [word for name, value in values.items() for word in (f"--{name}", _word(value))]
+
+
+def _word(value: Any) -> str:
+    """A value as python-fire reads it back."""
+    return value if isinstance(value, str) else repr(value)
+
+
+def _run(command: Sequence[str], *, log: Path, say: Callable[[str], None]) -> tuple[int, str]:
+    """Exit code and the last line that says something; everything is said as it comes, and kept in the log."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    last = ""
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, errors="replace"
+        ) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            file.write(line)
+            say(line.rstrip())
+            last = line.strip() or last
+    return process.returncode, last
+
+
+def _new_folder(runs: Path) -> Path:
+    """A folder that nobody has yet, named by the time."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1000):
+        folder = runs / (stamp if number == 0 else f"{stamp}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise ValueError(f"no new folder can be made in {runs}")
+
+
+def summary(output_dir: Path) -> dict[str, Any]:
+    """What `run.json` of a training says of it, for MONAI Label's `train_stats`; empty without one."""
+    try:
+        facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    shown = ("status", "started", "training_seconds", "renewal_seconds", "mlflow_run_id")
+    return {"output_dir": output_dir.name} | {name: facts[name] for name in shown if name in facts}

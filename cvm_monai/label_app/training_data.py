@@ -1,0 +1,173 @@
+"""From labels in a folder of studies to a data list that the bundle trains on, with one image too."""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvm_monai.annotations import UNLABELLED, Annotations, Point, region_points, write_geojson
+from cvm_monai.annotations.labels import class_names
+from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, write_datalist
+from cvm_monai.data.folds import Split, check_trainable
+from cvm_monai.data.records import case_record
+from cvm_monai.inference import working_factor
+from cvm_monai.label_app.uploads import read_label
+from cvm_monai.slides import IMAGE_SUFFIXES, SlideImage, open_image
+
+CROP = 512
+"""Side in working px of the crops that stand for a slide."""
+
+FLAT = 4096
+"""Longest side of an image that is trained on as a whole."""
+
+HELD_OUT = 5
+"""Of so many labelled images one validates; of fewer all train and all validate."""
+
+PART_KEY = "label_app_part"
+
+
+def write_dataset(
+    labelled: Sequence[tuple[str, Path, Path]],
+    folder: str | Path,
+    *,
+    classes: Mapping[str, Any],
+    scale: float = 1.0,
+    mpp: float | None = None,
+    image_mpp: float | None = None,
+    seed: int = 0,
+) -> DataList:
+    """Write the data list of all labelled images, and crops of slides around what is annotated in them.
+
+    A fifth of the images, chosen by the seed, validates where there are at least five; otherwise, and where the others
+    could not teach alone, all of them train and validate.
+
+    Args:
+        labelled: (image id, image, label) of each.
+        folder: gets `datalist.json`, `points/` and `images/` (crops).
+        classes: class map of the labels.
+        scale, mpp: that the network works at.
+        image_mpp: of images whose files do not say it.
+        seed: of the images that validate, and of the points that stand for a slide's regions.
+
+    Raises:
+        ValueError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
+    """
+    if not labelled:
+        raise ValueError("no image has a label yet: PUT /datastore/label first")
+    folder, cases = Path(folder).resolve(), []
+    for image_id, image, label in labelled:
+        found = read_label(label, image, classes=classes)
+        with open_image(image) as opened:
+            known = opened.mpp.value if opened.mpp.value is not None else image_mpp
+            if image.suffix.lower() in IMAGE_SUFFIXES and max(opened.shape) <= FLAT:
+                cases.append(_case(image_id, image_id, image, found, known, folder, classes))
+                continue
+            factor = working_factor(scale=scale, mpp=mpp, image_mpp=known, case_id=image_id)
+            cases += _crops(image_id, opened, found, factor, mpp, folder, classes, seed)
+    names = class_names(classes)
+    train, validation = _parts(cases, names, seed)
+    listed = []
+    for case in cases:
+        part = "both" if case in train and case in validation else "train" if case in train else "validation"
+        listed.append(Case(**{**vars(case), "extra": {PART_KEY: part}}))
+    return write_datalist(folder / FILE_NAME, listed, classes=names)
+
+
+def part_records(*, dataset_dir: str, part: str) -> list[dict[str, Any]]:
+    """Records of the cases that `write_dataset` gave to `train` or `validation`, as `case_records` has them.
+
+    Raises:
+        ValueError: as `read_datalist`.
+    """
+    datalist = read_datalist(dataset_dir)
+    cases = [case for case in datalist.cases if case.extra.get(PART_KEY) in (part, "both")]
+    return [case_record(case, datalist.classes) for case in cases]
+
+
+def _parts(cases: Sequence[Case], names: Mapping[str, int], seed: int) -> tuple[list[Case], list[Case]]:
+    """Training and validation cases."""
+    images = sorted({case.patient_id for case in cases})
+    if len(images) >= HELD_OUT:
+        np.random.default_rng(seed).shuffle(images)
+        chosen = set(images[: len(images) // HELD_OUT])
+        train = [case for case in cases if case.patient_id not in chosen]
+        validation = [case for case in cases if case.patient_id in chosen]
+        try:
+            check_trainable(Split(tuple(train), tuple(validation), (), names))
+            return train, validation
+        except ValueError:
+            pass  # all of them may teach where the chosen ones are needed
+    try:
+        check_trainable(Split(tuple(cases), tuple(cases), (), names))
+    except ValueError as error:
+        raise ValueError(str(error).replace(", or use another fold", "")) from None
+    return list(cases), list(cases)
+
+
+def _case(
+    case_id: str,
+    patient_id: str,
+    image: Path,
+    found: Annotations,
+    mpp: float | None,
+    folder: Path,
+    classes: Mapping[str, Any],
+) -> Case:
+    """One case, its annotations written with the project's own labels."""
+    points = folder / "points" / f"{case_id}.geojson"
+    write_geojson(points, found, names=list(class_names(classes)))
+    hashes = {"image": _sha256(image), "points": _sha256(points)}
+    return Case(
+        case_id=case_id,
+        patient_id=patient_id,
+        image=image,
+        points=points,
+        mask=None,
+        mpp=mpp,
+        sha256=hashes,
+        fold=0,
+    )
+
+
+def _crops(
+    image_id: str,
+    image: SlideImage,
+    found: Annotations,
+    factor: float,
+    mpp: float | None,
+    folder: Path,
+    classes: Mapping[str, Any],
+    seed: int,
+) -> list[Case]:
+    """A case for each cell of a lattice that holds points; regions give points to the cells that they cover."""
+    from PIL import Image
+
+    points = [point for point in found.points if point.label != UNLABELLED]
+    for index, region in enumerate(found.regions):
+        if region.label != UNLABELLED:
+            points += region_points(region, seed=seed + index, image_shape=image.shape)
+    step = factor if mpp is not None else 1.0  # with a scale the training resamples what it is given
+    size = CROP if mpp is not None else round(CROP / factor)
+    side = size / step
+    cells: dict[tuple[int, int], list[Point]] = {}
+    for point in points:
+        cells.setdefault((math.floor(point.x / side), math.floor(point.y / side)), []).append(point)
+    cases = []
+    for (column, row), inside in sorted(cells.items()):
+        x, y = column * side, row * side
+        case_id = f"{image_id}_{round(x)}_{round(y)}"
+        pixels = image.read_scaled((x, y), shape=(size, size), scale=(1 / step, 1 / step))
+        path = folder / "images" / f"{case_id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+        moved = tuple(Point((point.x - x) * step, (point.y - y) * step, point.label) for point in inside)
+        cases.append(_case(case_id, image_id, path, Annotations(moved), mpp, folder, classes))
+    return cases
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

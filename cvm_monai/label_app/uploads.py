@@ -1,0 +1,72 @@
+"""Uploaded files are read before they are kept."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvm_monai.annotations import Annotations, read_annotations
+from cvm_monai.slides import open_image
+
+
+def check_image_file(path: Path, image_id: str) -> None:
+    """Open an image and read one pixel of it.
+
+    Raises:
+        ValueError: one that cannot be opened, or a name that is none; the sentence names the id, not the path.
+    """
+    try:
+        with open_image(path) as image:
+            image.read((0, 0), shape=(1, 1))
+    except ValueError as error:
+        raise ValueError(f"{image_id}: {_without(error, path, image_id)}") from None
+
+
+def check_label_file(path: Path, image: Path, *, classes: Mapping[str, Any]) -> None:
+    """Read an annotation file of an image by the readers that training uses.
+
+    Raises:
+        ValueError: whatever they refuse, a file without any point or region, or a label image of another size.
+    """
+    if path.name.lower().endswith(".nii.gz"):
+        _check_nifti(path, image)
+        return
+    try:
+        found = read_label(path, image, classes=classes)
+    except ValueError as error:
+        raise ValueError(_without(error, path, "the label")) from None
+    if not found.points and not found.regions:
+        raise ValueError("the label holds neither a point nor a region")
+
+
+def read_label(path: Path, image: Path, *, classes: Mapping[str, Any]) -> Annotations:
+    """The points and regions of a label, those outside the image left out and counted.
+
+    Raises:
+        ValueError: as `read_annotations`.
+    """
+    with open_image(image) as opened:
+        shape = opened.shape
+    return read_annotations(path, classes=classes, image_shape=shape, image=image.name)
+
+
+def _check_nifti(path: Path, image: Path) -> None:
+    """A label image that this app wrote: numbers, of the image's size, axes (x, y)."""
+    import nibabel
+
+    with open_image(image) as opened:
+        height, width = opened.shape
+    try:
+        found: Any = nibabel.load(path)
+        shape = tuple(side for side in found.shape if side != 1)
+        sound = np.issubdtype(found.get_data_dtype(), np.integer)
+    except Exception as error:  # nibabel raises several kinds
+        raise ValueError(f"the label cannot be read as NIfTI: {error}") from None
+    if shape != (width, height) or not sound:
+        raise ValueError(f"the label must be integers of {width} x {height}, got {shape}")
+
+
+def _without(error: ValueError, path: Path, name: str) -> str:
+    """A reader's sentence that names the file as its sender knows it."""
+    return str(error).replace(str(path), name)

@@ -1,0 +1,152 @@
+"""Which part of an image a request speaks about, and at which size it is looked at."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cvm_monai.slides import SlideImage
+
+FLAT = 4096
+"""Longest side in px of an image that is looked at as a whole where a request names no region."""
+
+MOST_CLICKS = 100
+"""Clicks of a class: each costs a map, and each pair of them a pass over it."""
+
+AROUND = 512
+"""Side in working px of the region around the clicks in a larger image."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an image in level-0 pixels: the upper left corner and the size."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """Positions (x, y) in level-0 pixels that lie in a window, and how many did not."""
+
+    foreground: tuple[tuple[float, float], ...]
+    background: tuple[tuple[float, float], ...]
+    outside: int = 0
+
+
+def read_window(request: Mapping[str, Any], shape: tuple[int, int]) -> Window | None:
+    """The `location` and `size` of a request, cut to the image of (height, width); None where it names no region.
+
+    A size of 0 reaches to the image's border.
+
+    Raises:
+        ValueError: no two finite numbers, or a region outside the image.
+    """
+    location, size = request.get("location"), request.get("size")
+    if location is None and size is None:
+        return None
+    x, y = (math.floor(value) for value in _pair("location", (0, 0) if location is None else location))
+    width, height = (math.ceil(value) for value in _pair("size", (0, 0) if size is None else size))
+    if width < 0 or height < 0:
+        raise ValueError(f"size must be a width and a height from 0, got {size!r}")
+    right = shape[1] if width == 0 else min(shape[1], x + width)
+    bottom = shape[0] if height == 0 else min(shape[0], y + height)
+    x, y = max(0, x), max(0, y)
+    if right <= x or bottom <= y:
+        raise ValueError(
+            f"the region at {location!r} of size {size!r} lies outside the image, {shape[1]} x {shape[0]} px"
+        )
+    return Window(x, y, right - x, bottom - y)
+
+
+def whole(shape: tuple[int, int]) -> Window:
+    """All of an image of (height, width)."""
+    return Window(0, 0, shape[1], shape[0])
+
+
+def read_positions(request: Mapping[str, Any], name: str) -> list[tuple[float, float]]:
+    """The positions [[x, y], ...] under a name, given as a list or as its JSON text; none where the name is missing.
+
+    Raises:
+        ValueError: anything else.
+    """
+    found = request.get(name) or []
+    if isinstance(found, str):
+        try:
+            found = json.loads(found)
+        except json.JSONDecodeError:
+            raise ValueError(f"{name} must be a list of [x, y], got {found[:60]!r}") from None
+    if not isinstance(found, Sequence):
+        raise ValueError(f"{name} must be a list of [x, y], got {found!r}")
+    return [_pair(name, position) for position in found]
+
+
+def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
+    """The `foreground` and `background` clicks of a request that lie in a window.
+
+    Raises:
+        ValueError: malformed ones, or none of one of the two.
+    """
+    inside: dict[str, tuple[tuple[float, float], ...]] = {}
+    outside = 0
+    for name in ("foreground", "background"):
+        found = read_positions(request, name)
+        inside[name] = tuple(
+            (x, y)
+            for x, y in found
+            if window.x <= x < window.x + window.width and window.y <= y < window.y + window.height
+        )
+        if len(inside[name]) > MOST_CLICKS:
+            raise ValueError(f"there are {len(inside[name])} {name} clicks in the region: give at most {MOST_CLICKS}")
+        outside += len(found) - len(inside[name])
+        if not inside[name]:
+            where = f" in the region ({outside} outside)" if outside else ""
+            raise ValueError(
+                f"there is no {name} click{where}: give at least one click on the target (foreground) and one "
+                "beside it (background)"
+            )
+    return Clicks(inside["foreground"], inside["background"], outside)
+
+
+def window_of_clicks(request: Mapping[str, Any], image: SlideImage, *, factor: float) -> Window:
+    """The region of a request, or else the whole of a flat image, or what lies around the clicks in a larger one.
+
+    Args:
+        factor: working px of one level-0 pixel.
+
+    Raises:
+        ValueError: as `read_window` and `read_positions`.
+    """
+    given = read_window(request, image.shape)
+    if given is not None:
+        return given
+    clicks = [*read_positions(request, "foreground"), *read_positions(request, "background")]
+    clicks = [(x, y) for x, y in clicks if 0 <= x < image.shape[1] and 0 <= y < image.shape[0]]
+    if max(image.shape) <= FLAT or not clicks:
+        return whole(image.shape)
+    (left, top), (right, bottom) = (tuple(edge(values) for values in zip(*clicks, strict=True)) for edge in (min, max))
+    side = max(AROUND / factor, 1.5 * (right - left), 1.5 * (bottom - top))
+    x, y = math.floor((left + right - side) / 2), math.floor((top + bottom - side) / 2)
+    found = read_window({"location": (x, y), "size": (side, side)}, image.shape)
+    assert found is not None
+    return found
+
+
+def working_shape(window: Window, *, factor: float, longest: float = math.inf) -> tuple[int, int]:
+    """(height, width) of a window at `factor` working px per level-0 pixel, shrunk to a longer side of `longest`."""
+    shrink = min(1.0, longest / (factor * max(window.width, window.height)))
+    return max(1, round(window.height * factor * shrink)), max(1, round(window.width * factor * shrink))
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    """The first two numbers of a position."""
+    try:
+        x, y = (float(number) for number in list(value)[:2])
+    except (TypeError, ValueError):
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)) or max(abs(x), abs(y)) >= 2**31:
+        raise ValueError(f"{name} must be made of pairs of numbers [x, y], got {value!r}"[:200])
+    return x, y

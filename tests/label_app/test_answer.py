@@ -1,0 +1,160 @@
+"""Clicks and networks on images, without any server."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cvm_monai.label_app.answer import Answerer
+from cvm_monai.label_app.app_settings import read_settings
+from cvm_monai.label_app.automatic import entropy
+from cvm_monai.label_app.colours import ColourFeatures
+from cvm_monai.label_app.current import Current, CurrentNetwork, recorded_knobs
+
+
+class Colours(torch.nn.Module):
+    """Its features are the colours; it is sure of red."""
+
+    def features(self, x):
+        red = 20 * (x[:, :1] - x[:, 2:])
+        return torch.cat([-red, red], dim=1), x + 3
+
+    def forward(self, x):
+        return self.features(x)[0]
+
+
+@pytest.fixture
+def answerer(tmp_path, monkeypatch):
+    found = Answerer(read_settings({}, studies=tmp_path), CurrentNetwork(tmp_path / "work"))
+    network = Current(Colours().eval(), tmp_path / "run", recorded_knobs(None), "colours")
+    monkeypatch.setattr(found.current, "get", lambda: network)
+    return found
+
+
+@pytest.fixture
+def image(tmp_path):
+    """Blue, with a red square at rows 16 to 47 and columns 8 to 55 of 64 x 80."""
+    pixels = np.zeros((64, 80, 3), np.uint8)
+    pixels[..., 2] = 200
+    pixels[16:48, 8:56] = (200, 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    return tmp_path / "image.png"
+
+
+def square(shape=(64, 80)):
+    mask = np.zeros(shape, np.uint8)
+    mask[16:48, 8:56] = 1
+    return mask
+
+
+CLICKS = {"foreground": [[30, 30]], "background": [[70, 10]]}
+
+
+def read(file):
+    found = np.array(Image.open(file))
+    from pathlib import Path
+
+    Path(file).unlink()
+    return found
+
+
+def test_clicks_give_the_square_and_keep_the_features(answerer, image):
+    file, facts = answerer(CLICKS, image, method="points")
+    np.testing.assert_array_equal(read(file), square())
+    assert facts["features_cached"] is False
+    assert facts["regions"] == 1
+    _, facts = answerer(CLICKS | {"foreground": [[30, 30], [40, 20]]}, image, method="points", write=False)
+    assert facts["features_cached"] is True
+
+
+def test_features_are_forgotten_when_the_image_changes(answerer, image):
+    answerer(CLICKS, image, method="points", write=False)
+    Image.fromarray(np.full((64, 80, 3), 7, np.uint8)).save(image)
+    with pytest.raises(ValueError, match="the clicks separate nothing here"):
+        answerer(CLICKS, image, method="points", write=False)
+
+
+def test_the_network_gives_the_square(answerer, image):
+    file, facts = answerer({}, image, method="network")
+    np.testing.assert_array_equal(read(file), square())
+    assert facts["label_names"] == {"target (predicted)": 1}
+    assert facts["region"] == [0, 0, 80, 64]
+
+
+def test_a_region_gives_its_own_label_image(answerer, image):
+    for method in ("points", "network"):
+        file, facts = answerer(CLICKS | {"location": [20, 8], "size": [60, 40]}, image, method=method)
+        np.testing.assert_array_equal(read(file), square()[8:48, 20:80])
+        assert facts["region"] == [20, 8, 60, 40]
+
+
+def test_the_same_is_not_said_by_an_untrained_network(answerer, image, monkeypatch, tmp_path):
+    network = Current(Colours().eval(), None, recorded_knobs(None), "random")
+    monkeypatch.setattr(answerer.current, "get", lambda: network)
+    with pytest.raises(ValueError, match="there is no trained network yet"):
+        answerer({}, image, method="network")
+    assert answerer(CLICKS, image, method="points", write=False)[1]["network"]["trained"] is False
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"eta": "x"}, "eta must be a number"),
+        ({"eta": 2}, r"eta must lie in \[0, 1\]"),
+        ({"iterations": 0}, "iterations must be a whole number"),
+        ({"mpp": -1}, "mpp must be a positive number"),
+        ({"result_extension": ".exe"}, "result_extension must be one of"),
+    ],
+)
+def test_a_request_that_means_nothing_is_refused(answerer, image, change, message):
+    with pytest.raises(ValueError, match=message):
+        answerer(CLICKS | change, image, method="points", write=False)
+
+
+def test_a_failed_answer_leaves_no_file(answerer, image, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "uploads"))
+    (tmp_path / "uploads").mkdir()
+    monkeypatch.setattr("cvm_monai.label_app.answer.write_output", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        answerer(CLICKS | {"polygons": False}, image, method="points")
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_entropy_in_bits():
+    probabilities = np.array([[[1.0, 0.5, 0.25]], [[0.0, 0.5, 0.75]]])
+    np.testing.assert_allclose(entropy(probabilities), [[0.0, 1.0, 0.811278]], atol=1e-6)
+
+
+def test_settings_are_checked(tmp_path):
+    settings = read_settings({"classes": "Tumor=target,Stroma=background", "image_mpp": "0.5"}, studies=tmp_path)
+    assert settings.classes["target (predicted)"] == 1
+    assert settings.classes["Tumor"] == "target"
+    assert settings.work == (tmp_path / "cvm_monai").resolve()
+    for conf, message in (
+        ({"modle": "x"}, "--conf modle is unknown"),
+        ({"image_mpp": "x"}, "image_mpp must be micrometres"),
+        ({"follow_links": "1"}, "follow_links must be true or false"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_settings(conf, studies=tmp_path)
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="there is no trained network at"):
+        CurrentNetwork(tmp_path).use(tmp_path / "nowhere")
+
+
+def test_before_any_training_colours_answer(tmp_path, image, monkeypatch):
+    current = CurrentNetwork(tmp_path / "work")
+    monkeypatch.setattr(current, "output_dir", lambda: None)
+    found = Answerer(read_settings({}, studies=tmp_path), current)
+    file, facts = found(CLICKS, image, method="points")
+    labels = read(file)
+    assert 2 * (labels & square()).sum() / (labels.sum() + square().sum()) > 0.95
+    assert facts["network"] == {"trained": False, "name": "colours", "training": None}
+
+
+def test_a_constant_image_has_features_of_zero():
+    _, features = ColourFeatures().features(torch.full((1, 3, 20, 30), 0.5))
+    assert features.shape == (1, 9, 20, 30)
+    np.testing.assert_allclose(features, 0, atol=1e-4)

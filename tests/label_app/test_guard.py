@@ -1,0 +1,95 @@
+"""Who may ask, for what, and how much may be sent."""
+
+import asyncio
+
+import pytest
+
+from cvm_monai.label_app.guard import Guard
+
+
+async def echo(scope, receive, send):
+    """Reads the whole body and says its length."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(length).encode()})
+
+
+def ask(path="/info/", *, headers=(), client="127.0.0.1", body=(b"",), application=echo, **options):
+    """(status, body) of one request through a guard."""
+    parts = list(body)
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(message):
+        sent.append(message)
+
+    given = dict(headers) if dict(headers).get("host") else {"host": "127.0.0.1:8000", **dict(headers)}
+    scope = {
+        "type": "http",
+        "path": path,
+        "client": (client, 1),
+        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+    }
+    asyncio.run(Guard(application, **options)(scope, receive, send))
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
+def test_this_machine_is_answered():
+    assert ask() == (200, b"0")
+    assert ask(client="::1", headers={"host": "localhost"}) == (200, b"0")
+
+
+def test_another_machine_is_answered_only_when_told():
+    status, body = ask(client="10.0.0.7")
+    assert status == 403
+    assert b"--host" in body
+    assert ask(client="10.0.0.7", headers={"host": "server:8000"}, local_only=False) == (200, b"0")
+
+
+def test_a_name_that_was_rebound_to_loopback_is_refused():
+    assert ask(headers={"host": "evil.example"})[0] == 403
+
+
+def test_pages_of_other_sites_may_not_ask():
+    assert ask(headers={"origin": "https://evil.example"})[0] == 403
+    assert ask(headers={"origin": "null"})[0] == 403
+    assert ask(headers={"origin": "http://localhost:3000"})[0] == 200
+    assert ask(headers={"origin": "https://viewer.example"}, origins=["https://viewer.example"])[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/proxy/dicom/x", "/session/", "/model/cvm", "/reload", "/ohif/", "/logs/gpu", "//info"]
+)
+def test_what_the_app_does_not_need_is_not_served(path):
+    assert ask(path)[0] == 404
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read():
+    assert ask("/train/cvm", headers={"content-length": str(2**20 + 1)}, max_body_mib=1)[0] == 413
+    assert ask("/datastore/image", headers={"content-length": str(2**20 + 1)}, max_body_mib=1)[0] == 200
+
+
+def test_a_body_that_grows_too_large_is_stopped():
+    half = b"x" * 2**19
+    assert ask("/datastore/label", body=[half, half], max_body_mib=1) == (200, b"1048576")
+    status, body = ask("/datastore/label", body=[half, half, b"x"], max_body_mib=1)
+    assert status == 413
+    assert b"1 MiB" in body
+
+
+def test_whatever_the_application_makes_of_a_stopped_body_413_is_said():
+    async def stubborn(scope, receive, send):
+        try:
+            await echo(scope, receive, send)
+        except ValueError:
+            await send({"type": "http.response.start", "status": 400, "headers": []})
+            await send({"type": "http.response.body", "body": b"parse error"})
+
+    half = b"x" * 2**19
+    assert ask("/datastore/label", body=[half, half, b"x"], max_body_mib=1, application=stubborn)[0] == 413
