@@ -165,6 +165,14 @@ def test_without_points_nothing_is_labelled(tmp_path):
     assert item["in_points"].dtype == item["out_points"].dtype == np.int64
 
 
+def test_a_record_of_image_and_label_is_the_case_of_its_image_and_points(tmp_path):
+    record = save_case(tmp_path, feature("Point", [2.5, 1.5], "target"), feature("Point", [6.5, 4.5], "background"))
+    known, short = (LoadCased()(given) for given in (record, {"image": record["image"], "label": record["points"]}))
+    assert short["case_id"] == "a"
+    assert torch.equal(short["label"], known["label"])
+    assert (short["label"] != 255).any()
+
+
 def test_a_point_outside_the_image_names_the_case(tmp_path):
     record = save_case(tmp_path, feature("Point", [8.5, 1.5], "target"))
     with pytest.raises(ValueError, match=r"case a: the point \(8\.5, 1\.5\) lies outside the image of 8 x 6 px"):
