@@ -79,6 +79,7 @@ def _probabilities(current: Current, pixels: np.ndarray, *, scale: float, window
         current.network,
         pixels,
         scale=scale,
+        stain=current.stain,
         window=window_px,
         image_mean=knobs["image_mean"],
         image_std=knobs["image_std"],

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from cvm_monai.annotations.files import read_json, write_text
+from cvm_monai.data.stain import StainTarget
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
-from cvm_monai.inference import load_network
+from cvm_monai.inference import load_network, load_stain
 from cvm_monai.label_app.colours import ColourFeatures
 from cvm_monai.networks import NetworkName
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
@@ -31,12 +32,14 @@ class Current:
         output_dir: of its training; None for `ColourFeatures`.
         knobs: network, network_channels, classes, scale, mpp, image_mean, image_std, as the training recorded them.
         key: changes whenever the weights do.
+        stain: what its training normalised stains to; None: nothing.
     """
 
     network: nn.Module
     output_dir: Path | None
     knobs: Mapping[str, Any]
     key: str
+    stain: StainTarget | None = None
 
     @property
     def trained(self) -> bool:
@@ -138,5 +141,6 @@ def _key(path: Path) -> str:
 
 def _load(output_dir: Path | None, key: str, device: torch.device) -> Current:
     if output_dir is not None:
-        return Current(load_network(output_dir, device=device), output_dir, recorded_knobs(output_dir), key)
+        network, stain = load_network(output_dir, device=device), load_stain(output_dir)
+        return Current(network, output_dir, recorded_knobs(output_dir), key, stain)
     return Current(ColourFeatures().to(device).eval(), None, recorded_knobs(None), key)

@@ -102,7 +102,8 @@ class ClickSegmenter:
                 return self._features[key], True
         knobs = current.knobs
         pixels = read_pixels(image, window, shape)
-        inputs = network_input(pixels, image_mean=knobs["image_mean"], image_std=knobs["image_std"])
+        mean, std = knobs["image_mean"], knobs["image_std"]
+        inputs = network_input(pixels, stain=current.stain, image_mean=mean, image_std=std)
         network: Any = current.network
         device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
         with torch.inference_mode():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from cvm_monai.data.stain import fit_target, normalise_stain
 from cvm_monai.label_app.answer import Answerer
 from cvm_monai.label_app.app_settings import read_settings
 from cvm_monai.label_app.automatic import entropy
@@ -158,3 +159,25 @@ def test_a_constant_image_has_features_of_zero():
     _, features = ColourFeatures().features(torch.full((1, 3, 20, 30), 0.5))
     assert features.shape == (1, 9, 20, 30)
     np.testing.assert_allclose(features, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["network", "points"])
+def test_the_stains_of_the_training_are_given_to_the_network(answerer, image, monkeypatch, method):
+    rng = np.random.default_rng(0)
+    pixels = np.where(square()[..., None], (150, 40, 120), (200, 150, 190)) + rng.integers(-9, 10, (64, 80, 3))
+    pixels = pixels.astype(np.uint8)
+    Image.fromarray(pixels).save(image)
+    target = fit_target([255 - pixels // 2], method="reinhard")
+    seen = []
+
+    class Watching(Colours):
+        def features(self, x):
+            seen.append(x)
+            return super().features(x)
+
+    knobs = recorded_knobs(None) | {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
+    network = Current(Watching().eval(), image.parent / "run", knobs, "stained", target)
+    monkeypatch.setattr(answerer.current, "get", lambda: network)
+    answerer(CLICKS, image, method=method, write=False)
+    wanted = torch.from_numpy(normalise_stain(pixels, target) / 255.0).permute(2, 0, 1)
+    np.testing.assert_allclose(seen[0][0], wanted, atol=1e-6)
