@@ -341,6 +341,39 @@ def test_a_slide_that_cannot_be_read_leaves_no_tile(cut, folder, tmp_path, monke
     assert not list((tmp_path / "out" / "points").glob("b_*"))
 
 
+@pytest.mark.parametrize("remedy", ["removed", "replaced"])
+def test_a_slide_that_could_not_be_cut_may_be_removed_or_replaced(cut, folder, tmp_path, monkeypatch, remedy):
+    add_slide(folder, "c", seed=5)
+    read = SlideImage.read_scaled
+
+    def unreadable(self, origin, **options):
+        if self.path.stem == "b":
+            raise ValueError(f"{self.path} cannot be read there")
+        return read(self, origin, **options)
+
+    monkeypatch.setattr(SlideImage, "read_scaled", unreadable)
+    settings = replace(SETTINGS, tissue_tiles=1)
+    with pytest.raises(ValueError, match="correct or remove these slides, and run again"):
+        cut(settings)
+    assert set(json.loads((tmp_path / "out" / "tiles.json").read_text())["slides"]) == {"a", "c"}
+    assert not (tmp_path / "out" / "tissue" / "b.geojson").exists()
+    monkeypatch.undo()
+    for file in (folder / "slides" / "b.tif", folder / "points" / "b.geojson"):
+        file.unlink()
+    if remedy == "replaced":
+        add_slide(folder, "b", points=POINTS[:2], seed=9)
+    assert set(cut(settings).slides) == ({"a", "c"} if remedy == "removed" else {"a", "b", "c"})
+
+
+def test_a_slide_of_which_tiles_are_left_stays_recorded(cut, folder, tmp_path, monkeypatch):
+    cut()
+    (tmp_path / "out" / "images" / "b_57_46.png").unlink()
+    monkeypatch.setattr(SlideImage, "read_scaled", lambda *_, **__: (_ for _ in ()).throw(ValueError("not there")))
+    with pytest.raises(ValueError, match="1 of 2 slides cannot be used: not there"):
+        cut()
+    assert set(json.loads((tmp_path / "out" / "tiles.json").read_text())["slides"]) == {"a", "b"}
+
+
 def test_unknown_labels_of_all_slides_are_named_before_anything_is_cut(cut, folder, tmp_path):
     for name, label in (("a", "Tumor"), ("b", "Stroma")):
         write_geojson(folder / "points" / f"{name}.geojson", Annotations(POINTS), names=("background", label))
