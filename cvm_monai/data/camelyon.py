@@ -17,6 +17,7 @@ from cvm_monai.data.folder import Source
 from cvm_monai.data.folds import assign_folds
 from cvm_monai.data.lesions import Crop, choose_crops
 from cvm_monai.data.output import check_writable, sha256
+from cvm_monai.data.prepare import check_choices
 from cvm_monai.data.prepare_slides import cut_all, plan_all, prepare_tiles, refuse
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, beyond_border, opened_slide
@@ -87,6 +88,7 @@ def camelyon16(
     """
     if crops_per_slide < 1:
         raise ValueError(f"--crops_per_slide must be at least 1, got {crops_per_slide}")
+    check_choices(pairs=pairs)
     target = Path(out).resolve()
     check_writable(target)
     facts = asdict(settings) | {"crops_per_slide": crops_per_slide, "classes": dict(classes)}

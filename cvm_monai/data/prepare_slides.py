@@ -20,7 +20,7 @@ from cvm_monai.data.cutting import cut_slide
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import assign_folds
 from cvm_monai.data.output import check_writable
-from cvm_monai.data.prepare import prepare
+from cvm_monai.data.prepare import check_choices, prepare
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, plan_slide
 from cvm_monai.data.tile_record import check_present, check_record, forget_uncut, write_record
@@ -77,6 +77,7 @@ def prepare_slides(
         ValueError: slides that were refused, all of them, after the others were cut; tiles of other settings in
             ``out``; or whatever `prepare` finds.
     """
+    check_choices(pairs=pairs, outside=outside)
     classes, target = with_unclassified(classes, unclassified), Path(out).resolve()
     if target == Path(folder).resolve():
         raise ValueError(f"{out} is your own folder; give another --out")

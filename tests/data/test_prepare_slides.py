@@ -374,6 +374,19 @@ def test_a_slide_of_which_tiles_are_left_stays_recorded(cut, folder, tmp_path, m
     assert set(json.loads((tmp_path / "out" / "tiles.json").read_text())["slides"]) == {"a", "b"}
 
 
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"outside": "refuze"}, "outside must be one of drop, refuse, got 'refuze'"),
+        ({"pairs": 0}, "pairs must be at least 1, got 0"),
+    ],
+)
+def test_options_are_checked_before_anything_is_cut(cut, tmp_path, options, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        cut(**options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_unknown_labels_of_all_slides_are_named_before_anything_is_cut(cut, folder, tmp_path):
     for name, label in (("a", "Tumor"), ("b", "Stroma")):
         write_geojson(folder / "points" / f"{name}.geojson", Annotations(POINTS), names=("background", label))
