@@ -164,6 +164,16 @@ def test_tissue_tiles_have_masks_but_no_points(cut, folder, tmp_path):
     assert len(tissue) == 1  # the whole slide is pink
 
 
+def test_tissue_tiles_stay_out_of_annotated_regions(cut, folder):
+    """The grid has 5 x 3 tiles of 128 px; the region reaches all but the lowest row and the last column."""
+    large = Region(((0, 0), (500, 0), (500, 250), (0, 250)), (), 255)
+    write_geojson(folder / "points" / "a.geojson", Annotations((POINTS[0],), (large,)))
+    report = cut(replace(SETTINGS, tissue_tiles=20))
+    cut_from_a = [case.extra for case in report.prepared.datalist.cases if case.extra["slide"] == "a"]
+    places = [(int(extra["origin_x"]), int(extra["origin_y"])) for extra in cut_from_a if extra["tile"] == "tissue"]
+    assert sorted(places) == [(0, 256), (128, 256), (256, 256), (384, 256), (512, 0), (512, 128), (512, 256)]
+
+
 def test_a_slide_with_a_mask_alone_gets_sampled_points_where_tissue_was_drawn(cut, folder):
     (folder / "points" / "a.geojson").unlink()
     (folder / "masks").mkdir()
