@@ -139,7 +139,7 @@ def cut_all(
 ) -> dict[str, str]:
     """Cut all slides and record them; a sentence for each that was refused, by its id.
 
-    Slides without annotations get no points files. A slide that was refused and has no tile does not stay in the record.
+    Slides without annotations get no points files. One that was refused and has no tile leaves the record.
 
     Raises:
         ValueError: a slide whose files have changed since its tiles were cut, before anything is cut.

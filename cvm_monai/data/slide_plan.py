@@ -240,6 +240,7 @@ def _remarks(plan: SlidePlan) -> list[str]:
     if plan.tiles:
         return []
     if plan.tissue is not None:
-        return [f"{slide}: no tissue was found where a tile would fit; draw it, as tissue/{slide}.geojson"]
+        found = f"{slide}: no tissue without annotations was found where a tile would fit"
+        return [f"{found}; draw it, as tissue/{slide}.geojson"]
     has = "a mask but no annotations" if plan.source.mask else "no annotations"
     return [f"{slide}: {has}, so that no tile was cut; --tissue_tiles 4 cuts four on its tissue"]
