@@ -357,7 +357,7 @@ def test_a_slide_that_could_not_be_cut_may_be_removed_or_replaced(cut, folder, t
     read = SlideImage.read_scaled
 
     def unreadable(self, origin, **options):
-        if self.path.stem == "b":
+        if self.path.stem == "b" and options["shape"] == (64, 64):  # a tile; its tissue can be seen
             raise ValueError(f"{self.path} cannot be read there")
         return read(self, origin, **options)
 
