@@ -1,5 +1,6 @@
 """Class maps as users give them: a ready one by name, a small file, or text on the command line."""
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,7 +72,7 @@ def _read(text: str) -> dict[str, Any]:
         except json.JSONDecodeError as error:
             raise ValueError(f"--classes is not valid JSON ({error.msg}, column {error.colno}): {text}") from None
     path = Path(text)
-    if not path.exists():
+    if not _exists(path):
         if text.strip().lower() in READY:
             return dict(READY[text.strip().lower()])
         if "=" in text:
@@ -83,6 +84,16 @@ def _read(text: str) -> dict[str, Any]:
             f"one of {', '.join(READY)}"
         )
     return _table(path) if path.suffix.lower() == ".csv" else _checked(read_json(path))
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file; text too long for a name is none."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def _checked(data: Any) -> dict[str, Any]:

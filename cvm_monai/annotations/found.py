@@ -73,9 +73,13 @@ def read_position(position: Any, where: str) -> tuple[float, float]:
     """
     pair = position[:2] if isinstance(position, list) else []
     numbers = [value for value in pair if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):
+    try:
+        values = [float(value) for value in numbers]
+    except OverflowError:  # a whole number of more than 308 digits
+        raise ValueError(f"{where}: the position {json.dumps(position)[:60]} lies beyond any slide (2^31 px)") from None
+    if len(values) != 2 or not all(map(math.isfinite, values)):
         raise ValueError(f"{where}: a position must be two finite numbers [x, y], found {json.dumps(position)[:60]}")
-    return check_position(float(numbers[0]), float(numbers[1]), where)
+    return check_position(values[0], values[1], where)
 
 
 def check_position(x: float, y: float, where: str) -> tuple[float, float]:

@@ -29,6 +29,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--folds", type=int, default=4, help="number of folds (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="of folds and sampling (default 0)")
     parser.add_argument("--classes", metavar="MAP", default="camelyon16", help="other class map, see prepare")
+    parser.add_argument("--unclassified", metavar="CLASS", help="what annotations without a group mean")
     parser.add_argument("--image_mpp", type=float, help="um/px of slides whose file does not say")
     parser.add_argument(
         "--force_mpp", action="store_true", help="believe --image_mpp before the file, any um/px, and enlarge at will"
@@ -60,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         pairs=arguments.pairs,
         folds=arguments.folds,
         seed=arguments.seed,
-        classes=read_class_map(arguments.classes) or {},
+        classes=read_class_map(arguments.classes, unclassified=arguments.unclassified) or {},
     )
     print(report)
     return 0

@@ -17,10 +17,11 @@ from cvm_monai.data.folder import Source
 from cvm_monai.data.folds import assign_folds
 from cvm_monai.data.lesions import Crop, choose_crops
 from cvm_monai.data.output import check_writable, sha256
+from cvm_monai.data.prepare import check_choices
 from cvm_monai.data.prepare_slides import cut_all, plan_all, prepare_tiles, refuse
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, beyond_border, opened_slide
-from cvm_monai.data.tile_record import check_present, check_record, write_record
+from cvm_monai.data.tile_record import check_present, check_record
 from cvm_monai.slides import SLIDE_SUFFIXES
 
 MANIFEST = "manifest.csv"
@@ -87,6 +88,7 @@ def camelyon16(
     """
     if crops_per_slide < 1:
         raise ValueError(f"--crops_per_slide must be at least 1, got {crops_per_slide}")
+    check_choices(pairs=pairs)
     target = Path(out).resolve()
     check_writable(target)
     facts = asdict(settings) | {"crops_per_slide": crops_per_slide, "classes": dict(classes)}
@@ -104,9 +106,8 @@ def camelyon16(
         raise ValueError("; ".join(refused) or f"{annotations}: no lesion is annotated in any of the files")
     if not refused:  # before the long work
         assign_folds([planned.source.patient_id for planned in plans if planned.tiles], folds=folds, seed=seed)
-    write_record(target, record, plans)
-    refused += cut_all(plans, target, settings=settings, classes=classes, annotated=False)
-    refuse(refused, len(sources), target)
+    uncut = cut_all(plans, target, record, settings=settings, classes=classes, annotated=False)
+    refuse([*refused, *uncut.values()], len(sources), target)
     write_text(target / MANIFEST, _manifest(plans, crops, target))
     prepared = prepare_tiles(
         plans, target, pairs=pairs, folds=folds, seed=seed, classes=None, min_distance=MIN_DISTANCE

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cvm_monai.annotations import Region
+from cvm_monai.annotations import Annotations, Region
 
 
 class RegionIndex:
@@ -54,6 +54,26 @@ class RegionIndex:
         """A position (x, y) inside a region, away from its border where that is cheap to find."""
         point = self.polygons[index].representative_point()
         return point.x, point.y
+
+
+def annotated(annotations: Annotations, corners: np.ndarray, *, side: float) -> np.ndarray:
+    """Whether each square of a side at ``corners`` (N, 2) of (x, y) shares area or border with a region or point.
+
+    Args:
+        annotations: in the pixels of the corners.
+        side: of the squares; raising it marks more of them.
+
+    Returns:
+        (N,) bool.
+    """
+    import shapely
+
+    points = shapely.points(np.array([(point.x, point.y) for point in annotations.points]).reshape(-1, 2))
+    tree = shapely.STRtree([*RegionIndex(annotations.regions).polygons, *points])
+    boxes = shapely.box(*corners.T, *(corners + side).T)
+    marked = np.zeros(len(corners), dtype=bool)
+    marked[tree.query(boxes, predicate="intersects")[0]] = True
+    return marked
 
 
 def _box(corner: tuple[float, float], size: tuple[float, float]) -> Any:

@@ -121,6 +121,13 @@ def cut_slide(
         raise
 
 
+def tile_files(plan: SlidePlan, tile: Tile, out: Path) -> tuple[Path, ...]:
+    """Every file that a tile may have below ``out``, whether it is there or not."""
+    name = plan.case_id(tile)
+    pictures = (out / folder / f"{name}.png" for folder in ("images", "masks", "novel"))
+    return (*pictures, out / "points" / f"{name}.geojson")
+
+
 def region_mask(regions: Sequence[Region], *, shape: tuple[int, int], classes: int = 2) -> np.ndarray:
     """(H, W) uint8 mask of regions that leave nothing out: what none covers is background.
 

@@ -58,10 +58,7 @@ def prepare(
     Raises:
         ValueError: whatever is wrong with a file, named; or an ``out`` that cannot be written.
     """
-    if outside not in get_args(Outside):
-        raise ValueError(f"outside must be one of {', '.join(get_args(Outside))}, got {outside!r}")
-    if pairs < 1:
-        raise ValueError(f"pairs must be at least 1, got {pairs}")
+    check_choices(pairs=pairs, outside=outside)
     classes = with_unclassified(classes, unclassified)
     target = Path(out).resolve()
     check_writable(target)
@@ -76,6 +73,18 @@ def prepare(
     datalist = write_datalist(target / FILE_NAME, cases, classes=names)
     warnings = (*found.warnings, *_same_images(cases))
     return make_report(datalist, checked, warnings=warnings, min_distance=min_distance)
+
+
+def check_choices(*, pairs: int, outside: Outside = "drop") -> None:
+    """Refuse what `prepare` cannot do, before any work.
+
+    Raises:
+        ValueError: ``pairs`` below 1, or another word for ``outside``.
+    """
+    if outside not in get_args(Outside):
+        raise ValueError(f"outside must be one of {', '.join(get_args(Outside))}, got {outside!r}")
+    if pairs < 1:
+        raise ValueError(f"pairs must be at least 1, got {pairs}")
 
 
 def _check_all(

@@ -20,10 +20,10 @@ from cvm_monai.data.cutting import cut_slide
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import assign_folds
 from cvm_monai.data.output import check_writable
-from cvm_monai.data.prepare import prepare
+from cvm_monai.data.prepare import check_choices, prepare
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, plan_slide
-from cvm_monai.data.tile_record import check_present, check_record, write_record
+from cvm_monai.data.tile_record import check_present, check_record, forget_uncut, write_record
 
 COLUMNS = ("case_id", "patient_id", "mpp", "slide", "origin_x", "origin_y", "level0_scale", "tile")
 """Of the tiles' cases.csv; those of the user's follow."""
@@ -77,6 +77,7 @@ def prepare_slides(
         ValueError: slides that were refused, all of them, after the others were cut; tiles of other settings in
             ``out``; or whatever `prepare` finds.
     """
+    check_choices(pairs=pairs, outside=outside)
     classes, target = with_unclassified(classes, unclassified), Path(out).resolve()
     if target == Path(folder).resolve():
         raise ValueError(f"{out} is your own folder; give another --out")
@@ -91,10 +92,9 @@ def prepare_slides(
         raise ValueError(_nothing(plans, refused))
     if not refused:  # before the long work
         assign_folds([plan.source.patient_id for plan in plans if plan.tiles], folds=folds, seed=seed)
-    write_record(target, record, plans)
-    _write_tissue(plans, target)
-    refused += cut_all(plans, target, settings=settings, classes=classes)
-    refuse(refused, len(found.sources), target)
+    uncut = cut_all(plans, target, record, settings=settings, classes=classes)
+    _write_tissue((plan for plan in plans if plan.source.case_id not in uncut), target)
+    refuse([*refused, *uncut.values()], len(found.sources), target)
     prepared = prepare_tiles(plans, target, pairs=pairs, folds=folds, seed=seed, classes=classes)
     warnings = (*found.warnings, *(sentence for plan in plans for sentence in plan.warnings))
     return SlidesReport({plan.source.case_id: plan.sentence for plan in plans}, warnings, prepared)
@@ -129,10 +129,23 @@ def plan_all(
 
 
 def cut_all(
-    plans: Sequence[SlidePlan], out: Path, *, settings: CutSettings, classes: ClassMap | None, annotated: bool = True
-) -> list[str]:
-    """Cut all slides; a sentence for each that was refused. Slides without annotations get no points files."""
-    refused = []
+    plans: Sequence[SlidePlan],
+    out: Path,
+    record: dict[str, Any],
+    *,
+    settings: CutSettings,
+    classes: ClassMap | None,
+    annotated: bool = True,
+) -> dict[str, str]:
+    """Cut all slides and record them; a sentence for each that was refused, by its id.
+
+    Slides without annotations get no points files. One that was refused and has no tile leaves the record.
+
+    Raises:
+        ValueError: a slide whose files have changed since its tiles were cut, before anything is cut.
+    """
+    write_record(out, record, plans)
+    refused: dict[str, str] = {}
     colours = {**COLOURS, **class_colours(classes)}
     with tqdm(total=sum(len(plan.tiles) for plan in plans), desc="cutting", unit="tile", disable=None) as bar:
         for plan in plans:
@@ -143,7 +156,8 @@ def cut_all(
                     plan, out, settings=settings, classes=classes, colours=shown, annotated=marked, progress=bar.update
                 )
             except ValueError as error:
-                refused.append(str(error))
+                refused[plan.source.case_id] = str(error)
+    forget_uncut(out, record, [plan for plan in plans if plan.source.case_id in refused])
     return refused
 
 

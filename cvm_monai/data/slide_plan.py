@@ -10,7 +10,7 @@ from cvm_monai.annotations import UNLABELLED, Annotations, describe, read_annota
 from cvm_monai.annotations.labels import ClassMap, class_names
 from cvm_monai.annotations.outside import not_one_inside
 from cvm_monai.data.check import Outside, keep_inside
-from cvm_monai.data.clip import RegionIndex
+from cvm_monai.data.clip import RegionIndex, annotated
 from cvm_monai.data.folder import Source
 from cvm_monai.data.tiles import Tile, check_tile_size, cover_points, grid, outside_part, spread_tiles
 from cvm_monai.slides import SlideImage, TissueMask, check_mpp, open_image, read_tissue_mask, require_mpp, tissue_mask
@@ -119,6 +119,7 @@ def plan_slide(
             if settings.tissue_tiles:
                 tissue = read_tissue_mask(source.tissue, image) if source.tissue else tissue_mask(image)
                 corners = grid(side, image.shape)
+                corners = corners[~annotated(annotations, corners, side=side)]
                 part = tissue.covers(corners[:, 0], corners[:, 1], side, side)
                 tiles += spread_tiles(corners, part, count=settings.tissue_tiles, side=side, taken=tiles)
         found = tissue if source.tissue is None else None
@@ -239,6 +240,7 @@ def _remarks(plan: SlidePlan) -> list[str]:
     if plan.tiles:
         return []
     if plan.tissue is not None:
-        return [f"{slide}: no tissue was found where a tile would fit; draw it, as tissue/{slide}.geojson"]
+        found = f"{slide}: no tissue without annotations was found where a tile would fit"
+        return [f"{found}; draw it, as tissue/{slide}.geojson"]
     has = "a mask but no annotations" if plan.source.mask else "no annotations"
     return [f"{slide}: {has}, so that no tile was cut; --tissue_tiles 4 cuts four on its tissue"]

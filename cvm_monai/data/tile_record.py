@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvm_monai.annotations.files import read_json, write_text
+from cvm_monai.data.cutting import tile_files
 from cvm_monai.data.output import sha256
 from cvm_monai.data.slide_plan import SlidePlan
 
@@ -54,7 +55,15 @@ def write_record(out: Path, record: dict[str, Any], plans: Sequence[SlidePlan]) 
                 f"{', '.join(changed)}; give another --out"
             )
         record["slides"][plan.source.case_id] = facts
-    write_text(out / FILE_NAME, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    _write(out, record)
+
+
+def forget_uncut(out: Path, record: dict[str, Any], plans: Iterable[SlidePlan]) -> None:
+    """Take slides of which no tile is there out of the record again, so that they may be corrected or removed."""
+    for plan in plans:
+        if not any(file.exists() for tile in plan.tiles for file in tile_files(plan, tile, out)):
+            record["slides"].pop(plan.source.case_id, None)
+    _write(out, record)
 
 
 def check_present(out: Path, record: Mapping[str, Any], slides: Sequence[str]) -> None:
@@ -80,6 +89,10 @@ def _facts(plan: SlidePlan) -> dict[str, Any]:
         "annotations": hashlib.sha256(said).hexdigest(),
         **{name: sha256(file) if file else None for name, file in files.items()},
     }
+
+
+def _write(out: Path, record: Mapping[str, Any]) -> None:
+    write_text(out / FILE_NAME, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _shown(value: Any) -> str:

@@ -20,6 +20,11 @@ def test_json_pairs_and_files_say_the_same(tmp_path):
     assert read_class_map(None) is None
 
 
+def test_pairs_may_be_longer_than_a_file_name():
+    expected = {f"label {number}": "target" for number in range(500)}
+    assert read_class_map(",".join(f"{name}={meaning}" for name, meaning in expected.items())) == expected
+
+
 def test_a_colour_is_part_of_the_map():
     assert class_names(COLOURED) == {"background": 0, "target": 1, "til": 2}
     assert label_table(COLOURED)["fat"] == 2
@@ -42,6 +47,7 @@ def test_unclassified_wins_over_the_map(tmp_path):
         ("{", None, "--classes is not valid JSON"),
         ("none.json", None, "none.json does not exist$"),
         ("camelyon18", None, "camelyon18 does not exist; give a file, JSON, pairs .* or one of camelyon16, camelyon17"),
+        ("a" * 5000, None, "--classes: a{5000} does not exist; give a file, JSON, pairs"),
         ("Tumor=target,Stroma", None, "'Stroma' is no pair such as Tumor=target"),
         ("Tumor=cancer", None, "the class map gives 'Tumor' the meaning 'cancer'"),
         ("Tumor=cancer", "target", "^the class map gives 'Tumor' the meaning 'cancer'"),

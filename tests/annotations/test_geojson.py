@@ -142,6 +142,8 @@ def test_class_map_wins_skips_and_speaks_for_unclassified(tmp_path):
         (feature("Polygon", 3), "feature 1: a polygon needs at least one ring"),
         (feature("Polygon", [3]), "feature 1: a polygon's ring must be a list"),
         (feature("Polygon", [[[0, 0], [1, 1], [1e308, 0]]]), r"position \(1e\+308, 0\) lies beyond any slide"),
+        (feature("Point", [0, 10**400]), r"feature 1: the position \[0, 10{50,} lies beyond any slide"),
+        (feature("Polygon", [[[0, 0], [1, 1], [10**400, 0]]]), r"feature 1: the position .* lies beyond any slide"),
         (feature("Polygon", [[[0, 0], [1, 1], ["1", 0]]]), "feature 1: a position must be"),
         (feature("Polygon", [[[0, 0], [float("nan"), 1], [1, 0]]]), "feature 1: a position must be"),
         (feature("MultiPoint", [[0, 0]] * 3, "ROI"), "feature 1: unknown label 'ROI'; allowed"),

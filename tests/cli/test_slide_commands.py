@@ -80,5 +80,12 @@ def test_camelyon16(tmp_path, capsys):
     text = capsys.readouterr().out
     assert text.startswith("tumor_001: 1 tumour region; 1 crop, 9.0% of them tumour\n")
     assert (tmp_path / "out" / "manifest.csv").is_file()
+    file = tmp_path / "xml" / "tumor_002.xml"
+    file.write_text(file.read_text().replace('PartOfGroup="_0"', 'PartOfGroup="None"'))
+    other = [*command[:-1], str(tmp_path / "other"), "--size", "64", "--folds", "2"]
+    assert main(other) == 2
+    assert "an annotation without a label" in capsys.readouterr().err
+    assert main([*other, "--unclassified", "target"]) == 0
+    assert "tumor_002: 1 tumour region; 1 crop" in capsys.readouterr().out
     assert main([*command, "--size", "100"]) == 2
     assert capsys.readouterr().err == "cvm-monai: error: --size must be a multiple of 32 px, from 64, got 100\n"

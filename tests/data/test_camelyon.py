@@ -190,6 +190,12 @@ def test_folders_that_are_none(folders, tmp_path):
         camelyon16(*folders, out=tmp_path / "out", settings=SETTINGS, crops_per_slide=0)
 
 
+def test_pairs_are_checked_before_anything_is_cut(make, tmp_path):
+    with pytest.raises(ValueError, match=r"^pairs must be at least 1, got 0$"):
+        make(pairs=0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_real_lesion(shared_dir, tmp_path):
     """Moved and shrunk onto a small slide; the whole of its 10,778 vertices is used."""
     found = read_annotations(shared_dir / "formats" / "asap" / "tumor_009.xml", classes={"metastasis": "target"})

@@ -1,8 +1,8 @@
 import numpy as np
 import shapely
 
-from cvm_monai.annotations import Region, rasterise_regions
-from cvm_monai.data.clip import RegionIndex
+from cvm_monai.annotations import Annotations, Point, Region, rasterise_regions
+from cvm_monai.data.clip import RegionIndex, annotated
 
 RING = Region(((0, 0), (40, 0), (40, 40), (0, 40)), (((10, 10), (10, 30), (30, 30), (30, 10)),), 1)
 
@@ -45,3 +45,11 @@ def test_drawing_a_clipped_region_is_drawing_the_region_and_cutting():
     clipped = RegionIndex([lesion]).clip((100, 150), shape=(256, 192), scale=(1.0, 1.0))
     drawn = rasterise_regions(clipped, image_shape=(256, 192), map_shape=(256, 192))
     assert (drawn != whole[150:406, 100:292]).sum() == 0
+
+
+def test_squares_with_a_region_or_a_point_are_annotated():
+    corners = np.array([(12, 12), (25, 12), (41, 41), (60, 60), (-10, 0), (52, 60)])
+    found = annotated(Annotations((Point(65, 62, 0),), (RING,)), corners, side=10)
+    assert found.tolist() == [False, True, False, True, True, False]  # the first lies in the ring's hole
+    assert annotated(Annotations(), corners, side=10).tolist() == [False] * 6
+    assert annotated(Annotations(), corners[:0], side=10).tolist() == []

@@ -164,6 +164,16 @@ def test_tissue_tiles_have_masks_but_no_points(cut, folder, tmp_path):
     assert len(tissue) == 1  # the whole slide is pink
 
 
+def test_tissue_tiles_stay_out_of_annotated_regions(cut, folder):
+    """The grid has 5 x 3 tiles of 128 px; the region reaches all but the lowest row and the last column."""
+    large = Region(((0, 0), (500, 0), (500, 250), (0, 250)), (), 255)
+    write_geojson(folder / "points" / "a.geojson", Annotations((POINTS[0],), (large,)))
+    report = cut(replace(SETTINGS, tissue_tiles=20))
+    cut_from_a = [case.extra for case in report.prepared.datalist.cases if case.extra["slide"] == "a"]
+    places = [(int(extra["origin_x"]), int(extra["origin_y"])) for extra in cut_from_a if extra["tile"] == "tissue"]
+    assert sorted(places) == [(0, 256), (128, 256), (256, 256), (384, 256), (512, 0), (512, 128), (512, 256)]
+
+
 def test_a_slide_with_a_mask_alone_gets_sampled_points_where_tissue_was_drawn(cut, folder):
     (folder / "points" / "a.geojson").unlink()
     (folder / "masks").mkdir()
@@ -339,6 +349,52 @@ def test_a_slide_that_cannot_be_read_leaves_no_tile(cut, folder, tmp_path, monke
         cut()
     assert sorted(file.name for file in (tmp_path / "out" / "images").iterdir()) == ["a_512_372.png", "a_57_46.png"]
     assert not list((tmp_path / "out" / "points").glob("b_*"))
+
+
+@pytest.mark.parametrize("remedy", ["removed", "replaced"])
+def test_a_slide_that_could_not_be_cut_may_be_removed_or_replaced(cut, folder, tmp_path, monkeypatch, remedy):
+    add_slide(folder, "c", seed=5)
+    read = SlideImage.read_scaled
+
+    def unreadable(self, origin, **options):
+        if self.path.stem == "b" and options["shape"] == (64, 64):  # a tile; its tissue can be seen
+            raise ValueError(f"{self.path} cannot be read there")
+        return read(self, origin, **options)
+
+    monkeypatch.setattr(SlideImage, "read_scaled", unreadable)
+    settings = replace(SETTINGS, tissue_tiles=1)
+    with pytest.raises(ValueError, match="correct or remove these slides, and run again"):
+        cut(settings)
+    assert set(json.loads((tmp_path / "out" / "tiles.json").read_text())["slides"]) == {"a", "c"}
+    assert not (tmp_path / "out" / "tissue" / "b.geojson").exists()
+    monkeypatch.undo()
+    for file in (folder / "slides" / "b.tif", folder / "points" / "b.geojson"):
+        file.unlink()
+    if remedy == "replaced":
+        add_slide(folder, "b", points=POINTS[:2], seed=9)
+    assert set(cut(settings).slides) == ({"a", "c"} if remedy == "removed" else {"a", "b", "c"})
+
+
+def test_a_slide_of_which_tiles_are_left_stays_recorded(cut, folder, tmp_path, monkeypatch):
+    cut()
+    (tmp_path / "out" / "images" / "b_57_46.png").unlink()
+    monkeypatch.setattr(SlideImage, "read_scaled", lambda *_, **__: (_ for _ in ()).throw(ValueError("not there")))
+    with pytest.raises(ValueError, match="1 of 2 slides cannot be used: not there"):
+        cut()
+    assert set(json.loads((tmp_path / "out" / "tiles.json").read_text())["slides"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"outside": "refuze"}, "outside must be one of drop, refuse, got 'refuze'"),
+        ({"pairs": 0}, "pairs must be at least 1, got 0"),
+    ],
+)
+def test_options_are_checked_before_anything_is_cut(cut, tmp_path, options, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        cut(**options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_unknown_labels_of_all_slides_are_named_before_anything_is_cut(cut, folder, tmp_path):
