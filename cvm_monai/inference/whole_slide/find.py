@@ -21,7 +21,7 @@ class Slide:
         shape: (height, width) of level 0.
         mpp: um/px of level 0.
         mpp_source: `file` or `user`.
-        warnings: about the um/px.
+        warnings: about the um/px and the coordinates.
         grid: of its tiles.
     """
 
