@@ -86,6 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     from cvm_monai.inference.whole_slide import load_slide_model, predict_slides
 
     device = arguments.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the second where torch was built without CUDA
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device {device} cannot be used: {reason}") from None
     model = load_slide_model(
         arguments.model,
         mpp=arguments.model_mpp,

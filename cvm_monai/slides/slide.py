@@ -30,7 +30,7 @@ class SlideImage:
         shape: (height, width) of level 0.
         levels: of the pyramid, the finest first.
         mpp: um/px of level 0, and who said so.
-        warnings: sentences for the user about the um/px.
+        warnings: sentences for the user about the um/px, and about coordinates that other programs count otherwise.
     """
 
     path: Path
@@ -51,10 +51,11 @@ class SlideImage:
         self.levels = make_levels([self._source.sizes[index] for index in self._indices])
         self.shape = (self.levels[0].height, self.levels[0].width)
         try:
-            self.mpp, self.warnings = decide_mpp(path, self._source.mpp, mpp)
+            self.mpp, warnings = decide_mpp(path, self._source.mpp, mpp)
         except ValueError:
             self.close()
             raise
+        self.warnings = (*warnings, *self._source.notes)
 
     @property
     def level_mpp(self) -> tuple[float | None, ...]:

@@ -15,11 +15,13 @@ class Source(Protocol):
         sizes: (height, width) of each level, the finest first.
         mpp: um/px (x, y) that the file states, or None.
         forks: a child process may go on using it.
+        notes: sentences for the user about the file, beside those about its um/px.
     """
 
     sizes: list[tuple[int, int]]
     mpp: tuple[float, float] | None
     forks: bool
+    notes: tuple[str, ...]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """(height, width, 3) uint8 RGB of pixels of a level, all of them inside it; transparency lies on white."""
@@ -34,6 +36,7 @@ class FlatSource:
     """
 
     forks = True
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, *, mpp: tuple[float, float] | None = None) -> None:
         self.path = path

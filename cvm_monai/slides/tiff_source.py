@@ -62,6 +62,7 @@ class TiffSource:
     """
 
     forks = False
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         with tifffile.TiffFile(path) as tiff:

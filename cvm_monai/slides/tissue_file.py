@@ -28,7 +28,7 @@ def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0) -
         mpp: um/px at which regions are drawn, as in `tissue_mask`; raising it rounds their outline.
 
     Raises:
-        ValueError: a file that cannot be read, without any region, or of another shape than the slide.
+        ValueError: a file that cannot be read, without any region, with none inside the slide, or of another shape.
     """
     path = Path(path)
     if path.name.lower().endswith(GEOJSON_SUFFIXES):
@@ -48,7 +48,7 @@ def _from_regions(path: Path, image: SlideImage, mpp: float) -> TissueMask:
     """Regions drawn on the small view that `tissue_mask` looks at."""
     named = {name.lower() for name in _names(read_json(path))} - set(label_table()) - {UNCLASSIFIED}
     classes = dict.fromkeys([*sorted(named), UNCLASSIFIED], "target")
-    regions = read_annotations(path, classes=classes).regions
+    regions = read_annotations(path, classes=classes, image_shape=image.shape, image=image.path).regions
     if not any(region.label == TARGET for region in regions):
         raise ValueError(f"{path} has no region that could be tissue; draw polygons around it")
     height, width = view_shape(image, mpp)
@@ -58,15 +58,17 @@ def _from_regions(path: Path, image: SlideImage, mpp: float) -> TissueMask:
 
 
 def _names(data: Any) -> set[str]:
-    """Every text that may be the class of an object in a GeoJSON document."""
+    """Every text that may be the class of an object in a document of GeoJSON or of the Digital Slide Archive."""
     if isinstance(data, list):
         return {name for item in data for name in _names(item)}
     if not isinstance(data, dict):
         return set()
     found = {name for key, value in data.items() if key != "geometry" for name in _names(value)}
-    for key in ("label", "group", "classification", "name"):
-        if isinstance(data.get(key), str | int):
-            found.add(str(data[key]).strip())
+    label = data.get("label")
+    texts = [data.get(key) for key in ("label", "group", "classification", "name")]
+    for text in [*texts, label.get("value") if isinstance(label, dict) else None]:
+        if isinstance(text, str | int):
+            found.add(str(text).strip())
     if isinstance(data.get("names"), list):
         found.add(": ".join(map(str, data["names"])).strip())
     return found - {""}

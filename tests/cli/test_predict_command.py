@@ -34,7 +34,7 @@ def slide(path, *, mpp=0.5):
 
 
 def predict(training, tmp_path, *more):
-    return main(["predict", *more, "--model", str(training), "--out", str(tmp_path / "out"), "--device", "cpu"])
+    return main(["predict", "--device", "cpu", *more, "--model", str(training), "--out", str(tmp_path / "out")])
 
 
 def test_a_folder_of_slides_is_predicted_and_the_same_command_passes_over_them(training, tmp_path, capsys):
@@ -59,6 +59,8 @@ def test_a_folder_of_slides_is_predicted_and_the_same_command_passes_over_them(t
         (["good.tif", "--window", "100"], "window must be a multiple of 32 from 64 px, got 100"),
         (["good.tif", "--tissue", "missing.geojson"], "there is no mask of tissue at missing.geojson"),
         (["good.tif", "--model_mpp", "-1"], "--model_mpp must be a number of um/px greater than 0, got -1.0"),
+        (["good.tif", "--device", "gpu"], "--device gpu cannot be used: "),
+        (["good.tif", "--device", "cuda:99"], "--device cuda:99 cannot be used: "),
         (["good.tif", "--batch_size", "0"], "--batch_size must be a whole number of at least 1, got 0"),
     ],
 )

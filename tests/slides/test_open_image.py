@@ -207,3 +207,33 @@ def test_label_and_macro_images_cannot_be_reached(shared_dir):
     with open_image(shared_dir / "formats/slides/cmu_small_region.svs") as image:
         assert not [name for name in dir(image) if "label" in name or "macro" in name or "associated" in name]
         assert len(image.levels) == 1
+
+
+BOUNDS = {"openslide.bounds-x": "100", "openslide.bounds-y": "50", "openslide.bounds-width": "300"}
+
+
+@pytest.mark.parametrize(
+    "properties, warned",
+    [
+        ({**BOUNDS, "openslide.bounds-height": "200"}, True),
+        ({**dict.fromkeys(BOUNDS, "0"), "openslide.bounds-width": "416", "openslide.bounds-height": "352"}, False),
+        (BOUNDS, False),
+        ({}, False),
+    ],
+)
+def test_a_slide_that_qupath_would_crop_is_warned_about(tmp_path, monkeypatch, properties, warned):
+    class Slide:
+        level_dimensions, level_downsamples = ((416, 352),), (1.0,)
+
+        def __init__(self, path):
+            self.properties = {"openslide.vendor": "mirax", **properties}
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("openslide.OpenSlide", Slide)
+    (tmp_path / "a.mrxs").write_bytes(b"x")
+    with open_image(tmp_path / "a.mrxs") as image:
+        text = " ".join(image.warnings)
+    assert ("of its 416 x 352 px the 300 x 200 at (100, 50) were scanned" in text) == warned
+    assert ("with --no-crop" in text) == warned

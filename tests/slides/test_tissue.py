@@ -138,6 +138,31 @@ def test_regions_of_any_class_are_tissue_but_background_and_exclusion(tmp_path):
     assert (found.scale, found.decided, found.threshold) == ((2.0, 2.0), "user", None)
 
 
+def test_elements_of_the_digital_slide_archive_are_tissue_by_label_group_or_neither(tmp_path):
+    def rectangle(x, **names):
+        return {"type": "rectangle", "center": [x, 100, 0], "width": 200, "height": 200, **names}
+
+    elements = [
+        rectangle(100, label={"value": "Tissue 1"}),
+        rectangle(500, group="My group", label={"value": "other"}),
+        rectangle(900),
+        rectangle(950, label={"value": "exclusion"}),
+    ]
+    (tmp_path / "a.json").write_text(json.dumps({"annotation": {"name": "mine", "elements": elements}}))
+    with slide(tmp_path, lambda pixels: None) as image:
+        found = read_tissue_mask(tmp_path / "a.json", image)
+    expected = np.zeros((400, 600), dtype=bool)
+    expected[:100, :100] = expected[:100, 200:300] = expected[:100, 400:425] = True
+    np.testing.assert_array_equal(found.mask, expected)
+
+
+def test_regions_of_another_slide_are_refused(tmp_path):
+    (tmp_path / "a.geojson").write_text(json.dumps([polygon(1200, 0, 2000, 800)]))
+    sentence = r"nothing in it lies inside .*slide\.png of 1200 x 800 px.*another image"
+    with slide(tmp_path, lambda pixels: None) as image, pytest.raises(ValueError, match=sentence):
+        read_tissue_mask(tmp_path / "a.geojson", image)
+
+
 def test_a_file_without_regions_is_refused(tmp_path):
     (tmp_path / "a.geojson").write_text(json.dumps([polygon(0, 0, 9, 9, "exclusion")]))
     with slide(tmp_path, lambda pixels: None, shape=(64, 64)) as image:

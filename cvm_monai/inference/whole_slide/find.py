@@ -11,6 +11,9 @@ from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES, SlideImage, check_m
 SUFFIXES = tuple(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
 MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".png", ".tif", ".tiff")
 
+SAMPLES = 16
+"""Blocks of a file that `fingerprint` looks at; a file of at most so many mebibytes is looked at as a whole."""
+
 
 @dataclass(frozen=True)
 class Slide:
@@ -21,7 +24,7 @@ class Slide:
         shape: (height, width) of level 0.
         mpp: um/px of level 0.
         mpp_source: `file` or `user`.
-        warnings: about the um/px.
+        warnings: about the um/px and the coordinates.
         grid: of its tiles.
     """
 
@@ -118,6 +121,24 @@ def mask_file(given: Path, slide: Path) -> Path:
 def file_sha256(path: Path) -> str:
     """Of a small file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of the slide's size and of `SAMPLES` mebibytes, the first, the last and evenly between: cheap for any
+    slide, and another image of the same name and size has another one. Of MRXS the file that names its parts counts
+    too.
+    """
+    total, block = hashlib.sha256(), 2**20
+    index = path.with_suffix("") / "Slidedat.ini"
+    for part in (path, index) if index.is_file() else (path,):
+        size = part.stat().st_size
+        total.update(f"{size};".encode())
+        step = max(block, (size - block) / (SAMPLES - 1))
+        with part.open("rb") as stream:
+            for number in range(SAMPLES):
+                stream.seek(round(number * step))
+                total.update(stream.read(block))
+    return total.hexdigest()
 
 
 def _inside(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cvm_monai.inference.whole_slide.find import Slide, file_sha256, mask_file, open_slide
+from cvm_monai.inference.whole_slide.find import Slide, file_sha256, fingerprint, mask_file, open_slide
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile, difference, plain_settings, read_progress
 from cvm_monai.inference.whole_slide.model import SlideModel
@@ -71,6 +71,7 @@ def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Setti
     prediction: Mapping[str, Any] = {
         **model.settings(),
         "slide_bytes": slide.path.stat().st_size,
+        "slide_fingerprint": fingerprint(slide.path),
         "slide_shape": slide.shape,
         "mpp": slide.mpp,
         "scale": slide.grid.scale,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cvm_monai.inference.whole_slide.claim import claimed
+from cvm_monai.inference.whole_slide.claim import check_out, claimed
 from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at
 from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.one_slide import PARTIAL, SlideOptions, conflict, predict_slide, settings_of
@@ -78,11 +78,13 @@ def predict_slides(
 
     Raises:
         ValueError: before any work: no slide, one without um/px, none that can be opened, results of another model or
-            of other settings in the way, or a folder that cannot be written.
+            of other settings in the way, or a folder `out` that cannot be written or locked.
     """
     options, out = options or SlideOptions(), Path(out)
     report, stride = SlidesReport(), model.stride()
     jobs = _jobs(model, find_slides(slides), out, options, report, say)
+    if jobs:
+        check_out(out)
     waiting = {slide.path.stem: slide.grid.tiles for slide, _ in jobs}
     progress = TileProgress(waiting, enabled=bar, say=say) if jobs else None
     try:
@@ -184,31 +186,32 @@ def _predict_claimed(
     report: SlidesReport,
     progress: TileProgress,
 ) -> None:
-    """Predict one slide unless another process does or just did."""
+    """Predict one slide unless another process does or just did; what goes wrong is in the report."""
     name, folder = slide.path.stem, out / slide.path.stem
-    with claimed(folder) as holder:
-        if holder is not None:
-            report.busy.append(name)
-            progress.drop(name)
-            progress.line(f"{name}: passed over, {holder} works on it")
-            return
-        reason = conflict(folder, settings)
-        if SlideRecord(folder).finished and not reason:
-            report.skipped.append(name)
-            progress.drop(name)
-            return
-        if reason:
-            _clear(folder)
-        try:
+    try:
+        with claimed(folder) as holder:
+            if holder is not None:
+                report.busy.append(name)
+                progress.drop(name)
+                progress.line(f"{name}: passed over, {holder} works on it")
+                return
+            reason = conflict(folder, settings)
+            if SlideRecord(folder).finished and not reason:
+                report.skipped.append(name)
+                progress.drop(name)
+                return
+            if reason:
+                _clear(folder)
             outcome = predict_slide(
                 model, slide, folder, stride=stride, options=options, settings=settings, progress=progress
             )
-        except Exception as error:  # one bad slide must not end the others; its run.json and the report say why
-            report.failed[name] = " ".join(str(error).split()) or type(error).__name__
-            progress.line(f"failed: {report.failed[name]}")
-            if not isinstance(error, ValueError | OSError):
-                logger.error("%s", traceback.format_exc())
-            return
+    except Exception as error:  # one bad slide must not end the others; its run.json and the report say why
+        report.failed[name] = " ".join(str(error).split()) or type(error).__name__
+        progress.drop(name)
+        progress.line(f"failed: {report.failed[name]}")
+        if not isinstance(error, ValueError | OSError):
+            logger.error("%s", traceback.format_exc())
+        return
     report.finished.append(name)
     if outcome == "no tissue":
         report.empty.append(name)

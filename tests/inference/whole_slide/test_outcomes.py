@@ -1,5 +1,6 @@
 """How a run of many slides ends: what is finished, what failed and why, what is refused before any work."""
 
+import errno
 import json
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 from torch import nn
 
 from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, load_slide_model, predict_slides
+from cvm_monai.inference.whole_slide.claim import claimed
+from cvm_monai.inference.whole_slide.find import fingerprint
 
 from .conftest import PLAIN, Red, pixels, write_slide
 
@@ -67,6 +70,62 @@ def test_a_slide_without_tissue_gives_an_empty_result_and_says_so(red, tmp_path)
     folder = tmp_path / "out" / "glass"
     assert json.loads((folder / "regions.geojson").read_text())["features"] == []
     assert (folder / "classes.csv").read_text().splitlines()[1] == "target,0,0.00,,"
+
+
+def test_another_image_of_the_same_name_and_size_is_not_passed_over(red, tmp_path):
+    path = tmp_path / "a.bmp"
+    options = SlideOptions(window=128, tissue="none", mpp=0.5)
+    Image.new("RGB", (64, 64), (200, 40, 90)).save(path)
+    predict(red, [path], tmp_path / "out", options)
+    assert predict(red, [path], tmp_path / "out", options)[0].skipped == ["a"]
+    Image.new("RGB", (64, 64), (20, 40, 90)).save(path)
+    with pytest.raises(ValueError, match=r"made with other settings: slide_fingerprint was .* --overwrite"):
+        predict(red, [path], tmp_path / "out", options)
+
+
+def test_the_fingerprint_sees_the_ends_of_a_large_file_and_blocks_between(tmp_path):
+    path, size = tmp_path / "a.svs", 40 * 2**20
+    found = set()
+    for place in (None, 0, 2**20 - 1, size - 2**20, size - 1, (size - 2**20) // 15 * 4 + 2**19):
+        with path.open("wb") as stream:
+            stream.truncate(size)
+            if place is not None:
+                stream.seek(place)
+                stream.write(b"x")
+        found.add(fingerprint(path))
+    assert len(found) == 6
+    small = tmp_path / "b.mrxs"
+    small.write_bytes(b"same")
+    before = fingerprint(small)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "Slidedat.ini").write_text("SLIDE_ID = 1")
+    assert fingerprint(small) != before
+
+
+def test_a_folder_of_one_slide_that_cannot_be_written_does_not_end_the_others(red, tmp_path):
+    slides = [write_slide(tmp_path / f"{name}.tif", smooth()) for name in "ab"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a").write_text("a file in the way")
+    report, lines = predict(red, slides, tmp_path / "out")
+    assert (report.finished, list(report.failed), report.exit_code) == (["b"], ["a"], 1)
+    assert "a cannot be written (File exists): choose another --out" in report.failed["a"]
+    assert f"failed: {report.failed['a']}" in lines
+
+
+def test_results_that_cannot_be_written_or_locked_are_refused_before_any_work(red, tmp_path, monkeypatch):
+    path = write_slide(tmp_path / "a.tif", smooth())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"file cannot be written \(File exists\): choose another --out"):
+        predict(red, [path], tmp_path / "file")
+
+    def flock(stream, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(ValueError, match=r"out cannot be locked \(No locks available\): its file system has no locks"):
+        predict(red, [path], tmp_path / "out")
+    with pytest.raises(ValueError, match=r"a cannot be locked .* choose another --out"), claimed(tmp_path / "a"):
+        pass
 
 
 def test_um_per_px_are_asked_for_before_any_work(red, tmp_path):
