@@ -81,7 +81,8 @@ def register(request: Request) -> Registered:
     check_alias(request.alias)
     if request.promote and request.alias == CHAMPION:
         raise ValueError(f"--alias {CHAMPION} sets it in any case: leave out --promote-if-better, or that alias")
-    bundle, trained = checked_bundle(request.bundle), read_trained(request.output)
+    bundle = checked_bundle(request.bundle)
+    trained = read_trained(request.output, bundle=bundle)
     uri = request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or trained.record.get("mlflow_tracking_uri")
     tests = recorded_tests(trained)
     metric = find_metric(request.promote, tests=tests, classes=trained.classes) if request.promote else None
