@@ -65,7 +65,7 @@ def recorded_tests(trained: Trained) -> dict[str, float]:
     """The `test_*` values that `evaluating` recorded on the training's MLflow run.
 
     Raises:
-        ValueError: no run, no store that answers, or a run that was not evaluated.
+        ValueError: no run, no store that answers or is there, or a run that was not evaluated.
     """
     from mlflow.exceptions import MlflowException
 
@@ -76,6 +76,7 @@ def recorded_tests(trained: Trained) -> dict[str, float]:
         raise ValueError(
             f"the training in {trained.output} has no MLflow run: train with a --tracking_uri, and evaluate"
         )
+    uri = own_store(trained)
     try:
         metrics = connect(uri).get_run(run_id).data.metrics
     except MlflowException as error:
@@ -84,6 +85,17 @@ def recorded_tests(trained: Trained) -> dict[str, float]:
     if not tests:
         raise ValueError(f"the training in {trained.output} was not evaluated: run `evaluating` with this output_dir")
     return tests
+
+
+def own_store(trained: Trained) -> str:
+    """Where the training's own MLflow store is now.
+
+    Raises:
+        ValueError: it is gone.
+    """
+    from cvm_monai.engines.tracking import recorded_store
+
+    return recorded_store(trained.record["mlflow_tracking_uri"], output_dir=trained.output)
 
 
 def _weights(output: Path, bundle: Path | None) -> Path:
