@@ -13,11 +13,13 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 OFF = "none"
+DATABASE = "mlruns.db"
+SQLITE = "sqlite:///"
 
 
 def default_tracking_uri(*, output_dir: str) -> str:
     """MLFLOW_TRACKING_URI where it is set, else a SQLite file below the output folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(output_dir).resolve() / 'mlruns.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path(output_dir).resolve() / DATABASE}"
 
 
 def unique_run_name(*, prefix: str) -> str:
@@ -44,6 +46,26 @@ def check_tracking_uri(uri: str) -> None:
             f"tracking_uri {uri!r} is a folder, which MLflow no longer takes: use sqlite:////path/mlruns.db, the "
             "address of a server, or none"
         )
+
+
+def recorded_store(uri: str, *, output_dir: str | Path) -> str:
+    """Where the store that a training recorded is now: that address, or `mlruns.db` of an output folder that moved.
+
+    MLflow would make an empty database where it finds none.
+
+    Raises:
+        ValueError: neither file is there.
+    """
+    file = Path(uri.removeprefix(SQLITE).partition("?")[0])
+    if not uri.startswith(SQLITE) or file.is_file():
+        return uri
+    moved = Path(output_dir).resolve() / DATABASE
+    if not moved.is_file():
+        raise ValueError(
+            f"the MLflow database that the training in {output_dir} recorded, {file}, is not there, nor is {moved}: "
+            "put it there, or train again"
+        )
+    return f"{SQLITE}{moved}"
 
 
 class TrackedRun:
@@ -124,6 +146,6 @@ class TrackedRun:
     def _connect(self) -> None:
         from mlflow.tracking import MlflowClient
 
-        if self.tracking_uri.startswith("sqlite:///"):
-            Path(self.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if self.tracking_uri.startswith(SQLITE):
+            Path(self.tracking_uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(tracking_uri=self.tracking_uri)

@@ -14,11 +14,16 @@ from cvm_monai.networks.state import load_weights
 DEFAULT_NETWORK = "resnet34_unet"
 
 
-def load_network(output_dir: str | PathLike[str], *, device: torch.device | str = "cpu") -> nn.Module:
+def load_network(
+    output_dir: str | PathLike[str], *, weights: Path | None = None, device: torch.device | str = "cpu"
+) -> nn.Module:
     """The trained network of a training's output folder, in evaluation mode.
 
     `run.json` says which network it is, `models/model.pt` holds its weights. The scale it was trained at is
     `recorded(output_dir=..., key="scale", default=1.0)` of `cvm_monai.engines`.
+
+    Args:
+        weights: the file of its weights; None: where a training by the package's own bundle puts it.
 
     Raises:
         ValueError: no model in that folder, a damaged file, or weights of another network.
@@ -30,8 +35,8 @@ def load_network(output_dir: str | PathLike[str], *, device: torch.device | str 
         channels=recorded(output_dir=output, key="network_channels", default=None),
         extractor_path=recorded(output_dir=output, key="extractor_path", default=None),
     )
-    folder = models_dir(bundle_root=bundle_root(), output_dir=output)
-    return load_weights(network, Path(folder) / "model.pt", device=device)
+    file = weights or Path(models_dir(bundle_root=bundle_root(), output_dir=output)) / "model.pt"
+    return load_weights(network, file, device=device)
 
 
 def load_stain(output_dir: str | PathLike[str]) -> StainTarget | None:

@@ -42,7 +42,8 @@ def export_bundle(output_dir: str | Path, target: str | Path, *, bundle: Path | 
     target = Path(target)
     if target.suffix != ".zip":
         raise ValueError(f"the bundle is written as a zip file: give a name that ends in .zip, not {target.name}")
-    trained, source = read_trained(output_dir), checked_bundle(bundle)
+    source = checked_bundle(bundle)
+    trained = read_trained(output_dir, bundle=source)
     aside = target.with_name(f".{os.getpid()}.{target.name}")
     with tempfile.TemporaryDirectory() as folder:
         root = gather(trained, Path(folder) / target.stem, bundle=source)
@@ -61,7 +62,7 @@ def gather(trained: Trained, root: Path, *, bundle: Path) -> Path:
     """The files of the bundle, as a folder."""
     from cvm_monai.inference import load_network
 
-    load_network(trained.output)  # weights that do not fit are found here
+    load_network(trained.output, weights=trained.weights)  # weights that do not fit are found here
     root.mkdir()
     copy_bundle(bundle, root)
     shutil.copytree(bundle / "scripts", root / "scripts", ignore=CLUTTER)

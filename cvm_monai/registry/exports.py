@@ -36,7 +36,7 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
     trained = read_trained(output_dir)
     from cvm_monai.inference import load_network
 
-    network = load_network(trained.output)
+    network = load_network(trained.output, weights=trained.weights)
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{os.getpid()}.{path.name}")

@@ -24,7 +24,8 @@ def save_model(trained: Trained, folder: Path, *, bundle: Path, metadata: Mappin
 
     from cvm_monai.registry.segmenter import BUNDLE, Segmenter
 
-    load_network(trained.output)  # weights of another network: one sentence, where the configuration would wrap it
+    # Weights of another network: one sentence, where the configuration would wrap it.
+    load_network(trained.output, weights=trained.weights)
     staged = stage(trained, folder / BUNDLE, bundle=bundle)
     example = input_example(trained.knobs.get("mpp"))
     _try(Segmenter(), staged, example)

@@ -1,11 +1,14 @@
 """Whether a new version takes the champion's place: one test value, on the same test images."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cvm_monai.metrics.claims import ClaimName
 from cvm_monai.metrics.segmentation import MetricName
+from cvm_monai.metrics.stain_shifts import STAIN_NAMES
+from cvm_monai.registry.store import find_alias
 from cvm_monai.registry.trained import TEST, Trained
 
 CHAMPION = "champion"
@@ -27,6 +30,8 @@ BETTER: Mapping[MetricName | ClaimName, Better] = {
     "region_ratio": "closer to 1",
     "boundary_ratio": "closer to 1",
 }
+SHIFTED = re.compile(rf"stain_(lowest|({'|'.join(STAIN_NAMES)})_[^_]+)_(?=dice$)")
+"""What stands before `dice` in a test under stain shifts: as good when high as the Dice itself."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +127,9 @@ def decide(metric: Metric, value: float, champion: Champion | None, *, name: str
 
 def find_champion(client: Any, name: str) -> Champion | None:
     """The version of the model `name` that has the alias; None where there is no such model or alias."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
+    found = find_alias(client, name, CHAMPION)
+    if found is None:
+        return None
     run = client.get_run(found.run_id)
     return Champion(
         version=str(found.version),
@@ -142,6 +142,7 @@ def find_champion(client: Any, name: str) -> Champion | None:
 def _kind(full: str, classes: Sequence[str]) -> Better | None:
     """Which way is better, by the metric that a recorded name is made of."""
     base = full.removeprefix(TEST).removeprefix("pooled_").removesuffix("_median")
+    base = SHIFTED.sub("", base)
     for name, better in BETTER.items():
         if base == name or base in (f"{name}_{label}" for label in classes[1:]):
             return better

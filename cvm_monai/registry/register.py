@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from cvm_monai.place import checked_bundle
 from cvm_monai.registry.promotion import (
@@ -19,8 +21,8 @@ from cvm_monai.registry.promotion import (
     find_champion,
     find_metric,
 )
-from cvm_monai.registry.store import check_alias, check_name, connect, current_store
-from cvm_monai.registry.trained import Trained, read_trained, recorded_tests
+from cvm_monai.registry.store import check_alias, check_name, connect, current_store, find_alias
+from cvm_monai.registry.trained import Trained, own_store, read_trained, recorded_tests
 
 EXPERIMENT = "cvm_monai"
 Undo = Callable[[Callable[[], Any]], None]
@@ -81,9 +83,10 @@ def register(request: Request) -> Registered:
     check_alias(request.alias)
     if request.promote and request.alias == CHAMPION:
         raise ValueError(f"--alias {CHAMPION} sets it in any case: leave out --promote-if-better, or that alias")
-    bundle, trained = checked_bundle(request.bundle), read_trained(request.output)
-    uri = request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or trained.record.get("mlflow_tracking_uri")
+    bundle = checked_bundle(request.bundle)
+    trained = read_trained(request.output, bundle=bundle)
     tests = recorded_tests(trained)
+    uri = request.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or own_store(trained)
     metric = find_metric(request.promote, tests=tests, classes=trained.classes) if request.promote else None
     try:
         client = connect(str(uri))
@@ -137,8 +140,18 @@ class _Entry:
             description=f"{self.trained.knobs.get('supervision')}, {self.trained.knobs.get('network')}; research only",
         ).version
         self.undo(lambda: client.delete_model_version(request.name, version))
-        client.set_registered_model_alias(request.name, request.alias, version)
+        self.point(request.alias, version)
         return str(version)
+
+    def point(self, alias: str, version: str) -> None:
+        """Set an alias; undone, it points where it did."""
+        client, name = self.client, self.request.name
+        before = find_alias(client, name, alias)
+        if before is None:
+            self.undo(lambda: client.delete_registered_model_alias(name, alias))
+        else:
+            self.undo(lambda: client.set_registered_model_alias(name, alias, before.version))
+        client.set_registered_model_alias(name, alias, version)
 
     def tags(self) -> dict[str, str]:
         """What a version says of itself."""
@@ -164,13 +177,13 @@ class _Entry:
 
     def _run(self) -> str:
         """The training's own run where this is its store; else a new one that repeats what the training recorded."""
-        from cvm_monai.engines.tracking import TrackedRun, unique_run_name
+        from cvm_monai.engines.tracking import SQLITE, TrackedRun, unique_run_name
 
         record = self.trained.record
         if self.uri == record["mlflow_tracking_uri"]:
             return str(record["mlflow_run_id"])
-        artifacts = Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns"
-        run = TrackedRun(tracking_uri=self.uri, experiment=EXPERIMENT, artifact_dir=artifacts)
+        artifacts = Path(self.uri.removeprefix(SQLITE)).parent / "mlruns"
+        run = TrackedRun(tracking_uri=self.uri, experiment=self._experiment(artifacts), artifact_dir=artifacts)
         run.start(unique_run_name(prefix="registered"))
         self.undo(lambda: self.client.delete_run(run.run_id))
         run.params({name: value for name, value in self.trained.knobs.items() if value is not None})
@@ -178,6 +191,16 @@ class _Entry:
         run.tags({name: record.get(name) for name in ("commit", "data_sha256", "mlflow_run_id")})
         run.end("FINISHED")
         return str(run.run_id)
+
+    def _experiment(self, artifacts: Path) -> str:
+        """The usual one; in a database that moved one for its new place, as the usual one's files belong in the old."""
+        from cvm_monai.engines.tracking import SQLITE
+
+        found = self.client.get_experiment_by_name(EXPERIMENT) if self.uri.startswith(SQLITE) else None
+        if found is None or not found.artifact_location.startswith("file:"):
+            return EXPERIMENT
+        place = Path(url2pathname(urlsplit(found.artifact_location).path))
+        return EXPERIMENT if place.parent.is_dir() else f"{EXPERIMENT} in {artifacts.parent.resolve()}"
 
     def _registered_model(self) -> None:
         """Make the registered model where there is none of that name."""
@@ -190,7 +213,7 @@ class _Entry:
 def _promote(entry: _Entry, version: str, metric: Metric, champion: Champion | None) -> Decision:
     decision = decide(metric, entry.tests[metric.name], champion, name=entry.request.name, version=version)
     if decision.promoted:
-        entry.client.set_registered_model_alias(entry.request.name, CHAMPION, version)
+        entry.point(CHAMPION, version)
     return decision
 
 

@@ -50,6 +50,18 @@ def current_store(uri: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def find_alias(client: Any, name: str, alias: str) -> Any | None:
+    """MLflow's version of the model `name` that has the alias; None where there is no such model or alias."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
 def check_store(uri: str) -> None:
     """Refuse an address that is no store.
 

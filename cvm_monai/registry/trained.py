@@ -40,14 +40,16 @@ class Trained:
         return str(self.knobs.get("fold"))
 
 
-def read_trained(output_dir: str | Path) -> Trained:
+def read_trained(output_dir: str | Path, *, bundle: Path | None = None) -> Trained:
     """The training whose output folder this is.
+
+    Args:
+        bundle: that it may have been run with, beside the package's own: a bundle's default output folder, `eval`, has
+            its weights in the bundle's `models`.
 
     Raises:
         ValueError: no such folder, no finished training in it, or a network that needs a further file.
     """
-    from cvm_monai.engines.workflow import bundle_root, models_dir
-
     output = Path(output_dir)
     record = _read_record(output)
     if record.get("status") != "FINISHED":
@@ -56,17 +58,14 @@ def read_trained(output_dir: str | Path) -> Trained:
         raise ValueError(
             f"the network of {output} is a 'frozen_probe', which needs its extractor's file: train another --network"
         )
-    weights = Path(models_dir(bundle_root=bundle_root(), output_dir=str(output))) / "model.pt"
-    if not weights.is_file():
-        raise ValueError(f"there is no trained network at {weights}: train again")
-    return Trained(output, weights, record, _classes(output, record))
+    return Trained(output, _weights(output, bundle), record, _classes(output, record))
 
 
 def recorded_tests(trained: Trained) -> dict[str, float]:
     """The `test_*` values that `evaluating` recorded on the training's MLflow run.
 
     Raises:
-        ValueError: no run, no store that answers, or a run that was not evaluated.
+        ValueError: no run, no store that answers or is there, or a run that was not evaluated.
     """
     from mlflow.exceptions import MlflowException
 
@@ -77,6 +76,7 @@ def recorded_tests(trained: Trained) -> dict[str, float]:
         raise ValueError(
             f"the training in {trained.output} has no MLflow run: train with a --tracking_uri, and evaluate"
         )
+    uri = own_store(trained)
     try:
         metrics = connect(uri).get_run(run_id).data.metrics
     except MlflowException as error:
@@ -85,6 +85,29 @@ def recorded_tests(trained: Trained) -> dict[str, float]:
     if not tests:
         raise ValueError(f"the training in {trained.output} was not evaluated: run `evaluating` with this output_dir")
     return tests
+
+
+def own_store(trained: Trained) -> str:
+    """Where the training's own MLflow store is now.
+
+    Raises:
+        ValueError: it is gone.
+    """
+    from cvm_monai.engines.tracking import recorded_store
+
+    return recorded_store(trained.record["mlflow_tracking_uri"], output_dir=trained.output)
+
+
+def _weights(output: Path, bundle: Path | None) -> Path:
+    """Where a training by `bundle`, or else by the package's own bundle, left its network."""
+    from cvm_monai.engines.workflow import bundle_root, models_dir
+
+    roots = ([] if bundle is None else [str(bundle)]) + [bundle_root()]
+    places = [Path(models_dir(bundle_root=root, output_dir=str(output))) / "model.pt" for root in roots]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise ValueError(f"there is no trained network at {places[0]}: train again")
+    return found
 
 
 def _read_record(output: Path) -> dict[str, Any]:

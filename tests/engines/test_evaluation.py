@@ -2,6 +2,7 @@
 
 import csv
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -164,6 +165,25 @@ def test_a_test_fold_without_masks_is_refused_before_the_network_runs(tmp_path):
     dataset = Fold(tmp_path, ["a"], unmasked=["a"])
     with pytest.raises(ValueError, match="no case of the test fold has a mask to score against: add masks"):
         report_of(tmp_path, dataset)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_training_that_moved_is_logged_where_its_database_is(tmp_path, monkeypatch, caplog, there):
+    output, old, runs = tmp_path / "out", tmp_path / "old", Mock()
+    monkeypatch.setattr("cvm_monai.engines.evaluation.TrackedRun", runs)
+    output.mkdir()
+    if there:
+        (output / "mlruns.db").touch()
+    record = {"mlflow_run_id": "0" * 32, "mlflow_tracking_uri": f"sqlite:///{old / 'mlruns.db'}"}
+    (output / "run.json").write_text(json.dumps(record))
+    report_of(tmp_path, Fold(tmp_path, ["a"]))
+    assert (output / "evaluation" / "summary.md").is_file()
+    uris = [call.kwargs["tracking_uri"] for call in runs.call_args_list]
+    assert uris == ([f"sqlite:///{output / 'mlruns.db'}"] if there else [])
+    if there:
+        assert "test_dice" in runs.return_value.metrics.call_args.args[0]
+    runs.return_value.artifact.assert_not_called()  # the run's files belong where it was
+    assert ("the scores are not in MLflow: the MLflow database" in caplog.text) is not there
 
 
 def test_a_run_without_tracking_is_scored_all_the_same(tmp_path):

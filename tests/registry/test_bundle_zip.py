@@ -27,6 +27,7 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 """
+ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 25 * 2**20
 """Bytes of a file that the model zoo takes into its repository."""
 
@@ -51,6 +52,21 @@ def test_without_a_training_nothing_is_written(tmp_path, capsys):
     assert main(["export-bundle", str(tmp_path / "out.zip"), "--output_dir", str(tmp_path)]) == 2
     assert "there is no training in" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_default_training_of_a_named_bundle_is_found_in_that_bundle(finished, tmp_path, capsys):
+    """A bundle's default output folder is its `eval`, and the weights then lie in its `models`."""
+    output, root = finished(), tmp_path / "named"
+    shutil.copytree(ROOT / "bundle", root, ignore=shutil.ignore_patterns("eval", "models", "__pycache__"))
+    shutil.copytree(output, root / "eval")
+    shutil.move(root / "eval" / "models", root / "models")
+    command = ["export-bundle", str(tmp_path / "out.zip"), "--bundle", str(root)]
+    assert main(command) == 0
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert archive.read("out/models/model.pt") == (output / "models" / "model.pt").read_bytes()
+    (root / "models" / "model.pt").unlink()
+    assert main(command) == 2
+    assert f"there is no trained network at {root / 'models' / 'model.pt'}: train again" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

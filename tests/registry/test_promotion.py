@@ -15,6 +15,9 @@ TESTS = {
     "test_pooled_dice": 0.82,
     "test_hd95_px_median": 4.0,
     "test_pieces": 1.1,
+    "test_stain_lowest_dice": 0.6,
+    "test_stain_haematoxylin_0.6_dice": 0.6,
+    "test_stain_eosin_1.25_dice": 0.7,
 }
 
 
@@ -34,6 +37,9 @@ def test_every_value_of_an_evaluation_has_a_kind():
         ("pooled_dice", "test_pooled_dice", "higher"),
         ("hd95_px_median", "test_hd95_px_median", "lower"),
         ("pieces", "test_pieces", "closer to 1"),
+        ("stain_lowest_dice", "test_stain_lowest_dice", "higher"),
+        ("test_stain_haematoxylin_0.6_dice", "test_stain_haematoxylin_0.6_dice", "higher"),
+        ("stain_eosin_1.25_dice", "test_stain_eosin_1.25_dice", "higher"),
     ],
 )
 def test_a_metric_is_found_by_its_name(asked, name, better):
@@ -48,7 +54,7 @@ def test_a_class_has_its_own_metric():
 @pytest.mark.parametrize(
     "asked, sentence",
     [
-        ("dise", "recorded no test_dise; choose test_dice, test_hd95_px_median, test_pieces$"),
+        ("dise", "recorded no test_dise; choose test_dice, test_hd95_px_median, test_pieces, test_stain_eosin"),
         ("auc", "recorded no test_auc"),
         ("dice_sd", "neither more nor less of test_dice_sd is better; choose test_dice"),
     ],

@@ -3,6 +3,7 @@
 import json
 import pickletools
 import re
+import sqlite3
 import zipfile
 from pathlib import Path
 
@@ -182,6 +183,70 @@ def test_a_failure_on_the_way_leaves_nothing(finished, client, monkeypatch):
     assert client.search_registered_models("name = 'never'") == []
     experiment = client.get_experiment_by_name("cvm_monai").experiment_id
     assert "never" not in [model.name for model in client.search_logged_models([experiment])]
+
+
+@pytest.mark.parametrize("failing", ["candidate", "champion"])
+@pytest.mark.parametrize("applied, error", [(False, MlflowException("it broke")), (True, KeyboardInterrupt())])
+def test_a_failure_gives_the_aliases_back(finished, client, monkeypatch, failing, applied, error):
+    """Whether the server had moved the alias already or not."""
+    name = f"kept-{failing}-{applied}"
+    client.create_registered_model(name)
+    run = json.loads((finished() / "run.json").read_text())["mlflow_run_id"]
+    expected = {}
+    for alias in ("candidate", "champion"):
+        expected[alias] = str(client.create_model_version(name, source=f"runs:/{run}/model", run_id=run).version)
+        client.set_registered_model_alias(name, alias, expected[alias])
+    usual, output = mlflow.MlflowClient.set_registered_model_alias, finished(tests={"test_dice": 0.9})
+
+    def fail(self, model, alias, version):
+        new = str(version) not in expected.values()
+        if not (new and alias == failing) or applied:
+            usual(self, model, alias, version)
+        if new and alias == failing:
+            raise error
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", fail)
+    monkeypatch.setattr("cvm_monai.registry.package.save_model", lambda _, folder, **__: model_of_nothing(folder))
+    with pytest.raises((ValueError, KeyboardInterrupt), match=r"refused: it broke$|^$"):
+        register(Request(output=output, name=name, promote="dice"))
+    found = {alias: str(client.get_model_version_by_alias(name, alias).version) for alias in expected}
+    assert found == expected
+    assert {str(version.version) for version in client.search_model_versions(f"name = '{name}'")} == set(
+        expected.values()
+    )
+
+
+def model_of_nothing(folder: Path) -> Path:
+    """An MLflow model's description alone, where only what the store is told matters."""
+    (folder / "model").mkdir()
+    mlflow.models.Model().save(str(folder / "model" / "MLmodel"))
+    return folder / "model"
+
+
+def test_a_training_that_moved_is_registered_where_it_is(finished, store, tmp_path, capsys):
+    output, old = finished(), tmp_path / "old"
+    database = f"sqlite:///{output / 'mlruns.db'}"
+    with sqlite3.connect(store.removeprefix("sqlite:///")) as first, sqlite3.connect(output / "mlruns.db") as copy:
+        first.backup(copy)
+        copy.execute("update experiments set artifact_location = ?", [(old / "mlruns").as_uri()])
+    record(output, mlflow_tracking_uri=f"sqlite:///{old / 'mlruns.db'}")
+    assert main(["register", str(output), "--name", "moved"]) == 0
+    assert f"in {database}" in capsys.readouterr().out
+    with current_store(database):
+        folder = Path(mlflow.artifacts.download_artifacts("models:/moved@candidate"))
+    assert (folder / "MLmodel").is_file()
+    assert list(output.glob("mlruns/**/MLmodel"))
+    assert not old.exists()
+
+
+def test_a_training_without_its_database_is_refused_and_none_is_made(finished, tmp_path, capsys):
+    output, gone = finished(), tmp_path / "gone" / "mlruns.db"
+    record(output, mlflow_tracking_uri=f"sqlite:///{gone}")
+    assert main(["register", str(output), "--name", "refused"]) == 2
+    error = capsys.readouterr().err
+    assert f"recorded, {gone}, is not there, nor is {output / 'mlruns.db'}: put it there, or train again" in error
+    assert error.count("\n") == 1
+    assert not gone.parent.exists()
 
 
 @pytest.mark.parametrize(
