@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cvm_monai.label_app.answer import DEFAULTS as NUMBERS
 from cvm_monai.label_app.training import CHOICES, REAL, WHOLE
 
 ALL_METHODS = ("model", "gpus", "device", "logging")
 BATCH = ("images", "labels", "multi_gpu", "save_label", "label_tag", "max_workers", "max_batch_size")
-SEGMENTATION = ("foreground", "background", "location", "size", "eta", "lam", "iterations", "simplify", "min_area")
+SEGMENTATION = ("foreground", "background", "location", "size", *NUMBERS, "image_mpp")
 RESULT = ("min_poly_area", "polygons", "result_extension", "result_write_to_file")
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "train": (*WHOLE, *REAL, *CHOICES),
