@@ -14,11 +14,17 @@ from cvm_monai.networks.state import load_weights
 DEFAULT_NETWORK = "resnet34_unet"
 
 
-def load_network(output_dir: str | PathLike[str], *, device: torch.device | str = "cpu") -> nn.Module:
+def load_network(
+    output_dir: str | PathLike[str], *, device: torch.device | str = "cpu", bundle: str | PathLike[str] | None = None
+) -> nn.Module:
     """The trained network of a training's output folder, in evaluation mode.
 
     `run.json` says which network it is, `models/model.pt` holds its weights. The scale it was trained at is
     `recorded(output_dir=..., key="scale", default=1.0)` of `cvm_monai.engines`.
+
+    Args:
+        bundle: root of the bundle whose default output folder keeps its model in `models/`; None: that which runs, or
+            the package's own.
 
     Raises:
         ValueError: no model in that folder, a damaged file, or weights of another network.
@@ -30,19 +36,23 @@ def load_network(output_dir: str | PathLike[str], *, device: torch.device | str 
         channels=recorded(output_dir=output, key="network_channels", default=None),
         extractor_path=recorded(output_dir=output, key="extractor_path", default=None),
     )
-    folder = models_dir(bundle_root=bundle_root(), output_dir=output)
+    folder = models_dir(bundle_root=_root(bundle), output_dir=output)
     return load_weights(network, Path(folder) / "model.pt", device=device)
 
 
-def load_stain(output_dir: str | PathLike[str]) -> StainTarget | None:
+def load_stain(output_dir: str | PathLike[str], *, bundle: str | PathLike[str] | None = None) -> StainTarget | None:
     """What the images of the network in a training's output folder are normalised to; None: nothing.
 
-    `predict` and `network_input` take it as `stain`.
+    `predict` and `network_input` take it as `stain`; `bundle` as for `load_network`.
 
     Raises:
         ValueError: the training's target is missing or damaged.
     """
     output = str(output_dir)
-    folder = models_dir(bundle_root=bundle_root(), output_dir=output)
+    folder = models_dir(bundle_root=_root(bundle), output_dir=output)
     method = recorded(output_dir=output, key="stain_normalisation", default=None) or stored_method(folder=folder)
     return stored_target(folder=folder, method=method)
+
+
+def _root(bundle: str | PathLike[str] | None) -> str:
+    return bundle_root() if bundle is None else str(bundle)

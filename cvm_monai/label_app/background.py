@@ -15,7 +15,7 @@ from cvm_monai.label_app.training import CHOICES, REAL, WHOLE
 
 ALL_METHODS = ("model", "gpus", "device", "logging")
 BATCH = ("images", "labels", "multi_gpu", "save_label", "label_tag", "max_workers", "max_batch_size")
-SEGMENTATION = ("foreground", "background", "location", "size", *NUMBERS, "image_mpp")
+SEGMENTATION = ("foreground", "background", "location", "size", *NUMBERS, "mpp")
 RESULT = ("min_poly_area", "polygons", "result_extension", "result_write_to_file")
 ALLOWED: Mapping[str, tuple[str, ...]] = {
     "train": (*WHOLE, *REAL, *CHOICES),

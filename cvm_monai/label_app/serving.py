@@ -32,8 +32,8 @@ def is_local(arguments: Sequence[str]) -> bool:
 def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str], origins: Sequence[str]) -> None:
     """Guard a FastAPI application that has just started, once; ValueError becomes status 400 and one sentence.
 
-    Where no host, or a loopback one, was given it serves loopback alone, and the socket, which uvicorn opens after this,
-    is bound there.
+    Where no host, or a loopback one, was given it serves loopback alone, and the socket, which uvicorn opens after
+    this, is bound there.
 
     Args:
         conf: of the app: `max_image_mib` and `max_label_mib`.
