@@ -15,7 +15,11 @@ DEFAULT_NETWORK = "resnet34_unet"
 
 
 def load_network(
-    output_dir: str | PathLike[str], *, weights: Path | None = None, device: torch.device | str = "cpu"
+    output_dir: str | PathLike[str],
+    *,
+    device: torch.device | str = "cpu",
+    bundle: str | PathLike[str] | None = None,
+    weights: Path | None = None,
 ) -> nn.Module:
     """The trained network of a training's output folder, in evaluation mode.
 
@@ -23,7 +27,9 @@ def load_network(
     `recorded(output_dir=..., key="scale", default=1.0)` of `cvm_monai.engines`.
 
     Args:
-        weights: the file of its weights; None: where a training by the package's own bundle puts it.
+        bundle: root of the bundle whose default output folder keeps its model in `models/`; None: that which runs, or
+            the package's own.
+        weights: the file of the weights, where it is known already; None: `model.pt` where a training puts it.
 
     Raises:
         ValueError: no model in that folder, a damaged file, or weights of another network.
@@ -35,19 +41,23 @@ def load_network(
         channels=recorded(output_dir=output, key="network_channels", default=None),
         extractor_path=recorded(output_dir=output, key="extractor_path", default=None),
     )
-    file = weights or Path(models_dir(bundle_root=bundle_root(), output_dir=output)) / "model.pt"
+    file = weights or Path(models_dir(bundle_root=_root(bundle), output_dir=output)) / "model.pt"
     return load_weights(network, file, device=device)
 
 
-def load_stain(output_dir: str | PathLike[str]) -> StainTarget | None:
+def load_stain(output_dir: str | PathLike[str], *, bundle: str | PathLike[str] | None = None) -> StainTarget | None:
     """What the images of the network in a training's output folder are normalised to; None: nothing.
 
-    `predict` and `network_input` take it as `stain`.
+    `predict` and `network_input` take it as `stain`; `bundle` as for `load_network`.
 
     Raises:
         ValueError: the training's target is missing or damaged.
     """
     output = str(output_dir)
-    folder = models_dir(bundle_root=bundle_root(), output_dir=output)
+    folder = models_dir(bundle_root=_root(bundle), output_dir=output)
     method = recorded(output_dir=output, key="stain_normalisation", default=None) or stored_method(folder=folder)
     return stored_target(folder=folder, method=method)
+
+
+def _root(bundle: str | PathLike[str] | None) -> str:
+    return bundle_root() if bundle is None else str(bundle)

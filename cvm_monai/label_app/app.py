@@ -14,9 +14,12 @@ from monailabel.config import settings as server_settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
 from monailabel.interfaces.tasks.batch_infer import BatchInferTask
+from monailabel.utils.async_tasks import task as async_task
+from monailabel.utils.async_tasks import utils as async_utils
 
 from cvm_monai.label_app.answer import Answerer
 from cvm_monai.label_app.app_settings import read_settings
+from cvm_monai.label_app.background import secure_background_tasks
 from cvm_monai.label_app.current import CurrentNetwork
 from cvm_monai.label_app.datastore import StudiesDatastore
 from cvm_monai.label_app.infer_tasks import CvmInferTask
@@ -50,7 +53,7 @@ class OneAtATime(BatchInferTask):
 
     def __call__(self, request: dict[str, Any], datastore: Any, infer: Any) -> Any:
         return super().__call__(
-            request | {"multi_gpu": False, "device": self.device, "max_workers": 1}, datastore, infer
+            request | {"multi_gpu": False, "gpus": "all", "device": self.device, "max_workers": 1}, datastore, infer
         )
 
 
@@ -60,6 +63,7 @@ class CvmApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         if studies.startswith(("http://", "https://")):
             raise ValueError(f"--studies must be a folder of this machine, got {studies}")
+        secure_background_tasks(async_utils, async_task)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if "OMP_NUM_THREADS" not in os.environ:  # several threads on busy cores can be twenty times slower than one
             os.environ["OMP_NUM_THREADS"] = "1"

@@ -8,6 +8,7 @@ from typing import Any
 from cvm_monai.annotations import read_class_map
 from cvm_monai.annotations.labels import class_names
 from cvm_monai.label_app.outputs import predicted_names
+from cvm_monai.place import BESIDE, bundle_folder
 
 KNOWN = (
     "model",
@@ -50,7 +51,7 @@ class AppSettings:
 
 
 def read_settings(conf: Mapping[str, Any], *, studies: str | Path) -> AppSettings:
-    """Check the settings; the defaults: `work` is `cvm_monai/` in the studies folder, `bundle` that beside the package.
+    """Check the settings; the defaults: `work` is `cvm_monai/` in the studies folder, `bundle` the package's own.
 
     Raises:
         ValueError: an unknown name, or a value that means nothing.
@@ -75,7 +76,8 @@ def read_settings(conf: Mapping[str, Any], *, studies: str | Path) -> AppSetting
 
 
 def _bundle(given: str | None) -> Path:
-    return Path(given).expanduser().resolve() if given else Path(__file__).resolve().parents[2] / "bundle"
+    """The folder that is given, else the package's own, which lies inside it where it was installed."""
+    return Path(given).expanduser().resolve() if given else bundle_folder() or BESIDE
 
 
 def _mpp(text: Any) -> float | None:

@@ -30,7 +30,8 @@ class Current:
     Attributes:
         network: in evaluation mode.
         output_dir: of its training; None for `ColourFeatures`.
-        knobs: network, network_channels, classes, scale, mpp, image_mean, image_std, as the training recorded them.
+        knobs: network, network_channels, classes, scale, mpp, stain_normalisation, image_mean, image_std, as the
+            training recorded them.
         key: changes whenever the weights do.
         stain: what its training normalised stains to; None: nothing.
     """
@@ -77,7 +78,7 @@ class CurrentNetwork:
                 raise ValueError(f"{pointer} does not name an output_dir: remove it, or give --conf model OUTPUT_DIR")
             return Path(found["output_dir"])
         default = self.bundle / "eval"
-        return default if model_path(default).is_file() else None
+        return default if model_path(default, bundle=self.bundle).is_file() else None
 
     def use(self, output_dir: str | Path) -> None:
         """Take the network of a training from now on.
@@ -86,10 +87,9 @@ class CurrentNetwork:
             ValueError: no model there.
         """
         output_dir = Path(output_dir).resolve()
-        if not model_path(output_dir).is_file():
-            raise ValueError(
-                f"there is no trained network at {model_path(output_dir)}: give the output_dir of a training"
-            )
+        weights = model_path(output_dir, bundle=self.bundle)
+        if not weights.is_file():
+            raise ValueError(f"there is no trained network at {weights}: give the output_dir of a training")
         write_text(self.work / POINTER, json.dumps({"output_dir": str(output_dir)}) + "\n")
 
     def get(self) -> Current:
@@ -99,16 +99,17 @@ class CurrentNetwork:
             ValueError: weights that cannot be read, or of another network.
         """
         output_dir = self.output_dir()
-        key = "colours" if output_dir is None else _key(model_path(output_dir))
+        key = "colours" if output_dir is None else _key(model_path(output_dir, bundle=self.bundle))
         with self._lock:
             if self._loaded is None or self._loaded.key != key:
-                self._loaded = _load(output_dir, key, self.device)
+                self._loaded = _load(output_dir, key, self.device, self.bundle)
             return self._loaded
 
 
-def model_path(output_dir: Path) -> Path:
-    """The weights of a training."""
-    return Path(models_dir(bundle_root=bundle_root(), output_dir=str(output_dir))) / "model.pt"
+def model_path(output_dir: Path, *, bundle: Path) -> Path:
+    """The weights of a training; `bundle` is the root of the one that trains here."""
+    root = str(_owner(output_dir, bundle))
+    return Path(models_dir(bundle_root=root, output_dir=str(output_dir))) / "model.pt"
 
 
 def recorded_knobs(output_dir: Path | None) -> dict[str, Any]:
@@ -120,6 +121,7 @@ def recorded_knobs(output_dir: Path | None) -> dict[str, Any]:
         "classes": 2,
         "scale": 1.0,
         "mpp": None,
+        "stain_normalisation": "none",
         "image_mean": list(IMAGENET_MEAN),
         "image_std": list(IMAGENET_STD),
     }
@@ -139,8 +141,16 @@ def _key(path: Path) -> str:
     return f"{path}:{facts.st_mtime_ns}:{facts.st_size}"
 
 
-def _load(output_dir: Path | None, key: str, device: torch.device) -> Current:
+def _owner(output_dir: Path, bundle: Path) -> Path:
+    """The bundle that keeps the model of an output folder apart from it: the package's for its own, else the given."""
+    own = Path(bundle_root()).resolve()
+    return own if output_dir.resolve() == own / "eval" else bundle
+
+
+def _load(output_dir: Path | None, key: str, device: torch.device, bundle: Path) -> Current:
     if output_dir is not None:
-        network, stain = load_network(output_dir, device=device), load_stain(output_dir)
+        root = _owner(output_dir, bundle)
+        network = load_network(output_dir, device=device, bundle=root)
+        stain = load_stain(output_dir, bundle=root)
         return Current(network, output_dir, recorded_knobs(output_dir), key, stain)
     return Current(ColourFeatures().to(device).eval(), None, recorded_knobs(None), key)

@@ -59,22 +59,30 @@ class Guard:
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         """Status and sentence where a request is not served at all."""
         headers = _headers(scope)
-        if self.local_only and not _is_loopback((scope.get("client") or ("",))[0]):
+        if self.local_only and not is_loopback((scope.get("client") or ("",))[0]):
             return 403, "this server answers its own machine alone: start it with --host to open it"
-        if self.local_only and not _is_loopback(urlsplit(f"//{headers.get('host', '')}").hostname or ""):
+        host = _hostname(f"//{headers.get('host', '')}")
+        if host is None:
+            return 400, "the Host of a request must be a name or an address"
+        if self.local_only and not is_loopback(host):
             return 403, "the Host of a request must be this machine"
         origin = headers.get("origin")
         if origin is not None and not self._known_origin(origin, headers.get("host", "")):
             return 403, "pages of other sites may not ask: name them in MONAI_LABEL_CORS_ORIGINS"
         if not _is_served(scope["path"]):
             return 404, "this app does not serve that path"
-        if int(headers.get("content-length", "0") or 0) > self._limit(scope):
+        length = headers.get("content-length") or "0"
+        if not (length.isascii() and length.isdigit()):
+            return 400, "the Content-Length of a request must be a number"
+        if int(length[:20]) > self._limit(scope):
             return 413, f"the body is larger than {self._limit(scope) / MIB:g} MiB"
         return None
 
     def _known_origin(self, origin: str, host: str) -> bool:
-        found = urlsplit(origin)
-        return origin.rstrip("/") in self.origins or found.netloc == host or _is_loopback(found.hostname or "")
+        name = _hostname(origin)
+        if name is None:
+            return False
+        return origin.rstrip("/") in self.origins or urlsplit(origin).netloc == host or is_loopback(name)
 
     def _limit(self, scope: Message) -> int:
         """Largest body in bytes."""
@@ -116,7 +124,15 @@ def _headers(scope: Message) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-def _is_loopback(host: str) -> bool:
+def _hostname(address: str) -> str | None:
+    """The host in an address; None where it cannot be read."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:  # brackets that hold no IPv6 address
+        return None
+
+
+def is_loopback(host: str) -> bool:
     """Whether a host's name or address is this machine's own."""
     if host.lower() == "localhost":
         return True

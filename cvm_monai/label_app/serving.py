@@ -1,12 +1,13 @@
 """MONAI Label's own server made safe: its guard, sentences for errors, and the loopback address."""
 
+import argparse
 import asyncio
 import logging
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cvm_monai.label_app.guard import Guard
+from cvm_monai.label_app.guard import Guard, is_loopback
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::", "")
@@ -14,15 +15,25 @@ EVERYWHERE = ("0.0.0.0", "::", "")
 logger = logging.getLogger(__name__)
 
 
-def host_was_given(arguments: Sequence[str]) -> bool:
-    """Whether a command line of `monailabel start_server` names a host, as its parser reads it."""
-    return any(word.startswith("-i") or (word.startswith("--ho")) for word in arguments)
+def given_host(arguments: Sequence[str]) -> str | None:
+    """The host that a command line of `monailabel start_server` names, as its parser reads it; None: none."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-i", "--host")
+    found: str | None = parser.parse_known_args(list(arguments))[0].host
+    return found
+
+
+def is_local(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for a server of this machine alone: no host, or one that is loopback."""
+    host = given_host(arguments)
+    return host is None or is_loopback(host)
 
 
 def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str], origins: Sequence[str]) -> None:
     """Guard a FastAPI application that has just started, once; ValueError becomes status 400 and one sentence.
 
-    Where no host was given it serves loopback alone, and the socket, which uvicorn opens after this, is bound there.
+    Where no host, or a loopback one, was given it serves loopback alone, and the socket, which uvicorn opens after
+    this, is bound there.
 
     Args:
         conf: of the app: `max_image_mib` and `max_label_mib`.
@@ -41,7 +52,7 @@ def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str
         "max_image_mib": _number(conf, "max_image_mib", 4096.0),
         "max_body_mib": _number(conf, "max_label_mib", 128.0),
     }
-    local_only = not host_was_given(arguments)
+    local_only = is_local(arguments)
 
     async def sentence(request: Any, error: Exception) -> JSONResponse:
         del request

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import torch
+
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import model_path, recorded_knobs
@@ -61,7 +63,7 @@ def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
     Values reach a configuration that executes text beginning with `$`: numbers and known words alone come through.
 
     Raises:
-        ValueError: a value of another kind.
+        ValueError: a value of another kind, or both `scale` and `mpp`.
     """
     knobs = dict(DEFAULTS)
     for name in (*WHOLE, *REAL, *CHOICES):
@@ -83,6 +85,8 @@ def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
             kind = "a whole number" if name in WHOLE else "a number"
             raise ValueError(f"{name} must be {kind}, got {value!r}"[:300])
         knobs[name] = int(number) if name in WHOLE else number
+    if "scale" in knobs and "mpp" in knobs:
+        raise ValueError("scale and mpp both say how large a pixel is: give one of them")
     return knobs
 
 
@@ -109,6 +113,8 @@ def train(
     if not config.is_file():
         raise ValueError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
     inherited = recorded_knobs(current)
+    if "scale" in knobs:
+        inherited["mpp"] = None  # a scale means nothing beside an mpp
     chosen = {key: value for key, value in knobs.items() if key != "start"}
     scale, mpp = chosen.get("scale", inherited["scale"]), chosen.get("mpp", inherited["mpp"])
     output = _new_folder(settings.work / "runs")
@@ -128,10 +134,10 @@ def train(
         inherited,
         output=output,
         settings=settings,
-        weights=model_path(current) if going_on and current else None,
+        weights=model_path(current, bundle=settings.bundle) if going_on and current else None,
     )
     code, last = _run([sys.executable, *QUIET, *words], log=output / "training.log", say=say)
-    if code != 0 or not model_path(output).is_file():
+    if code != 0 or not model_path(output, bundle=settings.bundle).is_file():
         raise ValueError(f"the training ended with code {code}: {last} ({output / 'training.log'})")
     return Trained(output, len(datalist.cases))
 
@@ -152,7 +158,8 @@ def _options(
 ) -> list[str]:
     """The overrides of the bundle's training configuration."""
     dataset = str(output / "dataset")
-    kept = {name: inherited[name] for name in ("network", "scale", "mpp", "image_mean", "image_std")}
+    names = ("network", "scale", "mpp", "stain_normalisation", "image_mean", "image_std")
+    kept = {name: inherited[name] for name in names}
     if chosen.get("network", inherited["network"]) == inherited["network"]:
         kept |= {name: inherited[name] for name in ("network_channels", "extractor_path")}
     values: dict[str, Any] = {name: value for name, value in kept.items() if value is not None} | dict(chosen)
@@ -162,7 +169,12 @@ def _options(
         "tracking_uri": f"sqlite:///{settings.work / 'mlruns.db'}",
         "experiment_name": "cvm_monai_label",
         "initialize#1#check_data": False,
+        "device": f"$torch.device({settings.device!r})",
     }
+    if torch.device(settings.device).type == "cpu":
+        values["amp"] = False
+    if "scale" in chosen:
+        values["mpp"] = "$None"  # the command passes over None, and a bundle may have an mpp of its own
     for part, name in (("train", "train"), ("validate", "validation")):
         target = "cvm_monai.label_app.training_data.part_records"
         values[f"{part}#dataset#data"] = {"_target_": target, "dataset_dir": dataset, "part": name}

@@ -93,3 +93,14 @@ def test_whatever_the_application_makes_of_a_stopped_body_413_is_said():
 
     half = b"x" * 2**19
     assert ask("/datastore/label", body=[half, half, b"x"], max_body_mib=1, application=stubborn)[0] == 413
+
+
+@pytest.mark.parametrize("local_only", [True, False])
+def test_headers_that_cannot_be_read_are_refused(local_only):
+    for host in ("[", "[::1", "[x]"):
+        status, body = ask(headers={"host": host}, local_only=local_only)
+        assert (status, b"Host" in body) == (400, True)
+    assert ask(headers={"origin": "http://["}, local_only=local_only)[0] == 403
+    for length in ("x", "-1", "1_0", "\xb2"):
+        assert ask(headers={"content-length": length}, local_only=local_only)[0] == 400
+    assert ask(headers={"content-length": "9" * 5000}, local_only=local_only)[0] == 413

@@ -159,8 +159,10 @@ def test_the_next_sample_has_no_label(server):
 
 
 def test_training_with_one_labelled_image_is_tracked_and_taken_into_use(server):
-    task = server.trained({"max_epochs": 2, "run_id": ""})
+    assert server.ask("POST", "/train/cvm", json={"gpus": "/tmp"}).status_code == 400
+    task = server.trained({"max_epochs": 2, "run_id": "", "scale": 1, "bundle_path": str(server.studies)})
     assert task["status"] == "DONE", task["details"]
+    assert "bundle_path" not in task["request"]
     work = server.studies / "cvm_monai"
     (run,) = (work / "runs").iterdir()
     assert (run / "models" / "model.pt").is_file()

@@ -5,18 +5,46 @@ from types import SimpleNamespace
 
 import pytest
 
-from cvm_monai.label_app.serving import bind_to_loopback, host_was_given
+from cvm_monai.label_app.serving import bind_to_loopback, given_host, is_local, secure
 
 
 @pytest.mark.parametrize(
-    "words", [["--host", "0.0.0.0"], ["--host=0.0.0.0"], ["--hos", "x"], ["-i", "x"], ["-i0.0.0.0"]]
+    "words, host",
+    [
+        (["--host", "0.0.0.0"], "0.0.0.0"),
+        (["--host=10.1.2.3"], "10.1.2.3"),
+        (["--hos", "x"], "x"),
+        (["-i", "x"], "x"),
+        (["-i0.0.0.0"], "0.0.0.0"),
+        (["--host", "127.0.0.1", "-i", "0.0.0.0"], "0.0.0.0"),
+        (["--studies", "S", "--port", "8000"], None),
+    ],
 )
-def test_a_host_is_seen_as_the_servers_parser_sees_it(words):
-    assert host_was_given(["start_server", "--app", "A", *words])
+def test_a_host_is_seen_as_the_servers_parser_sees_it(words, host):
+    assert given_host(["start_server", "--app", "A", *words]) == host
 
 
-def test_without_a_host_none_was_given():
-    assert not host_was_given(["start_server", "--app", "A", "--studies", "S", "--port", "8000"])
+@pytest.mark.parametrize(
+    "words, local",
+    [
+        ([], True),
+        (["--host", "127.0.0.1"], True),
+        (["--host", "localhost"], True),
+        (["-i", "::1"], True),
+        (["--host", "0.0.0.0"], False),
+        (["--host", "10.1.2.3"], False),
+        (["--host", "::"], False),
+    ],
+)
+def test_a_server_is_guarded_unless_its_host_is_open(words, local):
+    assert is_local(["start_server", "--app", "A", *words]) is local
+    added = []
+    application = SimpleNamespace(
+        user_middleware=added, add_exception_handler=lambda *_: None, build_middleware_stack=lambda: None
+    )
+    pytest.importorskip("fastapi", reason="FastAPI comes with MONAI Label")
+    secure(application, conf={}, arguments=["start_server", *words], origins=[])
+    assert [entry.kwargs["local_only"] for entry in added] == [local]
 
 
 class Lifespan:

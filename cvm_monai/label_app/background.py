@@ -1,0 +1,77 @@
+"""What a request may hand to the processes that MONAI Label starts: known keys alone.
+
+MONAI Label 0.8.5 puts a request's `bundle_path` on the PYTHONPATH of that process, so that an uploaded file would run
+as code, and its `gpus` into the environment.
+"""
+
+import functools
+import logging
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cvm_monai.label_app.answer import DEFAULTS as NUMBERS
+from cvm_monai.label_app.training import CHOICES, REAL, WHOLE
+
+ALL_METHODS = ("model", "gpus", "device", "logging")
+BATCH = ("images", "labels", "multi_gpu", "save_label", "label_tag", "max_workers", "max_batch_size")
+SEGMENTATION = ("foreground", "background", "location", "size", *NUMBERS, "mpp")
+RESULT = ("min_poly_area", "polygons", "result_extension", "result_write_to_file")
+ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "train": (*WHOLE, *REAL, *CHOICES),
+    "batch_infer": (*BATCH, *SEGMENTATION, *RESULT),
+    "scoring": ("method",),
+}
+"""Keys of a request by MONAI Label's method, beside `ALL_METHODS`."""
+
+GPUS = re.compile(r"all|[0-9]{1,4}(,[0-9]{1,4}){0,63}")
+
+logger = logging.getLogger(__name__)
+
+
+def checked_request(request: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The known keys of a request for a process of its own; the others are dropped.
+
+    Raises:
+        ValueError: `gpus` that are neither `all` nor numbers with commas between them, or an unknown method.
+    """
+    if method not in ALLOWED:
+        raise ValueError(f"there is no background task {method[:60]!r}")
+    gpus = request.get("gpus")
+    if gpus not in (None, "") and not (isinstance(gpus, str) and GPUS.fullmatch(gpus)):
+        raise ValueError(f"gpus must be all, or numbers such as 0,1, got {gpus!r}"[:300])
+    known = (*ALL_METHODS, *ALLOWED[method])
+    dropped = sorted(str(key)[:40] for key in request if key not in known)
+    if dropped:
+        logger.info("passed over in a request to %s: %s", method, ", ".join(dropped[:20]))
+    return {key: value for key, value in request.items() if key in known}
+
+
+def secure_background_tasks(utils: Any, *importers: Any) -> None:
+    """Let every background task of MONAI Label begin with `checked_request`, once.
+
+    The request is checked where it is accepted, so that a refusal is an answer, and again where the process starts.
+
+    Args:
+        utils: the module `monailabel.utils.async_tasks.utils`.
+        importers: modules that hold its `run_background_task` under the same name.
+    """
+    if getattr(utils.run_background_task, "checks_requests", False):
+        return
+    accept, start = utils.run_background_task, utils._task_func
+
+    @functools.wraps(accept)
+    def accepted(request: Mapping[str, Any], method: str, *rest: Any, **options: Any) -> Any:
+        return accept(checked_request(request, method), method, *rest, **options)
+
+    @functools.wraps(start)
+    def started(task: dict[str, Any], method: str, *rest: Any, **options: Any) -> Any:
+        task["request"] = checked_request(task["request"], method)
+        return start(task, method, *rest, **options)
+
+    accepted.checks_requests = True  # type: ignore[attr-defined]
+    replaced: tuple[tuple[str, Callable[..., Any]], ...] = (("run_background_task", accepted), ("_task_func", started))
+    for name, function in replaced:
+        setattr(utils, name, function)
+    for module in importers:
+        module.run_background_task = accepted

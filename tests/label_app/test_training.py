@@ -1,0 +1,69 @@
+"""What the bundle's training command is told; the command itself does not run here."""
+
+import json
+
+import pytest
+
+from cvm_monai.annotations import Annotations, Point, write_geojson
+from cvm_monai.label_app import training
+from cvm_monai.label_app.app_settings import read_settings
+from cvm_monai.label_app.training import read_knobs, train
+
+
+@pytest.fixture
+def told(tmp_path, draw, monkeypatch):
+    """Options of a training by settings, a request, and the knobs of the network in use."""
+
+    def options(conf=None, request=None, *, current=None):
+        image, label = draw("a", 0)
+        write_geojson(label, Annotations((Point(40.5, 32.5, 1), Point(5.5, 5.5, 0))))
+        in_use = None
+        if current is not None:
+            in_use = tmp_path / "current"
+            in_use.mkdir()
+            (in_use / "run.json").write_text(json.dumps({"knobs": current}))
+        found = {}
+
+        def run(command, *, log, say):
+            words = command[command.index("--config_file") + 2 :]
+            found.update(zip(words[::2], words[1::2], strict=True))
+            model = log.parent / "models" / "model.pt"
+            model.parent.mkdir()
+            model.touch()
+            return 0, ""
+
+        monkeypatch.setattr(training, "_run", run)
+        settings = read_settings({"image_mpp": "0.5", **(conf or {})}, studies=tmp_path)
+        train([("a", image, label)], settings=settings, current=in_use, knobs=read_knobs(request or {}))
+        return found
+
+    return options
+
+
+def test_a_training_computes_on_the_devices_of_the_app(told):
+    found = told({"device": "cpu"})
+    assert (found["--device"], found["--amp"]) == ("$torch.device('cpu')", "False")
+
+
+def test_a_gpu_keeps_the_bundles_own_precision(told):
+    found = told({"device": "cuda:1"})
+    assert found["--device"] == "$torch.device('cuda:1')"
+    assert "--amp" not in found
+
+
+def test_a_training_that_goes_on_normalises_stains_as_before(told):
+    assert told(current={"stain_normalisation": "macenko"})["--stain_normalisation"] == "macenko"
+
+
+def test_an_mpp_is_kept_until_a_scale_is_chosen(told):
+    assert told(current={"mpp": 0.5})["--mpp"] == "0.5"
+
+
+def test_a_chosen_scale_replaces_the_mpp_in_use(told):
+    found = told(request={"scale": 0.5}, current={"mpp": 0.5})
+    assert (found["--scale"], found["--mpp"]) == ("0.5", "$None")
+
+
+def test_scale_and_mpp_together_are_refused():
+    with pytest.raises(ValueError, match="give one of them"):
+        read_knobs({"scale": 0.5, "mpp": 1})
