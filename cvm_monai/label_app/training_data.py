@@ -1,6 +1,5 @@
 """From labels in a folder of studies to a data list that the bundle trains on, with one image too."""
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from cvm_monai.annotations import UNLABELLED, Annotations, Point, region_points,
 from cvm_monai.annotations.labels import class_names
 from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, write_datalist
 from cvm_monai.data.folds import Split, check_trainable
+from cvm_monai.data.output import sha256
 from cvm_monai.data.records import case_record
 from cvm_monai.inference import working_factor
 from cvm_monai.label_app.uploads import read_label
@@ -119,7 +119,7 @@ def _case(
     """One case, its annotations written with the project's own labels."""
     points = folder / "points" / f"{case_id}.geojson"
     write_geojson(points, found, names=list(class_names(classes)))
-    hashes = {"image": _sha256(image), "points": _sha256(points)}
+    hashes = {"image": sha256(image), "points": sha256(points)}
     return Case(
         case_id=case_id,
         patient_id=patient_id,
@@ -166,8 +166,3 @@ def _crops(
         moved = tuple(Point((point.x - x) * step, (point.y - y) * step, point.label) for point in inside)
         cases.append(_case(case_id, image_id, path, Annotations(moved), mpp, folder, classes))
     return cases
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from cvm_monai.data.output import sha256
 from cvm_monai.place import checked_bundle
 from cvm_monai.registry.promotion import (
     CHAMPION,
@@ -170,7 +171,7 @@ class _Entry:
             "commit": trained.record.get("commit"),
             "supervision": knobs.get("supervision"),
             "network": knobs.get("network"),
-            "weights_sha256": _sha256(trained.weights),
+            "weights_sha256": sha256(trained.weights),
             "cvm_monai": package_version(),
         }
         return {name: "not known" if value is None else str(value) for name, value in facts.items()}
@@ -237,10 +238,3 @@ def _sign(model: Path, *, model_id: str, run_id: str) -> None:
     described = Model.load(str(model))
     described.model_id, described.run_id = model_id, run_id
     described.save(str(model / "MLmodel"))
-
-
-def _sha256(file: Path) -> str:
-    import hashlib
-
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -118,11 +118,6 @@ def mask_file(given: Path, slide: Path) -> Path:
     raise ValueError(f"{given} has no mask of tissue for {slide.name}, such as {slide.stem}.geojson")
 
 
-def file_sha256(path: Path) -> str:
-    """Of a small file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def fingerprint(path: Path) -> str:
     """SHA-256 of the slide's size and of `SAMPLES` mebibytes, the first, the last and evenly between: cheap for any
     slide, and another image of the same name and size has another one. Of MRXS the file that names its parts counts

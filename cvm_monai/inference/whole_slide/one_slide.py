@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cvm_monai.inference.whole_slide.find import Slide, file_sha256, fingerprint, mask_file, open_slide
+from cvm_monai.data.output import sha256
+from cvm_monai.inference.whole_slide.find import Slide, fingerprint, mask_file, open_slide
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile, difference, plain_settings, read_progress
 from cvm_monai.inference.whole_slide.model import SlideModel
@@ -67,7 +68,7 @@ def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Setti
     """
     tissue: Any = options.tissue
     if tissue not in ("otsu", "none"):
-        tissue = file_sha256(mask_file(Path(tissue), slide.path))
+        tissue = sha256(mask_file(Path(tissue), slide.path))
     prediction: Mapping[str, Any] = {
         **model.settings(),
         "slide_bytes": slide.path.stat().st_size,
