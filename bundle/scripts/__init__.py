@@ -1,8 +1,8 @@
 """What the configurations need beyond a class: checks before a run, and errors turned into exit codes."""
 
-from .inference_checks import inference_checks
-from .launch import launch
-from .preflight import preflight
-from .slide_checks import slide_checks
+from .before_inference import inference_checks
+from .before_slides import slide_checks
+from .before_training import preflight
+from .run_engine import launch
 
 __all__ = ["inference_checks", "launch", "preflight", "slide_checks"]

@@ -87,7 +87,7 @@ def test_our_error_is_found_below_those_that_monai_wraps_it_in(script, capsys, t
 
 def test_our_sentence_is_printed_not_the_cause_it_names(script, capsys, tmp_path):
     (tmp_path / "file").touch()
-    text = exits(script, capsys, lambda: script("preflight").check_writable(tmp_path / "file" / "out"))
+    text = exits(script, capsys, lambda: script("before_training").check_writable(tmp_path / "file" / "out"))
     assert text.startswith(f"error: the output folder {tmp_path}/file/out cannot be written (Not a directory)")
     assert text.count("\n") == 1
 
@@ -135,7 +135,7 @@ def test_nothing_happens_without_an_error(script, capsys):
 
 
 def test_good_knobs_pass(script):
-    check = script("preflight").check_knobs
+    check = script("before_training").check_knobs
     check(KNOBS)
     check(KNOBS | {"mpp": 0.5, "crop_size": 0, "batch_size": 1, "eta": 0, "num_workers": 4, "fold": 3})
 
@@ -170,12 +170,12 @@ def test_good_knobs_pass(script):
 )
 def test_a_knob_out_of_its_range_is_named(script, name, value, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}"):
-        script("preflight").check_knobs(KNOBS | {name: value})
+        script("before_training").check_knobs(KNOBS | {name: value})
 
 
 def test_preflight_makes_the_output_folder_and_leaves_it_empty(script, tmp_path):
     knobs = KNOBS | {"output_dir": str(tmp_path / "a" / "b"), "dataset_dir": str(tmp_path)}
-    script("preflight").preflight(knobs, check_data=False)
+    script("before_training").preflight(knobs, check_data=False)
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
@@ -190,7 +190,7 @@ def test_preflight_makes_the_output_folder_and_leaves_it_empty(script, tmp_path)
 def test_preflight_ends_with_code_2(script, capsys, tmp_path, changes, sentence):
     knobs = KNOBS | {"output_dir": str(tmp_path / "out"), "dataset_dir": str(tmp_path)} | changes
     with pytest.raises(SystemExit, match=r"^2$"):
-        script("preflight").preflight(knobs)
+        script("before_training").preflight(knobs)
     text = capsys.readouterr().err
     assert text.startswith("error: ")
     assert sentence in text
@@ -200,7 +200,7 @@ def test_launch_outside_of_a_bundle_says_how_it_is_called(script):
     with pytest.raises(
         RuntimeError, match=r"launch is called from a bundle's configuration, by python -m monai\.bundle run"
     ):
-        script("launch").launch("train#trainer")
+        script("run_engine").launch("train#trainer")
 
 
 def run_config(folder: Path, config: dict) -> None:
@@ -220,7 +220,7 @@ def test_launch_turns_a_mistake_deep_in_the_configuration_into_code_2(script, ca
         "training": {"_target_": "scripts.launch", "engine": "engine"},
         "run": ["@training"],
     }
-    assert script("launch").launch.__module__ == "scripts.launch"
+    assert script("run_engine").launch.__module__ == "scripts.run_engine"
     with pytest.raises(SystemExit, match=r"^2$"):
         run_config(tmp_path, config)
     assert capsys.readouterr().err.splitlines()[-1] == (
@@ -236,5 +236,5 @@ def test_launch_runs_the_engine_it_names(script, tmp_path):
         "training": {"_target_": "scripts.launch", "engine": "engine"},
         "run": ["@training", "$@engine.run.assert_called_once_with()"],
     }
-    assert script("launch").launch.__module__ == "scripts.launch"
+    assert script("run_engine").launch.__module__ == "scripts.run_engine"
     run_config(tmp_path, config)

@@ -3,7 +3,7 @@
 from cvm_monai.engines.workflow import active_parser
 
 from .errors import exit_on_error
-from .inference_checks import check_inference_knobs
+from .before_inference import check_inference_knobs
 
 
 def slide_checks() -> None:
