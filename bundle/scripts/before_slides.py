@@ -2,8 +2,8 @@
 
 from cvm_monai.engines.workflow import active_parser
 
-from .errors import exit_on_error
 from .before_inference import check_inference_knobs
+from .errors import exit_on_error
 
 
 def slide_checks() -> None:

@@ -34,7 +34,8 @@ AT_LEAST = {
     "fold": 0,
     "crop_size": 0,
 }
-ABOVE_ZERO = ("lam", "learning_rate", "scale", "mpp")
+ABOVE_ZERO = ("lam", "learning_rate", "scale", "mpp", "renew_below")
+MAY_BE_NONE = ("mpp", "renew_below")
 
 
 def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
@@ -62,7 +63,7 @@ def check_knobs(knobs: dict[str, Any]) -> None:
         if type(knobs[name]) is not int or knobs[name] < low:
             raise ValueError(f"--{name} must be a whole number of at least {low}, got {knobs[name]!r}")
     for name in ABOVE_ZERO:
-        if name == "mpp" and knobs[name] is None:
+        if name in MAY_BE_NONE and knobs[name] is None:
             continue
         if not isinstance(knobs[name], int | float) or not knobs[name] > 0:
             raise ValueError(f"--{name} must be a number greater than 0, got {knobs[name]!r}")

@@ -99,6 +99,10 @@ class PseudoLabelRenewal:
             ones mislead; 0 (the paper) to half of the training.
         every: epochs after which pseudo-labels are renewed even without a new low, counted from `first`; 0 (the paper):
             never; a small number keeps u up with the network where the validation points are few; 1 to 10.
+        below: make pseudo-labels only where the validation's `metric` is below this. None (the paper): wherever it is a
+            new low, the first epoch's too, though the network may know nothing yet. Lowering it waits for a better
+            network; ln 2 = 0.693, which a network that knows nothing of two classes has, down to 0.4.
+        metric: name of the validation's partial cross-entropy in `engine.state.metrics`.
         workers: cores for the solver; -1 takes every one.
         previews: how many images to keep for figures.
         progress: show a bar; by default where stderr is a terminal.
@@ -115,15 +119,20 @@ class PseudoLabelRenewal:
         classes: int = 2,
         first: int = 0,
         every: int = 0,
+        below: float | None = None,
+        metric: str = "val_partial_ce",
         workers: int = -1,
         previews: int = 3,
         progress: bool | None = None,
     ) -> None:
         check_whole("first", first, low=0)
         check_whole("every", every, low=0)
+        if below is not None and not below > 0:
+            raise ValueError(f"below must be a number greater than 0, or None, got {below!r}")
         self.network, self.supervision, self.dataset, self.store = network, supervision, dataset, store
         self.device, self.classes = torch.device(device), classes
         self.first, self.every = first, every
+        self.below, self.metric = below, metric
         self.workers = cpu_count() if workers < 0 else max(1, workers)
         self.previews = previews
         self.progress = sys.stderr.isatty() if progress is None else progress
@@ -149,6 +158,8 @@ class PseudoLabelRenewal:
         In a distributed training the first process renews and the others wait for it.
         """
         if engine.state.epoch < self.first or (self.supervision.renews_once and self.renewed):
+            return
+        if self.below is not None and not engine.state.metrics[self.metric] < self.below:
             return
         self.renewed = engine.state.epoch
         first = idist.get_rank() == 0

@@ -205,6 +205,8 @@ SCORES = [3.0, 3.0, 2.0, 2.5, 2.5, 1.0, 2.0]
         ({"every": 2}, [1, 2, 3, 4, 6]),  # 1 and 3 are lows, 6 is both and renews once
         ({"first": 2, "every": 3}, [2, 3, 5, 6]),
         ({"first": 8, "every": 1}, []),
+        ({"below": 2.5, "metric": "score"}, [3, 6]),  # the low of epoch 1 is no good network
+        ({"below": 2.5, "metric": "score", "every": 1}, [3, 6, 7]),  # 2.5 is not below 2.5
     ],
 )
 def test_renewals_can_wait_and_can_come_without_a_new_low(tmp_path, rule, epochs):
@@ -217,6 +219,8 @@ def test_a_rule_of_renewal_that_is_no_whole_number_is_refused(tmp_path):
         renewal_of(tmp_path, [], every=-1)
     with pytest.raises(ValueError, match=r"first must be a whole number of at least 0, got 2\.5"):
         renewal_of(tmp_path, [], first=2.5)
+    with pytest.raises(ValueError, match="below must be a number greater than 0, or None, got 0"):
+        renewal_of(tmp_path, [], below=0)
 
 
 class OnOwnFeatures(ContrastVariational):
