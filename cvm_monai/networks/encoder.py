@@ -1,8 +1,13 @@
 """The ResNet34 encoder: MONAI's ResNet with torchvision's layout, so that torchvision's weights fit it."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from monai.networks.nets.resnet import ResNet
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from cvm_monai.networks.multi_stage import unchanged_statistics
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in [0, 1], by which images are normalised for torchvision's weights."""
@@ -42,3 +47,37 @@ class ResNet34Encoder(ResNet):
         second = self.layer2(first)
         third = self.layer3(second)
         return stem, first, second, third, self.layer4(third)
+
+
+class Layer3(nn.Module):
+    """(B, C, H, W) to the map of the encoder's layer 3 alone, (B, 256, H / 16, W / 16), what `encoder(x)[3]` is.
+
+    The maps on the way there are freed as early as they can be. A feature sees 547 x 547 px: 273 px above and to the
+    left of its first pixel, (16 r, 16 c), and as far below and to the right.
+
+    Args:
+        encoder: used, not copied.
+        checkpointed: hold the input of each residual block alone, and compute what is inside it a second time in the
+            backward pass: the same numbers, about a quarter of the memory, about a third more time.
+    """
+
+    def __init__(self, encoder: ResNet34Encoder, *, checkpointed: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(encoder.conv1, encoder.bn1, encoder.act, encoder.maxpool)
+        self.blocks = nn.Sequential(*encoder.layer1, *encoder.layer2, *encoder.layer3)
+        self.checkpointed = checkpointed
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for part in (self.stem, *self.blocks):
+            x = _recomputed(part, x) if self.checkpointed and torch.is_grad_enabled() else part(x)
+        return x
+
+
+def _recomputed(part: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Activation checkpointing whose second pass leaves running statistics alone. There is nothing random in a part."""
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), unchanged_statistics(part)
+
+    result: torch.Tensor = checkpoint(part, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return result

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from cvm_monai.networks.large_images import WHOLE, LargeImages
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -21,6 +23,7 @@ def build_network(
     channels: Sequence[int] | None = None,
     encoder_weights: str | PathLike[str] | None = None,
     extractor_path: str | PathLike[str] | None = None,
+    large_images: LargeImages = WHOLE,
 ) -> nn.Module:
     """A network with random weights, or with an encoder read from a local file; nothing is ever downloaded.
 
@@ -38,6 +41,7 @@ def build_network(
             for the others. Larger ones cost time and memory; 8 to 512. None: the network's own default.
         encoder_weights: file for `load_encoder_weights`; only for networks with a ResNet34 encoder.
         extractor_path: file for `FrozenExtractor`; only `frozen_probe` looks at it.
+        large_images: how images of thousands of pixels fit into memory; only `two_component` looks at it.
 
     Raises:
         ValueError: unknown name, wrong widths or channels, or encoder weights that cannot be used.
@@ -62,6 +66,7 @@ def build_network(
     if name == "two_component":
         from cvm_monai.networks.two_component import TwoComponentNet
 
+        arguments["large_images"] = large_images
         return TwoComponentNet(**arguments) if channels is None else TwoComponentNet(**arguments, channels=channels)
     from cvm_monai.networks.resnet34_unet import ResNet34UNet
 

@@ -5,9 +5,12 @@ from os import PathLike
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvm_monai.networks.blocks import pad_to_multiple
-from cvm_monai.networks.encoder import STAGE_CHANNELS, ResNet34Encoder
+from cvm_monai.networks.encoder import STAGE_CHANNELS, Layer3, ResNet34Encoder
+from cvm_monai.networks.large_images import WHOLE, LargeImages
+from cvm_monai.networks.multi_stage import multi_stage, plan_patches
 from cvm_monai.networks.unet import UNet
 from cvm_monai.networks.weights import load_encoder_weights
 
@@ -24,6 +27,7 @@ class TwoComponentNet(nn.Module):
     Args:
         channels: widths of the U-Net from fine to coarse; larger ones cost time and memory; five of 8 to 512.
         encoder_weights: local file for `load_encoder_weights`; None starts at random.
+        large_images: how Feature Map 1 is computed, and what of it is held for the backward pass.
 
     Raises:
         ValueError: not five positive widths, no input channel, fewer than two classes, or weights that do not fit.
@@ -38,8 +42,10 @@ class TwoComponentNet(nn.Module):
         *,
         channels: Sequence[int] = (64, 128, 256, 512, 512),
         encoder_weights: str | PathLike[str] | None = None,
+        large_images: LargeImages = WHOLE,
     ) -> None:
         super().__init__()
+        self._large = large_images
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1, not {in_channels}")
         self.unet = UNet(MAP_CHANNELS, out_channels, channels=channels)
@@ -56,8 +62,29 @@ class TwoComponentNet(nn.Module):
     def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
         """What the U-Net's decoder is given: its maps of strides 16 to 256, of Feature Map 1."""
         height, width = (x.shape[-2] + 15) // 16, (x.shape[-1] + 15) // 16
-        first_map = self.in_conv(self.encoder(pad_to_multiple(x, 16))[3])
-        return self.unet.encode(first_map[:, :, :height, :width])
+        padded = pad_to_multiple(x, 16)
+        # Scripting and exporting know the plain forward pass alone, of which the others give the values.
+        third = self.encoder(padded)[3] if torch.jit.is_scripting() else self._layer3(padded)
+        return self.unet.encode(self.in_conv(third)[:, :, :height, :width])
+
+    def train(self, mode: bool = True) -> "TwoComponentNet":
+        """Training mode or evaluation mode; a frozen normalisation stays in evaluation mode."""
+        super().train(mode)
+        if self._large.encoder_norm == "frozen":
+            for part in self.encoder.modules():
+                if isinstance(part, _BatchNorm):
+                    part.eval()
+        return self
+
+    @torch.jit.unused
+    def _layer3(self, padded: torch.Tensor) -> torch.Tensor:
+        """The map of layer 3 in the way that `large_images` says."""
+        large, (height, width) = self._large, padded.shape[-2:]
+        layer3 = Layer3(self.encoder, checkpointed=large.extraction == "checkpointed")
+        if large.extraction != "multi_stage" or max(height, width) <= large.patch_size:
+            return layer3(padded)
+        patches = plan_patches(height, width, stride=16, patch_size=large.patch_size, halo=large.halo)
+        return multi_stage(padded, layer3, patches)
 
     def decode(self, maps: list[torch.Tensor], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and Feature Map 2, (height, width) = `output_shape` of the image, from the maps of `encode`."""
