@@ -2,7 +2,7 @@
 
     python benchmarks/large_images.py                                 CPU, 1024, 2048 and 4096 px, three ways
     python benchmarks/large_images.py --device cuda --amp             a GPU, mixed precision
-    python benchmarks/large_images.py --halos 0,64,128,192,288        how far a halo is from the whole image, and its cost
+    python benchmarks/large_images.py --halos 0,64,128,192,288        how far a halo is from the whole image, its cost
 
 The network is `two_component` with random weights, the step is forward, cross-entropy, backward and Adam, batch 1. Each
 measurement is a process of its own, so that no peak hides another: on a CPU the most memory that the process held,
@@ -177,9 +177,8 @@ def print_halos(arguments: argparse.Namespace) -> None:
     size, device = min(arguments.sizes), arguments.device
     image = tissue(size).to(device)
     statistics = calibrated(image)
-    print(
-        "| image | patch | halo | features | gradients | seconds | of whole | pixels read |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| image | patch | halo | features | gradients | seconds | of whole | pixels read |")
+    print("|---|---|---|---|---|---|---|---|")
     reference = extracted(image, statistics, extraction="checkpointed")
     print(f"| {size} | whole | | | | {reference[2]:.1f} | 1 | 1 |", flush=True)
     for halo in arguments.halos:

@@ -7,7 +7,7 @@ from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
 from cvm_monai.engines.tracking import check_tracking_uri
-from cvm_monai.networks import NetworkName
+from cvm_monai.networks import EncoderNorm, Extraction, LargeImages, NetworkName
 from cvm_monai.networks.frozen import checked_path
 from cvm_monai.supervision.combination import Combination
 from cvm_monai.supervision.factory import SupervisionName, check_classes
@@ -22,6 +22,8 @@ CHOICES = {
     "augmentation": get_args(AugmentationName),
     "stain_normalisation": get_args(StainNormalisation),
     "combination": get_args(Combination),
+    "extraction": get_args(Extraction),
+    "encoder_norm": get_args(EncoderNorm),
 }
 AT_LEAST = {
     "pairs": 1,
@@ -69,6 +71,7 @@ def check_knobs(knobs: dict[str, Any]) -> None:
             raise ValueError(f"--{name} must be a number greater than 0, got {knobs[name]!r}")
     check_fractions(knobs)
     check_switches(knobs)
+    check_large_images(knobs)
     if knobs["crop_size"] == 0 and knobs["batch_size"] > 1:
         raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
 
@@ -85,6 +88,19 @@ def check_switches(knobs: dict[str, Any]) -> None:
     """ValueError for a switch that is neither True nor False, such as the text 'true'."""
     if not isinstance(knobs["amp"], bool):
         raise ValueError(f"--amp must be True or False, got {knobs['amp']!r}")
+
+
+def check_large_images(knobs: dict[str, Any]) -> None:
+    """ValueError for sizes that are no whole cells, or a way of extraction that the network does not have."""
+    try:
+        LargeImages(patch_size=knobs["patch_size"], halo=knobs["halo"])
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error
+    for name, plain in (("extraction", "whole"), ("encoder_norm", "batch")):
+        if knobs[name] != plain and knobs["network"] != "two_component":
+            raise ValueError(f"--{name} {knobs[name]} is for --network two_component alone: leave it out")
+    if knobs["encoder_norm"] == "frozen" and knobs["encoder_weights"] is None:
+        raise ValueError("--encoder_norm frozen needs weights to freeze: give their file by --encoder_weights")
 
 
 def check_class_count(knobs: dict[str, Any], found: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ def _cut(cells: int, *, stride: int, patch_size: int, halo: int) -> list[tuple[s
     count, margin = -(-cells * stride // patch_size), halo // stride
     cuts = [cells * number // count for number in range(count + 1)]
     parts = []
-    for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+    for begin, end in pairwise(cuts):
         first, last = max(0, begin - margin), min(cells, end + margin)
         parts.append((slice(first * stride, last * stride), slice(begin - first, end - first), slice(begin, end)))
     return parts
@@ -90,13 +90,13 @@ def multi_stage(x: torch.Tensor, extractor: nn.Module, patches: Sequence[Patch])
 
 class _MultiStage(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: torch.Tensor, extractor: nn.Module, patches: Sequence[Patch], *parameters: torch.Tensor
     ) -> torch.Tensor:
         ctx.extractor, ctx.patches = extractor, patches
         ctx.autocast = _autocast_state(x.device.type)
         ctx.save_for_backward(x, *parameters)
-        ctx.random: list[tuple[torch.Tensor, Any]] = []
+        ctx.random = []
 
         def noted(part: torch.Tensor) -> torch.Tensor:
             if any(ctx.needs_input_grad):
@@ -110,15 +110,14 @@ class _MultiStage(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, *parameters = ctx.saved_tensors  # raises if one has changed since
         of_image = torch.zeros_like(x) if ctx.needs_input_grad[0] else None
         sums = [torch.zeros_like(parameter) for parameter in parameters]
         for patch, state in zip(ctx.patches, ctx.random, strict=True):
             part = x[(..., *patch.read)].detach().requires_grad_(of_image is not None)
-            with torch.enable_grad(), _random_numbers(state, part), torch.autocast(**ctx.autocast):
-                with unchanged_statistics(ctx.extractor):
-                    kept = ctx.extractor(part)[(..., *patch.keep)]
+            with torch.enable_grad(), torch.autocast(**ctx.autocast), _second_pass(ctx.extractor, state, part):
+                kept = ctx.extractor(part)[(..., *patch.keep)]
             inputs = parameters if of_image is None else [part, *parameters]
             found = list(torch.autograd.grad(kept, inputs, gradient[(..., *patch.place)], allow_unused=True))
             if of_image is not None:
@@ -147,12 +146,13 @@ def unchanged_statistics(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _random_numbers(state: tuple[torch.Tensor, Any], part: torch.Tensor) -> Iterator[None]:
-    """The generators as they were when `state` was noted, and afterwards as they are now."""
+def _second_pass(module: nn.Module, state: tuple[torch.Tensor, Any], part: torch.Tensor) -> Iterator[None]:
+    """The generators as they were when `state` was noted, and afterwards as they are now; the same statistics."""
     on_cpu, (devices, states) = state
-    with torch.random.fork_rng(devices, device_type=part.device.type if devices else "cuda"):
+    kind = part.device.type if devices else "cuda"
+    with torch.random.fork_rng(devices, device_type=kind), unchanged_statistics(module):
         torch.set_rng_state(on_cpu)
-        set_device_states(devices, states, device_type=part.device.type if devices else "cuda")
+        set_device_states(devices, states, device_type=kind)
         yield
 
 
