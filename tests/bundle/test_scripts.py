@@ -18,6 +18,11 @@ ROOT = Path(__file__).parents[2]
 KNOBS = {
     "supervision": "cvm",
     "network": "resnet34_unet",
+    "encoder_weights": None,
+    "extraction": "whole",
+    "patch_size": 1024,
+    "halo": 128,
+    "encoder_norm": "batch",
     "solver": "aos",
     "pairs": 5,
     "point_size": 3,
@@ -138,6 +143,8 @@ def test_nothing_happens_without_an_error(script, capsys):
 def test_good_knobs_pass(script):
     check = script("before_training").check_knobs
     check(KNOBS)
+    large = {"network": "two_component", "extraction": "multi_stage", "halo": 288}
+    check(KNOBS | large | {"encoder_norm": "frozen", "encoder_weights": "r34.pt"})
     check(KNOBS | {"mpp": 0.5, "crop_size": 0, "batch_size": 1, "eta": 0, "num_workers": 4, "fold": 3})
 
 
@@ -167,12 +174,23 @@ def test_good_knobs_pass(script):
         ("mpp", 0.0, "--mpp must be a number greater than 0, got 0.0"),
         ("eta", 1.1, r"--eta must lie in \[0, 1\], got 1.1"),
         ("amp", "true", "--amp must be True or False, got 'true'"),
+        ("extraction", "tiles", "--extraction must be one of whole, checkpointed, multi_stage, got 'tiles'"),
+        ("extraction", "multi_stage", "--extraction multi_stage is for --network two_component alone"),
+        ("encoder_norm", "none", "--encoder_norm must be one of batch, frozen, got 'none'"),
+        ("encoder_norm", "frozen", "--encoder_norm frozen is for --network two_component alone"),
+        ("patch_size", 1000, "--patch_size must be a multiple of 16 of at least 64 pixels, got 1000"),
+        ("halo", 8, "--halo must be a multiple of 16 of at least 0 pixels, got 8"),
         ("crop_size", 0, "--crop_size 0 trains on whole images, which need --batch_size 1"),
     ],
 )
 def test_a_knob_out_of_its_range_is_named(script, name, value, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}"):
         script("before_training").check_knobs(KNOBS | {name: value})
+
+
+def test_a_normalisation_is_frozen_with_weights_from_a_file_alone(script):
+    with pytest.raises(ValueError, match=r"^--encoder_norm frozen needs weights to freeze: give .* --encoder_weights"):
+        script("preflight").check_knobs(KNOBS | {"network": "two_component", "encoder_norm": "frozen"})
 
 
 def test_preflight_makes_the_output_folder_and_leaves_it_empty(script, tmp_path):
