@@ -1,16 +1,22 @@
 """The training engine: MONAI's, with the loss left to the supervision."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
+from cvm_monai.engines.processes import average_buffers, gathered, summed
+from cvm_monai.engines.step_shares import StepShare, step_shares
 from cvm_monai.engines.weight_average import WeightAverage
 from cvm_monai.supervision.base import Supervision
+from cvm_monai.supervision.moving_average import bare
 
 
 class PointTrainer(SupervisedTrainer):
@@ -19,19 +25,32 @@ class PointTrainer(SupervisedTrainer):
     After each iteration `state.output` is [{"loss": float, term: float, ...}], a list as after MONAI's decollating.
     Mixed precision follows the device: float16 with a gradient scaler on CUDA, bfloat16 on a CPU.
 
+    An iteration is one step of the optimiser. Its batch may be a list of micro-batches (`MicroBatchCollate`), whose
+    gradients are accumulated, and the network may be shared by several processes (`shared_network`): each part counts
+    as `step_shares` says, and `state.output` is that of the whole step, the same in every process.
+
     Args:
         supervision: gives the terms of the loss and is told of each step. It is prepared here, so that a checkpoint
             loaded later finds all that it fills.
         average: follows the weights after each step, for the validation.
+        channels_last: give the network its images in that order of memory, which is faster on GPUs with tensor cores
+            where the network is in it too (`training_network`).
         kwargs: as `SupervisedTrainer`, without `loss_function`.
 
     Raises:
         ValueError: a loss that is not finite, with the epoch, the step, the terms and the cases of the batch.
     """
 
-    def __init__(self, *, supervision: Supervision, average: WeightAverage | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        supervision: Supervision,
+        average: WeightAverage | None = None,
+        channels_last: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(loss_function=_unused, decollate=False, **kwargs)
-        self.supervision = supervision
+        self.supervision, self.channels_last = supervision, channels_last
         supervision.prepare(self.network, self.optimizer)
         self.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
         if average is not None:
@@ -40,33 +59,78 @@ class PointTrainer(SupervisedTrainer):
     def _begin_epoch(self, engine: Any) -> None:
         self.supervision.begin_epoch(epoch=engine.state.epoch, max_epochs=engine.state.max_epochs)
 
-    def _iteration(self, engine: Any, batchdata: Mapping[str, Any]) -> Any:  # MONAI declares a dict; this is a list
-        device = engine.state.device
-        batch = {
-            key: value.to(device, non_blocking=engine.non_blocking) if isinstance(value, Tensor) else value
-            for key, value in batchdata.items()
-        }
+    def _iteration(self, engine: Any, batchdata: Any) -> Any:  # MONAI declares a dict; this is a list
+        parts = [self._moved(part) for part in (batchdata if isinstance(batchdata, list) else [batchdata])]
+        shares = step_shares(self.supervision, parts)
         engine.network.train()
         engine.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, enabled=engine.amp, **engine.amp_kwargs):
-            terms = self.supervision.loss(engine.network, batch)
-            loss = torch.stack([term.float() for term in terms.values()]).sum()
-        values = {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
-        if not torch.isfinite(loss):
-            raise ValueError(_not_finite(engine, values, batchdata.get("case_id", ())))
+        found: list[dict[str, Tensor]] = []
+        for part, share in zip(parts[:-1], shares[:-1], strict=True):
+            with _unshared(engine.network):
+                self._backward(self._loss(part, share, found))
+        loss = self._loss(parts[-1], shares[-1], found)
+        values = self._values(found, parts)
         engine.state.output = [values]  # for handlers of the events below
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        if engine.amp and device.type == "cuda" and engine.scaler is not None:
-            engine.scaler.scale(loss).backward()
-            engine.scaler.step(engine.optimizer)
-            engine.scaler.update()
-        else:
-            loss.backward()
-            engine.optimizer.step()
+        self._backward(loss)
+        self._step()
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        average_buffers(bare(engine.network))
         self.supervision.after_step(engine.network, engine.state.iteration)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return [values]
+
+    def _moved(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch on the device."""
+        moved = {
+            key: value.to(self.state.device, non_blocking=self.non_blocking) if isinstance(value, Tensor) else value
+            for key, value in batch.items()
+        }
+        if self.channels_last:
+            moved["image"] = moved["image"].contiguous(memory_format=torch.channels_last)
+        return moved
+
+    def _loss(self, part: Mapping[str, Any], share: StepShare, found: list[dict[str, Tensor]]) -> Tensor:
+        """What this part adds to the step's loss; its terms are noted in `found`."""
+        with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
+            terms = self.supervision.loss(self.network, part)
+            weighted = {name: term.float() * share.of(name) for name, term in terms.items()}
+        found.append({name: term.detach() for name, term in weighted.items()})
+        # DistributedDataParallel takes the mean over the processes, the shares ask for the sum.
+        return torch.stack(list(weighted.values())).sum() * idist.get_world_size()
+
+    def _values(self, found: Sequence[Mapping[str, Tensor]], parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """The step's terms over all parts and processes as numbers; every process raises where they are not finite."""
+        own = torch.stack([torch.stack(list(terms.values())) for terms in found]).double()
+        terms = summed(own.sum(dim=0))
+        values = {"loss": float(terms.sum()), **dict(zip(found[0], terms.tolist(), strict=True))}
+        if not torch.isfinite(terms.sum()):
+            named = [part.get("case_id", ()) for part in parts]
+            fine = torch.isfinite(own.sum(dim=1)).tolist()
+            bad = [case for cases, good in zip(named, fine, strict=True) if not good for case in cases]
+            raise ValueError(_not_finite(self, values, [case for cases in gathered(bad) for case in cases]))
+        return values
+
+    def _backward(self, loss: Tensor) -> None:
+        scaler = self._used_scaler()
+        (loss if scaler is None else scaler.scale(loss)).backward()
+
+    def _step(self) -> None:
+        scaler = self._used_scaler()
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def _used_scaler(self) -> Any:
+        """MONAI makes a gradient scaler on any device."""
+        return self.scaler if self.amp and self.state.device.type == "cuda" else None
+
+
+def _unshared(network: Any) -> AbstractContextManager[None]:
+    """Gradients stay in this process, to be shared with those of the step's last part."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 def _not_finite(engine: Any, values: dict[str, float], cases: Any) -> str:

@@ -78,6 +78,12 @@ def cosine_pseudo_labels(features: Tensor, labels: Tensor, *, margin: float = 0.
     return found
 
 
+def has_both_classes(labels: Tensor) -> Tensor:
+    """(B,) bool: which images of labels (B, ...) have annotated pixels of both classes, and so count here."""
+    present = [(labels == value).flatten(1).any(dim=1) for value in CLASSES]
+    return present[0] & present[1]
+
+
 def _classes(vectors: Tensor, label: Tensor) -> list[Tensor] | None:
     """The annotated vectors (n_c, D) of each class of one image, or None where a class has none."""
     classes = [vectors[:, label == value].T for value in CLASSES]

@@ -24,6 +24,11 @@ def as_map(values: torch.Tensor, logits: torch.Tensor, *, name: str) -> torch.Te
     return values.reshape(batch, height, width)
 
 
+def annotated_pixels(labels: torch.Tensor, *, ignore_index: int = 255) -> torch.Tensor:
+    """How many pixels of any labels have one: the number that `partial_cross_entropy` divides by."""
+    return (labels != ignore_index).sum()
+
+
 def annotated_labels(
     labels: torch.Tensor, logits: torch.Tensor, *, ignore_index: int
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -38,6 +38,16 @@ class Supervision(ABC):
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, by name, already weighted; their sum is minimised."""
 
+    def counts(self, batch: Batch) -> Mapping[str, Tensor]:
+        """How many pixels (or images) of a batch each term of `loss` is the mean over, from its labels alone.
+
+        A step's batch may come in parts, one after the other or in several processes: by these numbers the parts' means
+        add up to the mean of the whole. A term that is not named is taken for a mean over images. That is exact for a
+        mean over images, and an approximation for a ratio over the whole batch, such as a Dice loss.
+        """
+        del batch
+        return {}
+
     def begin_epoch(self, *, epoch: int, max_epochs: int) -> None:  # noqa: B027  (few methods need it)
         """Called before each epoch, counted from 1: weights that grow with the training are set here."""
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cvm_monai.losses import crf_regularisation, partial_cross_entropy
 from cvm_monai.losses.checks import check_number, check_whole
+from cvm_monai.losses.maps import annotated_pixels
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.supervision.base import Batch, Supervision
 
@@ -59,3 +60,7 @@ class CrfRegularised(Supervision):
             sigma_rgb=self.sigma_rgb,
         )
         return {"partial_ce": partial_cross_entropy(logits, batch["label"]), "crf": self.weight * term}
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The annotated pixels; `crf` is a mean over images."""
+        return {"partial_ce": annotated_pixels(batch["label"])}

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from cvm_monai.losses import mixed_pseudo_label, partial_cross_entropy, pseudo_label_dice
 from cvm_monai.losses.checks import check_number
+from cvm_monai.losses.maps import annotated_pixels
 from cvm_monai.supervision.base import Batch, Supervision
 
 NEEDS = ("encode", "decode", "new_decoder", "output_shape")
@@ -67,6 +68,10 @@ class DualBranch(Supervision):
             "partial_ce": torch.stack(points).mean(),
             "pseudo_label_dice": self.weight * torch.stack(dice).mean(),
         }
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The annotated pixels; `pseudo_label_dice` is a ratio over the batch, whose parts are averaged."""
+        return {"partial_ce": annotated_pixels(batch["label"])}
 
     def state_dict(self) -> dict[str, Any]:
         """The second decoder."""

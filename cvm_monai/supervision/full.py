@@ -5,6 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from cvm_monai.losses import partial_cross_entropy
+from cvm_monai.losses.maps import annotated_pixels
 from cvm_monai.supervision.base import Batch, Supervision
 
 
@@ -17,3 +18,7 @@ class FullSupervision(Supervision):
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """One term, `cross_entropy`."""
         return {"cross_entropy": partial_cross_entropy(network(batch["image"]), batch["mask"])}
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The pixels that the masks know."""
+        return {"cross_entropy": annotated_pixels(batch["mask"])}

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from cvm_monai.losses import brier, sharpen, soft_cross_entropy
 from cvm_monai.losses.checks import check_number, check_whole
-from cvm_monai.losses.maps import at_least_float32
+from cvm_monai.losses.maps import annotated_pixels, at_least_float32
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.supervision.base import Batch, Supervision
 from cvm_monai.supervision.moving_average import MovingAverage, bare
@@ -120,6 +120,11 @@ class MixMatch(Supervision):
             "mixed_ce": annotated,
             "mixed_brier": self.weight * linear_ramp(self._progress, self.rampup) * guessed,
         }
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The annotated pixels, and the others in each view."""
+        annotated = annotated_pixels(batch["label"])
+        return {"mixed_ce": annotated, "mixed_brier": self.views * (batch["label"].numel() - annotated)}
 
     def after_step(self, network: nn.Module, iteration: int) -> None:
         """Let the average follow."""

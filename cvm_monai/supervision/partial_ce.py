@@ -5,6 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from cvm_monai.losses import partial_cross_entropy
+from cvm_monai.losses.maps import annotated_pixels
 from cvm_monai.supervision.base import Batch, Supervision
 
 
@@ -16,3 +17,7 @@ class PartialCrossEntropy(Supervision):
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """One term, `partial_ce`."""
         return {"partial_ce": partial_cross_entropy(network(batch["image"]), batch["label"])}
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The annotated pixels."""
+        return {"partial_ce": annotated_pixels(batch["label"])}

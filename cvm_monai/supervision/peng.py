@@ -13,6 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cvm_monai.losses import cosine_pseudo_labels, fisher_loss, partial_cross_entropy, unit_vectors
 from cvm_monai.losses.checks import check_number
+from cvm_monai.losses.fisher import UNLABELLED, has_both_classes
+from cvm_monai.losses.maps import annotated_pixels
 from cvm_monai.supervision.base import Batch, Supervision
 
 
@@ -56,6 +58,16 @@ class CosineFisher(Supervision):
             "partial_ce": partial_cross_entropy(logits, label),
             "pseudo_ce": self.pseudo_weight * partial_cross_entropy(logits, pseudo),
             "fisher": self.fisher_weight * fisher_loss(vectors, label, eps=self.eps),
+        }
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The annotated pixels; of images with both classes the others, and the images (with `margin` 0, exactly)."""
+        label = batch["label"]
+        both = has_both_classes(label)
+        return {
+            "partial_ce": annotated_pixels(label),
+            "pseudo_ce": (label[both] == UNLABELLED).sum(),
+            "fisher": both.sum(),
         }
 
 

@@ -13,6 +13,7 @@ from cvm_monai.losses import (
     uncertainty_weighted_kl,
 )
 from cvm_monai.losses.checks import check_number
+from cvm_monai.losses.maps import annotated_pixels
 from cvm_monai.supervision.base import Batch, PseudoLabel, Supervision
 from cvm_monai.supervision.segmenters import solve_and_average
 from cvm_monai.variational import MeansRule, SolverName
@@ -56,6 +57,16 @@ class PseudoLabelled(Supervision):
         else:
             terms["weighted_kl"] = self.weight * categorical_weighted_kl(logits, u, known=u >= 0)
         return terms
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The annotated pixels, and those whose pseudo-label the loss looks at."""
+        known = (batch["pseudo_label"] >= 0).sum(dim=1)
+        channels = batch["pseudo_label"].shape[1]
+        if self.pseudo_label_loss == "cross_entropy":
+            second = {"pseudo_ce": (known == channels).sum()}
+        else:
+            second = {"weighted_kl": (known >= min(2, channels)).sum()}
+        return {"partial_ce": annotated_pixels(batch["label"]), **second}
 
 
 class VariationalPseudoLabelled(PseudoLabelled):

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from cvm_monai.losses import partial_cross_entropy, partial_dice
 from cvm_monai.losses.checks import check_number
+from cvm_monai.losses.maps import annotated_pixels
 from cvm_monai.supervision.base import Batch, Supervision
 
 
@@ -34,3 +35,7 @@ class StrongPartialCrossEntropy(Supervision):
             "partial_ce": partial_cross_entropy(logits, batch["label"]),
             "partial_dice": self.weight * partial_dice(logits, batch["label"]),
         }
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The annotated pixels; `partial_dice` is a ratio over the batch, whose parts are averaged."""
+        return {"partial_ce": annotated_pixels(batch["label"])}

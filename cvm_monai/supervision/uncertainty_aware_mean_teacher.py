@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from cvm_monai.losses import masked_consistency, partial_cross_entropy, predictive_entropy
 from cvm_monai.losses.checks import check_number, check_whole
-from cvm_monai.losses.maps import at_least_float32
+from cvm_monai.losses.maps import annotated_pixels, at_least_float32
 from cvm_monai.networks.encoder import IMAGENET_STD
 from cvm_monai.supervision.base import Batch, Supervision
 from cvm_monai.supervision.moving_average import BuffersRule, MovingAverage, check_buffers_rule
@@ -98,6 +98,10 @@ class UncertaintyAwareMeanTeacher(Supervision):
             "partial_ce": partial_cross_entropy(logits, batch["label"]),
             "consistency": self.weight * gaussian_ramp(self._progress, self.rampup) * consistency,
         }
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """The annotated pixels; which others are certain is not known before: `consistency` is averaged over parts."""
+        return {"partial_ce": annotated_pixels(batch["label"])}
 
     def after_step(self, network: nn.Module, iteration: int) -> None:
         """Let the teacher follow; after the first step it is the student."""
