@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any, get_args
 
+import ignite.distributed as idist
+
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
 from cvm_monai.engines.tracking import check_tracking_uri
+from cvm_monai.engines.training_network import check_compiler, check_sync_batchnorm
 from cvm_monai.networks import EncoderNorm, Extraction, LargeImages, NetworkName
 from cvm_monai.networks.frozen import checked_path
 from cvm_monai.supervision.combination import Combination
@@ -31,11 +34,13 @@ AT_LEAST = {
     "renew_from": 0,
     "renew_every": 0,
     "batch_size": 1,
+    "accumulation_steps": 1,
     "max_epochs": 1,
     "num_workers": 0,
     "fold": 0,
     "crop_size": 0,
 }
+SWITCHES = ("amp", "channels_last", "compile", "sync_batchnorm")
 ABOVE_ZERO = ("lam", "learning_rate", "scale", "mpp", "renew_below")
 MAY_BE_NONE = ("mpp", "renew_below")
 
@@ -85,9 +90,14 @@ def check_fractions(knobs: dict[str, Any]) -> None:
 
 
 def check_switches(knobs: dict[str, Any]) -> None:
-    """ValueError for a switch that is neither True nor False, such as the text 'true'."""
-    if not isinstance(knobs["amp"], bool):
-        raise ValueError(f"--amp must be True or False, got {knobs['amp']!r}")
+    """ValueError for a switch that is neither True nor False, such as the text 'true', or that cannot work here."""
+    for name in SWITCHES:
+        if not isinstance(knobs[name], bool):
+            raise ValueError(f"--{name} must be True or False, got {knobs[name]!r}")
+    if knobs["compile"]:
+        check_compiler(knobs["device"])
+    if knobs["sync_batchnorm"] and idist.get_world_size() > 1:
+        check_sync_batchnorm(knobs["device"])
 
 
 def check_large_images(knobs: dict[str, Any]) -> None:
@@ -116,7 +126,7 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process of the same training may have done it
     except OSError as error:
         reason = f"the output folder {folder} cannot be written ({error.strerror}): choose another --output_dir"
         raise ValueError(reason) from error

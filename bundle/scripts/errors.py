@@ -1,13 +1,14 @@
 """One clear sentence and exit code 2 for every error that our code detects; everything else keeps its traceback."""
 
 import dis
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import cvm_monai
+
+from .processes import say_once
 
 OURS = (Path(cvm_monai.__file__).parent, Path(__file__).parent)
 
@@ -24,8 +25,7 @@ def exit_on_error() -> Iterator[None]:
         cause = _first_cause(error)
         if not isinstance(cause, OSError) and not (isinstance(cause, ValueError) and _is_ours(cause.__traceback__)):
             raise
-        sys.stdout.flush()
-        print(f"error: {cause}", file=sys.stderr, flush=True)
+        say_once(f"error: {cause}")
         raise SystemExit(2) from None
 
 

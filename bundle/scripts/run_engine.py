@@ -1,8 +1,13 @@
 """Run an engine of the configuration by its id."""
 
+from typing import Any
+
+from monai.bundle import ConfigParser
+
 from cvm_monai.engines.workflow import active_parser
 
 from .errors import exit_on_error
+from .processes import ENDED, LOST, Terminated, is_lost, say_once
 
 
 def launch(engine: str) -> None:
@@ -15,7 +20,20 @@ def launch(engine: str) -> None:
     if parser is None:
         raise RuntimeError("launch is called from a bundle's configuration, by python -m monai.bundle run")
     with exit_on_error():
-        result = parser.get_parsed_content(engine).run()
+        result = _run(parser, engine)
     code = getattr(result, "exit_code", 0)
     if isinstance(code, int) and code:
         raise SystemExit(code)
+
+
+def _run(parser: ConfigParser, engine: str) -> Any:
+    """Run; where another process of the training is gone, say so."""
+    try:
+        return parser.get_parsed_content(engine).run()
+    except Terminated:
+        say_once(f"error: {ENDED}")
+        raise
+    except RuntimeError as error:
+        if is_lost(error):
+            raise ValueError(LOST) from error
+        raise

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,19 +32,54 @@ class PseudoLabelStore:
 
         Case id -> float32, (H, W) in [0, 1] or, of more than two classes, (C, H, W), -1 where nothing is known.
         """
+        version = self.begin()
+        self.commit(version, self.write(labels, version=version))
+        return version
+
+    def begin(self) -> int:
+        """Make room for the next renewal; returns its number. In several processes the first one does so."""
         version = self.version + 1
-        folder = self.folder / f"{version:04d}"
+        folder = self._renewal(version)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
+        return version
+
+    def write(self, labels: Mapping[str, np.ndarray], *, version: int, writer: int = 0) -> dict[str, str]:
+        """Store some labels of a renewal that is not in force yet; returns the file of each case.
+
+        Several processes may write at once, each as another `writer`.
+        """
+        folder = self._renewal(version)
+        folder.mkdir(parents=True, exist_ok=True)
         files = {}
         for index, (case_id, label) in enumerate(labels.items()):
-            files[case_id] = f"{folder.name}/{index:06d}.npy"
+            files[case_id] = f"{folder.name}/{writer}-{index:06d}.npy"
             np.save(self.folder / files[case_id], np.asarray(label, dtype=np.float32))
-        self._replace_pointer({"version": version, "files": files})
+        return files
+
+    def commit(self, version: int, files: Mapping[str, str]) -> None:
+        """Put a renewal in force: all files that `write` returned, of all writers."""
+        self._replace_pointer({"version": version, "files": dict(files)})
         for old in self.folder.glob("[0-9]*"):
             if old.is_dir() and int(old.name) < version - 1:  # the one before stays for readers that hold it
                 shutil.rmtree(old, ignore_errors=True)
-        return version
+
+    def wait_for(self, version: int, *, seconds: float = 90.0) -> None:
+        """Return when this process sees a renewal that another one put in force.
+
+        Network file systems show a file that was replaced after some seconds only, up to a minute.
+
+        Raises:
+            ValueError: it is not seen in time: the processes do not share the folder.
+        """
+        end = time.monotonic() + seconds
+        while self.version != version:
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"this process does not see the pseudo-labels that the first one wrote into {self.folder}: "
+                    "put --output_dir on a file system that all machines of the training share"
+                )
+            time.sleep(0.1)
 
     def get(self, case_id: str) -> np.ndarray | None:
         """The case's pseudo-label as it was published, or None where it has none.
@@ -74,6 +110,9 @@ class PseudoLabelStore:
             self._replace_pointer({"version": 0, "files": {}})
             for old in self.folder.glob("[0-9]*"):
                 shutil.rmtree(old, ignore_errors=True)
+
+    def _renewal(self, version: int) -> Path:
+        return self.folder / f"{version:04d}"
 
     def _replace_pointer(self, pointer: dict) -> None:
         aside = self.folder / f".{POINTER}.{os.getpid()}"

@@ -4,13 +4,16 @@ from cvm_monai.engines.augmentation import default_augmentation
 from cvm_monai.engines.evaluation import TestReport
 from cvm_monai.engines.inference_weights import InferenceWeights
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
+from cvm_monai.engines.processes import process_device, rank_seed, shared_network
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
 from cvm_monai.engines.renewal import PseudoLabelRenewal
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
+from cvm_monai.engines.shared_evaluator import SharedEvaluator
 from cvm_monai.engines.stain_shifts import StainShiftTest
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
 from cvm_monai.engines.trainer import PointTrainer
+from cvm_monai.engines.training_network import training_network
 from cvm_monai.engines.weight_average import WeightAverage
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 
@@ -25,6 +28,7 @@ __all__ = [
     "Progress",
     "PseudoLabelRenewal",
     "RunRecorder",
+    "SharedEvaluator",
     "StainShiftTest",
     "TestReport",
     "WeightAverage",
@@ -33,6 +37,10 @@ __all__ = [
     "default_tracking_uri",
     "lower_is_better",
     "models_dir",
+    "process_device",
+    "rank_seed",
     "recorded",
+    "shared_network",
+    "training_network",
     "unique_run_name",
 ]

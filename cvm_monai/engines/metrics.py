@@ -9,6 +9,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from cvm_monai.annotations import UNLABELLED
+from cvm_monai.engines.processes import summed
 
 
 class PartialCrossEntropyMetric(Metric):
@@ -81,8 +82,8 @@ class MaskDice(Metric):
         return float(self._total / self._count)
 
     def completed(self, engine: Engine, name: str) -> None:
-        """Leave the metric out where there is no mask."""
-        if int(self._count):
+        """Leave the metric out where there is no mask, in any process."""
+        if int(summed(self._count)):
             super().completed(engine, name)
 
 

@@ -1,5 +1,7 @@
 """What the processes of a distributed training do together; in a lone process each function is the plain answer."""
 
+import inspect
+import os
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
@@ -10,6 +12,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 Value = TypeVar("Value")
+
+# torch 2.13 gave the option of DistributedDataParallel another name; the old one goes when torch 2.13 is the oldest.
+_NEW_NAME = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+_BUFFERS_OPTION = "forward_sync_buffers" if _NEW_NAME else "broadcast_buffers"
 
 
 def rank_seed(seed: int, rank: int | None = None) -> int:
@@ -23,7 +29,9 @@ def rank_seed(seed: int, rank: int | None = None) -> int:
 
 def process_device() -> torch.device:
     """The GPU of this process, by its number on its machine, or the CPU where there is no GPU."""
-    return torch.device("cuda", idist.get_local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # set by torchrun; asked before they meet
 
 
 def shared_network(network: nn.Module) -> nn.Module:
@@ -35,7 +43,7 @@ def shared_network(network: nn.Module) -> nn.Module:
         return network
     device = next(network.parameters()).device
     return DistributedDataParallel(
-        network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        network, device_ids=[device] if device.type == "cuda" else None, **{_BUFFERS_OPTION: False}
     )
 
 

@@ -89,7 +89,8 @@ class RunRecorder:
         facts = run_facts(knobs=self.knobs, data=self.datalist)
         self._began = time.perf_counter()
         self.run.start(self.run_name)
-        facts |= {"status": "RUNNING", "mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
+        facts |= {"processes": idist.get_world_size(), "status": "RUNNING"}
+        facts |= {"mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
         write_json(self.run_file, facts)
         self._open = True
         atexit.register(self._end, "KILLED")

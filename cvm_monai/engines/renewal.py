@@ -15,12 +15,15 @@ from joblib import cpu_count
 from tqdm import tqdm
 
 from cvm_monai.annotations import TARGET
+from cvm_monai.data.shares import share_of
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.metrics import mask_dice
+from cvm_monai.engines.processes import from_first, gathered
 from cvm_monai.engines.selection import SelectionEvents, listen
 from cvm_monai.losses.checks import check_whole
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.categorical import join_classes
+from cvm_monai.supervision.moving_average import bare
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 
 ONE_CLASS = "without points of both classes"
@@ -80,6 +83,17 @@ class RenewalReport:
     previews: tuple[Preview, ...] = field(default=(), repr=False)
 
 
+@dataclass
+class _Share:
+    """What one process found for its images."""
+
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    skipped: Counter[str] = field(default_factory=Counter)
+    iterations: list[float] = field(default_factory=list)
+    scores: list[float | None] = field(default_factory=list)
+    previews: list[Preview] = field(default_factory=list)
+
+
 class PseudoLabelRenewal:
     """At each new low (and oftener, if asked to) segments every training image by the supervision's own model.
 
@@ -103,7 +117,7 @@ class PseudoLabelRenewal:
             new low, the first epoch's too, though the network may know nothing yet. Lowering it waits for a better
             network; ln 2 = 0.693, which a network that knows nothing of two classes has, down to 0.4.
         metric: name of the validation's partial cross-entropy in `engine.state.metrics`.
-        workers: cores for the solver; -1 takes every one.
+        workers: cores for the solver; -1 takes every one, shared with the other processes of the training there.
         previews: how many images to keep for figures.
         progress: show a bar; by default where stderr is a terminal.
     """
@@ -129,19 +143,21 @@ class PseudoLabelRenewal:
         check_whole("every", every, low=0)
         if below is not None and not below > 0:
             raise ValueError(f"below must be a number greater than 0, or None, got {below!r}")
-        self.network, self.supervision, self.dataset, self.store = network, supervision, dataset, store
+        self.network: Any = bare(network)
+        self.supervision, self.dataset, self.store = supervision, dataset, store
         self.device, self.classes = torch.device(device), classes
         self.first, self.every = first, every
         self.below, self.metric = below, metric
-        self.workers = cpu_count() if workers < 0 else max(1, workers)
+        self.workers = max(1, cpu_count() // idist.get_nproc_per_node() if workers < 0 else workers)
         self.previews = previews
-        self.progress = sys.stderr.isatty() if progress is None else progress
+        self.progress = (sys.stderr.isatty() if progress is None else progress) and idist.get_rank() == 0
         self.renewed = 0
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator's new lows; forget the pseudo-labels of an earlier training."""
         if idist.get_rank() == 0:
             self.store.clear()
+        idist.barrier()
         if self.supervision.renews:
             listen(engine, SelectionEvents.NEW_LOW, self)
             engine.add_event_handler(Events.COMPLETED, self._at_interval)
@@ -155,53 +171,63 @@ class PseudoLabelRenewal:
     def __call__(self, engine: Any) -> None:
         """Renew, and tell the listeners of `RENEWED` through `engine.state.renewal`.
 
-        In a distributed training the first process renews and the others wait for it.
+        In a distributed training each process renews its share, and the first one tells.
         """
         if engine.state.epoch < self.first or (self.supervision.renews_once and self.renewed):
             return
-        if self.below is not None and not engine.state.metrics[self.metric] < self.below:
+        if self.below is not None and not from_first(engine.state.metrics[self.metric] < self.below):
             return
         self.renewed = engine.state.epoch
-        first = idist.get_rank() == 0
-        if first:
-            engine.state.renewal = self.renew(epoch=engine.state.epoch)
-        idist.barrier()
-        if first:
+        engine.state.renewal = self.renew(epoch=engine.state.epoch)
+        if idist.get_rank() == 0:
             engine.fire_event(SelectionEvents.RENEWED)
 
     def renew(self, *, epoch: int) -> RenewalReport:
-        """Compute and publish the pseudo-labels of all images."""
-        start = time.perf_counter()
-        labels: dict[str, np.ndarray] = {}
-        skipped: Counter[str] = Counter()
-        iterations, scores = [], []
-        previews: list[Preview] = []
-        bar = tqdm(total=len(self.dataset), desc="pseudo-labels", unit="image", leave=False, disable=not self.progress)
-        with bar:
-            for chunk in self._chunks():
-                for candidate, result in zip(chunk, self._results(chunk), strict=True):
-                    item = self.dataset[candidate.index]
-                    if result.u is None:
-                        skipped[result.reason] += 1
-                    else:
-                        labels[item["case_id"]] = result.u
-                        iterations.append(result.iterations)
-                        scores.append(mask_dice(self._likeliest(result.u), item["mask"][0], classes=self.classes))
-                    if len(previews) < self.previews:
-                        record = self.dataset.data[candidate.index]
-                        previews.append(Preview(record, item, self._foreground(result.u), candidate.probability))
-                    bar.update()
-        self.store.publish(labels)
-        known = [score for score in scores if score is not None]
+        """Compute and publish the pseudo-labels of all images; every process of a training must call it.
+
+        Each segments its share of the images (`share_of`) and writes it; the first puts the whole in force, and all
+        return when they see it.
+        """
+        start, rank = time.perf_counter(), idist.get_rank()
+        version = from_first(self.store.begin() if rank == 0 else 0)
+        own = self._renew_share(share_of(len(self.dataset), rank=rank, world=idist.get_world_size()))
+        files = self.store.write(own.labels, version=version, writer=rank)
+        parts = gathered((files, own.skipped, own.iterations, own.scores))
+        if rank == 0:
+            self.store.commit(version, {case: file for part in parts for case, file in part[0].items()})
+        idist.barrier()
+        self.store.wait_for(version)
+        iterations = [steps for part in parts for steps in part[2]]
+        known = [score for part in parts for score in part[3] if score is not None]
         return RenewalReport(
             epoch=epoch,
-            labelled=len(labels),
-            skipped=dict(skipped),
+            labelled=sum(len(part[0]) for part in parts),
+            skipped=dict(sum((part[1] for part in parts), Counter())),
             seconds=time.perf_counter() - start,
             iterations=float(np.mean(iterations)) if iterations else 0.0,
             dice=float(np.mean(known)) if known else None,
-            previews=tuple(previews),
+            previews=tuple(own.previews),
         )
+
+    def _renew_share(self, share: range) -> "_Share":
+        """Segment some images of the data set."""
+        own = _Share()
+        bar = tqdm(total=len(share), desc="pseudo-labels", unit="image", leave=False, disable=not self.progress)
+        with bar:
+            for chunk in self._chunks(share):
+                for candidate, result in zip(chunk, self._results(chunk), strict=True):
+                    item = self.dataset[candidate.index]
+                    if result.u is None:
+                        own.skipped[result.reason] += 1
+                    else:
+                        own.labels[item["case_id"]] = result.u
+                        own.iterations.append(result.iterations)
+                        own.scores.append(mask_dice(self._likeliest(result.u), item["mask"][0], classes=self.classes))
+                    if len(own.previews) < self.previews:
+                        record = self.dataset.data[candidate.index]
+                        own.previews.append(Preview(record, item, self._foreground(result.u), candidate.probability))
+                    bar.update()
+        return own
 
     def _results(self, chunk: Sequence[Candidate]) -> list[PseudoLabel]:
         """The pseudo-label of each candidate, in their order."""
@@ -223,14 +249,14 @@ class PseudoLabelRenewal:
         """(h, w), how much of each pixel of a pseudo-label is no background."""
         return u if u is None or self.classes == 2 else 1 - u[0]
 
-    def _chunks(self) -> Iterator[Sequence[Candidate]]:
-        """The training images, as many at a time as the solver is to have at once."""
+    def _chunks(self, share: range) -> Iterator[Sequence[Candidate]]:
+        """The images of a share, as many at a time as the solver is to have at once."""
         was_training = self.network.training
         self.network.eval()
         try:
             step = CHUNK * self.workers if self.device.type == "cpu" else GPU_CHUNK
-            for begin in range(0, len(self.dataset), step):
-                yield [self._candidate(index) for index in range(begin, min(begin + step, len(self.dataset)))]
+            for begin in range(0, len(share), step):
+                yield [self._candidate(index) for index in share[begin : begin + step]]
         finally:
             self.network.train(was_training)
 

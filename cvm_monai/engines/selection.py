@@ -12,6 +12,8 @@ from ignite.engine import Engine, EventEnum, Events
 from torch import nn
 
 from cvm_monai.data.stain import TARGET_FILE, StainTarget, write_target
+from cvm_monai.engines.processes import from_first
+from cvm_monai.supervision.moving_average import bare
 
 
 class SelectionEvents(EventEnum):
@@ -52,8 +54,8 @@ class LowestMetric:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Compare; a value that is not finite never is a new low."""
-        value = float(engine.state.metrics[self.metric])
+        """Compare; a value that is not finite never is a new low. Of several processes the first one decides."""
+        value = from_first(float(engine.state.metrics[self.metric]))
         if math.isfinite(value) and value < self.best:
             self.best, self.epoch = value, engine.state.epoch
             engine.fire_event(SelectionEvents.NEW_LOW)
@@ -88,7 +90,7 @@ class BestModelSaver:
         """Save now, in the first process of a distributed training."""
         del engine
         if idist.get_rank() == 0:
-            save_weights(self.network, self.path)
+            save_weights(bare(self.network), self.path)
             self._save_stain(self.path.with_name(TARGET_FILE))
 
     def _save_stain(self, path: Path) -> None:

@@ -46,6 +46,11 @@ KNOBS = {
     "classes": 2,
     "eta": 0.6,
     "amp": False,
+    "accumulation_steps": 1,
+    "channels_last": False,
+    "compile": False,
+    "sync_batchnorm": False,
+    "device": "cpu",
     "seed": 0,
     "tracking_uri": "none",
 }

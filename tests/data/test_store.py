@@ -165,7 +165,7 @@ def test_a_reader_that_held_an_old_pointer_takes_the_renewal_in_force(tmp_path, 
 def test_a_file_that_is_lost_is_an_error_not_an_endless_wait(tmp_path):
     store = PseudoLabelStore(tmp_path)
     store.publish({"a": flat(1)})
-    (tmp_path / "0001" / "000000.npy").unlink()
+    (tmp_path / "0001" / "0-000000.npy").unlink()
     with pytest.raises(FileNotFoundError, match=r"000000\.npy"):
         store.get("a")
 
@@ -185,3 +185,24 @@ def test_another_process_reads_the_renewals(tmp_path):
         out, _ = process.communicate("\n", timeout=30)
     assert out == "2 True\n"
     assert process.returncode == 0
+
+
+def test_a_renewal_of_several_writers_is_in_force_as_a_whole_when_it_is_committed(tmp_path):
+    first, second = PseudoLabelStore(tmp_path), PseudoLabelStore(tmp_path)
+    first.publish({"a": flat(0), "gone": flat(0)})
+    version = first.begin()
+    files = first.write({"a": flat(1)}, version=version) | second.write({"b": flat(2)}, version=version, writer=1)
+    assert second.get("b") is None and second.get("a")[0, 0] == 0
+    first.commit(version, files)
+    second.wait_for(version, seconds=0)
+    assert [second.get(case)[0, 0] for case in ("a", "b")] == [1, 2]
+    assert second.get("gone") is None
+
+
+def test_a_process_that_does_not_share_the_folder_says_so(tmp_path):
+    here, elsewhere = PseudoLabelStore(tmp_path / "here"), PseudoLabelStore(tmp_path / "elsewhere")
+    version = here.publish({"a": flat(1)})
+    with pytest.raises(
+        ValueError, match="does not see the pseudo-labels .* put --output_dir on a file system that all"
+    ):
+        elsewhere.wait_for(version, seconds=0.2)

@@ -1,0 +1,108 @@
+"""The processes of one training: how they meet, part, speak with one voice, and end when one of them dies."""
+
+import hashlib
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from datetime import timedelta
+from types import FrameType
+
+import ignite.distributed as idist
+import torch
+import torch.distributed as dist
+
+LOST = (
+    "another process of this training died or no longer answers, and this one cannot go on alone: look above for what "
+    "it said, and start the training again"
+)
+ENDED = (
+    "this training was told to end (SIGTERM), as torchrun does when another process died: look for what that one said"
+)
+SIGNS = ("closed by peer", "reset by peer", "broken pipe", "timed out", "nccl", "gloo")
+"""Words of the errors by which Gloo and NCCL say that a process is gone."""
+ASIDE = timedelta(seconds=5)
+"""How long a process waits for another to say what it would have said itself."""
+
+
+class Terminated(SystemExit):
+    """SIGTERM arrived; the record of the training is closed on the way out."""
+
+
+def join_processes(*, device: torch.device | str, timeout: float) -> None:
+    """Meet the other processes that torchrun started: over NCCL where they compute on GPUs, else over Gloo.
+
+    Processes after the first log warnings and errors only.
+
+    Args:
+        device: of this process.
+        timeout: seconds after which a process gives up on the others; raising it bears longer waits, such as for the
+            first process' files or for slower disks; 60 to 3600.
+
+    Raises:
+        ValueError: not started by torchrun, fewer GPUs than processes, or a timeout that is no positive number.
+    """
+    device = torch.device(device)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+        raise ValueError(f"--process_timeout must be a number of seconds greater than 0, got {timeout!r}")
+    if not all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
+        raise ValueError(
+            "multi_gpu_train.json is for several processes: start it by torchrun --nproc_per_node=N -m monai.bundle "
+            "run ..., or leave it out"
+        )
+    if device.type == "cuda":
+        if (device.index or 0) >= torch.cuda.device_count():
+            raise ValueError(
+                f"there is no {device}, this machine has {torch.cuda.device_count()} GPUs: lower --nproc_per_node"
+            )
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(seconds=timeout))
+    idist.sync()
+    signal.signal(signal.SIGTERM, _terminate)
+    if idist.get_rank() > 0:
+        logging.disable(logging.INFO)
+
+
+def leave_processes() -> None:
+    """Wait until the first process has written everything, and part."""
+    idist.barrier()
+    idist.finalize()
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that another process is gone."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return False
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
+
+
+def say_once(sentence: str) -> None:
+    """Print on stderr; of several processes that end with the same sentence, one prints it and the others wait."""
+    sys.stdout.flush()
+    try:
+        store, key = _store(), f"cvm_monai/{hashlib.sha256(sentence.encode()).hexdigest()}"
+        first = store is None or store.add(key, 1) == 1
+        if store is not None and not first:
+            store.wait([f"{key}/said"], ASIDE)
+    except RuntimeError:  # the store has gone with the process that kept it
+        store, first = None, True
+    if first:
+        print(sentence, file=sys.stderr, flush=True)
+    if first and store is not None:
+        with suppress(RuntimeError):
+            store.set(f"{key}/said", "")
+
+
+def _store() -> dist.TCPStore | None:
+    """What the processes know each other by; None in a lone process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_PORT" not in os.environ:
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.TCPStore(address, port, is_master=False, timeout=ASIDE)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise Terminated(128 + number)
