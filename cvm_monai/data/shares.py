@@ -8,15 +8,17 @@ from torch.utils.data import Sampler
 def share_of(count: int, *, rank: int, world: int) -> range:
     """The part of 0, ..., count - 1 that the process `rank` of `world` takes.
 
-    The parts follow each other without gap or overlap, and their sizes differ by 1 at most; a part is empty where there
-    are fewer things than processes.
+    The parts follow each other without gap or overlap; the first ones are larger by 1 where the count does not divide,
+    and the last ones empty where there are fewer things than processes.
 
     Raises:
         ValueError: a negative count, or a rank that is none of 0 to world - 1.
     """
     if count < 0 or not 0 <= rank < world:
         raise ValueError(f"there is no share {rank} of {world} of {count} things: rank must lie in 0 to world - 1")
-    return range(count * rank // world, count * (rank + 1) // world)
+    size, larger = divmod(count, world)
+    begin = rank * size + min(rank, larger)
+    return range(begin, begin + size + (rank < larger))
 
 
 class ShareSampler(Sampler[int]):

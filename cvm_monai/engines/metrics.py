@@ -23,6 +23,11 @@ class PartialCrossEntropyMetric(Metric):
         self._total = torch.tensor(0.0, dtype=torch.float64)
         self._count = torch.tensor(0, dtype=torch.int64)
 
+    def iteration_completed(self, engine: Engine) -> None:
+        """Take this iteration's output; that of `SharedEvaluator` may hold no image."""
+        if engine.state.output:
+            super().iteration_completed(engine)
+
     @reinit__is_reduced
     def update(self, output: Any) -> None:
         """Add images: `output` is (list of logits (C, h, w), list of labels (1, h, w))."""

@@ -42,9 +42,8 @@ def shared_network(network: nn.Module) -> nn.Module:
     if idist.get_world_size() == 1:
         return network
     device = next(network.parameters()).device
-    return DistributedDataParallel(
-        network, device_ids=[device] if device.type == "cuda" else None, **{_BUFFERS_OPTION: False}
-    )
+    options: dict[str, Any] = {_BUFFERS_OPTION: False}
+    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None, **options)
 
 
 @torch.no_grad()

@@ -15,8 +15,8 @@ def test_the_shares_follow_each_other_without_gap_or_overlap_and_differ_by_one_a
 
 
 def test_five_cases_in_two_processes():
-    assert list(share_of(5, rank=0, world=2)) == [0, 1]
-    assert list(share_of(5, rank=1, world=2)) == [2, 3, 4]
+    assert list(share_of(5, rank=0, world=2)) == [0, 1, 2]
+    assert list(share_of(5, rank=1, world=2)) == [3, 4]
 
 
 @pytest.mark.parametrize("count, rank, world", [(-1, 0, 1), (3, 2, 2), (3, -1, 2), (3, 0, 0)])
@@ -27,8 +27,8 @@ def test_a_share_that_does_not_exist_is_refused(count, rank, world):
 
 def test_a_sampler_gives_each_case_to_one_process_and_none_where_there_are_too_few():
     samplers = [ShareSampler("ab", rank=rank, world=3) for rank in range(3)]
-    assert [list(sampler) for sampler in samplers] == [[], [0], [1]]
-    assert [len(sampler) for sampler in samplers] == [0, 1, 1]
+    assert [list(sampler) for sampler in samplers] == [[0], [1], []]
+    assert [len(sampler) for sampler in samplers] == [1, 1, 0]
 
 
 def test_a_lone_process_takes_everything():

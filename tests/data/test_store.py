@@ -192,7 +192,8 @@ def test_a_renewal_of_several_writers_is_in_force_as_a_whole_when_it_is_committe
     first.publish({"a": flat(0), "gone": flat(0)})
     version = first.begin()
     files = first.write({"a": flat(1)}, version=version) | second.write({"b": flat(2)}, version=version, writer=1)
-    assert second.get("b") is None and second.get("a")[0, 0] == 0
+    assert second.get("b") is None
+    assert second.get("a")[0, 0] == 0
     first.commit(version, files)
     second.wait_for(version, seconds=0)
     assert [second.get(case)[0, 0] for case in ("a", "b")] == [1, 2]
@@ -203,6 +204,6 @@ def test_a_process_that_does_not_share_the_folder_says_so(tmp_path):
     here, elsewhere = PseudoLabelStore(tmp_path / "here"), PseudoLabelStore(tmp_path / "elsewhere")
     version = here.publish({"a": flat(1)})
     with pytest.raises(
-        ValueError, match="does not see the pseudo-labels .* put --output_dir on a file system that all"
+        ValueError, match=r"does not see the pseudo-labels .* put --output_dir on a file system that all"
     ):
         elsewhere.wait_for(version, seconds=0.2)
