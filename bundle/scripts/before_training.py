@@ -8,8 +8,8 @@ import ignite.distributed as idist
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
+from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
 from cvm_monai.engines.tracking import check_tracking_uri
-from cvm_monai.engines.training_network import check_compiler, check_sync_batchnorm
 from cvm_monai.networks import EncoderNorm, Extraction, LargeImages, NetworkName
 from cvm_monai.networks.frozen import checked_path
 from cvm_monai.supervision.combination import Combination

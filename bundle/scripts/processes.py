@@ -14,11 +14,12 @@ import torch
 import torch.distributed as dist
 
 LOST = (
-    "another process of this training died or no longer answers, and this one cannot go on alone: look above for what "
-    "it said, and start the training again"
+    "another process of this training died or no longer answers, and this one cannot go on alone: torchrun's table "
+    "below names it; start the training again"
 )
 ENDED = (
-    "this training was told to end (SIGTERM), as torchrun does when another process died: look for what that one said"
+    "this training was told to end (SIGTERM), as torchrun does where another of its processes died: torchrun's table "
+    "below names it; start the training again"
 )
 SIGNS = ("closed by peer", "reset by peer", "broken pipe", "timed out", "nccl", "gloo")
 """Words of the errors by which Gloo and NCCL say that a process is gone."""
@@ -69,6 +70,7 @@ def leave_processes() -> None:
     """Wait until the first process has written everything, and part."""
     idist.barrier()
     idist.finalize()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def is_lost(error: BaseException) -> bool:

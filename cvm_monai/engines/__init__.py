@@ -4,6 +4,7 @@ from cvm_monai.engines.augmentation import default_augmentation
 from cvm_monai.engines.evaluation import TestReport
 from cvm_monai.engines.inference_weights import InferenceWeights
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
+from cvm_monai.engines.network_options import training_network
 from cvm_monai.engines.processes import process_device, rank_seed, shared_network
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
@@ -13,7 +14,6 @@ from cvm_monai.engines.shared_evaluator import SharedEvaluator
 from cvm_monai.engines.stain_shifts import StainShiftTest
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
 from cvm_monai.engines.trainer import PointTrainer
-from cvm_monai.engines.training_network import training_network
 from cvm_monai.engines.weight_average import WeightAverage
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 

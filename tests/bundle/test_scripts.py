@@ -185,6 +185,10 @@ def test_good_knobs_pass(script):
         ("encoder_norm", "frozen", "--encoder_norm frozen is for --network two_component alone"),
         ("patch_size", 1000, "--patch_size must be a multiple of 16 of at least 64 pixels, got 1000"),
         ("halo", 8, "--halo must be a multiple of 16 of at least 0 pixels, got 8"),
+        ("accumulation_steps", 0, "--accumulation_steps must be a whole number of at least 1, got 0"),
+        ("channels_last", 1, "--channels_last must be True or False, got 1"),
+        ("compile", "eager", "--compile must be True or False, got 'eager'"),
+        ("sync_batchnorm", None, "--sync_batchnorm must be True or False, got None"),
         ("crop_size", 0, "--crop_size 0 trains on whole images, which need --batch_size 1"),
     ],
 )

@@ -1,0 +1,139 @@
+"""The command for several processes: what it leaves behind, how it ends on a wrong value, and when a process dies."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import monai
+import pytest
+import torch
+
+from cvm_monai.networks import build_network
+
+from .conftest import BUNDLE, SMALL, TRAIN
+from .test_training import only_run
+
+MULTI = str(BUNDLE / "configs" / "multi_gpu_train.json")
+BOTH = [TRAIN, MULTI]
+
+
+def torchrun(phantom, output, *, stderr=subprocess.PIPE, **changes):
+    """The command of the documentation on two processes, started."""
+    settings = {"dataset_dir": phantom, "output_dir": str(output), "tracking_uri": "none"} | SMALL | changes
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launcher, "-m", "monai.bundle", "run", "training", "--config_file", str(BOTH), *words]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=stderr, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+
+
+@pytest.mark.ci
+def test_two_processes_leave_behind_what_one_does(phantom, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlruns.db"
+    process = torchrun(phantom, tmp_path, tracking_uri=uri, accumulation_steps=2)
+    text = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, text
+    state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    build_network("unet", channels=SMALL["network_channels"]).load_state_dict(state)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["status"], record["processes"]) == ("FINISHED", 2)
+    client, run = only_run(tmp_path)
+    assert run.info.status == "FINISHED"
+    for name in ("train_partial_ce", "val_partial_ce", "pseudo_label_images"):
+        steps = [entry.step for entry in client.get_metric_history(run.info.run_id, name)]
+        assert len(steps) == len(set(steps))
+    labelled = run.data.metrics["pseudo_label_images"] + run.data.metrics["pseudo_label_skipped"]
+    assert labelled == 4  # each training image once
+    assert len(json.loads((tmp_path / "pseudo_labels" / "current.json").read_text())["files"]) == labelled
+    assert "epoch 2/2" in text
+    assert text.count("epoch 1/2") == 1
+
+
+@pytest.mark.ci
+def test_a_wrong_value_is_one_sentence_and_the_process_ends_with_code_2(phantom, tmp_path):
+    process = torchrun(phantom, tmp_path, eta=2)
+    text = process.communicate(timeout=300)[1]
+    assert process.returncode == 1  # torchrun's own, whatever its processes ended with
+    assert re.findall("^error: .*", text, flags=re.MULTILINE) == ["error: --eta must lie in [0, 1], got 2"]
+    assert "[rank" not in text  # no traceback of ours
+    assert re.search(r"Root Cause.*exitcode  : 2 ", text, flags=re.DOTALL)
+
+
+@pytest.mark.ci
+def test_a_process_that_is_killed_ends_the_training_within_a_minute_with_a_clear_message(phantom, tmp_path):
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        process = torchrun(phantom, tmp_path / "out", stderr=stream, max_epochs=1000)
+        try:
+            wait_for(lambda: "epoch 2/1000" in log.read_text(), process, seconds=240)
+            killed = time.monotonic()
+            os.kill(process_of_rank(1, tmp_path), signal.SIGKILL)
+            assert process.wait(timeout=60) == 1
+        finally:
+            process.terminate()
+    assert time.monotonic() - killed < 60
+    text = log.read_text()
+    assert len(re.findall("^error: .*start the training again$", text, flags=re.MULTILINE)) == 1
+    assert re.search(r"Root Cause.*rank      : 1 .*\(SIGKILL\)", text, flags=re.DOTALL)
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] in ("FAILED", "KILLED")
+    torch.load(tmp_path / "out" / "models" / "model.pt", weights_only=True)  # the best network so far is kept
+
+
+def wait_for(found, process, *, seconds):
+    end = time.monotonic() + seconds
+    while not found():
+        assert process.poll() is None, "the training ended by itself"
+        assert time.monotonic() < end, "the training did not begin in time"
+        time.sleep(0.2)
+
+
+def process_of_rank(rank, folder) -> int:
+    """The process of a training that writes below a folder, as /proc knows it."""
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("the processes of a training are found by /proc, which this system lacks")
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(folder).encode() in command and f"RANK={rank}".encode() in environment:
+            return int(entry.name)
+    raise AssertionError(f"there is no process of rank {rank}")
+
+
+def test_without_torchrun_one_sentence_says_how_to_start(phantom, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        monai.bundle.run("training", config_file=BOTH, dataset_dir=phantom, output_dir=str(tmp_path), **SMALL)
+    assert "error: multi_gpu_train.json is for several processes: start it by torchrun" in capsys.readouterr().err
+
+
+def test_the_configuration_trains_in_a_world_of_one(phantom, tmp_path, monkeypatch):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    meeting = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": port}
+    for name, value in (meeting | {"MASTER_ADDR": "127.0.0.1"}).items():
+        monkeypatch.setenv(name, str(value))
+    monai.bundle.run(
+        "training", config_file=BOTH, dataset_dir=phantom, output_dir=str(tmp_path), tracking_uri="none", **SMALL
+    )
+    assert not torch.distributed.is_initialized()  # finalised
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["status"], record["processes"]) == ("FINISHED", 1)
+
+
+def test_accumulated_compiled_and_channels_last_a_training_saves_the_plain_network(phantom, tmp_path):
+    knobs = {"accumulation_steps": 2, "batch_size": 1, "compile": True, "net#backend": "eager", "channels_last": True}
+    settings = SMALL | {"max_epochs": 1, "tracking_uri": "none"} | knobs
+    monai.bundle.run("training", config_file=TRAIN, dataset_dir=phantom, output_dir=str(tmp_path), **settings)
+    state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    build_network("unet", channels=SMALL["network_channels"]).load_state_dict(state)
+    assert json.loads((tmp_path / "run.json").read_text())["knobs"]["accumulation_steps"] == 2

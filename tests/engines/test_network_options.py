@@ -1,0 +1,96 @@
+"""The network as it trains: the same weights by the same names, whatever the order of memory or the compiler."""
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from cvm_monai.engines import training_network
+from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
+from cvm_monai.networks import build_network
+from cvm_monai.supervision.moving_average import MovingAverage
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return build_network("unet", channels=[4, 4, 4, 4, 4]).eval()
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    return torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("knobs", [{}, {"channels_last": True}, {"compile": True, "backend": "eager"}])
+def test_the_network_stays_the_same_object_with_the_same_names_and_results(network, image, knobs):
+    with torch.no_grad():
+        names, before = list(network.state_dict()), network(image)
+        assert training_network(network, device="cpu", **knobs) is network
+        torch.testing.assert_close(network(image), before, rtol=0, atol=1e-5)
+    assert list(network.state_dict()) == names
+
+
+def test_channels_last_changes_the_order_of_the_weights_in_memory(network):
+    weights = [p for p in training_network(network, device="cpu", channels_last=True).parameters() if p.ndim == 4]
+    assert weights
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+
+
+def test_forward_is_compiled_and_features_are_not(network, image):
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append(len(inputs))
+        return graph.forward
+
+    training_network(network, device="cpu", compile=True, backend=backend)
+    with torch.no_grad():
+        network.features(image)
+        assert not seen
+        network(image)
+    assert seen
+
+
+def test_a_moving_average_copies_a_compiled_network(network, image):
+    training_network(network, device="cpu", compile=True, backend="eager")
+    with torch.no_grad():
+        expected = network(image)
+        average = MovingAverage(network, buffers="average")
+        torch.testing.assert_close(average.network.eval()(image), expected, rtol=0, atol=1e-5)
+    assert list(average.state_dict()) == list(network.state_dict())
+
+
+def test_a_lone_process_keeps_its_own_normalisation(network):
+    training_network(network, device="cpu", sync_batchnorm=True)
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
+
+
+def test_several_processes_join_their_normalisation_by_the_same_names(network, monkeypatch):
+    monkeypatch.setattr("cvm_monai.engines.network_options.idist.get_world_size", lambda: 2)
+    monkeypatch.setattr("cvm_monai.engines.network_options.check_sync_batchnorm", lambda device: None)
+    names = list(network.state_dict())
+    assert training_network(network, device="cpu", sync_batchnorm=True) is network
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(isinstance(module, nn.SyncBatchNorm) for module in norms)
+    assert list(network.state_dict()) == names
+
+
+def test_joined_normalisation_without_gpus_is_refused(network, monkeypatch):
+    monkeypatch.setattr("cvm_monai.engines.network_options.idist.get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match="--sync_batchnorm True needs GPUs, and the device is cpu: leave it out"):
+        training_network(network, device="cpu", sync_batchnorm=True)
+    check_sync_batchnorm("cuda:1")
+
+
+def test_a_missing_compiler_is_said_before_the_training(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/g++" if name == "g++" else None)
+    check_compiler("cpu")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="--compile True needs the package triton on a GPU"):
+        check_compiler("cuda:0")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="--compile True needs a C\\+\\+ compiler, and there is none on the path"):
+        check_compiler("cpu")
