@@ -23,22 +23,21 @@ MULTI = str(BUNDLE / "configs" / "multi_gpu_train.json")
 BOTH = [TRAIN, MULTI]
 
 
-def torchrun(phantom, output, *, stderr=subprocess.PIPE, **changes):
+def torchrun(phantom, output, *, stream=subprocess.PIPE, **changes):
     """The command of the documentation on two processes, started."""
     settings = {"dataset_dir": phantom, "output_dir": str(output), "tracking_uri": "none"} | SMALL | changes
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command = [*launcher, "-m", "monai.bundle", "run", "training", "--config_file", str(BOTH), *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=stderr, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )
+    threads = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, text=True, env=threads)
 
 
 @pytest.mark.ci
 def test_two_processes_leave_behind_what_one_does(phantom, tmp_path):
     uri = f"sqlite:///{tmp_path}/mlruns.db"
     process = torchrun(phantom, tmp_path, tracking_uri=uri, accumulation_steps=2)
-    text = process.communicate(timeout=300)[1]
+    text = process.communicate(timeout=500)[0]
     assert process.returncode == 0, text
     state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     build_network("unet", channels=SMALL["network_channels"]).load_state_dict(state)
@@ -59,7 +58,7 @@ def test_two_processes_leave_behind_what_one_does(phantom, tmp_path):
 @pytest.mark.ci
 def test_a_wrong_value_is_one_sentence_and_the_process_ends_with_code_2(phantom, tmp_path):
     process = torchrun(phantom, tmp_path, eta=2)
-    text = process.communicate(timeout=300)[1]
+    text = process.communicate(timeout=500)[0]
     assert process.returncode == 1  # torchrun's own, whatever its processes ended with
     assert re.findall("^error: .*", text, flags=re.MULTILINE) == ["error: --eta must lie in [0, 1], got 2"]
     assert "[rank" not in text  # no traceback of ours
@@ -70,9 +69,9 @@ def test_a_wrong_value_is_one_sentence_and_the_process_ends_with_code_2(phantom,
 def test_a_process_that_is_killed_ends_the_training_within_a_minute_with_a_clear_message(phantom, tmp_path):
     log = tmp_path / "log"
     with log.open("w") as stream:
-        process = torchrun(phantom, tmp_path / "out", stderr=stream, max_epochs=1000)
+        process = torchrun(phantom, tmp_path / "out", stream=stream, max_epochs=1000)
         try:
-            wait_for(lambda: "epoch 2/1000" in log.read_text(), process, seconds=240)
+            wait_for(lambda: "epoch 2/1000" in log.read_text(), process, seconds=400)
             killed = time.monotonic()
             os.kill(process_of_rank(1, tmp_path), signal.SIGKILL)
             assert process.wait(timeout=60) == 1
