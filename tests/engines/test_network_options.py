@@ -1,5 +1,6 @@
 """The network as it trains: the same weights by the same names, whatever the order of memory or the compiler."""
 
+import copy
 import shutil
 
 import pytest
@@ -36,6 +37,17 @@ def test_channels_last_changes_the_order_of_the_weights_in_memory(network):
     weights = [p for p in training_network(network, device="cpu", channels_last=True).parameters() if p.ndim == 4]
     assert weights
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in weights)
+
+
+@pytest.mark.ci
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile translates to C++, and there is no g++")
+def test_the_translated_network_gives_the_same_results_and_gradients(network, image):
+    plain = copy.deepcopy(network)
+    training_network(network, device="cpu", compile=True)
+    for one in (plain, network):
+        one(image).square().mean().backward()
+    for before, after in zip(plain.parameters(), network.parameters(), strict=True):
+        torch.testing.assert_close(after.grad, before.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_forward_is_compiled_and_features_are_not(network, image):
