@@ -6,6 +6,7 @@ from typing import Any, get_args
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
+from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import NetworkName
 from cvm_monai.networks.frozen import checked_path
@@ -22,6 +23,7 @@ CHOICES = {
     "augmentation": get_args(AugmentationName),
     "stain_normalisation": get_args(StainNormalisation),
     "combination": get_args(Combination),
+    "resume": get_args(ResumeRule),
 }
 AT_LEAST = {
     "pairs": 1,

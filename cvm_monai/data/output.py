@@ -1,5 +1,6 @@
 """Files of a data set: a folder tried before the work, images written aside and renamed, hashes."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -38,3 +39,24 @@ def sha256(path: Path) -> str:
     """Hash of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
+    """Write aside, flush to the disk and rename, so that `path` holds its old content or all of the new.
+
+    Raises:
+        OSError: no room, or no permission; `path` is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink()

@@ -2,20 +2,25 @@
 
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 POINTER = "current.json"
+INDEX = "index.json"
+HALF = re.compile(r"\.\d{4,}\.\d+")
+"""Name of a renewal's folder while it is written: its number, and the process's."""
 
 
 class PseudoLabelStore:
     """Pseudo-labels by case id below one folder; safe to read from loader workers while a renewal is written.
 
-    Each renewal is a folder of `.npy` files of its own; `current.json`, replaced in one step, names the one in force
-    and the file of each case. A reader sees the old renewal or the new one, never a mixture.
+    Each renewal is a folder of `.npy` files of its own, written aside and renamed; `current.json`, replaced in one
+    step, names the one in force and the file of each case. A reader sees the old renewal or the new one, never a
+    mixture. Renewals that checkpoints refer to are kept (`hold`) and can be put in force again (`restore`).
 
     Args:
         folder: created when the first renewal is published.
@@ -25,6 +30,7 @@ class PseudoLabelStore:
         self.folder = Path(folder)
         self._stamp: tuple[int, int] | None = None
         self._pointer: dict = {}
+        self._held: frozenset[int] = frozenset()
 
     def publish(self, labels: Mapping[str, np.ndarray]) -> int:
         """Make `labels` the renewal in force; returns its number, from 1.
@@ -33,16 +39,21 @@ class PseudoLabelStore:
         """
         version = self.version + 1
         folder = self.folder / f"{version:04d}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        files = {}
-        for index, (case_id, label) in enumerate(labels.items()):
-            files[case_id] = f"{folder.name}/{index:06d}.npy"
-            np.save(self.folder / files[case_id], np.asarray(label, dtype=np.float32))
+        aside = self.folder / f".{folder.name}.{os.getpid()}"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        try:
+            files = {}
+            for index, (case_id, label) in enumerate(labels.items()):
+                files[case_id] = f"{folder.name}/{index:06d}.npy"
+                np.save(aside / f"{index:06d}.npy", np.asarray(label, dtype=np.float32))
+            (aside / INDEX).write_text(json.dumps({"version": version, "files": files}), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         self._replace_pointer({"version": version, "files": files})
-        for old in self.folder.glob("[0-9]*"):
-            if old.is_dir() and int(old.name) < version - 1:  # the one before stays for readers that hold it
-                shutil.rmtree(old, ignore_errors=True)
+        self._remove({*self._held, version - 1, version})  # the one before stays for readers that hold it
         return version
 
     def get(self, case_id: str) -> np.ndarray | None:
@@ -68,17 +79,54 @@ class PseudoLabelStore:
         """Number of the renewal in force; 0 before the first."""
         return int(self._current().get("version", 0))
 
+    def hold(self, versions: Iterable[int]) -> None:
+        """Keep these renewals, which checkpoints refer to, until they are let go by another call."""
+        self._held = frozenset(versions)
+
+    def restore(self, version: int) -> None:
+        """Put a renewal in force again, 0 for none, and sweep away what is neither that one nor held.
+
+        Raises:
+            ValueError: it is not there as a whole.
+        """
+        pointer = {"version": 0, "files": {}} if version == 0 else self._index(version)
+        if version or self.folder.is_dir():
+            self._replace_pointer(pointer)
+            self._remove({*self._held, version})
+
     def clear(self) -> None:
         """Forget every pseudo-label: a new training starts on points alone."""
-        if self.folder.is_dir():
-            self._replace_pointer({"version": 0, "files": {}})
-            for old in self.folder.glob("[0-9]*"):
-                shutil.rmtree(old, ignore_errors=True)
+        self.hold(())
+        self.restore(0)
+
+    def _index(self, version: int) -> dict:
+        file = self.folder / f"{version:04d}" / INDEX
+        try:
+            index: dict = json.loads(file.read_text(encoding="utf-8"))
+            missing = [name for name in index["files"].values() if not (self.folder / name).is_file()]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file} does not list the pseudo-labels of renewal {version} ({error})") from error
+        if missing:
+            raise ValueError(f"{self.folder / missing[0]}, a pseudo-label of renewal {version}, is missing")
+        return index
+
+    def _remove(self, kept: set[int]) -> None:
+        """Remove the renewals that are not kept, and whatever was left half-written."""
+        for entry in self.folder.iterdir():
+            if entry.is_dir() and (
+                HALF.fullmatch(entry.name) or (entry.name.isdigit() and int(entry.name) not in kept)
+            ):
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name.startswith(f".{POINTER}."):
+                entry.unlink(missing_ok=True)
 
     def _replace_pointer(self, pointer: dict) -> None:
         aside = self.folder / f".{POINTER}.{os.getpid()}"
-        aside.write_text(json.dumps(pointer), encoding="utf-8")
-        os.replace(aside, self.folder / POINTER)
+        try:
+            aside.write_text(json.dumps(pointer), encoding="utf-8")
+            os.replace(aside, self.folder / POINTER)
+        finally:
+            aside.unlink(missing_ok=True)
         self._stamp = None
 
     def _current(self) -> dict:

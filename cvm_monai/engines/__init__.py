@@ -7,6 +7,7 @@ from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
 from cvm_monai.engines.renewal import PseudoLabelRenewal
+from cvm_monai.engines.resume import Checkpoints, finished_training
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
 from cvm_monai.engines.stain_shifts import StainShiftTest
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
@@ -16,6 +17,7 @@ from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 
 __all__ = [
     "BestModelSaver",
+    "Checkpoints",
     "EpochMeans",
     "InferenceWeights",
     "LowestMetric",
@@ -31,6 +33,7 @@ __all__ = [
     "bundle_root",
     "default_augmentation",
     "default_tracking_uri",
+    "finished_training",
     "lower_is_better",
     "models_dir",
     "recorded",

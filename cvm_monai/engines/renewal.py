@@ -102,6 +102,7 @@ class PseudoLabelRenewal:
         workers: cores for the solver; -1 takes every one.
         previews: how many images to keep for figures.
         progress: show a bar; by default where stderr is a terminal.
+        keep: leave the pseudo-labels of an earlier training where they are, for `Checkpoints` to choose from.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class PseudoLabelRenewal:
         workers: int = -1,
         previews: int = 3,
         progress: bool | None = None,
+        keep: bool = False,
     ) -> None:
         check_whole("first", first, low=0)
         check_whole("every", every, low=0)
@@ -127,11 +129,19 @@ class PseudoLabelRenewal:
         self.workers = cpu_count() if workers < 0 else max(1, workers)
         self.previews = previews
         self.progress = sys.stderr.isatty() if progress is None else progress
-        self.renewed = 0
+        self.keep, self.renewed = keep, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch of the last renewal."""
+        return {"renewed": self.renewed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.renewed = state["renewed"]
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator's new lows; forget the pseudo-labels of an earlier training."""
-        if idist.get_rank() == 0:
+        if idist.get_rank() == 0 and not self.keep:
             self.store.clear()
         if self.supervision.renews:
             listen(engine, SelectionEvents.NEW_LOW, self)

@@ -42,6 +42,7 @@ KNOBS = {
     "amp": False,
     "seed": 0,
     "tracking_uri": "none",
+    "resume": "never",
 }
 
 
