@@ -139,7 +139,8 @@ class RunRecorder:
         if self._resumed_from is None and not _cut_off(before, facts):
             return False
         after = [*before.get("resumed_after_epochs", ()), self._resumed_from or 0]
-        facts |= {"started": before.get("started", facts["started"]), "resumed": len(after), "resumed_after_epochs": after}
+        facts |= {"resumed": len(after), "resumed_after_epochs": after}
+        facts["started"] = before.get("started", facts["started"])
         name = self.run.go_on(before.get("mlflow_run_id"))
         if name is None:
             return False

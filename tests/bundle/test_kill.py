@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -24,7 +23,6 @@ def train(folder: str, settings: dict) -> None:
     """A whole bundle run in a process of its own."""
     import monai
 
-    os.setsid()
     with open(Path(folder).with_suffix(".log"), "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -39,15 +37,24 @@ class Trainer:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
 
-    def run(self, folder: Path, *, kill_after: float | None = None) -> int:
-        """The exit code; -9 for a training that was killed."""
+    def run(self, folder: Path, *, kill_after: float | None = None, training: bool = False) -> int:
+        """The exit code; -9 for one that was killed, so many seconds after its start or, `training`, its first step."""
+        before = stamp(folder)
         process = self.context.Process(target=train, args=(str(folder), self.settings))
         process.start()
+        while training and process.is_alive() and stamp(folder) == before:
+            process.join(0.005)
         process.join(kill_after)
         if process.is_alive():
-            os.killpg(process.pid, signal.SIGKILL) if os.getpgid(process.pid) == process.pid else process.kill()
+            process.kill()
         process.join()
         return process.exitcode
+
+
+def stamp(folder: Path) -> int | None:
+    """Of the record, which a training writes as it begins."""
+    file = folder / "run.json"
+    return file.stat().st_mtime_ns if file.is_file() else None
 
 
 def state_of(folder: Path) -> dict:
@@ -66,7 +73,9 @@ def differences(one, other, name="state") -> list[str]:
         return [found for key in one for found in differences(one[key], other[key], f"{name}.{key}")]
     if isinstance(one, list | tuple):
         assert len(one) == len(other), name
-        return [found for i, pair in enumerate(zip(one, other)) for found in differences(*pair, f"{name}.{i}")]
+        return [
+            found for i, pair in enumerate(zip(one, other, strict=True)) for found in differences(*pair, f"{name}.{i}")
+        ]
     same = torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
     return [] if same else [name]
 
@@ -98,16 +107,30 @@ def assert_logged_once(folder: Path, *, epochs: int) -> None:
         assert [point.step for point in history] == list(range(1, epochs + 1)), name
 
 
-def kill_until_done(trainer: Trainer, folder: Path, *, kills: int, seconds: float, seed: int) -> list[str]:
-    """Kill so many times, at instants uniform in [0, seconds) after the start, then let it end; returns a log."""
-    rng = np.random.default_rng(seed)
+def seconds_of(folder: Path) -> float:
+    """What the epochs of a training took together."""
+    record = json.loads((folder / "run.json").read_text())
+    client = mlflow.MlflowClient(tracking_uri=record["mlflow_tracking_uri"])
+    return sum(point.value for point in client.get_metric_history(record["mlflow_run_id"], "epoch_seconds"))
+
+
+def kill_until_done(trainer: Trainer, folder: Path, *, kills: int, setup: float, span: float) -> list[str]:
+    """Kill so often, then let it end; returns a log.
+
+    Each fourth instant is uniform in [0, setup) after the start of the process, the others in [0, span) after the start
+    of the training.
+    """
+    rng = np.random.default_rng(0)
     log = []
     for number in range(1, kills + 1):
-        delay, start = float(rng.uniform(0, seconds)), time.monotonic()
-        code = trainer.run(folder, kill_after=delay)
+        training = number % 4 != 0
+        delay = float(rng.uniform(0, span if training else setup))
+        code = trainer.run(folder, kill_after=delay, training=training)
         found = folder / "checkpoints" / "checkpoints.json"
         epoch = json.loads(found.read_text())["checkpoints"][-1]["epoch"] if found.is_file() else 0
-        log.append(f"kill {number}: after {time.monotonic() - start:.2f} s, exit code {code}, epoch {epoch} saved")
+        what = "training" if training else "process"
+        log.append(f"kill {number}: {delay:.3f} s into the {what}, exit code {code}, epoch {epoch} saved")
+        assert code == -9, log
     assert trainer.run(folder) == 0
     print("\n".join(log))
     return log
@@ -116,14 +139,12 @@ def kill_until_done(trainer: Trainer, folder: Path, *, kills: int, seconds: floa
 @pytest.mark.parametrize(
     "supervision, kills, epochs",
     [
-        pytest.param("cvm", 3, 8, marks=pytest.mark.ci),
-        pytest.param("uncertainty_aware_mean_teacher", 20, 30, marks=pytest.mark.slow),
-        pytest.param("cvm", 20, 30, marks=pytest.mark.slow),
+        pytest.param("cvm", 3, 12, marks=pytest.mark.ci),
+        pytest.param("uncertainty_aware_mean_teacher", 20, 60, marks=pytest.mark.slow),
+        pytest.param("cvm", 20, 60, marks=pytest.mark.slow),
     ],
 )
-def test_a_training_killed_at_random_instants_ends_as_one_that_never_was(
-    phantom, tmp_path, supervision, kills, epochs
-):
+def test_a_training_killed_at_random_instants_ends_as_one_that_never_was(phantom, tmp_path, supervision, kills, epochs):
     settings = SMALL | {
         "dataset_dir": phantom,
         "supervision": supervision,
@@ -133,14 +154,17 @@ def test_a_training_killed_at_random_instants_ends_as_one_that_never_was(
         "num_workers": 0,
     }
     trainer = Trainer(settings)
+    assert trainer.run(tmp_path / "warm_up") == 0
     start = time.monotonic()
     assert trainer.run(tmp_path / "straight") == 0
-    seconds = time.monotonic() - start
-    log = kill_until_done(trainer, tmp_path / "killed", kills=kills, seconds=min(seconds, 2 * seconds / 3), seed=0)
-    assert sum("exit code -9" in line for line in log) == kills
-    assert_same(tmp_path / "straight", tmp_path / "killed")
-    assert_logged_once(tmp_path / "killed", epochs=epochs)
-    before = (tmp_path / "killed" / "models" / "model.pt").stat()
-    assert trainer.run(tmp_path / "killed") == 0
-    assert (tmp_path / "killed" / "models" / "model.pt").stat() == before
+    whole, epochs_alone = time.monotonic() - start, seconds_of(tmp_path / "straight")
+    killed = tmp_path / "killed"
+    log = kill_until_done(trainer, killed, kills=kills, setup=whole - epochs_alone, span=1.5 * epochs_alone / kills)
+    assert len(log) == kills
+    assert json.loads((killed / "run.json").read_text())["resumed"] > 0
+    assert_same(tmp_path / "straight", killed)
+    assert_logged_once(killed, epochs=epochs)
+    before = (killed / "models" / "model.pt").stat()
+    assert trainer.run(killed) == 0
+    assert (killed / "models" / "model.pt").stat() == before
     assert "is finished: nothing is left to do" in (tmp_path / "killed.log").read_text()
