@@ -1,5 +1,6 @@
 """MLflow, spoken to through one small class: an address checked first, a run with a unique name, closed in any case."""
 
+import json
 import math
 import os
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.engines.delivery import Delivery
-from cvm_monai.engines.outbox import Outbox
+from cvm_monai.engines.outbox import FILE, Outbox
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own 7 hold a training up for minutes
@@ -72,6 +73,31 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
             "put it there, or train again"
         )
     return f"{SQLITE}{moved}"
+
+
+def send_waiting(output_dir: str | Path) -> int:
+    """Bring to MLflow what the training in `output_dir` could not; returns how many entries that were.
+
+    Raises:
+        ValueError: no training there, or MLflow still does not answer.
+    """
+    from mlflow.tracking import MlflowClient
+
+    record, outbox = Path(output_dir) / "run.json", Outbox(Path(output_dir) / FILE)
+    try:
+        recorded = json.loads(record.read_text(encoding="utf-8"))["mlflow_tracking_uri"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{record} is not the record of a training: name its output folder") from error
+    waiting = len(outbox)
+    if not waiting:
+        return 0
+    uri = recorded_store(recorded, output_dir=output_dir)
+    left = Delivery(MlflowClient(tracking_uri=uri), outbox=outbox).flush(now=True)
+    if left:
+        raise ValueError(
+            f"MLflow at {uri} does not answer: {left} entries still wait in {outbox.path}: try again later"
+        )
+    return waiting
 
 
 class TrackedRun:
