@@ -1,6 +1,7 @@
 """One clear sentence and exit code 2 for every error that our code detects; everything else keeps its traceback."""
 
 import dis
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from types import TracebackType
 
 import cvm_monai
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the file system says where a disk is full, or a quota or a limit is reached."""
 OURS = (Path(cvm_monai.__file__).parent, Path(__file__).parent)
 
 
@@ -25,8 +28,17 @@ def exit_on_error() -> Iterator[None]:
         if not isinstance(cause, OSError) and not (isinstance(cause, ValueError) and _is_ours(cause.__traceback__)):
             raise
         sys.stdout.flush()
-        print(f"error: {cause}", file=sys.stderr, flush=True)
+        print(f"error: {_sentence(cause)}", file=sys.stderr, flush=True)
         raise SystemExit(2) from None
+
+
+def _sentence(cause: BaseException) -> str:
+    if isinstance(cause, OSError) and cause.errno in FULL:
+        return (
+            f"{cause.filename or 'a file'} cannot be written ({cause.strerror}): make room and run again, a training "
+            "with --resume auto; what was whole before is kept"
+        )
+    return str(cause)
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -1,6 +1,7 @@
 """Files of a data set: a folder tried before the work, images written aside and renamed, hashes."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import tempfile
@@ -60,3 +61,10 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
+
+
+def remove_half_written(path: Path) -> None:
+    """Remove what processes that were killed left aside while they wrote `path`; nobody may be writing it now."""
+    for aside in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if aside.suffix[1:].isdigit():
+            aside.unlink(missing_ok=True)

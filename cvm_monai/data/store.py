@@ -1,5 +1,6 @@
 """The pseudo-labels of all training images on disk, renewed as a whole and swapped in atomically."""
 
+import io
 import json
 import os
 import re
@@ -46,10 +47,12 @@ class PseudoLabelStore:
             files = {}
             for index, (case_id, label) in enumerate(labels.items()):
                 files[case_id] = f"{folder.name}/{index:06d}.npy"
-                np.save(aside / f"{index:06d}.npy", np.asarray(label, dtype=np.float32))
+                _save(aside / f"{index:06d}.npy", np.asarray(label, dtype=np.float32))
             (aside / INDEX).write_text(json.dumps({"version": version, "files": files}), encoding="utf-8")
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(aside, folder)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         self._replace_pointer({"version": version, "files": files})
@@ -141,3 +144,10 @@ class PseudoLabelStore:
             self._pointer = json.loads((self.folder / POINTER).read_text(encoding="utf-8"))
             self._stamp = stamp
         return self._pointer
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    """Write an array; NumPy itself says of a full disk only how many values were written."""
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    path.write_bytes(buffer.getbuffer())

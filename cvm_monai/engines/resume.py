@@ -8,8 +8,10 @@ from typing import Any, Literal, Protocol
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from cvm_monai.data.output import remove_half_written
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.checkpoints import CheckpointFolder, Manifest
+from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.random_states import random_states, set_random_states
 from cvm_monai.engines.settings import first_difference, training_settings
 from cvm_monai.supervision.moving_average import bare
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 ResumeRule = Literal["never", "auto"]
 """`never` begins anew; `auto` goes on from the newest checkpoint in the output folder, where there is one."""
 FOLDER = "checkpoints"
+WRITTEN = ("run.json", "config.json", "datalist.json", FILE, "figures/training.png", "figures/pseudo_labels.png")
+"""Files of the output folder that a kill may have cut off while they were written aside."""
 
 
 class Stateful(Protocol):
@@ -91,6 +95,8 @@ class Checkpoints:
     def _start(self, engine: Any) -> None:
         """Restore or begin anew; from here on it saves after all other handlers of an epoch."""
         settings = training_settings(knobs=self.knobs, datalist=self.datalist)
+        for name in WRITTEN if idist.get_rank() == 0 else ():
+            remove_half_written(self.output_dir / name)
         found = self.folder.manifest() if self.resume == "auto" else None
         if found is not None:
             check_same(found, settings, output_dir=self.output_dir)

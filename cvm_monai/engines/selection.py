@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine, EventEnum, Events
 from torch import Tensor, nn
 
-from cvm_monai.data.output import write_bytes
+from cvm_monai.data.output import remove_half_written, write_bytes
 from cvm_monai.data.stain import TARGET_FILE, StainTarget, write_target
 
 
@@ -105,6 +105,7 @@ class BestModelSaver:
 
     def _save(self) -> None:
         assert self._best is not None
+        remove_half_written(self.path)
         save_state(self._best, self.path)
         self._save_stain(self.path.with_name(TARGET_FILE))
 
