@@ -52,7 +52,7 @@ class PseudoLabelStore:
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(aside, folder)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(folder)) from error
+            raise OSError(error.errno, error.strerror, str(folder)) from None
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         self._replace_pointer({"version": version, "files": files})

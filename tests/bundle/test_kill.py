@@ -29,6 +29,9 @@ def train(folder: str, settings: dict) -> None:
         monai.bundle.run("training", config_file=TRAIN, output_dir=folder, logging_file=False, **settings)
 
 
+CHECKPOINTS = "checkpoints/checkpoints.json"
+
+
 class Trainer:
     """Starts trainings, and ends some of them by SIGKILL after so many seconds."""
 
@@ -37,12 +40,12 @@ class Trainer:
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
 
-    def run(self, folder: Path, *, kill_after: float | None = None, training: bool = False) -> int:
-        """The exit code; -9 for one that was killed, so many seconds after its start or, `training`, its first step."""
-        before = stamp(folder)
+    def run(self, folder: Path, *, kill_after: float | None = None, begins: str | None = None) -> int:
+        """The exit code; -9 for one that was killed, so many seconds after its start or its writing of a file."""
+        before = stamp(folder, begins)
         process = self.context.Process(target=train, args=(str(folder), self.settings))
         process.start()
-        while training and process.is_alive() and stamp(folder) == before:
+        while begins and process.is_alive() and stamp(folder, begins) == before:
             process.join(0.005)
         process.join(kill_after)
         if process.is_alive():
@@ -51,15 +54,15 @@ class Trainer:
         return process.exitcode
 
 
-def stamp(folder: Path) -> int | None:
-    """Of the record, which a training writes as it begins."""
-    file = folder / "run.json"
-    return file.stat().st_mtime_ns if file.is_file() else None
+def stamp(folder: Path, name: str | None) -> int | None:
+    """When a file of the folder was written; None where it is not there."""
+    file = folder / (name or "")
+    return file.stat().st_mtime_ns if name and file.is_file() else None
 
 
 def state_of(folder: Path) -> dict:
     """The last checkpoint, without what the clock says."""
-    manifest = json.loads((folder / "checkpoints" / "checkpoints.json").read_text())
+    manifest = json.loads((folder / CHECKPOINTS).read_text())
     assert manifest["finished"]
     state = torch.load(folder / "checkpoints" / manifest["checkpoints"][-1]["file"], weights_only=True)
     record = state["parts"].pop("record")
@@ -114,25 +117,28 @@ def seconds_of(folder: Path) -> float:
     return sum(point.value for point in client.get_metric_history(record["mlflow_run_id"], "epoch_seconds"))
 
 
+INSTANTS = {"first checkpoint": CHECKPOINTS, "training": "run.json", "process": None}
+"""What the delays count from, in turn, and the file that tells of it."""
+
+
 def kill_until_done(trainer: Trainer, folder: Path, *, kills: int, setup: float, span: float) -> list[str]:
     """Kill so often, then let it end; returns a log.
 
-    Each fourth instant is uniform in [0, setup) after the start of the process, the others in [0, span) after the start
-    of the training.
+    The instants are uniform: of three, one in [0, span) after the first checkpoint of its process, one in [0, span)
+    after the training began, one in [0, setup) after the process began.
     """
     rng = np.random.default_rng(0)
     log = []
     for number in range(1, kills + 1):
-        training = number % 4 != 0
-        delay = float(rng.uniform(0, span if training else setup))
-        code = trainer.run(folder, kill_after=delay, training=training)
-        found = folder / "checkpoints" / "checkpoints.json"
+        what, begins = list(INSTANTS.items())[number % 3]
+        delay = float(rng.uniform(0, setup if begins is None else span))
+        code = trainer.run(folder, kill_after=delay, begins=begins)
+        found = folder / CHECKPOINTS
         epoch = json.loads(found.read_text())["checkpoints"][-1]["epoch"] if found.is_file() else 0
-        what = "training" if training else "process"
         log.append(f"kill {number}: {delay:.3f} s into the {what}, exit code {code}, epoch {epoch} saved")
+        print(log[-1], flush=True)
         assert code == -9, log
     assert trainer.run(folder) == 0
-    print("\n".join(log))
     return log
 
 
