@@ -165,7 +165,9 @@ def test_a_training_killed_at_random_instants_ends_as_one_that_never_was(phantom
     assert trainer.run(tmp_path / "straight") == 0
     whole, epochs_alone = time.monotonic() - start, seconds_of(tmp_path / "straight")
     killed = tmp_path / "killed"
-    log = kill_until_done(trainer, killed, kills=kills, setup=whole - epochs_alone, span=1.5 * epochs_alone / kills)
+    log = kill_until_done(
+        trainer, killed, kills=kills, setup=(whole - epochs_alone) / 2, span=1.5 * epochs_alone / kills
+    )
     assert len(log) == kills
     assert json.loads((killed / "run.json").read_text())["resumed"] > 0
     assert_same(tmp_path / "straight", killed)
