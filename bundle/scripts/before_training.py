@@ -9,6 +9,7 @@ from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
+from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import EncoderNorm, Extraction, LargeImages, NetworkName
 from cvm_monai.networks.frozen import checked_path
@@ -27,6 +28,7 @@ CHOICES = {
     "combination": get_args(Combination),
     "extraction": get_args(Extraction),
     "encoder_norm": get_args(EncoderNorm),
+    "resume": get_args(ResumeRule),
 }
 AT_LEAST = {
     "pairs": 1,

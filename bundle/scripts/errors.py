@@ -1,6 +1,7 @@
 """One clear sentence and exit code 2 for every error that our code detects; everything else keeps its traceback."""
 
 import dis
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ import cvm_monai
 
 from .processes import say_once
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the file system says where a disk is full, or a quota or a limit is reached."""
 OURS = (Path(cvm_monai.__file__).parent, Path(__file__).parent)
 
 
@@ -25,8 +28,17 @@ def exit_on_error() -> Iterator[None]:
         cause = _first_cause(error)
         if not isinstance(cause, OSError) and not (isinstance(cause, ValueError) and _is_ours(cause.__traceback__)):
             raise
-        say_once(f"error: {cause}")
+        say_once(f"error: {_sentence(cause)}")
         raise SystemExit(2) from None
+
+
+def _sentence(cause: BaseException) -> str:
+    if isinstance(cause, OSError) and cause.errno in FULL:
+        return (
+            f"{cause.filename or 'a file'} cannot be written ({cause.strerror}): make room and run again, a training "
+            "with --resume auto; what was whole before is kept"
+        )
+    return str(cause)
 
 
 def _first_cause(error: BaseException) -> BaseException:

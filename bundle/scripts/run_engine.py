@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import ignite.distributed as idist
 from monai.bundle import ConfigParser
 
 from cvm_monai.engines.workflow import active_parser
@@ -10,16 +11,22 @@ from .errors import exit_on_error
 from .processes import ENDED, LOST, Terminated, is_lost, say_once
 
 
-def launch(engine: str) -> None:
+def launch(engine: str, finished: str | None = None) -> None:
     """Instantiate the engine `engine` (such as `train#trainer`) of the running configuration and run it.
 
     It is named, not passed, so that errors of its instantiation end as one sentence too. Where what its run returns has
-    an `exit_code` other than 0, the process ends with it.
+    an `exit_code` other than 0, the process ends with it. Where the entry `finished` of the configuration is a
+    sentence, it is printed and nothing is run.
     """
     parser = active_parser()
     if parser is None:
         raise RuntimeError("launch is called from a bundle's configuration, by python -m monai.bundle run")
     with exit_on_error():
+        sentence = None if finished is None else parser.get_parsed_content(finished)
+        if sentence is not None:
+            if idist.get_rank() == 0:
+                print(sentence, flush=True)
+            return
         result = _run(parser, engine)
     code = getattr(result, "exit_code", 0)
     if isinstance(code, int) and code:

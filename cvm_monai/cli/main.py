@@ -19,6 +19,7 @@ from cvm_monai.cli import (
     predict,
     prepare,
     register,
+    sync_tracking,
 )
 
 COMMANDS: tuple[ModuleType, ...] = (
@@ -32,6 +33,7 @@ COMMANDS: tuple[ModuleType, ...] = (
     export,
     export_bundle,
     label_app,
+    sync_tracking,
     doctor,
 )
 """A command is a module with ``add_parser(commands)``, which sets ``run``: arguments -> exit code."""

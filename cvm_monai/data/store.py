@@ -1,22 +1,27 @@
 """The pseudo-labels of all training images on disk, renewed as a whole and swapped in atomically."""
 
+import io
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from cvm_monai.data.output import write_bytes
+
 POINTER = "current.json"
+INDEX = "index.json"
 
 
 class PseudoLabelStore:
     """Pseudo-labels by case id below one folder; safe to read from loader workers while a renewal is written.
 
-    Each renewal is a folder of `.npy` files of its own; `current.json`, replaced in one step, names the one in force
-    and the file of each case. A reader sees the old renewal or the new one, never a mixture.
+    Each renewal is a folder of `.npy` files of its own with a list of them, written last; `current.json`, replaced in
+    one step, names the one in force and the file of each case. A reader sees the old renewal or the new one, never a
+    mixture. Renewals that checkpoints refer to are kept (`hold`) and can be put in force again (`restore`).
 
     Args:
         folder: created when the first renewal is published.
@@ -26,6 +31,7 @@ class PseudoLabelStore:
         self.folder = Path(folder)
         self._stamp: tuple[int, int] | None = None
         self._pointer: dict = {}
+        self._held: frozenset[int] = frozenset()
 
     def publish(self, labels: Mapping[str, np.ndarray]) -> int:
         """Make `labels` the renewal in force; returns its number, from 1.
@@ -48,21 +54,27 @@ class PseudoLabelStore:
         """Store some labels of a renewal that is not in force yet; returns the file of each case.
 
         Several processes may write at once, each as another `writer`.
+
+        Raises:
+            OSError: no room, or no permission; the renewal in force stays.
         """
         folder = self._renewal(version)
-        folder.mkdir(parents=True, exist_ok=True)
         files = {}
-        for index, (case_id, label) in enumerate(labels.items()):
-            files[case_id] = f"{folder.name}/{writer}-{index:06d}.npy"
-            np.save(self.folder / files[case_id], np.asarray(label, dtype=np.float32))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for index, (case_id, label) in enumerate(labels.items()):
+                files[case_id] = f"{folder.name}/{writer}-{index:06d}.npy"
+                _save(self.folder / files[case_id], np.asarray(label, dtype=np.float32))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder)) from None
         return files
 
     def commit(self, version: int, files: Mapping[str, str]) -> None:
         """Put a renewal in force: all files that `write` returned, of all writers."""
-        self._replace_pointer({"version": version, "files": dict(files)})
-        for old in self.folder.glob("[0-9]*"):
-            if old.is_dir() and int(old.name) < version - 1:  # the one before stays for readers that hold it
-                shutil.rmtree(old, ignore_errors=True)
+        pointer = {"version": version, "files": dict(files)}
+        write_bytes(self._renewal(version) / INDEX, json.dumps(pointer).encode())
+        self._replace_pointer(pointer)
+        self._remove({*self._held, version - 1, version})  # the one before stays for readers that hold it
 
     def wait_for(self, version: int, *, seconds: float = 90.0) -> None:
         """Return when this process sees a renewal that another one put in force.
@@ -104,20 +116,55 @@ class PseudoLabelStore:
         """Number of the renewal in force; 0 before the first."""
         return int(self._current().get("version", 0))
 
+    def hold(self, versions: Iterable[int]) -> None:
+        """Keep these renewals, which checkpoints refer to, until they are let go by another call."""
+        self._held = frozenset(versions)
+
+    def restore(self, version: int) -> None:
+        """Put a renewal in force again, 0 for none, and sweep away what is neither that one nor held.
+
+        Raises:
+            ValueError: it is not there as a whole.
+        """
+        pointer = {"version": 0, "files": {}} if version == 0 else self._index(version)
+        if version or self.folder.is_dir():
+            self._replace_pointer(pointer)
+            self._remove({*self._held, version})
+
     def clear(self) -> None:
         """Forget every pseudo-label: a new training starts on points alone."""
-        if self.folder.is_dir():
-            self._replace_pointer({"version": 0, "files": {}})
-            for old in self.folder.glob("[0-9]*"):
-                shutil.rmtree(old, ignore_errors=True)
+        self.hold(())
+        self.restore(0)
+
+    def _index(self, version: int) -> dict:
+        file = self.folder / f"{version:04d}" / INDEX
+        try:
+            index: dict = json.loads(file.read_text(encoding="utf-8"))
+            missing = [name for name in index["files"].values() if not (self.folder / name).is_file()]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file} does not list the pseudo-labels of renewal {version} ({error})") from error
+        if missing:
+            raise ValueError(f"{self.folder / missing[0]}, a pseudo-label of renewal {version}, is missing")
+        return index
+
+    def _remove(self, kept: set[int]) -> None:
+        """Remove the renewals that are not kept, and whatever was left half-written."""
+        for entry in self.folder.iterdir():
+            if entry.is_dir() and entry.name.isdigit() and int(entry.name) not in kept:
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name.startswith(f".{POINTER}."):
+                entry.unlink(missing_ok=True)
 
     def _renewal(self, version: int) -> Path:
         return self.folder / f"{version:04d}"
 
     def _replace_pointer(self, pointer: dict) -> None:
         aside = self.folder / f".{POINTER}.{os.getpid()}"
-        aside.write_text(json.dumps(pointer), encoding="utf-8")
-        os.replace(aside, self.folder / POINTER)
+        try:
+            aside.write_text(json.dumps(pointer), encoding="utf-8")
+            os.replace(aside, self.folder / POINTER)
+        finally:
+            aside.unlink(missing_ok=True)
         self._stamp = None
 
     def _current(self) -> dict:
@@ -132,3 +179,10 @@ class PseudoLabelStore:
             self._pointer = json.loads((self.folder / POINTER).read_text(encoding="utf-8"))
             self._stamp = stamp
         return self._pointer
+
+
+def _save(path: Path, values: np.ndarray) -> None:
+    """Write an array; NumPy itself says of a full disk only how many values were written."""
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    path.write_bytes(buffer.getbuffer())

@@ -9,6 +9,7 @@ from cvm_monai.engines.processes import process_device, rank_seed, shared_networ
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
 from cvm_monai.engines.renewal import PseudoLabelRenewal
+from cvm_monai.engines.resume import Checkpoints, finished_training
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
 from cvm_monai.engines.shared_evaluator import SharedEvaluator
 from cvm_monai.engines.stain_shifts import StainShiftTest
@@ -19,6 +20,7 @@ from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 
 __all__ = [
     "BestModelSaver",
+    "Checkpoints",
     "EpochMeans",
     "InferenceWeights",
     "LowestMetric",
@@ -35,6 +37,7 @@ __all__ = [
     "bundle_root",
     "default_augmentation",
     "default_tracking_uri",
+    "finished_training",
     "lower_is_better",
     "models_dir",
     "process_device",

@@ -2,9 +2,11 @@
 
 import atexit
 import copy
+import json
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from monai.handlers import MLFlowHandler
 
 from cvm_monai.data.datalist import read_datalist, write_datalist
 from cvm_monai.data.stain import TARGET_FILE
+from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.previews import preview_figure
 from cvm_monai.engines.provenance import plain, run_facts, update_json, write_json
 from cvm_monai.engines.selection import SelectionEvents, listen
@@ -61,14 +64,37 @@ class RunRecorder:
         self.datalist, self.model_path = Path(datalist), Path(model_path)
         self.parent_run_id = parent_run_id
         self.run = TrackedRun(
-            tracking_uri=tracking_uri, experiment=experiment_name, artifact_dir=self.folder / "mlruns"
+            tracking_uri=tracking_uri,
+            experiment=experiment_name,
+            artifact_dir=self.folder / "mlruns",
+            outbox=self.folder / FILE,
         )
         parser = active_parser()
         self.config = None if parser is None else copy.deepcopy(parser.config)
         self.history: dict[str, list[tuple[int, float]]] = defaultdict(list)
         self.renewals: list[int] = []
         self._shared = self._open = False
-        self._renewal_seconds = 0.0
+        self._renewal_seconds = self._seconds_before = 0.0
+        self._began = time.perf_counter()
+        self._resumed_from: int | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the curves and the record need of the epochs so far."""
+        return {
+            "history": {name: [list(point) for point in points] for name, points in self.history.items()},
+            "renewals": list(self.renewals),
+            "renewal_seconds": self._renewal_seconds,
+            "seconds": self._seconds(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave: the training that now starts goes on, and so does its MLflow run."""
+        self.history = defaultdict(
+            list, {name: [(e, v) for e, v in points] for name, points in state["history"].items()}
+        )
+        self.renewals = list(state["renewals"])
+        self._renewal_seconds, self._seconds_before = state["renewal_seconds"], state["seconds"]
+        self._resumed_from = max((points[-1][0] for points in self.history.values()), default=0)
 
     def attach(self, engine: Engine) -> None:
         """Must stand after the handlers that compute metrics and validate; of several processes the first records."""
@@ -82,13 +108,13 @@ class RunRecorder:
         listen(self.validator, SelectionEvents.RENEWED, self._log_renewal)
 
     def _start(self, engine: Engine) -> None:
-        self._shared = any(
-            isinstance(getattr(entry[0], "__self__", None), MLFlowHandler)
-            for entry in engine._event_handlers[Events.STARTED]
-        )
+        owners = [getattr(entry[0], "__self__", None) for entry in engine._event_handlers[Events.STARTED]]
+        self._others = [owner for owner in owners if isinstance(owner, MLFlowHandler)]
+        self._shared = bool(self._others)
         facts = run_facts(knobs=self.knobs, data=self.datalist)
         self._began = time.perf_counter()
-        self.run.start(self.run_name)
+        if not self._go_on(facts):
+            self.run.start(self.run_name)
         facts |= {"processes": idist.get_world_size(), "status": "RUNNING"}
         facts |= {"mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
         write_json(self.run_file, facts)
@@ -103,9 +129,29 @@ class RunRecorder:
                 self.run.artifact(self.folder / "config.json")
         own = {"max_epochs"} if self._shared else set()
         self.run.params({name: plain(value) for name, value in self.knobs.items() if name not in own})
-        self.run.tags({name: facts[name] for name in ("commit", "data_sha256")})
+        self.run.tags({name: facts[name] for name in ("commit", "data_sha256", "resumed")})
         if self.parent_run_id is not None:
             self.run.tags({"mlflow.parentRunId": self.parent_run_id})
+
+    def _go_on(self, facts: dict[str, Any]) -> bool:
+        """Take up the run that `run.json` names, where this training goes on; say in `facts` how often it did."""
+        facts |= {"resumed": 0, "resumed_after_epochs": []}
+        before = json.loads(self.run_file.read_text(encoding="utf-8")) if self.run_file.is_file() else {}
+        if self._resumed_from is None and not _cut_off(before, facts):
+            return False
+        after = [*before.get("resumed_after_epochs", ()), self._resumed_from or 0]
+        facts |= {"resumed": len(after), "resumed_after_epochs": after}
+        facts["started"] = before.get("started", facts["started"])
+        name = self.run.go_on(before.get("mlflow_run_id"))
+        if name is None:
+            return False
+        for handler in self._others:
+            handler.run_name = name
+        return True
+
+    def _seconds(self) -> float:
+        """Seconds of training so far, those before an interruption included."""
+        return self._seconds_before + time.perf_counter() - self._began
 
     def _begin_epoch(self, engine: Engine) -> None:
         del engine
@@ -142,7 +188,7 @@ class RunRecorder:
 
     def _complete(self, engine: Engine) -> None:
         del engine
-        seconds = time.perf_counter() - self._began
+        seconds = self._seconds()
         update_json(self.run_file, training_seconds=seconds, renewal_seconds=self._renewal_seconds)
         share = self._renewal_seconds / seconds
         logger.info(
@@ -155,6 +201,19 @@ class RunRecorder:
         self.run.artifact(self.model_path.with_name(TARGET_FILE), folder="model")
         self._end("FINISHED")
         self.run.artifact(self.run_file)
+        self._settle()
+
+    def _settle(self) -> None:
+        left = self.run.settle()
+        if left:
+            logger.warning(
+                "MLflow at %s does not answer: %d entries of the record wait in %s; `cvm-monai sync-tracking %s` sends "
+                "them when it is back",
+                self.run.tracking_uri,
+                left,
+                self.folder / FILE,
+                self.folder,
+            )
 
     def _draw(self) -> None:
         if self.history:
@@ -165,7 +224,11 @@ class RunRecorder:
 
     def _fail(self, engine: Engine, error: BaseException) -> None:
         del engine
-        self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        try:
+            self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            self._settle()
+        except OSError as other:  # such as a full disk, which is what ended the training
+            logger.warning("the end of the training is not recorded: %s", other)
         raise error
 
     def _end(self, status: str) -> None:
@@ -179,3 +242,9 @@ class RunRecorder:
             update_json(self.run_file, status=status)
             self._draw()
         self.run.end(status)
+
+
+def _cut_off(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the record before is of this very training, which a kill ended before its first checkpoint."""
+    same = before.get("knobs") == now["knobs"] and now["knobs"].get("resume") == "auto"
+    return same and before.get("status") != "FINISHED"

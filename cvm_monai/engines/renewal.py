@@ -120,6 +120,7 @@ class PseudoLabelRenewal:
         workers: cores for the solver; -1 takes every one, shared with the other processes of the training there.
         previews: how many images to keep for figures.
         progress: show a bar; by default where stderr is a terminal.
+        keep: leave the pseudo-labels of an earlier training where they are, for `Checkpoints` to choose from.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class PseudoLabelRenewal:
         workers: int = -1,
         previews: int = 3,
         progress: bool | None = None,
+        keep: bool = False,
     ) -> None:
         check_whole("first", first, low=0)
         check_whole("every", every, low=0)
@@ -151,11 +153,19 @@ class PseudoLabelRenewal:
         self.workers = max(1, cpu_count() // idist.get_nproc_per_node() if workers < 0 else workers)
         self.previews = previews
         self.progress = (sys.stderr.isatty() if progress is None else progress) and idist.get_rank() == 0
-        self.renewed = 0
+        self.keep, self.renewed = keep, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch of the last renewal."""
+        return {"renewed": self.renewed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.renewed = state["renewed"]
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator's new lows; forget the pseudo-labels of an earlier training."""
-        if idist.get_rank() == 0:
+        if idist.get_rank() == 0 and not self.keep:
             self.store.clear()
         idist.barrier()
         if self.supervision.renews:

@@ -1,16 +1,17 @@
 """Model selection: what happens when, and only when, a validation metric reaches a new low."""
 
+import io
 import math
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, EventEnum, Events
-from torch import nn
+from torch import Tensor, nn
 
+from cvm_monai.data.output import remove_half_written, write_bytes
 from cvm_monai.data.stain import TARGET_FILE, StainTarget, write_target
 from cvm_monai.engines.processes import from_first
 from cvm_monai.supervision.moving_average import bare
@@ -81,6 +82,7 @@ class BestModelSaver:
 
     def __init__(self, *, network: nn.Module, path: str | Path, stain: StainTarget | None = None) -> None:
         self.network, self.path, self.stain = network, Path(path), stain
+        self._best: dict[str, Tensor] | None = None
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator's new lows."""
@@ -90,8 +92,25 @@ class BestModelSaver:
         """Save now, in the first process of a distributed training."""
         del engine
         if idist.get_rank() == 0:
-            save_weights(bare(self.network), self.path)
-            self._save_stain(self.path.with_name(TARGET_FILE))
+            weights = bare(self.network).state_dict()
+            self._best = {name: value.detach().cpu().clone() for name, value in weights.items()}
+            self._save()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights that were saved last; None before the first."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave, and write it: the file may be newer, or gone."""
+        self._best = state["best"]
+        if idist.get_rank() == 0 and self._best is not None:
+            self._save()
+
+    def _save(self) -> None:
+        assert self._best is not None
+        remove_half_written(self.path)
+        save_state(self._best, self.path)
+        self._save_stain(self.path.with_name(TARGET_FILE))
 
     def _save_stain(self, path: Path) -> None:
         if self.stain is None:
@@ -101,11 +120,16 @@ class BestModelSaver:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write a state dict that `torch.load(..., weights_only=True)` reads, replacing the file in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        torch.save(network.state_dict(), aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write a network's state dict, see `save_state`."""
+    save_state(network.state_dict(), path)
+
+
+def save_state(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write a state dict that `torch.load(..., weights_only=True)` reads, replacing the file in one step.
+
+    Raises:
+        OSError: no room, or no permission; the file is then as it was.
+    """
+    buffer = io.BytesIO()  # torch itself reports a full disk as an error without a cause
+    torch.save(dict(state), buffer)
+    write_bytes(path, buffer.getbuffer())

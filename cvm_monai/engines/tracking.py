@@ -1,7 +1,9 @@
 """MLflow, spoken to through one small class: an address checked first, a run with a unique name, closed in any case."""
 
+import json
 import math
 import os
+import time
 import urllib.request
 import uuid
 from collections.abc import Mapping
@@ -10,7 +12,12 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.engines.delivery import Delivery
+from cvm_monai.engines.outbox import FILE, Outbox
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own 7 hold a training up for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 OFF = "none"
 DATABASE = "mlruns.db"
@@ -68,6 +75,31 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
     return f"{SQLITE}{moved}"
 
 
+def send_waiting(output_dir: str | Path) -> int:
+    """Bring to MLflow what the training in `output_dir` could not; returns how many entries that were.
+
+    Raises:
+        ValueError: no training there, or MLflow still does not answer.
+    """
+    from mlflow.tracking import MlflowClient
+
+    record, outbox = Path(output_dir) / "run.json", Outbox(Path(output_dir) / FILE)
+    try:
+        recorded = json.loads(record.read_text(encoding="utf-8"))["mlflow_tracking_uri"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{record} is not the record of a training: name its output folder") from error
+    waiting = len(outbox)
+    if not waiting:
+        return 0
+    uri = recorded_store(recorded, output_dir=output_dir)
+    left = Delivery(MlflowClient(tracking_uri=uri), outbox=outbox).flush(now=True)
+    if left:
+        raise ValueError(
+            f"MLflow at {uri} does not answer: {left} entries still wait in {outbox.path}: try again later"
+        )
+    return waiting
+
+
 class TrackedRun:
     """One MLflow run; does nothing where the address is `none`.
 
@@ -75,12 +107,15 @@ class TrackedRun:
         tracking_uri: database or server, or `none`.
         experiment: name; made where it is missing, with its artifacts in `artifact_dir` for a local database.
         artifact_dir: folder for a local database's artifacts.
+        outbox: file for what MLflow cannot be told once the run is there; without one such a failure is an error.
     """
 
-    def __init__(self, *, tracking_uri: str, experiment: str, artifact_dir: Path) -> None:
+    def __init__(self, *, tracking_uri: str, experiment: str, artifact_dir: Path, outbox: Path | None = None) -> None:
         self.tracking_uri, self.experiment, self.artifact_dir = tracking_uri, experiment, artifact_dir
+        self.outbox = None if outbox is None else Outbox(outbox)
         self.run_id: str | None = None
         self._ended = False
+        self._params: set[str] = set()
         self._client: Any = None
 
     def start(self, name: str) -> None:
@@ -111,37 +146,70 @@ class TrackedRun:
         self.run_id = run_id
         return True
 
+    def go_on(self, run_id: str | None) -> str | None:
+        """Take an interrupted run up again: it is running once more, and steps that it has are not logged twice.
+
+        Returns:
+            Its name; None where there is no such run.
+        """
+        if not self.join(run_id):
+            return None
+        run = self._client.get_run(run_id)
+        self._delivery.known = {
+            (name, point.step) for name in run.data.metrics for point in self._client.get_metric_history(run_id, name)
+        }
+        self._params = set(run.data.params)
+        self._client.update_run(run_id, status="RUNNING")
+        self._delivery.flush(now=True)
+        name: str = run.info.run_name
+        return name
+
     def params(self, values: Mapping[str, Any]) -> None:
         """Log parameters, as text."""
-        for name, value in values.items() if self.run_id else ():
-            self._client.log_param(self.run_id, name, value)
+        for name, value in values.items():
+            if name not in self._params:  # MLflow refuses to change one
+                self._send("param", name=name, value=str(value))
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Log the finite ones of some metrics at a step."""
-        finite = {name: value for name, value in values.items() if math.isfinite(value)}
-        for name, value in finite.items() if self.run_id else ():
-            self._client.log_metric(self.run_id, name, float(value), step=step)
+        for name, value in values.items():
+            if math.isfinite(value):
+                self._send("metric", name=name, value=float(value), step=step, time=_now())
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Set tags, as text."""
-        for name, value in values.items() if self.run_id else ():
-            self._client.set_tag(self.run_id, name, str(value))
+        for name, value in values.items():
+            self._send("tag", name=name, value=str(value))
 
     def artifact(self, path: Path, *, folder: str | None = None) -> None:
         """Copy a file into the run."""
-        if self.run_id and path.is_file():
-            self._client.log_artifact(self.run_id, str(path), artifact_path=folder)
+        if path.is_file():
+            self._send("artifact", path=str(path.resolve()), folder=folder, temporary=False)
 
     def figure(self, figure: Any, name: str) -> None:
         """Store a matplotlib figure as PNG."""
-        if self.run_id:
-            self._client.log_figure(self.run_id, figure, name)
+        if not self.run_id or self._delivery.call(lambda: self._client.log_figure(self.run_id, figure, name)):
+            return
+        assert self.outbox is not None
+        path = self.outbox.path.with_suffix("") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+        folder = name.rpartition("/")[0] or None
+        self._send("artifact", path=str(path.resolve()), folder=folder, temporary=True)
 
     def end(self, status: str) -> None:
         """FINISHED, FAILED or KILLED; later calls change nothing."""
-        if self.run_id and not self._ended:
+        if not self._ended:
             self._ended = True
-            self._client.set_terminated(self.run_id, status=status)
+            self._send("status", value=status, time=_now())
+
+    def settle(self) -> int:
+        """Bring what waits in the outbox; returns how many entries are left."""
+        return self._delivery.flush(now=True) if self.run_id else 0
+
+    def _send(self, kind: str, **what: Any) -> None:
+        if self.run_id:
+            self._delivery.send({"kind": kind, "run_id": self.run_id, **what})
 
     def _connect(self) -> None:
         from mlflow.tracking import MlflowClient
@@ -149,3 +217,9 @@ class TrackedRun:
         if self.tracking_uri.startswith(SQLITE):
             Path(self.tracking_uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(tracking_uri=self.tracking_uri)
+        self._delivery = Delivery(self._client, outbox=self.outbox)
+
+
+def _now() -> int:
+    """Milliseconds since 1970, as MLflow counts."""
+    return time.time_ns() // 1_000_000

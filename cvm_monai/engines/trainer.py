@@ -57,6 +57,9 @@ class PointTrainer(SupervisedTrainer):
             average.attach(self)
 
     def _begin_epoch(self, engine: Any) -> None:
+        dataset = getattr(self.data_loader, "dataset", None)
+        if dataset is not None and hasattr(dataset, "set_epoch"):  # its sampler, where it has one, is told by MONAI
+            dataset.set_epoch(engine.state.epoch)
         self.supervision.begin_epoch(epoch=engine.state.epoch, max_epochs=engine.state.max_epochs)
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:  # MONAI declares a dict; this is a list

@@ -20,7 +20,7 @@ OWN: Mapping[str, str] = {
 }
 """Knobs that the comparison sets itself, and what to use instead."""
 
-WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "parent_run_id")
+WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "parent_run_id", "resume")
 """Knobs that say where and how a run is computed, not what comes out: they may differ from a finished run's."""
 
 

@@ -20,7 +20,7 @@ LEFT_OUT = ("cli", "experiments", "registry", "label_app", "__main__.py")
 """Parts of the package that no bundle run needs."""
 IMPORT = re.compile(rf"^(\s*)(from|import) {PACKAGE.name}\b", re.MULTILINE)
 RECORDED = "engines.recorded"
-MACHINE = (*PLACES, "device", "amp", "num_workers", "classes")
+MACHINE = (*PLACES, "device", "amp", "num_workers", "classes", "resume")
 """Knobs of the machine and the data set that keep the bundle's defaults."""
 
 ROOT = (

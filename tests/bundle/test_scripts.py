@@ -53,6 +53,7 @@ KNOBS = {
     "device": "cpu",
     "seed": 0,
     "tracking_uri": "none",
+    "resume": "never",
 }
 
 

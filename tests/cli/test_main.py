@@ -13,8 +13,10 @@ def test_help_is_short_and_names_every_command(capsys):
     text = capsys.readouterr().out
     assert len(text.splitlines()) < 36
     commands = [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line.strip()]
-    known = "phantom, prepare, camelyon16, compare, ablate, predict, register, export, export-bundle, label-app, doctor"
-    assert [name for name in commands if name in known.split(", ")] == known.split(", ")
+    known = (
+        "phantom prepare camelyon16 compare ablate predict register export export-bundle label-app sync-tracking doctor"
+    )
+    assert [name for name in commands if name in known.split()] == known.split()
 
 
 def test_version(capsys):

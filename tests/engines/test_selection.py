@@ -1,6 +1,7 @@
 """Which validation is a new low, and what the best model's file survives."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -91,15 +92,30 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatc
     validate(engine, 1, 2.0)
     old = saves.path.read_bytes()
 
-    def full(state, path):
-        Path(path).write_bytes(b"half a f")
+    def full(descriptor):
+        os.truncate(descriptor, 8)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device"):
         validate(engine, 2, 1.0)
     assert saves.path.read_bytes() == old
     assert [path.name for path in saves.path.parent.iterdir()] == ["model.pt"]
+
+
+def test_the_best_weights_come_back_where_the_file_is_newer_or_gone(tmp_path):
+    network, saves, engine = saver(tmp_path)
+    validate(engine, 1, 2.0)
+    state, old = saves.state_dict(), saves.path.read_bytes()
+    with torch.no_grad():
+        network[0].weight.add_(1)
+    validate(engine, 2, 1.0)
+    assert saves.path.read_bytes() != old
+    saves.load_state_dict(state)
+    assert saves.path.read_bytes() == old
+    saves.path.unlink()
+    saves.load_state_dict(state)
+    assert saves.path.read_bytes() == old
 
 
 def test_the_stain_target_is_saved_beside_the_weights_and_a_former_one_removed(tmp_path):

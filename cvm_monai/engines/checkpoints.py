@@ -1,0 +1,126 @@
+"""The newest two states of a training on disk, and a list of them with their hashes."""
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cvm_monai.data.output import write_bytes
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "checkpoints.json"
+KEPT = 2
+"""States that stay on disk: the newest, and the one before where the newest cannot be read."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One state: its file's name, the epoch that it ends, the file's SHA-256, and its renewal of pseudo-labels."""
+
+    file: str
+    epoch: int
+    sha256: str
+    pseudo_labels: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder of checkpoints holds, oldest first, of a training with which settings, and whether it is over."""
+
+    settings: Mapping[str, Any]
+    checkpoints: tuple[Checkpoint, ...] = ()
+    finished: bool = False
+
+
+class CheckpointFolder:
+    """`output_dir/checkpoints`: each state is one file; `checkpoints.json`, replaced in one step, lists them.
+
+    A file that the list does not name was cut off while it was written, and is removed by the next write.
+
+    Args:
+        folder: made when the first state is written.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def manifest(self) -> Manifest | None:
+        """What is there; None where nothing is.
+
+        Raises:
+            ValueError: a list that is none.
+        """
+        path = self.folder / MANIFEST
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            states = tuple(Checkpoint(**entry) for entry in found["checkpoints"])
+            return Manifest(settings=dict(found["settings"]), checkpoints=states, finished=bool(found["finished"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not a list of checkpoints ({error}): remove {self.folder}, or train with --resume never"
+            ) from error
+
+    def write(self, state: Mapping[str, Any], *, epoch: int, pseudo_labels: int, manifest: Manifest) -> Manifest:
+        """Write a state aside, rename it, then list it; returns the new list, of the newest two.
+
+        Args:
+            state: tensors, numbers, text, lists and dictionaries alone, so that it is read without unpickling code.
+            epoch: that it ends.
+            pseudo_labels: number of the renewal in force.
+            manifest: the list so far.
+
+        Raises:
+            OSError: no room, or no permission; the states that are listed stay as they are.
+        """
+        buffer = io.BytesIO()  # torch itself reports a full disk as an error without a cause
+        torch.save(dict(state), buffer)
+        data = buffer.getbuffer()
+        entry = Checkpoint(f"epoch_{epoch:05d}.pt", epoch, hashlib.sha256(data).hexdigest(), pseudo_labels)
+        write_bytes(self.folder / entry.file, data)
+        others = [one for one in manifest.checkpoints if one.file != entry.file]
+        return self.list(Manifest(manifest.settings, (*others, entry)[-KEPT:], manifest.finished))
+
+    def list(self, manifest: Manifest) -> Manifest:
+        """Replace the list and remove the files that it does not name; returns it."""
+        write_bytes(self.folder / MANIFEST, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
+        named = {MANIFEST, *(entry.file for entry in manifest.checkpoints)}
+        for path in self.folder.iterdir():
+            if (
+                path.is_file()
+                and path.name not in named
+                and path.name.removeprefix(".").startswith(("epoch_", MANIFEST))
+            ):
+                path.unlink(missing_ok=True)
+        return manifest
+
+    def load(self, entry: Checkpoint) -> dict[str, Any]:
+        """A state, on the CPU.
+
+        Raises:
+            ValueError: its file is missing, cut off or changed.
+        """
+        path = self.folder / entry.file
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"the checkpoint {path} cannot be read ({error.strerror})") from error
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise ValueError(f"the checkpoint {path} is cut off or was changed after it was written")
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return state
+
+    def clear(self) -> None:
+        """Remove every state: another training begins."""
+        if self.folder.is_dir():
+            (self.folder / MANIFEST).unlink(missing_ok=True)
+            for path in self.folder.glob("epoch_*.pt"):
+                path.unlink(missing_ok=True)

@@ -1,0 +1,114 @@
+"""Entries brought to MLflow now, or kept on disk while its server is away and brought when it is back."""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.engines.outbox import Entry, Outbox
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 30.0
+"""A server that did not answer is left alone for so long, so that a training is hardly held up."""
+
+
+class Delivery:
+    """Brings entries to MLflow in their order.
+
+    With an outbox nothing that MLflow does stops the caller: what cannot be brought waits there, what MLflow refuses is
+    left out with a warning. Without one each failure is the caller's.
+
+    Args:
+        client: an `MlflowClient`.
+        outbox: where entries wait.
+    """
+
+    def __init__(self, client: Any, *, outbox: Outbox | None = None) -> None:
+        self.client, self.outbox = client, outbox
+        self.known: set[tuple[str, int]] = set()
+        """(metric, step) that the run has already; they are not sent again."""
+        self._away_until = 0.0
+        self._away = outbox is not None and len(outbox) > 0
+
+    def send(self, entry: Entry) -> None:
+        """Bring an entry, or let it wait behind those that do."""
+        if self.outbox is None:
+            bring(self.client, entry)
+        elif (self._away and self.flush()) or not self._bring(entry):
+            self.outbox.add(entry)
+
+    def call(self, action: Callable[[], Any]) -> bool:
+        """Do something at once, if MLflow is there; returns whether it was done, or refused for good."""
+        if self.outbox is None:
+            action()
+            return True
+        if self._away and self.flush():
+            return False
+        return self._reached(action)
+
+    def flush(self, *, now: bool = False) -> int:
+        """Bring what waits, unless the server was away a moment ago; returns how many entries are left.
+
+        Args:
+            now: try also then.
+        """
+        if self.outbox is None:
+            return 0
+        if not now and time.monotonic() < self._away_until:
+            return 1
+        left = self.outbox.send(self._bring)
+        self._away = left > 0
+        return left
+
+    def _bring(self, entry: Entry) -> bool:
+        if entry["kind"] == "metric" and (entry["name"], entry["step"]) in self.known:
+            return True
+        return self._reached(lambda: bring(self.client, entry))
+
+    def _reached(self, action: Callable[[], Any]) -> bool:
+        """Whether MLflow answered; what it refuses is left out."""
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+
+        try:
+            action()
+        except (MlflowException, RequestException) as error:
+            reason = " ".join(str(error).split())[:200]
+            if refused(error):
+                logger.warning("MLflow refuses an entry, which is left out: %s", reason)
+                return True
+            if not self._away:
+                logger.warning("MLflow does not answer (%s): the training goes on, the record waits on disk", reason)
+            self._away, self._away_until = True, time.monotonic() + RETRY_SECONDS
+            return False
+        return True
+
+
+def refused(error: Exception) -> bool:
+    """Whether an error of MLflow is its answer to what was sent, rather than that it could not answer."""
+    status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else 500
+    return 400 <= status < 500 and status not in (408, 429)
+
+
+def bring(client: Any, entry: Entry) -> None:
+    """Send one entry: {kind, run_id, ...} with `name`, `value` of a param or tag, `name`, `value`, `step`, `time` (ms)
+    of a metric, `path`, `folder` and `temporary` of a file, `value` and `time` of the run's status."""
+    run_id, kind = entry["run_id"], entry["kind"]
+    if kind == "metric":
+        client.log_metric(run_id, entry["name"], entry["value"], timestamp=entry["time"], step=entry["step"])
+    elif kind == "param":
+        client.log_param(run_id, entry["name"], entry["value"])
+    elif kind == "tag":
+        client.set_tag(run_id, entry["name"], entry["value"])
+    elif kind == "artifact":
+        path = Path(entry["path"])
+        if path.is_file():
+            client.log_artifact(run_id, str(path), artifact_path=entry["folder"])
+            if entry["temporary"]:
+                path.unlink(missing_ok=True)
+    elif kind == "status":
+        client.set_terminated(run_id, status=entry["value"], end_time=entry["time"])
+    else:
+        raise ValueError(f"the outbox holds an entry of the unknown kind {kind!r}: remove its line")

@@ -1,0 +1,81 @@
+"""What MLflow could not be told yet, as lines of JSON on disk: nothing is lost while the server is away."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.data.output import write_bytes
+
+FILE = "mlflow_outbox.jsonl"
+
+Entry = Mapping[str, Any]
+"""{kind, run_id, and what the kind needs}; see `TrackedRun`."""
+
+
+class Outbox:
+    """Entries in the order in which they came; each is on disk before `add` returns.
+
+    Args:
+        path: of the file, which is there only while something waits.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __len__(self) -> int:
+        return len(self.entries())
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All that waits; a last line that a kill cut off is left out.
+
+        Raises:
+            ValueError: another line that is no JSON, with its number.
+        """
+        if not self.path.is_file():
+            return []
+        lines = self.path.read_bytes().split(b"\n")
+        found = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                found += [json.loads(line)] if line.strip() else []
+            except ValueError as error:
+                if number == len(lines):
+                    break
+                raise ValueError(f"{self.path}: line {number} is no JSON ({error}): correct or remove it") from error
+        return found
+
+    def add(self, entry: Entry) -> None:
+        """Append one entry."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a kill cut the last line off: it would spoil this one
+                    keep = self.path.read_bytes()
+                    file.truncate(keep.rfind(b"\n") + 1)
+            file.write(json.dumps(dict(entry)).encode() + b"\n")
+
+    def send(self, deliver: Callable[[Entry], bool]) -> int:
+        """Hand the entries to `deliver` one by one until it returns False; returns how many are left.
+
+        What was delivered leaves the file at the end, or where an error ends the sending; a kill in between sends it
+        twice.
+        """
+        entries = self.entries()
+        sent = 0
+        try:
+            for entry in entries:
+                if not deliver(entry):
+                    break
+                sent += 1
+        finally:
+            self._keep(entries[sent:] if sent else entries)
+        return len(entries) - sent
+
+    def _keep(self, entries: list[dict[str, Any]]) -> None:
+        if entries:
+            write_bytes(self.path, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+        else:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,48 @@
+"""What a training's result depends on, and where two trainings differ in it."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.engines.provenance import plain
+from cvm_monai.engines.workflow import active_parser
+
+WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "resume")
+"""Knobs that say where and how is computed: a training may go on with other ones."""
+SECTIONS = ("network_def", "optimizer", "load", "train#preprocessing", "val_interval")
+"""Parts of the configuration that the weights depend on, beside the knobs and the constants of the supervision."""
+ABSENT = "nothing"
+
+
+def training_settings(*, knobs: Mapping[str, Any], datalist: str | Path) -> dict[str, Any]:
+    """The knobs that matter, the data list's hash, and the parts of the running configuration as it is written.
+
+    Two trainings with equal settings, of one version of this package on one machine, learn the same weights.
+    """
+    settings = {name: plain(value) for name, value in knobs.items() if name not in WHERE}
+    settings["data_sha256"] = hashlib.sha256(Path(datalist).read_bytes()).hexdigest()
+    parser = active_parser()
+    if parser is not None:
+        constants = f"method_constants#{knobs.get('supervision')}"
+        settings |= {section: plain(parser.get(section)) for section in (*SECTIONS, constants)}
+    return settings
+
+
+def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """`learning_rate was 0.001 and is 0.01`: the first setting that differs; None where none does."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    for name in [*new, *(name for name in old if name not in new)]:
+        if old.get(name, ABSENT) != new.get(name, ABSENT):
+            return f"{name} was {old.get(name, ABSENT)} and is {new.get(name, ABSENT)}"
+    return None
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Each plain value with its id, as the bundle writes ids: `train#preprocessing#transforms#2#size`."""
+    entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
+    if entries is None:
+        yield name, value
+        return
+    for key, entry in entries:
+        yield from _flat(entry, f"{name}#{key}" if name else str(key))

@@ -1,0 +1,89 @@
+"""A bundle run that a full disk ends, goes on by `--resume auto`, and then is finished."""
+
+import json
+import resource
+
+import monai
+import pytest
+import torch
+
+from cvm_monai.engines import PointTrainer
+
+from .conftest import SMALL, TRAIN
+
+
+def run(phantom, output, **settings):
+    monai.bundle.run(
+        "training",
+        config_file=TRAIN,
+        dataset_dir=phantom,
+        output_dir=str(output),
+        **SMALL | {"tracking_uri": "none", "resume": "auto"} | settings,
+    )
+
+
+def weights(output) -> dict:
+    return torch.load(output / "models" / "model.pt", weights_only=True)
+
+
+def same(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_full_disk_is_one_sentence_and_the_training_goes_on_to_the_weights_of_one_that_never_stopped(
+    trained, tmp_path, capsys, monkeypatch
+):
+    begin, (soft, hard) = PointTrainer._begin_epoch, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill(self, engine):
+        if engine.state.epoch == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+        begin(self, engine)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(PointTrainer, "_begin_epoch", fill)
+            with pytest.raises(SystemExit, match=r"^2$"):
+                run(trained.dataset, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"error: {tmp_path}/")
+    assert last.endswith(
+        "cannot be written (File too large): make room and run again, a training with --resume auto; what was whole "
+        "before is kept"
+    )
+    states = json.loads((tmp_path / "checkpoints" / "checkpoints.json").read_text())["checkpoints"]
+    assert [state["epoch"] for state in states] == [1]
+    assert weights(tmp_path)
+
+    with pytest.raises(SystemExit, match=r"^2$"):
+        run(trained.dataset, tmp_path, lam=0.7)
+    assert "are of another training: lam was 0.5 and is 0.7; give the former value" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"^2$"):
+        run(trained.dataset, tmp_path, **{"optimizer#eps": 1e-6})
+    assert "are of another training: optimizer#eps was nothing and is 1e-06;" in capsys.readouterr().err
+
+    run(trained.dataset, tmp_path, num_workers=2)
+    assert same(weights(tmp_path), weights(trained.output))
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["status"], record["resumed"], record["resumed_after_epochs"]) == ("FINISHED", 1, [1])
+
+    before = (tmp_path / "run.json").read_bytes()
+    capsys.readouterr()
+    run(trained.dataset, tmp_path)
+    sentence = f"the training in {tmp_path} is finished: nothing is left to do; --resume never trains anew"
+    assert sentence in capsys.readouterr().out.splitlines()
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+@pytest.mark.ci
+def test_four_loader_processes_give_the_weights_of_none(trained, tmp_path):
+    run(trained.dataset, tmp_path, num_workers=4, resume="never")
+    assert same(weights(tmp_path), weights(trained.output))
+
+
+def test_an_unknown_rule_is_named(trained, tmp_path, capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        run(trained.dataset, tmp_path, resume="yes")
+    assert "--resume must be one of never, auto, got 'yes'" in capsys.readouterr().err

@@ -1,0 +1,246 @@
+"""MLflow goes away in the middle of a training: nothing stops, nothing is lost, nothing is sent twice."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+
+from cvm_monai.cli.main import main
+from cvm_monai.engines import delivery
+from cvm_monai.engines.delivery import Delivery
+from cvm_monai.engines.outbox import FILE, Outbox
+from cvm_monai.engines.tracking import TrackedRun
+
+
+class Client:
+    """An MLflow client whose server can be away, or refuse."""
+
+    def __init__(self):
+        self.error, self.got = None, []
+
+    def _call(self, *call):
+        if self.error is not None:
+            raise self.error
+        self.got.append(call)
+
+    def log_metric(self, run_id, name, value, *, timestamp, step):
+        self._call(run_id, name, value, timestamp, step)
+
+    def set_tag(self, run_id, name, value):
+        self._call(run_id, name, value)
+
+    def log_artifact(self, run_id, path, *, artifact_path):
+        self._call(run_id, Path(path).name, artifact_path)
+
+    def log_figure(self, run_id, figure, name):
+        self._call(run_id, name)
+
+
+AWAY = MlflowException("API request failed: connection refused")
+REFUSED = MlflowException("no such name", error_code=INVALID_PARAMETER_VALUE)
+
+
+def metric(step: int) -> dict:
+    return {"kind": "metric", "run_id": "r", "name": "a", "value": 0.5, "step": step, "time": 1000 + step}
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def sender(client, tmp_path) -> Delivery:
+    return Delivery(client, outbox=Outbox(tmp_path / FILE))
+
+
+def test_what_cannot_be_sent_waits_and_is_sent_in_order_with_its_own_time(sender, client):
+    sender.send(metric(1))
+    client.error = AWAY
+    sender.send(metric(2))
+    sender.send({"kind": "tag", "run_id": "r", "name": "b", "value": "x"})
+    client.error = None
+    assert sender.flush(now=True) == 0
+    sender.send(metric(3))
+    steps = [("r", "a", 0.5, 1000 + step, step) for step in (1, 2, 3)]
+    assert client.got == [*steps[:2], ("r", "b", "x"), steps[2]]
+    assert not sender.outbox.path.exists()
+
+
+def test_a_server_that_is_away_is_asked_once_in_a_while_only(sender, client, monkeypatch):
+    asked = []
+    monkeypatch.setattr(client, "log_metric", lambda *_, **__: asked.append(1) or client._call())
+    client.error = AWAY
+    clock = [0.0]
+    monkeypatch.setattr(delivery.time, "monotonic", lambda: clock[0])
+    for step in range(5):
+        sender.send(metric(step))
+    assert len(asked) == 1
+    clock[0] = delivery.RETRY_SECONDS + 1
+    sender.send(metric(5))
+    assert len(asked) == 2
+    assert [entry["step"] for entry in sender.outbox.entries()] == [0, 1, 2, 3, 4, 5]
+
+
+def test_it_is_said_once_that_the_server_is_away(sender, client, caplog):
+    client.error = AWAY
+    with caplog.at_level("WARNING"):
+        for step in range(3):
+            sender.send(metric(step))
+            sender.flush(now=True)
+    assert caplog.messages == [f"MLflow does not answer ({AWAY}): the training goes on, the record waits on disk"]
+
+
+def test_what_mlflow_refuses_is_left_out_and_does_not_hold_up_the_rest(sender, client, caplog):
+    client.error = REFUSED
+    sender.send(metric(1))
+    assert caplog.messages == ["MLflow refuses an entry, which is left out: INVALID_PARAMETER_VALUE: no such name"] or (
+        caplog.messages == ["MLflow refuses an entry, which is left out: no such name"]
+    )
+    client.error = None
+    sender.send(metric(2))
+    assert [call[-1] for call in client.got] == [2]
+    assert len(sender.outbox) == 0
+
+
+def test_without_an_outbox_a_failure_is_the_caller_s(client):
+    client.error = AWAY
+    with pytest.raises(MlflowException, match="connection refused"):
+        Delivery(client).send(metric(1))
+
+
+def test_steps_that_the_run_has_are_not_sent_again(sender, client):
+    sender.known = {("a", 1)}
+    client.error = AWAY
+    sender.send(metric(2))
+    client.error = None
+    sender.flush(now=True)
+    sender.send(metric(1))
+    assert [call[-1] for call in client.got] == [2]
+
+
+def test_a_last_line_that_a_kill_cut_off_is_left_out_and_spoils_no_other(tmp_path):
+    outbox = Outbox(tmp_path / "run" / FILE)
+    outbox.add(metric(1))
+    with outbox.path.open("a") as file:
+        file.write('{"kind": "met')
+    assert [entry["step"] for entry in outbox.entries()] == [1]
+    outbox.add(metric(2))
+    assert [entry["step"] for entry in Outbox(outbox.path).entries()] == [1, 2]
+
+
+def test_a_line_within_that_is_no_json_is_named(tmp_path):
+    (tmp_path / FILE).write_text('{"kind": "tag"}\nnothing\n{"kind": "tag"}\n')
+    with pytest.raises(ValueError, match=r"mlflow_outbox\.jsonl: line 2 is no JSON .*: correct or remove it"):
+        Outbox(tmp_path / FILE).entries()
+
+
+def test_an_interruption_while_sending_keeps_what_was_not_sent(sender, client):
+    client.error = AWAY
+    for step in range(3):
+        sender.send(metric(step))
+    client.error = None
+    calls = iter([None, KeyboardInterrupt()])
+
+    def stop(*_, **__):
+        error = next(calls)
+        if error:
+            raise error
+
+    client.log_metric = stop
+    with pytest.raises(KeyboardInterrupt):
+        sender.flush(now=True)
+    assert [entry["step"] for entry in sender.outbox.entries()] == [1, 2]
+
+
+def test_a_figure_waits_as_a_file_that_is_removed_when_it_was_sent(client, tmp_path):
+    run = TrackedRun(tracking_uri="none", experiment="e", artifact_dir=tmp_path, outbox=tmp_path / FILE)
+    run.run_id, run._client, run._delivery = "r", client, Delivery(client, outbox=run.outbox)
+    client.error = AWAY
+    run.figure(Figure(), "pseudo_labels/epoch_0001.png")
+    waiting = tmp_path / "mlflow_outbox" / "pseudo_labels" / "epoch_0001.png"
+    assert waiting.stat().st_size > 500
+    client.error = None
+    assert run.settle() == 0
+    assert client.got == [("r", "epoch_0001.png", "pseudo_labels")]
+    assert not waiting.exists()
+
+
+def test_sync_tracking_without_a_training_is_one_sentence(tmp_path, capsys):
+    assert main(["sync-tracking", str(tmp_path)]) == 2
+    assert "run.json is not the record of a training: name its output folder" in capsys.readouterr().err
+
+
+# a real server
+
+
+def start_server(folder: Path, port: int) -> subprocess.Popen:
+    words = ["-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/m.db", "--port", str(port)]
+    words += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+    beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn by its bare name
+    environment = {**os.environ, "PATH": beside, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, *words], stdout=log, stderr=log, start_new_session=True, env=environment
+        )
+    for _ in range(1200):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+            return process
+        except OSError:
+            time.sleep(0.2)
+    stop_server(process)
+    raise AssertionError((folder / "server.log").read_text())
+
+
+def stop_server(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.ci
+def test_a_server_that_dies_and_comes_back_has_everything_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    process = start_server(tmp_path, port)
+    uri, out = f"http://127.0.0.1:{port}", tmp_path / "out"
+    try:
+        run = TrackedRun(tracking_uri=uri, experiment="e", artifact_dir=tmp_path, outbox=out / FILE)
+        run.start("name")
+        run.metrics({"a": 1.0}, step=1)
+        stop_server(process)
+        (out).mkdir()
+        (out / "run.json").write_text(json.dumps({"mlflow_run_id": run.run_id, "mlflow_tracking_uri": uri}))
+        begin = time.monotonic()
+        run.metrics({"a": 2.0}, step=2)
+        run.artifact(out / "run.json")
+        run.end("FINISHED")
+        assert run.settle() == 3
+        seconds = time.monotonic() - begin
+        assert main(["sync-tracking", str(out)]) == 2
+        sentence = f"MLflow at {uri} does not answer: 3 entries still wait in {out / FILE}: try again later"
+        assert sentence in capsys.readouterr().err
+        process = start_server(tmp_path, port)
+        assert main(["sync-tracking", str(out)]) == 0
+        assert main(["sync-tracking", str(out)]) == 0
+        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sent")]  # MLflow adds links
+        assert said == ["sent 3 entries to MLflow", "sent 0 entries to MLflow"]
+        found = run._client.get_run(run.run_id)
+        history = run._client.get_metric_history(run.run_id, "a")
+        assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 2.0)]
+        assert found.info.status == "FINISHED"
+        assert [file.path for file in run._client.list_artifacts(run.run_id)] == ["run.json"]
+    finally:
+        stop_server(process)
+    assert seconds < 30
