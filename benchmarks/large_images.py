@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=numbers, default=[1024, 2048, 4096], help="sides in pixels, with commas")
     parser.add_argument("--modes", type=lambda text: text.split(","), default=list(MODES), help="with commas")
     parser.add_argument("--patch-size", type=int, default=1024)
-    parser.add_argument("--halo", type=int, default=128)
+    parser.add_argument("--halo", type=int, default=192)
     parser.add_argument("--amp", action="store_true", help="mixed precision: float16 on a GPU, bfloat16 on a CPU")
     parser.add_argument(
         "--steps", type=int, default=0, help="0: 1 on a CPU, 3 on a GPU, whose first ones choose kernels"

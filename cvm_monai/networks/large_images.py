@@ -7,7 +7,7 @@ Extraction = Literal["whole", "checkpointed", "multi_stage"]
 EncoderNorm = Literal["batch", "frozen"]
 STRIDE = 16
 """Patches and halos are whole cells of Feature Map 1."""
-PATCH_SIZE, HALO = 1024, 128
+PATCH_SIZE, HALO = 1024, 192
 
 
 @dataclass(frozen=True)

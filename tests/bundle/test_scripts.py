@@ -21,7 +21,7 @@ KNOBS = {
     "encoder_weights": None,
     "extraction": "whole",
     "patch_size": 1024,
-    "halo": 128,
+    "halo": 192,
     "encoder_norm": "batch",
     "solver": "aos",
     "pairs": 5,
@@ -200,7 +200,7 @@ def test_a_knob_out_of_its_range_is_named(script, name, value, sentence):
 
 def test_a_normalisation_is_frozen_with_weights_from_a_file_alone(script):
     with pytest.raises(ValueError, match=r"^--encoder_norm frozen needs weights to freeze: give .* --encoder_weights"):
-        script("preflight").check_knobs(KNOBS | {"network": "two_component", "encoder_norm": "frozen"})
+        script("before_training").check_knobs(KNOBS | {"network": "two_component", "encoder_norm": "frozen"})
 
 
 def test_preflight_makes_the_output_folder_and_leaves_it_empty(script, tmp_path):
