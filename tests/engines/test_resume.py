@@ -215,7 +215,7 @@ def test_a_newest_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(tmp
 def test_a_checkpoint_whose_pseudo_labels_are_gone_gives_way_too(tmp_path, caplog):
     straight = Training(tmp_path / "straight").run()
     Training(tmp_path / "run").run()
-    (tmp_path / "run" / "pseudo_labels" / "0002" / "000000.npy").unlink()
+    (tmp_path / "run" / "pseudo_labels" / "0002" / "0-000000.npy").unlink()
     resumed = Training(tmp_path / "run").run()
     assert any("a pseudo-label of renewal 2, is missing: the one before" in text for text in caplog.messages)
     assert differences(straight.result(), resumed.result()) == []
