@@ -114,11 +114,11 @@ def _moved(value: Any, knobs: Mapping[str, Any]) -> Any:
     if not isinstance(value, dict):
         return value
     moved = {key: _moved(entry, knobs) for key, entry in value.items()}
-    target = moved.get("_target_")
-    if isinstance(target, str) and target.startswith(f"{PACKAGE.name}."):
-        moved["_target_"] = f"scripts.{target}"
-        if target.endswith(RECORDED) and moved["key"] in knobs:
-            moved["default"] = knobs[moved["key"]]
+    for key, target in value.items():
+        if key.endswith("_target_") and isinstance(target, str) and target.startswith(f"{PACKAGE.name}."):
+            moved[key] = f"scripts.{target}"  # `a#b#_target_` sets the target of an entry of another file
+    if str(value.get("_target_", "")).endswith(RECORDED) and moved["key"] in knobs:
+        moved["default"] = knobs[moved["key"]]
     return moved
 
 
