@@ -17,7 +17,8 @@ def asked(monkeypatch, tmp_path):
     def fake(request, *, execute, say):
         requests.append(request)
         (tmp_path / "table1.md").write_text("# Table 1")
-        return Result((tmp_path / "report.html",), fake.failed)
+        (tmp_path / "datalist.json").write_bytes(b"abc")
+        return Result((tmp_path / "report.html",), fake.failed, tmp_path / "datalist.json")
 
     fake.failed = 0
     monkeypatch.setattr(module, "compare", fake)
