@@ -57,5 +57,5 @@ def test_errors_end_with_one_sentence_and_2(tmp_path, capsys):
 
 
 def test_other_commands_still_refuse_what_they_do_not_know(capsys):
-    assert main(["doctor", "--max_epochs", "3"]) == 2
+    assert main(["phantom", "OUT", "--max_epochs", "3"]) == 2
     assert "unrecognized arguments: --max_epochs 3" in capsys.readouterr().err
