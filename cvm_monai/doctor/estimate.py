@@ -31,7 +31,7 @@ class Counts:
     Attributes:
         train_images: it trains on.
         validation_images: it is validated on.
-        batch_size: images of one step.
+        batch_size: images of one step of the optimiser.
         max_epochs: passes over the training images.
         val_interval: epochs between validations.
         renews: whether the method makes pseudo-labels, and whether only once.

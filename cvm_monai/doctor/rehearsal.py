@@ -86,9 +86,14 @@ def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehear
     began = time.perf_counter()
     with tidy(), tempfile.TemporaryDirectory(prefix="cvm-monai-doctor-") as folder:
         tracking = "none" if knobs.get("tracking_uri") == "none" else f"sqlite:///{folder}/mlruns.db"
-        place = {"dataset_dir": str(dataset.resolve()), "output_dir": folder, "tracking_uri": tracking}
+        place = {
+            "dataset_dir": str(dataset.resolve()),
+            "output_dir": folder,
+            "tracking_uri": tracking,
+            "resume": "never",
+        }
         asked: dict[str, Any] = {}
-        workflow = opened(config, {**knobs, **place}, trim=lambda parser: asked.update(_trim(parser)))
+        workflow = opened(config, changes, trim=lambda parser: asked.update(_trim(parser)))
         with import_module("scripts.errors").exit_on_error():
             run = _Run(workflow.parser, asked, began)
             run.prepare()
@@ -102,12 +107,13 @@ def _trim(parser: ConfigParser) -> dict[str, Any]:
     asked = {name: parser[name] for name in ("max_epochs", "val_interval", "renew_from")}
     where = {"dataset_dir": "@dataset_dir", "fold": "@fold", "seed": "@seed"}
     few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
-    parser["train"]["dataset"] |= {"data": few | {"length": f"$@batch_size * {STEPS}"}, "hash_as_key": True}
+    images = {"length": f"$@batch_size * @accumulation_steps * {STEPS}"}
+    parser["train"]["dataset"] |= {"data": few | images, "hash_as_key": True}
     parser["renewal_dataset"]["data"] = few
     parser["validate"]["dataset"]["cache_num"] = 2
     validation = parser["validate"]["dataset"]["data"]
     parser["validate"]["dataset"]["data"] = {"_target_": "cvm_monai.doctor.rehearsal.first", "records": validation}
-    parser.update({"max_epochs": EPOCHS, "val_interval": 1, "renew_from": 0, "renew_every": 1})
+    parser.update({"max_epochs": EPOCHS, "val_interval": 1, "renew_from": 0, "renew_every": 1, "renew_below": None})
     return asked
 
 
@@ -187,8 +193,8 @@ class _Run:
             stages.append(Stage("renewal", costs.renew, "image", *watch.memory["renewal"]))
         stages += [Stage("record", costs.epoch, "epoch", *watch.memory["validation"]), self.inference]
         fewest, most = seconds(costs, counts)
-        train, renewal, validation = (len(self._get(name)._cache) for name in DATASETS)
-        memory = self.meter.most + cache_mib(costs, counts, held=(train, renewal, validation))
+        in_train, in_renewal, in_validation = (len(self._get(name)._cache) for name in DATASETS)
+        memory = self.meter.most + cache_mib(costs, counts, held=(in_train, in_renewal, in_validation))
         gpu = None if self.meter.gpu is None else self.meter.most_gpu
         return Rehearsal(tuple(stages), counts, fewest, most, memory, gpu, str(self.device))
 
@@ -197,7 +203,7 @@ class _Run:
         return Counts(
             train_images=len(case_records(part="train", **where)),
             validation_images=len(case_records(part="validation", **where)),
-            batch_size=self._get("batch_size"),
+            batch_size=self._get("batch_size") * self._get("accumulation_steps"),
             max_epochs=self.asked["max_epochs"],
             val_interval=self.asked["val_interval"],
             renews=self.method.renews,

@@ -136,7 +136,7 @@ def test_a_dry_run_measures_each_part_and_leaves_nothing_behind(phantom, tmp_pat
     assert 0 < found.fewest <= found.most
     assert found.memory_mib > 100
     assert contents(phantom) == before
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith("torchinductor")] == []  # torch's own cache
 
 
 @pytest.mark.ci
