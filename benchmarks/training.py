@@ -11,6 +11,7 @@ batch, and, by `cvm-monai doctor`'s dry run, the renewal of a pseudo-label and t
 """
 
 import argparse
+import logging
 import os
 import tempfile
 import time
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each of the two")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.disable(logging.WARNING)  # MONAI tells of its own workflow
     with tempfile.TemporaryDirectory() as folder:
         data = phantom(Path(folder) / "data", arguments)
         knobs = {name: getattr(arguments, name) for name in ("network", "crop_size", "batch_size", "device", "amp")}

@@ -76,7 +76,8 @@ class Costs:
         fixed: imports, network, tracking store, last figures.
         stain: reading one training image for the normalisation of stains.
         read: one image read and prepared for the cache.
-        epoch: what an epoch costs beside steps and validation: loader workers, the record.
+        workers: what the first step of an epoch costs more than the others: loader workers start.
+        record: what is written after an epoch: scores, checkpoint.
         step: one optimiser step, loading included.
         validate: one validation image.
         renew: the pseudo-label of one training image.
@@ -87,7 +88,8 @@ class Costs:
     fixed: float
     stain: float
     read: float
-    epoch: float
+    workers: float
+    record: float
     step: float
     validate: float
     renew: float
@@ -103,7 +105,7 @@ def seconds(costs: Costs, counts: Counts) -> tuple[float, float]:
     A training that stops being better early renews seldom, one that improves to the end renews at each validation.
     """
     reading = costs.read * (2 * counts.train_images + counts.validation_images) + costs.stain * counts.train_images
-    epochs = counts.max_epochs * (costs.epoch + counts.steps * costs.step)
+    epochs = counts.max_epochs * (costs.workers + costs.record + counts.steps * costs.step)
     validations = counts.validations * counts.validation_images * costs.validate
     base = costs.fixed + reading + epochs + validations
     each = costs.renewal + counts.train_images * costs.renew

@@ -93,7 +93,7 @@ def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehear
             "resume": "never",
         }
         asked: dict[str, Any] = {}
-        workflow = opened(config, changes, trim=lambda parser: asked.update(_trim(parser)))
+        workflow = opened(config, {**knobs, **place}, trim=lambda parser: asked.update(_trim(parser)))
         with import_module("scripts.errors").exit_on_error():
             run = _Run(workflow.parser, asked, began)
             run.prepare()
@@ -191,7 +191,7 @@ class _Run:
         stages = [*self.stages, step, validation]
         if watch.renewals:
             stages.append(Stage("renewal", costs.renew, "image", *watch.memory["renewal"]))
-        stages += [Stage("record", costs.epoch, "epoch", *watch.memory["validation"]), self.inference]
+        stages += [Stage("record", costs.record, "epoch", *watch.memory["validation"]), self.inference]
         fewest, most = seconds(costs, counts)
         in_train, in_renewal, in_validation = (len(self._get(name)._cache) for name in DATASETS)
         memory = self.meter.most + cache_mib(costs, counts, held=(in_train, in_renewal, in_validation))
@@ -217,13 +217,14 @@ class _Run:
         step = median(steps[1:])
         renewing = watch.renewals[-1] if watch.renewals else (0.0, 0.0)
         in_last = renewing[1] if len(watch.renewals) == EPOCHS else 0.0
-        epoch = watch.epochs[-1] - len(steps) * step - watch.validations[-1] - in_last
+        record = watch.after_steps[-1] - watch.validations[-1] - in_last
         train, renewal, validation = (self._get(f"{name}") for name in DATASETS)
         return Costs(
             fixed=self.fixed,
             stain=self.stain,
             read=self.read,
-            epoch=max(0.0, epoch),
+            workers=max(0.0, steps[0] - step),
+            record=record,
             step=step,
             validate=watch.validations[-1] / len(validation),
             renew=renewing[0] / len(renewal),

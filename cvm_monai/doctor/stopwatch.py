@@ -66,6 +66,8 @@ class Stopwatch:
         self.meter, self.device = meter, meter.gpu
         self.steps: list[list[float]] = []
         self.epochs: list[float] = []
+        self.after_steps: list[float] = []
+        """Of each epoch: from its last step to its end, validation and renewal included."""
         self.validations: list[float] = []
         self.renewals: list[tuple[float, float]] = []
         """Of each renewal: its images, and all of it."""
@@ -96,7 +98,9 @@ class Stopwatch:
         self._note("training step")
 
     def _end_epoch(self, engine: Engine) -> None:
-        self.epochs.append(self._now() - self._epoch)
+        now = self._now()
+        self.epochs.append(now - self._epoch)
+        self.after_steps.append(now - self._last)
 
     def _begin_validation(self, engine: Engine) -> None:
         self._validation, self._renewing = self._now(), 0.0
