@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from cvm_monai.cli.compare import add_place, add_runs, setup_of, tell
+from cvm_monai.cli.record import begin_record
 
 DESCRIPTION = """\
 Vary one choice of the method, train and evaluate each value on every fold, and write a table, a plot with error bars,
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
     from cvm_monai.experiments.execute import Processes
     from cvm_monai.experiments.schedule import workers_of
 
+    record = begin_record("ablate", arguments)
     request = AblationRequest(**setup_of(arguments), what=arguments.what, values=arguments.values)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs in hand as Ctrl-C does
     result = ablate(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))
-    return tell(result, request.output / "ablation.md")
+    return tell(result, request.output / "ablation.md", record)

@@ -1,7 +1,10 @@
 """``cvm-monai camelyon16``: the paper's data set from the public slides."""
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+from cvm_monai.cli.record import begin_record
 
 DESCRIPTION = """\
 Cut crops around the lesions of Camelyon16's positive slides, draw their masks from the XML files (exclusions are
@@ -41,9 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Cut, prepare and print the report."""
     from cvm_monai.annotations.class_map import read_class_map
     from cvm_monai.data.camelyon import camelyon16
+    from cvm_monai.data.datalist import FILE_NAME
     from cvm_monai.data.slide_plan import CutSettings
     from cvm_monai.data.tiles import check_tile_size
 
+    record = begin_record("camelyon16", arguments)
     check_tile_size(arguments.size, "--size")
     settings = CutSettings(
         mpp=arguments.mpp,
@@ -64,4 +69,5 @@ def run(arguments: argparse.Namespace) -> int:
         classes=read_class_map(arguments.classes, unclassified=arguments.unclassified) or {},
     )
     print(report)
+    record.write(Path(arguments.out), data={FILE_NAME: Path(arguments.out, FILE_NAME)})
     return 0

@@ -7,8 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cvm_monai.cli.record import begin_record
+
 if TYPE_CHECKING:
     from cvm_monai.experiments.compare import Result
+    from cvm_monai.provenance import OutputRecord
 
 DESCRIPTION = """\
 Train and evaluate every method on every fold, and write tables, paired statistics, figures and one page about them.
@@ -57,10 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
     from cvm_monai.experiments.execute import Processes
     from cvm_monai.experiments.schedule import workers_of
 
+    record = begin_record("compare", arguments)
     request = Request(**setup_of(arguments), methods=arguments.methods)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs in hand as Ctrl-C does
     result = compare(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))
-    return tell(result, request.output / "table1.md")
+    return tell(result, request.output / "table1.md", record)
 
 
 def setup_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -81,8 +85,9 @@ def setup_of(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def tell(result: "Result", table: Path) -> int:
-    """Print the table and what was written; 1 where a run failed."""
+def tell(result: "Result", table: Path, record: "OutputRecord") -> int:
+    """Record what was done beside the table, print it and what was written; 1 where a run failed."""
+    record.write(table.parent, data={result.datalist.name: result.datalist})
     print(table.read_text(encoding="utf-8"))
     print("\n".join(f"wrote {file}" for file in result.files))
     if result.failed:

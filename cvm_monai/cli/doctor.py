@@ -1,44 +1,30 @@
-"""``cvm-monai doctor``: is everything here that is needed?"""
+"""``cvm-monai doctor``: is everything here that is needed, and what will a training cost?"""
 
 import argparse
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import metadata
-from importlib.util import find_spec
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-Status = Literal["PASS", "WARN", "FAIL"]
+from cvm_monai.doctor.finding import Finding
 
-PACKAGES = {
-    "torch": "torch",
-    "monai": "MONAI",
-    "pytorch-ignite": "Ignite",
-    "mlflow": "MLflow",
-    "numpy": "NumPy",
-    "scipy": "SciPy",
-    "pillow": "Pillow",
-    "tifffile": "tifffile",
+if TYPE_CHECKING:
+    from cvm_monai.doctor.rehearsal import Rehearsal
+
+DESCRIPTION = """\
+Check Python, packages, device, memory, OpenSlide, disk, the data set, the MLflow store and the configuration: a line
+for each, PASS, WARN or FAIL, and what mends it. Ends with 1 where something fails.
+
+--dry-run then trains two epochs of three steps on a few images, with validation, pseudo-labels and one inference, in a
+folder that is removed, and says what time and memory the whole training will take. --knob VALUE are those of the
+training: --network unet --crop_size 256 --batch_size 4 --supervision partial_ce --device cpu.
+"""
+
+OWN = {
+    "dataset_dir": "give the data set as DIR",
+    "parent_run_id": "it belongs to comparisons",
+    "run_name": "nothing is kept",
 }
-"""Distribution name -> how it calls itself."""
-
-DISTRIBUTION = "cvm-monai"
-FREE_GIB = 5
-PYTHON = ((3, 11), (3, 14))
-"""First version that runs, first one that is not tried."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report; `fix` says what to do where the status is not PASS."""
-
-    status: Status
-    what: str
-    fix: str = ""
+"""Knobs that are not taken, and why."""
 
 
 def add_parser(commands: Any) -> None:
@@ -46,119 +32,123 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "doctor",
         help="say what is installed, what is missing, and how to mend it",
-        description="Check the installation; the exit code is 1 when something fails.",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # the knobs are the training's
+        usage="cvm-monai doctor [DIR] [--dry-run] [--config_file FILE] [--knob VALUE ...]",
     )
-    parser.add_argument("--data", metavar="DIR", default="data/phantom", help="data set to look for (%(default)s)")
-    parser.set_defaults(run=run)
+    parser.add_argument("folder", metavar="DIR", nargs="?", default="data/phantom", help="data set (%(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="try a few steps, and estimate the whole training")
+    parser.add_argument("--config_file", metavar="FILE", help="of a training (default the bundle's train.json)")
+    parser.set_defaults(run=run, further=())
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line for each finding."""
+    """Print one line for each finding, then the dry run; 1 where something fails."""
+    folder, config, knobs = Path(arguments.folder), _config(arguments), _knobs(arguments)
     failed = False
-    for finding in examine(Path(arguments.data)):
-        print(f"{finding.status}  {finding.what}")
-        if finding.fix:
-            print(f"      fix: {finding.fix}")
-        failed |= finding.status == "FAIL"
-    return int(failed)
+    for finding in examine(folder, config, knobs):
+        failed |= show(finding)
+    if not arguments.dry_run:
+        return int(failed)
+    if failed:
+        print("no dry run before that is mended")
+        return 1
+    return int(show(report(rehearsal(folder, config, knobs))))
 
 
-def examine(data: Path) -> Iterator[Finding]:
-    """All findings, the quick ones first."""
-    yield check_python(sys.version_info[:2])
-    yield from check_packages()
-    yield check_solver(find_spec("numba") is not None)
-    yield check_torch()
-    yield check_threads(os.environ.get("OMP_NUM_THREADS"), cores=os.cpu_count() or 1)
-    yield check_disk(Path.cwd())
-    yield check_data(data)
+def show(finding: Finding) -> bool:
+    """Print a finding; whether it is a failure."""
+    print(f"{finding.status}  {finding.name}: {finding.detail}", flush=True)
+    if finding.remedy:
+        print(f"      fix: {finding.remedy}", flush=True)
+    return finding.status == "FAIL"
 
 
-def check_python(version: tuple[int, int]) -> Finding:
-    """The interpreter's version."""
-    first, end = PYTHON
-    name = f"Python {version[0]}.{version[1]}"
-    if version < first:
-        return Finding("FAIL", name, f"install Python {first[0]}.{first[1]} or newer and make a new environment")
-    if version >= end:
-        return Finding("WARN", f"{name} is newer than what this version was tried with", "use Python 3.11 to 3.13")
-    return Finding("PASS", name)
+def examine(folder: Path, config: Path, knobs: Mapping[str, Any]) -> Iterator[Finding]:
+    """All findings, the quick ones first; what needs torch is left out where torch or a package fails."""
+    from cvm_monai.doctor.machine import check_disk, examine_machine
+    from cvm_monai.doctor.project import check_config, check_data, check_store
+
+    whole = True
+    for finding in examine_machine(None if "device" not in knobs else str(knobs["device"])):
+        whole &= finding.status != "FAIL"
+        yield finding
+    data = check_data(folder)
+    yield data
+    output = Path(knobs.get("output_dir", config.parent.parent / "eval"))
+    yield check_disk(output)
+    if whole:
+        yield check_store(knobs.get("tracking_uri"), output=output)
+    if whole and data.status == "PASS":
+        yield check_config(config, dataset=folder, knobs=knobs)
 
 
-def check_packages() -> Iterator[Finding]:
-    """Versions as installed, against what this package's own metadata asks for; nothing is imported."""
-    try:
-        from packaging.requirements import Requirement
+def rehearsal(folder: Path, config: Path, knobs: Mapping[str, Any]) -> "Rehearsal":
+    """The dry run; `output_dir` is left aside, nothing is written there.
 
-        wanted = {item.name: item.specifier for item in map(Requirement, metadata.requires(DISTRIBUTION) or ())}
-    except (ImportError, metadata.PackageNotFoundError):  # run from a checkout that is not installed
-        wanted = {}
-    for distribution, name in PACKAGES.items():
-        try:
-            version = metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            yield Finding("FAIL", f"{name} is missing", f"pip install '{distribution}{wanted.get(distribution, '')}'")
-            continue
-        allowed = wanted.get(distribution)
-        if allowed and not allowed.contains(version, prereleases=True):
-            yield Finding("WARN", f"{name} {version} is not {allowed}", f"pip install '{distribution}{allowed}'")
-        else:
-            yield Finding("PASS", f"{name} {version}")
+    Raises:
+        ValueError: no data set, or whatever the training would refuse.
+    """
+    from cvm_monai.data.datalist import FILE_NAME
+
+    if not (folder / FILE_NAME).is_file():
+        raise ValueError(f"a dry run needs a data set, and there is none in {folder}: give its folder as DIR")
+    from cvm_monai.doctor.rehearsal import rehearse
+
+    kept = {name: value for name, value in knobs.items() if name != "output_dir"}
+    return rehearse(config, dataset=folder, knobs=kept)
 
 
-def check_solver(compiled: bool) -> Finding:
-    """Which loops the variational solver runs on the processor."""
-    if compiled:
-        return Finding("PASS", f"compiled solver: numba {metadata.version('numba')}")
-    return Finding("WARN", "the solver runs in NumPy, several times slower", f"pip install '{DISTRIBUTION}[fast]'")
+def report(found: "Rehearsal") -> Finding:
+    """Print what the dry run measured; the finding is whether the real training fits the memory that is free."""
+    from cvm_monai.doctor.estimate import duration, table
+    from cvm_monai.doctor.machine import available_memory
+
+    counts = found.counts
+    print(f"\nDry run on {found.device}\n{table(found.stages)}\n")
+    fewest, most = duration(found.fewest), duration(found.most)
+    few, many = counts.renewals
+    renewals = f" with {few}, {most} with {many} renewals of the pseudo-labels" if many > few else ""
+    sizes = f"{counts.max_epochs} epochs on {counts.train_images} images, validated on {counts.validation_images}"
+    print(f"The whole training, {sizes}: {fewest}{renewals}")
+    gpu = "" if found.gpu_mib is None else f", {found.gpu_mib / 2**10:.1f} GiB on the GPU"
+    detail = f"the whole training takes {found.memory_mib / 2**10:.1f} GiB{gpu}"
+    free = available_memory()
+    if free is not None and found.memory_mib * 2**20 > free:
+        remedy = f"smaller images (--scale), fewer of them, or close other programs: {free / 2**30:.1f} GiB are free"
+        return Finding("memory", "WARN", detail, remedy)
+    return Finding("memory", "PASS", detail)
 
 
-def check_torch() -> Finding:
-    """Whether torch starts and sees a GPU; asked in a process of its own, since a broken one may end the process."""
-    code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
-    try:
-        answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    except subprocess.TimeoutExpired:
-        return Finding("FAIL", "torch did not start within two minutes", "close other programs, or reinstall torch")
-    if answer.returncode != 0:
-        reason = (answer.stderr.strip().splitlines() or ["no message"])[-1]
-        return Finding("FAIL", f"torch does not start: {reason}", "reinstall torch (https://pytorch.org/get-started)")
-    gpu = answer.stdout.strip()
-    if gpu:
-        return Finding("PASS", f"CUDA on {gpu}")
-    fix = (
-        "none needed for small images; otherwise install torch for your CUDA version (https://pytorch.org/get-started)"
-    )
-    return Finding("WARN", "no CUDA GPU: training runs on the processor, slowly", fix)
+def _config(arguments: argparse.Namespace) -> Path:
+    """The configuration's file.
+
+    Raises:
+        ValueError: no such file, or no bundle.
+    """
+    from cvm_monai.place import checked_bundle
+
+    if arguments.config_file is None:
+        return checked_bundle() / "configs" / "train.json"
+    file = Path(arguments.config_file)
+    if not file.is_file():
+        raise ValueError(f"--config_file {file} does not exist: give a configuration such as bundle/configs/train.json")
+    return file.resolve()
 
 
-def check_threads(setting: str | None, *, cores: int) -> Finding:
-    """The number of threads that numerical libraries take."""
-    if setting:
-        return Finding("PASS", f"OMP_NUM_THREADS={setting} on {cores} cores")
-    fix = "export OMP_NUM_THREADS=1 if the machine is shared or busy"
-    return Finding("WARN", f"OMP_NUM_THREADS is not set: each process takes up to {cores} threads", fix)
+def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The knobs' values, checked against the configuration.
 
+    Raises:
+        ValueError: as `read_words`, or a configuration that cannot be read.
+    """
+    from cvm_monai.annotations.files import read_json
+    from cvm_monai.experiments.words import read_words, value_of
 
-def check_disk(folder: Path) -> Finding:
-    """Room for checkpoints, pseudo-labels and the tracking database."""
-    free = shutil.disk_usage(folder).free / 2**30
-    if free < FREE_GIB:
-        return Finding("WARN", f"{free:.1f} GiB free in {folder}", f"make room: a run may need {FREE_GIB} GiB")
-    return Finding("PASS", f"{free:.0f} GiB free in {folder}")
-
-
-def check_data(folder: Path) -> Finding:
-    """The example data set, or another one."""
-    try:
-        from cvm_monai.data.datalist import FILE_NAME, read_datalist
-
-        if not (folder / FILE_NAME).exists():
-            fix = "cvm-monai phantom data/phantom makes an example, cvm-monai prepare DIR --out OUT takes your own"
-            return Finding("WARN", f"no data set in {folder}", fix)
-        datalist = read_datalist(folder)
-    except ImportError as error:
-        return Finding("WARN", f"the data set was not looked at: {error}", "install what is missing")
-    except ValueError as error:
-        return Finding("WARN", str(error), "prepare the data set again")
-    return Finding("PASS", f"{len(datalist.cases)} cases in {datalist.path}")
+    file = _config(arguments)
+    config = read_json(file)
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} is no configuration of a training: an object is expected")
+    words = read_words(arguments.further, config, own=OWN, command="doctor")
+    return {name: value_of(text) for name, text in words.items()}

@@ -1,7 +1,10 @@
 """``cvm-monai export``: the bare network for other run times."""
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+from cvm_monai.cli.record import begin_record
 
 
 def add_parser(commands: Any) -> None:
@@ -18,8 +21,11 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export."""
+    from cvm_monai.provenance import RUN_FILE
     from cvm_monai.registry.exports import export_network
 
+    record = begin_record("export", arguments)
     for path in export_network(arguments.output, *arguments.targets):
+        record.write_beside(path, data={path.name: path, RUN_FILE: Path(arguments.output, RUN_FILE)})
         print(f"wrote {path}")
     return 0

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.cli.record import begin_record
+
 DESCRIPTION = """\
 Write the network of a training as a self-contained MONAI bundle: configurations, weights, card, and the package's code
 inside scripts/. Where MONAI and the packages that its metadata list are installed,
@@ -29,9 +31,13 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export."""
     from cvm_monai.place import checked_bundle
+    from cvm_monai.provenance import RUN_FILE
     from cvm_monai.registry.bundle_zip import export_bundle
 
+    record = begin_record("export-bundle", arguments)
     bundle = checked_bundle(None if arguments.bundle is None else Path(arguments.bundle))
     output = bundle / "eval" if arguments.output_dir is None else Path(arguments.output_dir)
-    print(f"wrote {export_bundle(output, arguments.target, bundle=bundle)}")
+    target = export_bundle(output, arguments.target, bundle=bundle)
+    record.write_beside(target, data={target.name: target, RUN_FILE: output / RUN_FILE})
+    print(f"wrote {target}")
     return 0

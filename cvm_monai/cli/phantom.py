@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.cli.record import begin_record
+
 FOLDS = 4
 PAIRS = 5
 
@@ -31,14 +33,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     A small phantom has as many patients as there are folds, so that it can be trained on.
     """
+    from cvm_monai.data.datalist import FILE_NAME
     from cvm_monai.data.phantom import PHANTOM_CLASSES, generate_phantom
     from cvm_monai.data.prepare import prepare
 
     cases, out = arguments.cases, Path(arguments.out)
     if cases < FOLDS:
         raise ValueError(f"{cases} cases cannot be spread over {FOLDS} folds: give at least --cases {FOLDS}")
+    record = begin_record("phantom", arguments)
     patients = None if cases > 2 * FOLDS else FOLDS
     classes = arguments.classes
     generate_phantom(out, cases=cases, size=arguments.size, seed=arguments.seed, patients=patients, classes=classes)
     print(prepare(out, out=out, pairs=PAIRS, folds=FOLDS, seed=arguments.seed, classes=PHANTOM_CLASSES[classes]))
+    record.write(out, data={FILE_NAME: out / FILE_NAME})
     return 0

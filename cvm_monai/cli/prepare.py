@@ -1,7 +1,10 @@
 """``cvm-monai prepare``: from a folder of images and clicks to a checked data list."""
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+from cvm_monai.cli.record import begin_record
 
 DESCRIPTION = """\
 Check a folder, sample points where an image has a mask only, assign folds by patient, write OUT/datalist.json.
@@ -76,10 +79,13 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Prepare and print the report."""
     from cvm_monai.annotations.class_map import read_class_map
+    from cvm_monai.data.datalist import FILE_NAME
 
+    record = begin_record("prepare", arguments)
     options = {name: getattr(arguments, name) for name in ("out", "pairs", "folds", "seed", "outside")}
     options["classes"] = read_class_map(arguments.classes, unclassified=arguments.unclassified)
     print(_slides(arguments, options) if _about_slides(arguments) else _images(arguments, options))
+    record.write(Path(arguments.out), data={FILE_NAME: Path(arguments.out, FILE_NAME)})
     return 0
 
 

@@ -5,6 +5,7 @@ from cvm_monai.engines.evaluation import TestReport
 from cvm_monai.engines.inference_weights import InferenceWeights
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.network_options import training_network
+from cvm_monai.engines.output_record import OutputRecorder
 from cvm_monai.engines.processes import process_device, rank_seed, shared_network
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
@@ -25,6 +26,7 @@ __all__ = [
     "InferenceWeights",
     "LowestMetric",
     "MaskDice",
+    "OutputRecorder",
     "PartialCrossEntropyMetric",
     "PointTrainer",
     "Progress",

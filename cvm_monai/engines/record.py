@@ -18,11 +18,11 @@ from cvm_monai.data.datalist import read_datalist, write_datalist
 from cvm_monai.data.stain import TARGET_FILE
 from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.previews import preview_figure
-from cvm_monai.engines.provenance import plain, run_facts, update_json, write_json
 from cvm_monai.engines.selection import SelectionEvents, listen
 from cvm_monai.engines.tracking import TrackedRun
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.figures import save_figure, training_curves
+from cvm_monai.provenance import RUN_FILE, now, plain, run_facts, update_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class RunRecorder:
         parent_run_id: str | None = None,
     ) -> None:
         self.folder = Path(output_dir)
-        self.run_file = self.folder / "run.json"
+        self.run_file = self.folder / RUN_FILE
         self.run_name, self.validator, self.knobs = run_name, validator, dict(knobs)
         self.datalist, self.model_path = Path(datalist), Path(model_path)
         self.parent_run_id = parent_run_id
@@ -239,7 +239,7 @@ class RunRecorder:
         atexit.unregister(self._end)
         if self._open:
             self._open = False
-            update_json(self.run_file, status=status)
+            update_json(self.run_file, status=status, ended=now())
             self._draw()
         self.run.end(status)
 

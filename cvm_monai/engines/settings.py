@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.engines.provenance import plain
 from cvm_monai.engines.workflow import active_parser
+from cvm_monai.provenance import plain
 
 WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "resume")
 """Knobs that say where and how is computed: a training may go on with other ones."""

@@ -93,10 +93,11 @@ class Study:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of it: files to look at, runs that failed."""
+    """What came of it: files to look at, runs that failed, the data list that all took."""
 
     files: tuple[Path, ...]
     failed: int
+    datalist: Path
 
 
 def compare(request: Request, *, execute: Executor, say: Callable[[str], None] = print) -> Result:
@@ -179,7 +180,7 @@ def _train_and_report(setup: Setup, study: Study, work: _Work, execute: Executor
         status = "FAILED" if failures else "FINISHED"
     finally:
         work.parent.close(status, facts={**study.facts, "runs": len(work.runs)}, files=files)
-    return Result(tuple(files), len(failures))
+    return Result(tuple(files), len(failures), work.data.path)
 
 
 def _todo(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> list[tuple[Run, dict[str, Any]]]:

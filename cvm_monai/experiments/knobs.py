@@ -1,13 +1,12 @@
 """Knobs of a training as they are given on the command line, and the configuration that they make."""
 
-import ast
 import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
 from cvm_monai.annotations.files import read_json
+from cvm_monai.experiments.words import read_words, value_of
 from cvm_monai.networks import NetworkName
 
 OWN: Mapping[str, str] = {
@@ -46,24 +45,9 @@ def parse_knobs(words: Sequence[str], config: Mapping[str, Any], *, own: Mapping
         own: knobs that the comparison sets itself, and what to use instead.
 
     Raises:
-        ValueError: a word that belongs to no knob, a knob without a value, one that `config` lacks, or one that the
-            comparison sets itself.
+        ValueError: as `read_words`; a network that makes a method of its own.
     """
-    knobs: dict[str, str] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--") or word == "--":
-            raise ValueError(f"{word!r} belongs to no option: give DIR first, then --name value")
-        name, equals, value = word[2:].partition("=")
-        if name in own:
-            raise ValueError(f"the comparison sets --{name} itself: {own[name]}")
-        _check_known(name, config)
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise ValueError(f"--{name} has no value: give --{name} VALUE")
-            value = rest.pop(0)
-        knobs[name] = value
+    knobs = read_words(words, config, own=own)
     network = knobs.get("network", "unet")
     shared = [name for name in get_args(NetworkName) if name != "frozen_probe"]  # that one makes a method of its own
     if network not in shared:
@@ -85,14 +69,6 @@ def configuration(
     return {name: value for name, value in chosen.items() if name not in WHERE}
 
 
-def value_of(text: str) -> Any:
-    """What a knob's text means, as Python Fire reads it: a literal where it is one, else the text."""
-    try:
-        return json.loads(json.dumps(ast.literal_eval(text)))
-    except (ValueError, SyntaxError, TypeError, MemoryError):
-        return text
-
-
 def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The first knob in which two configurations differ, in words; empty where they are equal."""
     for name in sorted({*asked, *found}):
@@ -105,12 +81,3 @@ def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         if asked[name] != found[name]:
             return f"{name} is {json.dumps(found[name])} there and {json.dumps(asked[name])} is asked for"
     return ""
-
-
-def _check_known(name: str, config: Mapping[str, Any]) -> None:
-    first = name.partition("#")[0]
-    if first in config:
-        return
-    near = get_close_matches(first, [*map(str, config)], n=1)
-    hint = f": did you mean --{near[0]}?" if near else ": bundle/docs/README.md lists them"
-    raise ValueError(f"--{first} is neither an option of the comparison nor a knob of the training{hint}")

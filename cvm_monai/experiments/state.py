@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cvm_monai.engines.provenance import write_json
 from cvm_monai.experiments.knobs import difference
 from cvm_monai.experiments.plan import Run
+from cvm_monai.provenance import write_json
 
 MARKER = "compare.json"
 State = Literal["finished", "to do"]

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cvm_monai.engines.provenance import write_json
 from cvm_monai.engines.tracking import TrackedRun, check_tracking_uri, default_tracking_uri, unique_run_name
+from cvm_monai.provenance import write_json
 
 RECORD = "comparison.json"
 EXPERIMENT = "cvm_monai"

@@ -1,5 +1,6 @@
 """`python -m monai.bundle run inference`, in process: a folder of images in, probabilities and masks out."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -78,7 +79,10 @@ def test_every_image_gets_a_probability_and_a_mask_of_its_own_size_as_predict_gi
     monkeypatch.chdir(tmp_path)
     before = files(tmp_path)
     folder = infer(data, run)
-    assert files(tmp_path) - before == {f"run/prediction/{c}_{k}.png" for c in SHAPES for k in ("probability", "mask")}
+    assert files(tmp_path) - before == {
+        *(f"run/prediction/{c}_{k}.png" for c in SHAPES for k in ("probability", "mask")),
+        "run/prediction/run.json",
+    }
     network = load_network(run)
     for name, shape in SHAPES.items():
         probability = predict(network, read_image(data / "images" / f"{name}.png"), window=128)
@@ -98,7 +102,7 @@ def test_the_recorded_scale_and_pixel_size_are_applied(data, run):
     folder = infer(data, run, images=["b.png"], image_mpp=0.25)
     expected = np.rint(255 * predict(network, image, scale=0.25))
     np.testing.assert_array_equal(Image.open(folder / "b_probability.png"), expected)
-    assert files(folder) == {"b_probability.png", "b_mask.png"}
+    assert files(folder) == {"b_probability.png", "b_mask.png", "run.json"}
 
 
 def test_flips_and_the_networks_of_other_folds_are_averaged_on_request(data, run, tmp_path):
@@ -120,7 +124,21 @@ def test_formats_and_folder_can_be_chosen(data, run, tmp_path):
     infer(
         data, run, images="a.png", output_format="tiff", probability_type="float32", prediction_dir=str(tmp_path / "x")
     )
-    assert files(tmp_path / "x") == {f"a_{k}.{s}" for k in ("probability", "mask") for s in ("nii.gz", "tif")}
+    expected = {f"a_{k}.{s}" for k in ("probability", "mask") for s in ("nii.gz", "tif")}
+    assert files(tmp_path / "x") == expected | {"run.json"}
+
+
+def test_predictions_in_the_training_s_own_folder_leave_its_record_as_it_was(data, run):
+    before = (run / "run.json").read_bytes()
+    infer(data, run, images="a.png", window=96, prediction_dir=str(run))
+    assert (run / "run.json").read_bytes() == before
+    found = json.loads((run / "run_inference.json").read_text())
+    assert (found["kind"], found["configuration"]["window"], found["seed"]) == ("inference", 96, None)
+    image, weights = data / "images" / "a.png", run / "models" / "model.pt"
+    assert found["sha256"] == {
+        str(image): hashlib.sha256(image.read_bytes()).hexdigest(),
+        "model.pt": hashlib.sha256(weights.read_bytes()).hexdigest(),
+    }
 
 
 def test_the_ids_are_those_of_monais_inference_bundles(data, run):

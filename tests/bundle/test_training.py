@@ -99,6 +99,10 @@ def test_evaluating_scores_the_test_fold_and_logs_into_the_training_s_run(traine
     brier = [float(row["brier"]) for row in rows]
     assert run.data.metrics["test_brier"] == pytest.approx(np.mean(brier), abs=1e-5)
     assert run.data.metrics["test_brier_images"] == len(rows)
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["kind"], record["seed"]) == ("evaluating", 0)
+    assert record["configuration"]["dataset_dir"] == trained.dataset
+    assert set(record["sha256"]) == {"datalist.json", "model.pt"}
     assert "## The claims in words" in (folder / "summary.md").read_text()
 
 

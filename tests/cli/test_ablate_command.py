@@ -17,7 +17,8 @@ def asked(monkeypatch, tmp_path):
     def fake(request, *, execute, say):
         requests.append(request)
         (tmp_path / "ablation.md").write_text("# Pairs")
-        return Result((tmp_path / "report.html",), int((tmp_path / "failed").exists()))
+        (tmp_path / "datalist.json").write_bytes(b"abc")
+        return Result((tmp_path / "report.html",), int((tmp_path / "failed").exists()), tmp_path / "datalist.json")
 
     monkeypatch.setattr(module, "ablate", fake)
     return requests

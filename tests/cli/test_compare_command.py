@@ -17,7 +17,8 @@ def asked(monkeypatch, tmp_path):
     def fake(request, *, execute, say):
         requests.append(request)
         (tmp_path / "table1.md").write_text("# Table 1")
-        return Result((tmp_path / "report.html",), fake.failed)
+        (tmp_path / "datalist.json").write_bytes(b"abc")
+        return Result((tmp_path / "report.html",), fake.failed, tmp_path / "datalist.json")
 
     fake.failed = 0
     monkeypatch.setattr(module, "compare", fake)
@@ -56,5 +57,5 @@ def test_errors_end_with_one_sentence_and_2(tmp_path, capsys):
 
 
 def test_other_commands_still_refuse_what_they_do_not_know(capsys):
-    assert main(["doctor", "--max_epochs", "3"]) == 2
+    assert main(["phantom", "OUT", "--max_epochs", "3"]) == 2
     assert "unrecognized arguments: --max_epochs 3" in capsys.readouterr().err

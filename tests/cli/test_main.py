@@ -62,6 +62,19 @@ def test_module_runs_as_a_command_and_imports_nothing_heavy():
     assert run.returncode == 2
 
 
+def test_help_of_every_command_comes_at_once_and_imports_nothing_heavy():
+    """Generous: a tenth of it is usual on an idle machine."""
+    code = (
+        "import sys, time; began = time.process_time(); from cvm_monai.cli import main as m\n"
+        "names = [c.__name__.rsplit('.', 1)[1].replace('_', '-') for c in m.COMMANDS]\n"
+        "codes = {m.main([name, '--help']) for name in names} | {m.main(['--help'])}\n"
+        "heavy = {'numpy', 'torch', 'monai', 'mlflow', 'matplotlib', 'ignite', 'scipy'} & {*sys.modules}\n"
+        "print(); print(codes, heavy, time.process_time() - began < 1)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "{0} set() True"
+
+
 def test_preparing_needs_neither_torch_nor_monai():
     code = (
         "import sys, cvm_monai.data.prepare, cvm_monai.annotations, cvm_monai.slides, cvm_monai.cli.doctor\n"

@@ -11,11 +11,12 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from cvm_monai.engines import bundle_root, models_dir, provenance, recorded
+from cvm_monai import provenance
+from cvm_monai.engines import bundle_root, models_dir, recorded
 from cvm_monai.engines.previews import point_rows, preview_figure
-from cvm_monai.engines.provenance import plain, run_facts, update_json, write_json
 from cvm_monai.engines.renewal import Preview
 from cvm_monai.engines.workflow import active_parser
+from cvm_monai.provenance import plain, run_facts, update_json, write_json
 
 
 def test_the_default_output_of_a_bundle_keeps_the_model_in_the_bundle(tmp_path, monkeypatch):
@@ -93,7 +94,7 @@ def test_facts_of_a_run(tmp_path, monkeypatch):
 
 def test_the_commit_is_that_of_a_checkout_and_not_of_a_repository_around_an_installed_package(tmp_path, monkeypatch):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    file = tmp_path / "cvm_monai" / "engines" / "provenance.py"
+    file = tmp_path / "cvm_monai" / "provenance.py"
     file.parent.mkdir(parents=True)
     file.touch()
     (tmp_path / "other").touch()

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from cvm_monai.cli.main import main
-from cvm_monai.engines.provenance import update_json
+from cvm_monai.provenance import update_json
 from cvm_monai.registry import Request, register
 from cvm_monai.registry.records import decode_png, encode_png
 from cvm_monai.registry.requirements import REQUIREMENTS

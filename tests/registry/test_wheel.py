@@ -61,7 +61,7 @@ def test_its_commands_run_outside_the_repository(installed, tmp_path):
     (tmp_path / "data" / "datalist.json").unlink()
     cvm_monai(installed, "prepare", "data", "--out", "prepared", "--folds", "2", cwd=tmp_path)
     assert (tmp_path / "prepared" / "datalist.json").is_file()
-    assert "4 cases in" in cvm_monai(installed, "doctor", "--data", "prepared", cwd=tmp_path)
+    assert "4 cases in" in cvm_monai(installed, "doctor", "prepared", cwd=tmp_path)
 
 
 def test_its_configurations_are_found(installed, tmp_path):

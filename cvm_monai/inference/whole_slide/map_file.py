@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cvm_monai.engines.provenance import write_json
+from cvm_monai.provenance import write_json
 
 MAP, PROGRESS = "probability.u8", "progress.json"
 

@@ -2,16 +2,13 @@
 
 import json
 import os
-import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cvm_monai.engines.provenance import software, write_json
 from cvm_monai.inference.whole_slide.map_file import difference, plain_settings
+from cvm_monai.provenance import begun, now, software, write_json
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -65,10 +62,8 @@ class SlideRecord:
         attempts.append(
             {
                 "status": "RUNNING",
-                "started": _now(),
-                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+                **begun(),
                 "process": os.getpid(),
-                "host": socket.gethostname(),
                 "rows_already_done": rows_done,
             }
         )
@@ -78,7 +73,7 @@ class SlideRecord:
     def end(self, status: Status, *, error: str | None = None, **found: Any) -> None:
         """Close the attempt, with its error or what was found."""
         attempts = list(self.known["attempts"])
-        attempts[-1] = {**attempts[-1], "status": status, "ended": _now()}
+        attempts[-1] = {**attempts[-1], "status": status, "ended": now()}
         if error is not None:
             attempts[-1]["error"] = error
         self._write({**self.known, "status": status, "attempts": attempts, **found})
@@ -86,10 +81,6 @@ class SlideRecord:
     def _write(self, content: dict[str, Any]) -> None:
         write_json(self.path, content)
         self.known = content
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read(path: Path) -> dict[str, Any]:

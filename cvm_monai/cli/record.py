@@ -1,0 +1,15 @@
+"""The record of what a command writes."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cvm_monai.provenance import OutputRecord
+
+
+def begin_record(kind: str, arguments: argparse.Namespace) -> "OutputRecord":
+    """A record that begins now, with all of a command's options as its configuration."""
+    from cvm_monai.provenance import OutputRecord
+
+    options = {name: value for name, value in vars(arguments).items() if name != "run"}
+    return OutputRecord(kind, configuration=options, seed=options.get("seed"))

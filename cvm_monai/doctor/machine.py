@@ -1,0 +1,181 @@
+"""The machine and what is installed on it; nothing heavy is imported into this process."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from cvm_monai.doctor.finding import Finding
+
+PACKAGES = {
+    "torch": "torch",
+    "monai": "MONAI",
+    "pytorch-ignite": "Ignite",
+    "mlflow": "MLflow",
+    "numpy": "NumPy",
+    "scipy": "SciPy",
+    "pillow": "Pillow",
+    "tifffile": "tifffile",
+}
+"""Distribution name -> how it calls itself."""
+
+DISTRIBUTION = "cvm-monai"
+FREE_GIB = 5
+MEMORY_GIB = 3
+"""What one training of moderate images may need."""
+PYTHON = ((3, 11), (3, 14))
+"""First version that runs, first one that is not tried."""
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def examine_machine(device: str | None) -> Iterator[Finding]:
+    """All of it, the quick checks first."""
+    yield check_python(sys.version_info[:2])
+    yield from check_packages()
+    yield check_solver(find_spec("numba") is not None)
+    yield check_openslide()
+    yield from check_torch(device)
+    yield check_threads(os.environ.get("OMP_NUM_THREADS"), cores=os.cpu_count() or 1)
+    yield check_memory(available_memory())
+
+
+def check_python(version: tuple[int, int]) -> Finding:
+    """The interpreter's version."""
+    first, end = PYTHON
+    found = f"{version[0]}.{version[1]}"
+    if version < first:
+        remedy = f"install Python {first[0]}.{first[1]} or newer and make a new environment"
+        return Finding("Python", "FAIL", found, remedy)
+    if version >= end:
+        detail = f"{found} is newer than what this version was tried with"
+        return Finding("Python", "WARN", detail, "use Python 3.11 to 3.13")
+    return Finding("Python", "PASS", found)
+
+
+def check_packages() -> Iterator[Finding]:
+    """Versions as installed, against what this package's own metadata asks for; nothing is imported."""
+    try:
+        from packaging.requirements import Requirement
+
+        wanted = {item.name: item.specifier for item in map(Requirement, metadata.requires(DISTRIBUTION) or ())}
+    except (ImportError, metadata.PackageNotFoundError):  # run from a checkout that is not installed
+        wanted = {}
+    for distribution, name in PACKAGES.items():
+        remedy = f"pip install '{distribution}{wanted.get(distribution, '')}'"
+        try:
+            version = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            yield Finding(name, "FAIL", "missing", remedy)
+            continue
+        allowed = wanted.get(distribution)
+        if allowed and not allowed.contains(version, prereleases=True):
+            yield Finding(name, "WARN", f"{version} is not {allowed}", remedy)
+        else:
+            yield Finding(name, "PASS", version)
+
+
+def check_solver(compiled: bool) -> Finding:
+    """Which loops the variational solver runs on the processor."""
+    if compiled:
+        return Finding("solver", "PASS", f"compiled by numba {metadata.version('numba')}")
+    return Finding("solver", "WARN", "runs in NumPy, several times slower", f"pip install '{DISTRIBUTION}[fast]'")
+
+
+def check_openslide() -> Finding:
+    """The library that reads whole slides; asked in a process of its own, since it loads foreign code."""
+    answer = _ask("import openslide; print(openslide.__library_version__)")
+    if answer.returncode == 0:
+        return Finding("OpenSlide", "PASS", answer.stdout.strip())
+    detail = f"slides other than TIFF cannot be read: {_reason(answer)}"
+    return Finding("OpenSlide", "WARN", detail, "pip install openslide-python openslide-bin")
+
+
+def check_torch(device: str | None) -> Iterator[Finding]:
+    """Whether torch starts and can compute on the device; asked in a process of its own, which it may end.
+
+    Args:
+        device: that is asked for; None: the first GPU, else the processor.
+    """
+    place = "'cuda:0' if torch.cuda.is_available() else 'cpu'" if device is None else repr(device)
+    code = (
+        f"import torch; d = torch.device({place}); torch.ones(2, device=d).sum().item(); "
+        "print(torch.cuda.get_device_name(d) if d.type == 'cuda' else d); "
+        "print(*(torch.cuda.mem_get_info(d) if d.type == 'cuda' else ()))"
+    )
+    try:
+        answer = _ask(code)
+    except subprocess.TimeoutExpired:
+        yield Finding("device", "FAIL", "torch did not start within two minutes", "close other programs, or reinstall")
+        return
+    if answer.returncode != 0:
+        remedy = "reinstall torch (https://pytorch.org/get-started)"
+        remedy += "" if device is None else ", or choose another --device"
+        yield Finding("device", "FAIL", f"torch cannot compute: {_reason(answer)}", remedy)
+        return
+    name, memory = (*answer.stdout.strip().splitlines(), "")[:2]
+    if memory:
+        free, total = (int(count) / 2**30 for count in memory.split())
+        yield Finding("device", "PASS", f"{name}, {free:.0f} of {total:.0f} GiB free")
+    elif device is not None:
+        yield Finding("device", "PASS", name)
+    else:
+        detail = "no CUDA GPU: training runs on the processor, slowly"
+        remedy = "none needed for small images; else install torch for your CUDA (https://pytorch.org/get-started)"
+        yield Finding("device", "WARN", detail, remedy)
+
+
+def check_threads(setting: str | None, *, cores: int) -> Finding:
+    """The number of threads that numerical libraries take."""
+    if setting:
+        return Finding("threads", "PASS", f"OMP_NUM_THREADS={setting} on {cores} cores")
+    remedy = "export OMP_NUM_THREADS=1 if the machine is shared or busy"
+    return Finding("threads", "WARN", f"OMP_NUM_THREADS is not set: a process takes up to {cores} threads", remedy)
+
+
+def check_memory(free: int | None) -> Finding:
+    """Main memory that is free, in bytes; None: not known."""
+    if free is None:
+        return Finding("memory", "WARN", "the system does not say how much is free", "look for yourself")
+    gib = free / 2**30
+    if gib < MEMORY_GIB:
+        remedy = f"close other programs: a training may need {MEMORY_GIB} GiB; --dry-run measures yours"
+        return Finding("memory", "WARN", f"{gib:.1f} GiB free", remedy)
+    return Finding("memory", "PASS", f"{gib:.0f} GiB free")
+
+
+def available_memory() -> int | None:
+    """Free main memory in bytes, of the container where one sets a limit; None where the system does not say."""
+    try:
+        facts = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        free = int(facts["MemAvailable"].split()[0]) * 2**10
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
+    except (OSError, ValueError):
+        return free
+
+
+def check_disk(folder: Path) -> Finding:
+    """Room for checkpoints, pseudo-labels and the tracking database; of a folder not made yet, its nearest parent's."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 2**30
+    if free < FREE_GIB:
+        return Finding("disk", "WARN", f"{free:.1f} GiB free in {place}", f"make room: a run may need {FREE_GIB} GiB")
+    return Finding("disk", "PASS", f"{free:.0f} GiB free in {place}")
+
+
+def _ask(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+def _reason(answer: subprocess.CompletedProcess[str]) -> str:
+    return (answer.stderr.strip().splitlines() or ["no message"])[-1]

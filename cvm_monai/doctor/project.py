@@ -1,0 +1,90 @@
+"""The data set, the tracking store and the configuration of a training that is about to begin."""
+
+import io
+import os
+import sqlite3
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.doctor.finding import Finding
+
+SQLITE = "sqlite:///"
+
+
+def check_data(folder: Path) -> Finding:
+    """The data set that would be trained on: its list is read and every file that it names is looked for."""
+    try:
+        from cvm_monai.data.datalist import FILE_NAME, read_datalist
+
+        if not (folder / FILE_NAME).exists():
+            remedy = "cvm-monai phantom data/phantom makes an example, cvm-monai prepare DIR --out OUT takes your own"
+            return Finding("data", "WARN", f"no data set in {folder}", remedy)
+        datalist = read_datalist(folder)
+    except ImportError as error:
+        return Finding("data", "WARN", f"not looked at: {error}", "install what is missing")
+    except ValueError as error:
+        return Finding("data", "FAIL", str(error), "prepare the data set again")
+    return Finding("data", "PASS", f"{len(datalist.cases)} cases in {datalist.path}")
+
+
+def check_store(uri: str | None, *, output: Path) -> Finding:
+    """The MLflow store: an address that MLflow takes and that answers; a database that is whole and can be written.
+
+    Args:
+        uri: as the knob `tracking_uri`; None: MLFLOW_TRACKING_URI, else the database in the output folder.
+        output: of the training.
+    """
+    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{output.resolve() / 'mlruns.db'}"
+    if not address.startswith(SQLITE):
+        try:
+            from cvm_monai.engines.tracking import check_tracking_uri
+
+            check_tracking_uri(address)
+        except ImportError as error:
+            return Finding("MLflow store", "WARN", f"not looked at: {error}", "install what is missing")
+        except ValueError as error:
+            return Finding("MLflow store", "FAIL", str(error), "mend --tracking_uri, or pass none")
+        return Finding("MLflow store", "PASS", "off" if address == "none" else f"{address} answers")
+    file = Path(address.removeprefix(SQLITE).partition("?")[0])
+    return _check_database(file)
+
+
+def _check_database(file: Path) -> Finding:
+    place = file.absolute()
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        remedy = "choose another --output_dir or --tracking_uri"
+        return Finding("MLflow store", "FAIL", f"{file} cannot be written: {place} is read-only", remedy)
+    if not file.exists():
+        return Finding("MLflow store", "PASS", f"{file} will be made")
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.Error as error:
+        state = str(error)
+    if state != "ok":
+        remedy = "move it away: the next training makes a new one"
+        return Finding("MLflow store", "FAIL", f"{file} is damaged: {state}", remedy)
+    return Finding("MLflow store", "PASS", f"{file} is whole")
+
+
+def check_config(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Finding:
+    """The configuration with the asked knobs, by its own checks (`initialize`); nothing is kept."""
+    from cvm_monai.doctor.workflow import opened, tidy
+
+    said = io.StringIO()
+    with tidy(), tempfile.TemporaryDirectory(prefix="cvm-monai-doctor-") as folder:
+        try:
+            with redirect_stderr(said):
+                opened(config, {**knobs, "dataset_dir": str(dataset), "output_dir": folder, "tracking_uri": "none"})
+        except SystemExit:
+            sentence = (said.getvalue().strip().splitlines() or ["it ended without a word"])[-1]
+            return Finding("configuration", "FAIL", sentence.removeprefix("error: "), f"change the knob, or {config}")
+        except Exception as error:  # a configuration can hold any mistake, and MONAI raises what it will
+            sentence = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return Finding("configuration", "FAIL", f"{config} cannot be read: {sentence}", "mend the file")
+    return Finding("configuration", "PASS", f"{config} with {len(knobs)} changed knobs" if knobs else str(config))

@@ -1,0 +1,247 @@
+"""The dry run: the bundle's own training on a few images, in a folder that is removed; what the real one will cost."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from io import StringIO
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+
+from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.folds import case_labels, check_trainable, split, teaches
+from cvm_monai.data.records import case_record, case_records
+from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, seconds
+from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
+from cvm_monai.doctor.workflow import opened, tidy
+
+EPOCHS = 2
+"""The first is cold: workers start, kernels are chosen. The second is measured."""
+STEPS = 3
+"""Of each epoch."""
+IMAGES = 4
+"""That are read."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What the dry run says of the real one.
+
+    Attributes:
+        stages: what each part cost.
+        counts: how often the real training does them.
+        fewest, most: seconds of the real training with as many renewals, see `Counts.renewals`.
+        memory_mib: the most main memory that the real training's process will hold.
+        gpu_mib: the most memory on the GPU; None on a processor.
+        device: that was computed on.
+    """
+
+    stages: tuple[Stage, ...]
+    counts: Counts
+    fewest: float
+    most: float
+    memory_mib: float
+    gpu_mib: float | None
+    device: str
+
+
+def few_records(*, dataset_dir: str, fold: int, seed: int, images: int = IMAGES, length: int = IMAGES) -> list[Any]:
+    """Records of the first few training images with points of both classes, repeated to `length`.
+
+    Raises:
+        ValueError: as `read_datalist` and `split`; no image has points of both classes.
+    """
+    datalist = read_datalist(dataset_dir)
+    parts = split(datalist, fold=fold, seed=seed)
+    check_trainable(parts)
+    teaching = (case for case in parts.train if teaches(case_labels(case, datalist.classes)))
+    records = [case_record(case, datalist.classes) for case in islice(teaching, images)]
+    return [records[index % len(records)] for index in range(length)]
+
+
+def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehearsal:
+    """Train two epochs of three steps with the bundle's own trainer, validate, renew, segment one image; estimate.
+
+    Everything is written into a temporary folder that is removed; the tracking store is a database in there, whatever
+    store is asked for, unless it is `none`. A GPU's memory is what torch reserves. The seconds that Python takes to
+    import the packages are not counted.
+
+    Args:
+        config: the training's configuration, in a bundle's `configs/` beside `inference.json`.
+        dataset: with a data list; only read.
+        knobs: that the configuration gets, by name.
+
+    Raises:
+        ValueError: whatever the training itself would refuse.
+        SystemExit: with 2, what the bundle's own checks refuse; they have printed it.
+    """
+    began = time.perf_counter()
+    with tidy(), tempfile.TemporaryDirectory(prefix="cvm-monai-doctor-") as folder:
+        tracking = "none" if knobs.get("tracking_uri") == "none" else f"sqlite:///{folder}/mlruns.db"
+        place = {
+            "dataset_dir": str(dataset.resolve()),
+            "output_dir": folder,
+            "tracking_uri": tracking,
+            "resume": "never",
+        }
+        asked: dict[str, Any] = {}
+        workflow = opened(config, {**knobs, **place}, trim=lambda parser: asked.update(_trim(parser)))
+        with import_module("scripts.errors").exit_on_error():
+            run = _Run(workflow.parser, asked, began)
+            run.prepare()
+            run.train()
+            run.infer(config.with_name("inference.json"), place)
+    return run.result()
+
+
+def _trim(parser: ConfigParser) -> dict[str, Any]:
+    """Leave a few images and epochs; returns the values of the real training that were changed."""
+    asked = {name: parser[name] for name in ("max_epochs", "val_interval", "renew_from")}
+    where = {"dataset_dir": "@dataset_dir", "fold": "@fold", "seed": "@seed"}
+    few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
+    images = {"length": f"$@batch_size * @accumulation_steps * {STEPS}"}
+    parser["train"]["dataset"] |= {"data": few | images, "hash_as_key": True}
+    parser["renewal_dataset"]["data"] = few
+    parser["validate"]["dataset"]["cache_num"] = 2
+    validation = parser["validate"]["dataset"]["data"]
+    parser["validate"]["dataset"]["data"] = {"_target_": "cvm_monai.doctor.rehearsal.first", "records": validation}
+    parser.update({"max_epochs": EPOCHS, "val_interval": 1, "renew_from": 0, "renew_every": 1, "renew_below": None})
+    return asked
+
+
+def first(records: list[Any], count: int = 2) -> list[Any]:
+    """The first few of a list."""
+    return records[:count]
+
+
+class _Run:
+    """One dry run, part after part."""
+
+    def __init__(self, parser: ConfigParser, asked: Mapping[str, Any], began: float) -> None:
+        self.parser, self.asked = parser, asked
+        self.device = torch.device(self._get("device"))
+        self.stages: list[Stage] = []
+        self._get("net")
+        self.meter = MemoryMeter(self.device)
+        self.fixed = time.perf_counter() - began
+        self.stain = self.read = 0.0
+
+    def _get(self, name: str) -> Any:
+        return self.parser.get_parsed_content(name)
+
+    def _timed(self, name: str) -> float:
+        """Seconds that it takes to make a part of the configuration."""
+        start = time.perf_counter()
+        self._get(name)
+        return time.perf_counter() - start
+
+    def prepare(self) -> None:
+        """Read images into the caches, and make the trainer."""
+        self.stages.append(Stage("set-up", self.fixed, "once", *self.meter.look()))
+        if self._get("stain_normalisation") != "none":
+            used = len({record["case_id"] for record in few_records(**self._where(), length=IMAGES)})
+            self.stain = self._timed("stain_target") / used
+            self.stages.append(Stage("fit stains", self.stain, "image", *self.meter.look()))
+        taken = self._timed("train#dataset") + self._timed("renewal_dataset")
+        self.read = taken / sum(len(self._get(name)._cache) for name in ("train#dataset", "renewal_dataset"))
+        self.stages.append(Stage("read images", self.read, "image", *self.meter.look()))
+        self._get("validate#dataset")
+        start = time.perf_counter()
+        self.trainer, self.evaluator = self._get("train#trainer"), self._get("validate#evaluator")
+        self.fixed += time.perf_counter() - start
+
+    def _where(self) -> dict[str, Any]:
+        return {name: self._get(name) for name in ("dataset_dir", "fold", "seed")}
+
+    def train(self) -> None:
+        """Run the trainer to its end with the stopwatch beside it."""
+        self.method = self._get("method")
+        self.watch = Stopwatch(self.trainer, self.evaluator, self.method.renews or None, self.meter)
+        start = time.perf_counter()
+        with redirect_stdout(StringIO()):
+            self.trainer.run()
+        self.fixed += time.perf_counter() - start - sum(self.watch.epochs)
+        self.fixed += max(0.0, self.watch.epochs[0] - self.watch.epochs[-1])
+
+    def infer(self, config: Path, place: Mapping[str, Any]) -> None:
+        """Segment one image as `inference` does."""
+        image = self._get("train#dataset").data[0]["image"]
+        device = str(self.device)
+        changes = {"dataset_dir": place["dataset_dir"], "output_dir": place["output_dir"], "device": device}
+        workflow = opened(config, {**changes, "images": [image], "image_mpp": self._get("mpp")})
+        self.meter.look()
+        start = time.perf_counter()
+        workflow.parser.get_parsed_content("evaluator").run()
+        taken = time.perf_counter() - start
+        self.inference = Stage("inference", taken, "image", *self.meter.look())
+
+    def result(self) -> Rehearsal:
+        """The stages and what follows from them."""
+        counts, costs, watch = self._counts(), self._costs(), self.watch
+        step = Stage("training step", costs.step, f"batch of {counts.batch_size}", *watch.memory["training step"])
+        validation = Stage("validation", costs.validate, "image", *watch.memory["validation"])
+        stages = [*self.stages, step, validation]
+        if watch.renewals:
+            stages.append(Stage("renewal", costs.renew, "image", *watch.memory["renewal"]))
+        stages += [Stage("record", costs.record, "epoch", *watch.memory["validation"]), self.inference]
+        fewest, most = seconds(costs, counts)
+        in_train, in_renewal, in_validation = (len(self._get(name)._cache) for name in DATASETS)
+        memory = self.meter.most + cache_mib(costs, counts, held=(in_train, in_renewal, in_validation))
+        gpu = None if self.meter.gpu is None else self.meter.most_gpu
+        return Rehearsal(tuple(stages), counts, fewest, most, memory, gpu, str(self.device))
+
+    def _counts(self) -> Counts:
+        where = self._where()
+        return Counts(
+            train_images=len(case_records(part="train", **where)),
+            validation_images=len(case_records(part="validation", **where)),
+            batch_size=self._get("batch_size") * self._get("accumulation_steps"),
+            max_epochs=self.asked["max_epochs"],
+            val_interval=self.asked["val_interval"],
+            renews=self.method.renews,
+            renews_once=self.method.renews_once,
+            renew_from=self.asked["renew_from"],
+        )
+
+    def _costs(self) -> Costs:
+        watch = self.watch
+        steps = watch.steps[-1]
+        step = median(steps[1:])
+        renewing = watch.renewals[-1] if watch.renewals else (0.0, 0.0)
+        in_last = renewing[1] if len(watch.renewals) == EPOCHS else 0.0
+        record = watch.after_steps[-1] - watch.validations[-1] - in_last
+        train, renewal, validation = (self._get(f"{name}") for name in DATASETS)
+        return Costs(
+            fixed=self.fixed,
+            stain=self.stain,
+            read=self.read,
+            workers=max(0.0, steps[0] - step),
+            record=record,
+            step=step,
+            validate=watch.validations[-1] / len(validation),
+            renew=renewing[0] / len(renewal),
+            renewal=renewing[1] - renewing[0],
+            cached_train=_bytes_of(train._cache[0]),
+            cached_renewal=_bytes_of(renewal._cache[0]),
+            cached_validation=_bytes_of(validation._cache[0]),
+        )
+
+
+DATASETS = ("train#dataset", "renewal_dataset", "validate#dataset")
+
+
+def _bytes_of(item: Any) -> int:
+    """Bytes of the arrays in a cached item."""
+    if isinstance(item, torch.Tensor | np.ndarray):
+        return int(item.nbytes)
+    if isinstance(item, dict):
+        return sum(map(_bytes_of, item.values()))
+    return sum(map(_bytes_of, item)) if isinstance(item, list | tuple) else 0

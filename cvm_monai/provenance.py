@@ -1,0 +1,139 @@
+"""The facts that make an output repeatable: command, configuration, versions, commit, hashes, host, times."""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cvm_monai.data.output import sha256
+
+PACKAGES = ("cvm-monai", "monai", "torch", "numpy", "scipy", "pytorch-ignite", "mlflow")
+RUN_FILE = "run.json"
+
+
+class OutputRecord:
+    """`run.json` of what one command writes: made when the work begins, written beside the output when it is done.
+
+    A command that fails leaves the record of the output that is still there as it was.
+
+    Args:
+        kind: the command in a word, such as `prepare`.
+        configuration: all that decides the output, by name.
+        seed: of whatever is random; None: nothing is.
+    """
+
+    def __init__(self, kind: str, *, configuration: Mapping[str, Any], seed: int | None = None) -> None:
+        self.kind = kind
+        self.facts = {"kind": kind, **begun(), "configuration": plain(dict(configuration)), "seed": seed, **software()}
+
+    def write(self, folder: Path, *, data: Mapping[str, Path]) -> Path:
+        """Write `folder/run.json`; where that is the record of another command, `folder/run_KIND.json`.
+
+        Args:
+            folder: of the output.
+            data: files whose SHA-256 says what was worked on, by the name under which it is recorded.
+        """
+        taken = _kind_of(folder / RUN_FILE) not in (None, self.kind)
+        return self._write(folder / (f"run_{self.kind}.json" if taken else RUN_FILE), data)
+
+    def write_beside(self, file: Path, *, data: Mapping[str, Path]) -> Path:
+        """Write `FILE.run.json` for an output of one file; `data` as in `write`."""
+        return self._write(file.with_name(f"{file.name}.{RUN_FILE}"), data)
+
+    def _write(self, path: Path, data: Mapping[str, Path]) -> Path:
+        hashes = {name: sha256(file) for name, file in data.items()}
+        write_json(path, {**self.facts, "ended": now(), "sha256": hashes})
+        return path
+
+
+def begun() -> dict[str, Any]:
+    """When, where and by which command something begins."""
+    return {
+        "started": now(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "host": socket.gethostname(),
+    }
+
+
+def now() -> str:
+    """This second, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def run_facts(*, knobs: dict[str, Any], data: str | Path) -> dict[str, Any]:
+    """What `run.json` says of a training: when, where, how, with which software, on which data list."""
+    return {
+        "kind": "training",
+        **begun(),
+        "knobs": {name: plain(value) for name, value in knobs.items()},
+        **software(),
+        "data_sha256": sha256(Path(data)),
+    }
+
+
+def software() -> dict[str, Any]:
+    """Versions of Python and of the packages that matter, and the commit of this one."""
+    return {
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can hold it: lists and dictionaries stay, anything else than a plain value becomes text."""
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write aside and rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def update_json(path: Path, **changes: Any) -> None:
+    """Change some keys of a JSON object on disk."""
+    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
+
+
+def _kind_of(file: Path) -> str | None:
+    """The kind of a record; None where there is none, and "unknown" for a file that names no kind."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return str(found["kind"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unknown"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that this package runs from; None for an installed package, within any repository."""
+    file = Path(__file__)
+    try:
+        for question in (["ls-files", "--error-unmatch", file.name], ["rev-parse", "HEAD"]):
+            command = ["git", "-C", str(file.parent), *question]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,155 @@
+"""Data set, tracking store and configuration as the doctor sees them, and the dry run against a real training."""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import monai
+import pytest
+
+from cvm_monai.cli.main import main
+from cvm_monai.doctor.finding import Finding
+from cvm_monai.doctor.project import check_config, check_data, check_store
+
+TRAIN = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "train.json"
+SMALL = {"network": "unet", "network_channels": [4, 8, 8, 8, 8], "crop_size": 64, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    assert main(["phantom", str(folder), "--cases", "12", "--size", "64"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def monai_as_it_was() -> Iterator[None]:
+    yield
+    monai.data.set_track_meta(True)
+    monai.utils.set_determinism(None)
+
+
+def contents(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_data_set(tmp_path):
+    missing = check_data(tmp_path)
+    assert (missing.status, missing.detail) == ("WARN", f"no data set in {tmp_path}")
+    (tmp_path / "a.png").touch()
+    case = {"case_id": "a", "patient_id": "p", "image": "a.png", "points": None, "sha256": {}, "fold": 0}
+    data = {"version": 1, "classes": {"background": 0, "target": 1}, "cases": [case]}
+    (tmp_path / "datalist.json").write_text(json.dumps(data))
+    assert check_data(tmp_path) == Finding("data", "PASS", f"1 cases in {tmp_path / 'datalist.json'}")
+    (tmp_path / "a.png").unlink()
+    broken = check_data(tmp_path)
+    assert broken.status == "FAIL"
+    assert broken.detail.endswith("a.png does not exist; prepare the data again if it has moved")
+
+
+def test_a_store_is_a_whole_database_that_is_only_read(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    file = tmp_path / "run" / "mlruns.db"
+    assert check_store(None, output=tmp_path / "run") == Finding("MLflow store", "PASS", f"{file} will be made")
+    assert not file.parent.exists()
+    file.parent.mkdir()
+    with sqlite3.connect(file) as database:
+        database.execute("CREATE TABLE runs (id INTEGER)")
+    assert check_store(None, output=tmp_path / "run").detail == f"{file} is whole"
+    file.write_bytes(b"no database at all" * 100)
+    damaged = check_store(f"sqlite:///{file}", output=tmp_path)
+    assert (damaged.status, damaged.remedy) == ("FAIL", "move it away: the next training makes a new one")
+    assert file.read_bytes() == b"no database at all" * 100
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes anywhere")
+def test_a_store_that_cannot_be_written_fails(tmp_path):
+    tmp_path.chmod(0o500)
+    assert "is read-only" in check_store(None, output=tmp_path / "run").detail
+
+
+@pytest.mark.parametrize(
+    "uri, status, words",
+    [
+        ("none", "PASS", "off"),
+        ("file:///tmp/x", "FAIL", "is a folder, which MLflow no longer takes"),
+        ("http://127.0.0.1:9", "FAIL", "no MLflow server answers at http://127.0.0.1:9"),
+    ],
+)
+def test_addresses_are_those_that_a_training_takes(tmp_path, uri, status, words):
+    finding = check_store(uri, output=tmp_path)
+    assert finding.status == status
+    assert words in finding.detail
+
+
+@pytest.mark.parametrize(
+    "knobs, detail",
+    [
+        ({"eta": 2}, "--eta must lie in [0, 1], got 2"),
+        ({"network": "vgg"}, "--network must be one of resnet34_unet, unet, two_component, frozen_probe, got 'vgg'"),
+        ({"fold": 9}, "fold 9 does not exist in"),
+    ],
+)
+def test_a_configuration_fails_by_its_own_checks(phantom, knobs, detail):
+    finding = check_config(TRAIN, dataset=phantom, knobs=knobs)
+    assert finding.status == "FAIL"
+    assert finding.detail.startswith(detail)
+
+
+def test_a_configuration_that_suits_the_data_passes_and_writes_nothing(phantom):
+    before = contents(phantom)
+    found = check_config(TRAIN, dataset=phantom, knobs={"eta": 0.3})
+    assert found == Finding("configuration", "PASS", f"{TRAIN} with 1 changed knobs")
+    assert contents(phantom) == before
+
+
+def test_a_broken_configuration_is_named(phantom, tmp_path):
+    config = json.loads(TRAIN.read_text())
+    config["initialize"] = ["$1 / 0"]
+    (tmp_path / "configs").mkdir()
+    file = tmp_path / "configs" / "broken.json"
+    file.write_text(json.dumps(config))
+    finding = check_config(file, dataset=phantom, knobs={})
+    assert finding.status == "FAIL"
+    assert finding.detail.startswith(f"{file} cannot be read:")
+
+
+@pytest.mark.parametrize("supervision", ["cvm", "partial_ce"])
+def test_a_dry_run_measures_each_part_and_leaves_nothing_behind(phantom, tmp_path, monkeypatch, supervision):
+    from cvm_monai.doctor.rehearsal import rehearse
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before = contents(phantom)
+    knobs = SMALL | {"supervision": supervision, "iterations": 5, "max_epochs": 7, "tracking_uri": "none"}
+    found = rehearse(TRAIN, dataset=phantom, knobs=knobs)
+    names = ["set-up", "read images", "training step", "validation", "renewal", "record", "inference"]
+    expected = [name for name in names if name != "renewal" or supervision == "cvm"]
+    assert [stage.name for stage in found.stages] == expected
+    assert all(stage.seconds > 0 for stage in found.stages)
+    counts = found.counts
+    assert (counts.train_images + counts.validation_images, counts.max_epochs, counts.batch_size) == (9, 7, 2)
+    assert counts.renewals == ((1, 7) if supervision == "cvm" else (0, 0))
+    assert 0 < found.fewest <= found.most
+    assert found.memory_mib > 100
+    assert contents(phantom) == before
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith("torchinductor")] == []  # torch's own cache
+
+
+@pytest.mark.ci
+def test_the_estimate_is_within_a_factor_of_two_of_a_real_training(phantom, tmp_path):
+    from cvm_monai.doctor.rehearsal import rehearse
+
+    knobs = SMALL | {"crop_size": 0, "batch_size": 1, "network": "resnet34_unet", "network_channels": None}
+    knobs |= {"max_epochs": 6, "iterations": 20}
+    found = rehearse(TRAIN, dataset=phantom, knobs=knobs)
+    began = time.process_time()
+    start = time.perf_counter()
+    place = {"dataset_dir": str(phantom), "output_dir": str(tmp_path)}
+    monai.bundle.run("training", config_file=str(TRAIN), **(knobs | place))
+    taken = time.perf_counter() - start
+    print(f"estimated {found.fewest:.1f} to {found.most:.1f} s, took {taken:.1f} s ({time.process_time() - began:.1f})")
+    assert found.fewest / 2 < taken < 2 * found.most
