@@ -39,7 +39,7 @@ def test_the_record_says_what_was_run(trained):
     assert record["status"] == "FINISHED"
     assert record["knobs"]["network_channels"] == SMALL["network_channels"]
     assert record["knobs"]["dataset_dir"] == trained.dataset
-    assert record["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(record["versions"]["torch"])  # whose metadata leave "+cu130" out
     assert len(record["data_sha256"]) == 64
     assert (trained.output / "config.json").is_file()
     assert (trained.output / "figures" / "training.png").stat().st_size > 10_000
