@@ -40,6 +40,7 @@ AT_LEAST = {
     "max_epochs": 1,
     "num_workers": 0,
     "fold": 0,
+    "seed": 0,
     "crop_size": 0,
 }
 SWITCHES = ("amp", "channels_last", "compile", "sync_batchnorm")
