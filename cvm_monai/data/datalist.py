@@ -160,11 +160,12 @@ def _file(name: Any, key: str, where: str, folder: Path) -> Path | None:
         return None
     if not isinstance(name, str):
         raise ValueError(f"{where}: {key} must be a path, found {json.dumps(name)[:60]}")
-    file = (folder / name).resolve()
     try:
+        file = (folder / name).resolve()
         found = file.is_file()
-    except OSError as error:  # a name that no file can have
-        raise ValueError(f"{where}: the {key} file {shown(name)} cannot be found ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # a name that no file can have: too long, or with a zero in it
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{where}: the {key} file {shown(name)} cannot be found ({reason})") from None
     if not found:
         raise ValueError(f"{where}: the {key} file {file} does not exist; prepare the data again if it has moved")
     return file

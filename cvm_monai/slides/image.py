@@ -90,6 +90,9 @@ def _open(path: Path) -> Image.Image | tifffile.TiffFile:
     """The file opened by Pillow, or by tifffile where Pillow cannot read it as it is stored; nothing is decoded yet."""
     image = _open_stored(path)
     height, width = _size(image)
+    if not isinstance(height, int) or not isinstance(width, int):  # a tag that was given several values
+        image.close()
+        raise ValueError("its header is damaged: height and width are no numbers")
     if not height * width:
         image.close()
         raise ValueError(f"it has no pixels ({width} x {height})")

@@ -161,9 +161,24 @@ def test_a_record_that_is_nested_too_deeply_is_no_record(tmp_path):
         recorded(output_dir=str(tmp_path), key="mpp", default=None)
 
 
-def test_a_data_list_with_a_name_that_no_file_has_is_refused(tmp_path):
-    case = {"case_id": "a", "patient_id": "a", "image": "x" * 300, "points": None, "sha256": {}, "fold": 0}
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"], ids=["long", "zero"])
+def test_a_data_list_with_a_name_that_no_file_has_is_refused(tmp_path, name):
+    case = {"case_id": "a", "patient_id": "a", "image": name, "points": None, "sha256": {}, "fold": 0}
     content = {"version": 1, "classes": {"background": 0, "target": 1}, "cases": [case]}
     (tmp_path / "datalist.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"datalist.json, case a: the image file .* (cannot be found|does not exist)"):
         read_datalist(tmp_path)
+
+
+def test_a_tiff_whose_width_has_several_values_is_refused(tmp_path):
+    options = {"extratags": [(33000, "I", 2, (5, 6), False)], "metadata": None}
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4, 3), np.uint16), photometric="rgb", **options)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        width, pair = (file.pages.first.tags[name] for name in ("ImageWidth", 33000))
+    data[width.offset + 2 : width.offset + 12] = data[pair.offset + 2 : pair.offset + 12]
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(ValueError, match=r"a.tif cannot be read as an image: its header is damaged"):
+        image_size(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a.tif cannot be (opened|read) as an image: "):
+        open_image(tmp_path / "a.tif")

@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,21 +13,25 @@ from . import broken_texts
 from .cases import SEED
 from .watch import hashes, run
 
-KNOBS = {
-    "supervision": "cvm", "network": "resnet34_unet", "solver": "aos", "pairs": 5, "point_size": 3, "iterations": 50,
-    "combination": "mean", "renew_from": 0, "renew_every": 0, "batch_size": 4, "max_epochs": 30, "num_workers": 0,
-    "fold": 0, "crop_size": 128, "augmentation": "standard", "stain_jitter": 0.1, "stain_normalisation": "none",
-    "lam": 2.0, "learning_rate": 0.001, "scale": 1, "mpp": None, "classes": 2, "eta": 0.6, "amp": False, "seed": 0,
-    "tracking_uri": "none",
-}  # fmt: skip
+BUNDLE = Path(__file__).parents[2] / "bundle"
+
+
+def default_knobs() -> dict[str, Any]:
+    """The knobs of train.json and their defaults; those that it computes have the value of a plain run."""
+    config = json.loads((BUNDLE / "configs" / "train.json").read_text())
+    plain = {"classes": 2, "augmentation": "standard", "device": "cpu", "amp": False, "tracking_uri": "none"}
+    return {name: plain.get(name, config[name]) for name in config["knobs"]}
+
+
+KNOBS = default_knobs()
 
 
 @pytest.fixture
 def preflight(monkeypatch):
     """The bundle's script, found as a running configuration finds it."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bundle"))
+    monkeypatch.syspath_prepend(str(BUNDLE))
     before = {name for name in sys.modules if name.partition(".")[0] == "scripts"}
-    yield importlib.import_module("scripts.preflight").preflight
+    yield importlib.import_module("scripts.before_training").preflight
     for name in [name for name in sys.modules if name.partition(".")[0] == "scripts" and name not in before]:
         del sys.modules[name]
 
