@@ -5,6 +5,14 @@ from pathlib import Path
 
 import pytest
 
+try:
+    from hypothesis import settings
+except ModuleNotFoundError:  # the label app's own environment, whose tests need none
+    pass
+else:  # the same examples each time, so that no test fails by chance; nothing is kept between runs
+    settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
+    settings.load_profile("repeatable")
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import ignite.distributed as idist
 
+from cvm_monai.annotations.files import shown
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
@@ -40,9 +41,12 @@ AT_LEAST = {
     "max_epochs": 1,
     "num_workers": 0,
     "fold": 0,
+    "seed": 0,
     "crop_size": 0,
 }
 SWITCHES = ("amp", "channels_last", "compile", "sync_batchnorm")
+LONGEST_PATH = 4096
+"""Characters that a path may have on Linux."""
 ABOVE_ZERO = ("lam", "learning_rate", "scale", "mpp", "renew_below")
 MAY_BE_NONE = ("mpp", "renew_below")
 
@@ -65,17 +69,18 @@ def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
 
 def check_knobs(knobs: dict[str, Any]) -> None:
     """ValueError for a knob out of its range, naming it."""
+    check_texts(knobs)
     for name, choices in CHOICES.items():
         if knobs[name] not in choices:
-            raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {knobs[name]!r}")
+            raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {shown(knobs[name])}")
     for name, low in AT_LEAST.items():
         if type(knobs[name]) is not int or knobs[name] < low:
-            raise ValueError(f"--{name} must be a whole number of at least {low}, got {knobs[name]!r}")
+            raise ValueError(f"--{name} must be a whole number of at least {low}, got {shown(knobs[name])}")
     for name in ABOVE_ZERO:
         if name in MAY_BE_NONE and knobs[name] is None:
             continue
         if not isinstance(knobs[name], int | float) or not knobs[name] > 0:
-            raise ValueError(f"--{name} must be a number greater than 0, got {knobs[name]!r}")
+            raise ValueError(f"--{name} must be a number greater than 0, got {shown(knobs[name])}")
     check_fractions(knobs)
     check_switches(knobs)
     check_large_images(knobs)
@@ -83,19 +88,27 @@ def check_knobs(knobs: dict[str, Any]) -> None:
         raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
 
 
+def check_texts(knobs: dict[str, Any]) -> None:
+    """ValueError for a path or an address that is none."""
+    for name in ("dataset_dir", "output_dir", "tracking_uri"):
+        text = str(knobs.get(name, ""))
+        if not isinstance(knobs.get(name, ""), str | Path) or "\0" in text or len(text) > LONGEST_PATH:
+            raise ValueError(f"--{name} must be a path or an address, got {shown(knobs[name])}")
+
+
 def check_fractions(knobs: dict[str, Any]) -> None:
     """ValueError for a part of a whole that is none."""
     if not isinstance(knobs["eta"], int | float) or not 0 <= knobs["eta"] <= 1:
-        raise ValueError(f"--eta must lie in [0, 1], got {knobs['eta']!r}")
+        raise ValueError(f"--eta must lie in [0, 1], got {shown(knobs['eta'])}")
     if not isinstance(knobs["stain_jitter"], int | float) or not 0 <= knobs["stain_jitter"] < 1:
-        raise ValueError(f"--stain_jitter must lie in [0, 1), got {knobs['stain_jitter']!r}")
+        raise ValueError(f"--stain_jitter must lie in [0, 1), got {shown(knobs['stain_jitter'])}")
 
 
 def check_switches(knobs: dict[str, Any]) -> None:
     """ValueError for a switch that is neither True nor False, such as the text 'true', or that cannot work here."""
     for name in SWITCHES:
         if not isinstance(knobs[name], bool):
-            raise ValueError(f"--{name} must be True or False, got {knobs[name]!r}")
+            raise ValueError(f"--{name} must be True or False, got {shown(knobs[name])}")
     if knobs["compile"]:
         check_compiler(knobs["device"])
     if knobs["sync_batchnorm"] and idist.get_world_size() > 1:
@@ -118,7 +131,7 @@ def check_large_images(knobs: dict[str, Any]) -> None:
 def check_class_count(knobs: dict[str, Any], found: int) -> None:
     """ValueError where the knob or the method does not suit the classes of the data list."""
     if knobs["classes"] != found:
-        raise ValueError(f"--classes is {knobs['classes']!r}, the data list has {found}: leave it out")
+        raise ValueError(f"--classes is {shown(knobs['classes'])}, the data list has {found}: leave it out")
     check_classes(knobs["supervision"], found)
 
 

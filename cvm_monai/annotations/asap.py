@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 
-from cvm_monai.annotations.files import opened_bytes
+from cvm_monai.annotations.files import opened_bytes, shown
 from cvm_monai.annotations.found import Found, check_position, open_ring, read_colour
 from cvm_monai.annotations.model import Colour
 
@@ -117,7 +117,7 @@ def _found(element: Element, where: str, parents: Mapping[str, str], colours: Ma
 
 def _positions(element: Element, where: str) -> list[tuple[float, float]]:
     """The vertices in their order."""
-    rows = [_attributes(vertex) for vertex in element.iter() if _tag(vertex) == "coordinate"]
+    rows = [_attributes(vertex) for vertex in _vertices(element)]
     orders = [_float(row.get("order", "")) for row in rows]
     if all(map(math.isfinite, orders)):
         rows = [row for _, row in sorted(zip(orders, rows, strict=True), key=lambda pair: pair[0])]
@@ -125,9 +125,20 @@ def _positions(element: Element, where: str) -> list[tuple[float, float]]:
     for row in rows:
         x, y = (_float(row.get(name, "")) for name in "xy")
         if not math.isfinite(x) or not math.isfinite(y):
-            raise ValueError(f"{where}: X and Y must be numbers, got {row.get('x')!r} and {row.get('y')!r}")
+            raise ValueError(f"{where}: X and Y must be numbers, got {shown(row.get('x'))} and {shown(row.get('y'))}")
         positions.append(check_position(x, y, where))
     return positions
+
+
+def _vertices(element: Element) -> Iterator[Element]:
+    """The coordinates of an annotation; those of annotations inside it are their own."""
+    waiting = list(reversed(element))
+    while waiting:
+        child = waiting.pop()
+        if _tag(child) == "coordinate":
+            yield child
+        if _tag(child) != "annotation":
+            waiting.extend(reversed(child))
 
 
 def _float(text: str) -> float:

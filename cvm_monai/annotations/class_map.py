@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import read_json, read_table
-from cvm_monai.annotations.labels import UNCLASSIFIED, ClassMap, label_table
+from cvm_monai.annotations.files import TOO_LONG, read_json, read_table, shorten, shown
+from cvm_monai.annotations.labels import UNCLASSIFIED, ClassMap, class_colours, label_table
 
 READY: Mapping[str, Mapping[str, str]] = {
     "camelyon16": {
@@ -40,10 +40,17 @@ def read_class_map(text: str | None, *, unclassified: str | None = None) -> dict
         ValueError: malformed text, no such file, or a map that means nothing.
     """
     classes: dict[str, Any] | None = None if text is None else _read(text)
-    if unclassified is not None:
-        classes = with_unclassified(classes, unclassified)
-    label_table(classes)
-    return classes
+    if classes is not None:
+        _check_meanings(classes, text or "")
+    return classes if unclassified is None else with_unclassified(classes, unclassified)
+
+
+def _check_meanings(classes: ClassMap, text: str) -> None:
+    """Refuse meanings and colours that are none, naming the file of the map where it has one."""
+    try:
+        class_colours(classes)  # looks at the meanings as well
+    except ValueError as error:
+        raise ValueError(f"{text}: {error}" if _is_file(text) else str(error)) from None
 
 
 def with_unclassified(classes: ClassMap | None, meaning: str | int | None) -> dict[str, Any]:
@@ -70,7 +77,12 @@ def _read(text: str) -> dict[str, Any]:
         try:
             return _checked(json.loads(text))
         except json.JSONDecodeError as error:
-            raise ValueError(f"--classes is not valid JSON ({error.msg}, column {error.colno}): {text}") from None
+            reason = f"{error.msg}, column {error.colno}"
+            raise ValueError(f"--classes is not valid JSON ({reason}): {shorten(text)}") from None
+        except RecursionError:
+            raise ValueError("--classes is not valid JSON (nested too deeply)") from None
+        except ValueError:
+            raise ValueError(f"--classes is {TOO_LONG}") from None
     path = Path(text)
     if not _exists(path):
         if text.strip().lower() in READY:
@@ -80,10 +92,15 @@ def _read(text: str) -> dict[str, Any]:
         if path.suffix.lower() in (".json", ".csv"):
             raise ValueError(f"{path} does not exist")
         raise ValueError(
-            f"--classes: {text} does not exist; give a file, JSON, pairs such as Tumor=target,Stroma=background, or "
-            f"one of {', '.join(READY)}"
+            f"--classes: {shorten(text)} does not exist; give a file, JSON, pairs such as "
+            f"Tumor=target,Stroma=background, or one of {', '.join(READY)}"
         )
     return _table(path) if path.suffix.lower() == ".csv" else _checked(read_json(path))
+
+
+def _is_file(text: str) -> bool:
+    """Whether a map was given by its file."""
+    return not text.lstrip().startswith("{") and _exists(Path(text))
 
 
 def _exists(path: Path) -> bool:
@@ -108,7 +125,7 @@ def _pairs(text: str) -> dict[str, Any]:
     for pair in filter(str.strip, text.split(",")):
         name, equals, meaning = (part.strip() for part in pair.rpartition("="))
         if not equals or not name or not meaning:
-            raise ValueError(f"--classes: {pair.strip()!r} is no pair such as Tumor=target")
+            raise ValueError(f"--classes: {shown(pair.strip())} is no pair such as Tumor=target")
         found[name] = meaning
     return found
 
@@ -118,7 +135,7 @@ def _table(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for line, row in read_table(path, required=("label", "class")):
         if row["label"] in found:
-            raise ValueError(f"{path}, line {line}: the label {row['label']!r} stands there twice")
+            raise ValueError(f"{path}, line {line}: the label {shown(row['label'])} stands there twice")
         colour = row.get("color") or row.get("colour")
         found[row["label"]] = {"class": row["class"], "color": colour} if colour else row["class"]
     return found

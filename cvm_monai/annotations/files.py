@@ -12,6 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+TOO_LONG = "not valid JSON (a whole number of thousands of digits)"
+"""What Python refuses to read: converting so many digits takes long."""
+
+SHOWN = 60
+"""Characters of a value that a sentence quotes."""
+
+
+def shown(value: object) -> str:
+    """A value as a sentence quotes it, cut where it is long."""
+    return shorten(repr(value))
+
+
+def shorten(text: str) -> str:
+    """The beginning of a text that is too long for a sentence."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
 
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file, with or without a byte order mark, gzipped where its name ends in ``.gz``.
@@ -69,6 +85,8 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
     except RecursionError:
         raise ValueError(f"{path}: not valid JSON (nested too deeply)") from None
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith(str(path)) else f"{path}: {TOO_LONG}") from None
 
 
 def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -107,7 +125,7 @@ def read_number(text: str, *, where: str, name: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{where}: {name} must be a number, got {text!r}")
+        raise ValueError(f"{where}: {name} must be a number, got {shown(text)}")
     return number
 
 

@@ -106,7 +106,7 @@ def read_colour(value: Any) -> Colour | None:
         numbers = list(bytes.fromhex(digits)) if all(digit in "0123456789abcdefABCDEF" for digit in digits) else None
     elif isinstance(value, str) and value.strip().lower().startswith("rgb"):
         parts = value[value.find("(") + 1 : value.find(")")].split(",")[:3]
-        numbers = [int(part) for part in parts if part.strip().isdecimal()]
+        numbers = [int(part) for part in parts if part.strip().isdecimal() and len(part.strip()) <= 3]
     if not isinstance(numbers, list | tuple) or len(numbers) not in (3, 4):
         return None
     red, green, blue = numbers[:3]

@@ -11,6 +11,9 @@ from cvm_monai.annotations.polygons import regions_from_labels
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
+MAX_PIXELS = 2**28
+"""Larger TIFFs are refused before they are decoded; of PNG and BMP Pillow refuses as many."""
+
 
 def iter_label_image(path: Path) -> Iterator[Found]:
     """The connected parts of each value, in ascending order of values, with outlines along the borders of pixels.
@@ -34,12 +37,10 @@ def _parts(mask: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
 
 def _decode(path: Path) -> np.ndarray:
     """(H, W) integers; of a palette the indices."""
-    from PIL import Image
-
     if path.is_dir() or not path.exists():
         raise ValueError(f"{path} {'is a folder; give a file' if path.is_dir() else 'does not exist'}")
     try:
-        pixels = _tiff(path) if path.suffix.lower() in (".tif", ".tiff") else np.array(Image.open(path))
+        pixels = _tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _picture(path)
     except Exception as error:  # decoders raise many kinds
         raise ValueError(f"{path} cannot be read as a label image: {error}") from None
     if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and (pixels[..., :3] == pixels[..., :1]).all():
@@ -51,8 +52,18 @@ def _decode(path: Path) -> np.ndarray:
     return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 
 
+def _picture(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.array(image)
+
+
 def _tiff(path: Path) -> Any:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        return file.pages.first.asarray()
+        page = file.pages.first
+        if page.size > MAX_PIXELS:
+            raise ValueError(f"{page.imagewidth} x {page.imagelength} px are too many for a label image")
+        return page.asarray()

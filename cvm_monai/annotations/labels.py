@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from cvm_monai.annotations.files import shorten, shown
 from cvm_monai.annotations.found import read_colour
 from cvm_monai.annotations.model import BACKGROUND, TARGET, UNLABELLED, Colour
 
@@ -19,6 +20,12 @@ UNCLASSIFIED = "unclassified"
 
 SHOWN = 5
 """Labels that an example names."""
+
+LISTED = 20
+"""Unknown labels that a sentence names; the rest is counted."""
+
+DIGITS = 18
+"""Of the longest number that a mask's value is looked for as."""
 
 LAST_CLASS = UNLABELLED - 1
 """Class numbers are kept in eight bits."""
@@ -50,16 +57,23 @@ def label_table(classes: ClassMap | None = None) -> dict[str, int]:
     for key, value in (classes or {}).items():
         name = str(key).strip().lower()
         if name in seen:
-            raise ValueError(f"the class map names {seen[name]!r} and {key!r}, which are the same label: keep one")
+            raise ValueError(
+                f"the class map names {shown(seen[name])} and {shown(key)}, which are the same label: keep one"
+            )
         seen[name] = key
         index = _meaning(value, classes or {})
         if index is None:
             raise ValueError(
-                f"the class map gives {key!r} the meaning {value!r}: use one of {', '.join(_INDEX)}, or the number of "
-                "a further class, from 2"
+                f"the class map gives {shown(key)} the meaning {shown(value)}: use one of "
+                f"{', '.join(_INDEX)}, or the number of a further class, from 2"
             )
         table[name] = index
     return _with_numbers(table)
+
+
+def label_number(label: str) -> int | None:
+    """The value of a mask that a label is the number of; None where it is another word, or longer than any value."""
+    return int(label) if label.isdecimal() and len(label) <= DIGITS else None
 
 
 def class_names(classes: ClassMap | None = None) -> dict[str, int]:
@@ -92,7 +106,9 @@ def class_colours(classes: ClassMap | None = None) -> dict[int, Colour]:
             continue
         colour = read_colour(list(given) if isinstance(given, tuple) else given)
         if colour is None:
-            raise ValueError(f"the class map gives {key!r} the colour {given!r}: use [red, green, blue], or '#c80000'")
+            raise ValueError(
+                f"the class map gives {shown(key)} the colour {shown(given)}: use [red, green, blue], or '#c80000'"
+            )
         colours.setdefault(table[str(key).strip().lower()], colour)
     return {label: colour for label, colour in colours.items() if label != SKIP}
 
@@ -104,8 +120,8 @@ def _meaning(value: object, classes: ClassMap, *, follow: bool = True) -> int | 
         return None
     text = str(value).strip().lower()
     index = _INDEX.get(text, _KNOWN.get(text))
-    if index is None and text.isdecimal() and 2 <= int(text) <= LAST_CLASS:
-        index = int(text)
+    if index is None and (number := label_number(text)) is not None and 2 <= number <= LAST_CLASS:
+        index = number
     if index is None and follow:
         other = next((classes[key] for key in classes if str(key).strip().lower() == text), None)
         index = None if other is None else _meaning(other, classes, follow=False)
@@ -166,10 +182,11 @@ def _listed(labels: Mapping[str | None, int]) -> str:
     """The unknown labels in words, the most frequent first."""
     if sum(labels.values()) == 1:
         (name,) = labels
-        return "an annotation without a label" if name is None else f"unknown label {name!r}"
+        return "an annotation without a label" if name is None else f"unknown label {shown(name)}"
     ordered = sorted(labels.items(), key=lambda item: -item[1])
-    named = ", ".join(f"{name!r} ({count})" for name, count in ordered if name is not None)
-    parts = [f"unknown label{'s' * (named.count('(') > 1)} {named}"] if named else []
+    named = [f"{shown(name)} ({count})" for name, count in ordered if name is not None]
+    more = f" and {len(named) - LISTED} more" if len(named) > LISTED else ""
+    parts = [f"unknown label{'s' * (len(named) > 1)} {', '.join(named[:LISTED])}{more}"] if named else []
     if without := labels.get(None):
         parts.append(f"{without} annotation{'s' * (without > 1)} without a label")
     return " and ".join(parts)
@@ -178,7 +195,7 @@ def _listed(labels: Mapping[str | None, int]) -> str:
 def _remedy(labels: Mapping[str | None, int]) -> str:
     """What to add to the command; the meaning is an example."""
     named = [name for name in labels if name is not None]
-    example: dict[str, str] = {name: "target" for name in named[:SHOWN]}
+    example: dict[str, str] = {shorten(name): "target" for name in named[:SHOWN]}
     if not named:
         return """map others by --classes '{"Unclassified": "target"}' or --unclassified target"""
     remedy = f"map others by --classes '{json.dumps(example, ensure_ascii=False)}'"

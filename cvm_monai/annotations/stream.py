@@ -6,7 +6,7 @@ from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import opened
+from cvm_monai.annotations.files import TOO_LONG, opened
 
 CHUNK = 2**20
 """Characters read at once."""
@@ -76,6 +76,8 @@ class _Scanner:
                     raise self.mistake(error.msg, error.pos) from None
                 self._more()
                 continue
+            except ValueError:
+                raise ValueError(f"{self.path}: {TOO_LONG}") from None
             if end < len(self.text) or self.ended:  # otherwise a number may go on
                 self.at = end
                 return value

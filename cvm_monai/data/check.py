@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED, Annotations, Point, Region, describe, read_annotations
-from cvm_monai.annotations.labels import ClassMap, class_names, label_table
+from cvm_monai.annotations.labels import ClassMap, class_names, label_number, label_table
 from cvm_monai.annotations.outside import not_one_inside, reaches
 from cvm_monai.data.folder import Source
 from cvm_monai.data.sampling import sample_points
@@ -142,7 +142,8 @@ def binary_mask(mask: np.ndarray, *, classes: ClassMap | None = None, where: str
     table = label_table(classes)
     for key, meaning in (classes or {}).items():
         name = str(key).strip().lower()
-        if not name.isdecimal() or not (here := mask == int(name)).any():
+        value = label_number(name)
+        if value is None or not (here := mask == value).any():
             continue
         if table[name] not in (BACKGROUND, TARGET):
             raise ValueError(f"{where}: a mask holds only target and background, the class map says {name}: {meaning}")
@@ -163,7 +164,7 @@ def class_mask(mask: np.ndarray, *, classes: ClassMap, where: str = "mask") -> n
     """
     table, count = label_table(classes), len(class_names(classes))
     known = {label: label for label in (*range(count), UNLABELLED)}
-    known |= {int(name): index for name, index in table.items() if name.isdecimal()}
+    known |= {number: index for name, index in table.items() if (number := label_number(name)) is not None}
     labels = np.full(mask.shape, UNLABELLED, dtype=np.uint8)
     for value in np.unique(mask).tolist():
         index = known.get(value)

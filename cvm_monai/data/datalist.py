@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.annotations import BACKGROUND, TARGET
-from cvm_monai.annotations.files import read_json, write_text
+from cvm_monai.annotations.files import read_json, shown, write_text
 
 VERSION = 1
 FILE_NAME = "datalist.json"
@@ -160,8 +160,13 @@ def _file(name: Any, key: str, where: str, folder: Path) -> Path | None:
         return None
     if not isinstance(name, str):
         raise ValueError(f"{where}: {key} must be a path, found {json.dumps(name)[:60]}")
-    file = (folder / name).resolve()
-    if not file.is_file():
+    try:
+        file = (folder / name).resolve()
+        found = file.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have: too long, or with a zero in it
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{where}: the {key} file {shown(name)} cannot be found ({reason})") from None
+    if not found:
         raise ValueError(f"{where}: the {key} file {file} does not exist; prepare the data again if it has moved")
     return file
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from cvm_monai.engines.record_checks import check_recorded
 from cvm_monai.place import bundle_folder
 
 
@@ -37,14 +38,19 @@ def models_dir(*, bundle_root: str, output_dir: str) -> str:
 
 
 def recorded(*, output_dir: str, key: str, default: Any) -> Any:
-    """Value of a knob as the training in `output_dir` recorded it in `run.json`; `default` where there is none."""
+    """Value of a knob as the training in `output_dir` recorded it in `run.json`; `default` where there is none.
+
+    Raises:
+        ValueError: a file that is no record of a training, or a value that the knob cannot have.
+    """
     file = Path(output_dir) / "run.json"
     if not file.is_file():
         return default
     try:
-        return json.loads(file.read_text(encoding="utf-8"))["knobs"].get(key, default)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        value = json.loads(file.read_text(encoding="utf-8"))["knobs"].get(key, default)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is not a record of a training ({error}): train again, or remove it") from error
+    return value if value is default else check_recorded(file, key, value)
 
 
 def _active_workflow() -> ConfigWorkflow | None:

@@ -1,5 +1,6 @@
 """A trained network's weights: the plain state dict that a training saved, or the same numbers as NumPy arrays."""
 
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,18 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
             "bundle/configs/train.json` first, or give the output_dir of a training"
         )
     try:
-        state: Any = _arrays(path) if path.suffix == ".npz" else torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = _arrays(path) if path.suffix == ".npz" else _tensors(path)
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{path} cannot be read as weights: it is damaged, or holds more than tensors") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(f"{path} is not a network's state dict: save network.state_dict() with torch.save")
     return state
+
+
+def _tensors(path: Path) -> Any:
+    with warnings.catch_warnings():  # of a damaged file the sentence above says enough
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _arrays(path: Path) -> dict[str, torch.Tensor]:

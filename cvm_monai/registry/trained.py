@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.data.datalist import CLASSES, FILE_NAME
+from cvm_monai.engines.record_checks import check_recorded
 
 TEST = "test_"
 """What the names of an evaluation's values begin with."""
@@ -116,9 +117,11 @@ def _read_record(output: Path) -> dict[str, Any]:
         raise ValueError(f"there is no training in {output} (no run.json): give the output_dir of one")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        record["knobs"].get("network")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        knobs = dict(record["knobs"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is not a record of a training ({error}): train again") from error
+    for name, value in knobs.items():
+        check_recorded(file, name, value)
     return dict(record)
 
 
@@ -127,6 +130,6 @@ def _classes(output: Path, record: Mapping[str, Any]) -> tuple[str, ...]:
     try:
         found = json.loads((output / FILE_NAME).read_text(encoding="utf-8"))["classes"]
         return tuple(sorted(found, key=found.__getitem__))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         further = range(len(CLASSES), record["knobs"].get("classes") or 2)
         return (*CLASSES, *(f"class {number}" for number in further))

@@ -18,6 +18,11 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 2**30
 """Larger flat images are refused before they are decoded (2^30 pixels are 3 GiB of RGB)."""
 
+COMPACT = ("PNG", "JPEG", "MPO", "BMP")
+DENSEST = 2**14
+"""Pixels that a byte of these formats can hold: deflate packs 1032 bytes into one, 8256 pixels of one bit. A header
+that claims more is refused before memory is taken for it."""
+
 _GREY16 = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _opening = threading.Lock()
 
@@ -85,9 +90,19 @@ def _open(path: Path) -> Image.Image | tifffile.TiffFile:
     """The file opened by Pillow, or by tifffile where Pillow cannot read it as it is stored; nothing is decoded yet."""
     image = _open_stored(path)
     height, width = _size(image)
+    if not isinstance(height, int) or not isinstance(width, int):  # a tag that was given several values
+        image.close()
+        raise ValueError("its header is damaged: height and width are no numbers")
+    if not height * width:
+        image.close()
+        raise ValueError(f"it has no pixels ({width} x {height})")
     if height * width > MAX_PIXELS:
         image.close()
         raise ValueError(f"{width} x {height} px are too many for a flat image; cut it into tiles")
+    size = path.stat().st_size
+    if getattr(image, "format", None) in COMPACT and height * width > DENSEST * size:
+        image.close()
+        raise ValueError(f"its {size} bytes cannot hold the {width} x {height} px that it claims: copy it again")
     return image
 
 

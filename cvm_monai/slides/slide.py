@@ -47,6 +47,10 @@ class SlideImage:
         self._abandoned: list[Source] = []  # those of a parent process: closing them could wait for its locks
         self._source: Source | None = opener(path)
         self._pid = os.getpid()
+        height, width = self._source.sizes[0]
+        if not height * width:
+            self.close()
+            raise ValueError(f"{path} cannot be read as an image: it has no pixels ({width} x {height})")
         self._indices = pyramid_sizes(self._source.sizes)
         self.levels = make_levels([self._source.sizes[index] for index in self._indices])
         self.shape = (self.levels[0].height, self.levels[0].width)

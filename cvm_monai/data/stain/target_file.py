@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cvm_monai.annotations.files import read_json
+from cvm_monai.annotations.files import read_json, shown
 from cvm_monai.data.stain.macenko import StainEstimate
 from cvm_monai.data.stain.reinhard import ColourMoments
 from cvm_monai.data.stain.target import StainNormalisation, StainTarget, check_method
@@ -46,7 +46,7 @@ def read_target(path: Path) -> StainTarget:
         arrays = {name: _array(content[name], shape) for name, shape in shapes.items()}
         return StainTarget(content["method"], kind(**arrays), int(content["images"]), int(content["left_out"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no stain target ({error!r}): train again, or restore it") from None
+        raise ValueError(f"{path} holds no stain target ({shown(error)}): train again, or restore it") from None
 
 
 def stored_method(*, folder: str | Path) -> StainNormalisation:

@@ -1,0 +1,80 @@
+"""A training's checks on broken data lists and knobs: they pass, or end with one sentence and code 2."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from . import broken_texts
+from .cases import SEED
+from .watch import hashes, run
+
+BUNDLE = Path(__file__).parents[2] / "bundle"
+
+
+def default_knobs() -> dict[str, Any]:
+    """The knobs of train.json and their defaults; those that it computes have the value of a plain run."""
+    config = json.loads((BUNDLE / "configs" / "train.json").read_text())
+    plain = {"classes": 2, "augmentation": "standard", "device": "cpu", "amp": False, "tracking_uri": "none"}
+    return {name: plain.get(name, config[name]) for name in config["knobs"]}
+
+
+KNOBS = default_knobs()
+
+
+@pytest.fixture
+def preflight(monkeypatch):
+    """The bundle's script, found as a running configuration finds it."""
+    monkeypatch.syspath_prepend(str(BUNDLE))
+    before = {name for name in sys.modules if name.partition(".")[0] == "scripts"}
+    yield importlib.import_module("scripts.before_training").preflight
+    for name in [name for name in sys.modules if name.partition(".")[0] == "scripts" and name not in before]:
+        del sys.modules[name]
+
+
+def values():
+    """What may stand after a knob, as MONAI reads it."""
+    for text in broken_texts.RAW:
+        try:
+            yield json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, marks=() if n % 4 == 0 else pytest.mark.ci) for n in range(80)])
+def test_a_broken_data_list_or_knob_ends_with_one_sentence(number, preflight, tmp_path, training):
+    rng = np.random.default_rng([SEED, 99, number])
+    folder, knobs = tmp_path / "data", dict(KNOBS)
+    knobs |= {"dataset_dir": str(folder), "output_dir": str(tmp_path / "out")}
+    folder.mkdir()
+    for file in (training / "data").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    if number % 2:
+        file = folder / "datalist.json"
+        file.write_bytes(broken_texts.broken_json(rng, json.loads(file.read_text())))
+    else:
+        broken, every = list(values()), [*KNOBS]
+        knobs[every[rng.integers(len(every))]] = broken[rng.integers(len(broken))]
+    before = hashes(folder)
+
+    def command(argv):
+        try:
+            preflight(knobs)
+        except SystemExit as stop:
+            return int(stop.code)
+        return 0
+
+    outcome = run(command, ())
+    assert hashes(folder) == before
+    if outcome.code:
+        assert outcome.code == 2
+        (line,) = outcome.err.splitlines()
+        assert line.startswith("error: ")
+        assert len(line) <= 1000
+        assert any(name in line for name in KNOBS) or "datalist.json" in line or str(folder) in line
+    else:
+        assert outcome.err == ""
