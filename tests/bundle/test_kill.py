@@ -1,6 +1,7 @@
 """A training that is killed at random instants and taken up again ends as one that never was, bit for bit."""
 
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -86,7 +87,7 @@ class Training:
             self.process.join()
 
     def kill(self, when: Callable[[str], bool], *, delay: float) -> str | None:
-        """SIGKILL so many seconds after the first mark of that kind; returns what it was doing, None if it ended first."""
+        """SIGKILL so many seconds after the first such mark; returns what it was doing, None where it ended first."""
         doing = next((name for name, _ in self.marks() if when(name)), None)
         if doing is None:
             return None
@@ -161,7 +162,7 @@ PHASES = ("checkpoint", "renewal", "training", "validation", "start")
 def durations(marks: list[Mark]) -> dict[str, float]:
     """Median seconds of each phase."""
     found = defaultdict(list)
-    for (name, begin), (_, end) in zip(marks, marks[1:], strict=False):
+    for (name, begin), (_, end) in itertools.pairwise(marks):
         found[name].append(end - begin)
     return {name: statistics.median(found[name]) for name in PHASES if name in found}
 
