@@ -1,27 +1,29 @@
 """Run an engine of the configuration by its id."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import ignite.distributed as idist
 from monai.bundle import ConfigParser
 
+from cvm_monai.engines.sole_writer import sole_writer
 from cvm_monai.engines.workflow import active_parser
 
 from .errors import exit_on_error
 from .processes import ENDED, LOST, Terminated, is_lost, say_once
 
 
-def launch(engine: str, finished: str | None = None) -> None:
+def launch(engine: str, finished: str | None = None, writes: str | None = None) -> None:
     """Instantiate the engine `engine` (such as `train#trainer`) of the running configuration and run it.
 
     It is named, not passed, so that errors of its instantiation end as one sentence too. Where what its run returns has
     an `exit_code` other than 0, the process ends with it. Where the entry `finished` of the configuration is a
-    sentence, it is printed and nothing is run.
+    sentence, it is printed and nothing is run. `writes` is a folder that no other run may hold meanwhile.
     """
     parser = active_parser()
     if parser is None:
         raise RuntimeError("launch is called from a bundle's configuration, by python -m monai.bundle run")
-    with exit_on_error():
+    with exit_on_error(), nullcontext() if writes is None else sole_writer(writes):
         sentence = None if finished is None else parser.get_parsed_content(finished)
         if sentence is not None:
             if idist.get_rank() == 0:

@@ -12,8 +12,10 @@ from cvm_monai.data.output import remove_half_written
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.checkpoints import CheckpointFolder, Manifest
 from cvm_monai.engines.outbox import FILE
+from cvm_monai.engines.processes import gathered
 from cvm_monai.engines.random_states import random_states, set_random_states
 from cvm_monai.engines.settings import first_difference, training_settings
+from cvm_monai.supervision.factory import METHODS
 from cvm_monai.supervision.moving_average import bare
 
 logger = logging.getLogger(__name__)
@@ -42,20 +44,44 @@ def finished_training(*, output_dir: str, resume: ResumeRule, knobs: Mapping[str
     manifest = CheckpointFolder(Path(output_dir) / FOLDER).manifest() if resume == "auto" else None
     if manifest is None:
         return None
-    check_same(manifest, training_settings(knobs=knobs, datalist=datalist), output_dir=output_dir)
-    if not manifest.finished:
+    settings = training_settings(knobs=knobs, datalist=datalist)
+    method = METHODS.get(str(knobs.get("supervision")))
+    follows = method is not None and method.follows_progress
+    check_same(manifest, settings, output_dir=output_dir, follows_progress=follows)
+    if not manifest.finished or _is_longer(manifest, settings):
         return None
     return f"the training in {output_dir} is finished: nothing is left to do; --resume never trains anew"
 
 
-def check_same(manifest: Manifest, settings: Mapping[str, Any], *, output_dir: str | Path) -> None:
-    """ValueError where checkpoints are of a training with other settings."""
-    difference = first_difference(manifest.settings, settings)
+def check_same(
+    manifest: Manifest, settings: Mapping[str, Any], *, output_dir: str | Path, follows_progress: bool = False
+) -> None:
+    """ValueError where checkpoints are of a training with other settings, unless it only goes on for longer.
+
+    With `follows_progress`, as of the supervision, it may not: what it has learnt depends on `max_epochs`.
+    """
+    before = manifest.settings
+    if _is_longer(manifest, settings):
+        if follows_progress:
+            raise ValueError(
+                f"the checkpoints in {Path(output_dir) / FOLDER} are of a training of {before['max_epochs']} epochs, "
+                f"and those of a training of {settings['max_epochs']} would be others: with this supervision the loss "
+                "depends on the share of the training that is done; give the former --max_epochs, another "
+                "--output_dir, or --resume never to train anew"
+            )
+        before = {**before, "max_epochs": settings["max_epochs"]}
+    difference = first_difference(before, settings)
     if difference is not None:
         raise ValueError(
             f"the checkpoints in {Path(output_dir) / FOLDER} are of another training: {difference}; give the former "
             "value, another --output_dir, or --resume never to train anew"
         )
+
+
+def _is_longer(manifest: Manifest, settings: Mapping[str, Any]) -> bool:
+    """Whether more epochs are asked for than before."""
+    before, now = manifest.settings.get("max_epochs"), settings.get("max_epochs")
+    return isinstance(before, int) and isinstance(now, int) and now > before
 
 
 class Checkpoints:
@@ -99,9 +125,10 @@ class Checkpoints:
             remove_half_written(self.output_dir / name)
         found = self.folder.manifest() if self.resume == "auto" else None
         if found is not None:
-            check_same(found, settings, output_dir=self.output_dir)
+            follows = getattr(self.parts.get("supervision"), "follows_progress", False)
+            check_same(found, settings, output_dir=self.output_dir, follows_progress=follows)
         if found is not None and found.checkpoints:
-            self._manifest = self._restore(engine, found)
+            self._manifest = Manifest(settings, self._restore(engine, found).checkpoints)
         else:
             self._manifest = Manifest(settings)
             self._begin()
@@ -127,23 +154,30 @@ class Checkpoints:
         for index in reversed(range(len(manifest.checkpoints))):
             entry = manifest.checkpoints[index]
             kept = Manifest(manifest.settings, manifest.checkpoints[: index + 1])
-            try:
-                state = self.folder.load(entry)
-                self._restore_store(kept)
-            except ValueError as error:
-                reasons.append(str(error))
-                logger.warning("%s: the one before is taken", error)
+            state, reason = self._read(kept)
+            refused = [one for one in gathered(reason) if one is not None]  # where one process cannot, none does
+            if refused or state is None:
+                reasons.append(refused[0])
+                logger.warning("%s: the one before is taken", refused[0])
                 continue
+            self.store.wait_for(entry.pseudo_labels)
             self._load(engine, state)
             logger.info("goes on after epoch %d of %d", entry.epoch, engine.state.max_epochs)
             return kept
         raise ValueError(f"{'; '.join(reasons)}: no checkpoint is left, train with --resume never")
 
-    def _restore_store(self, kept: Manifest) -> None:
-        idist.barrier()
-        if idist.get_rank() == 0:
-            self.store.hold(entry.pseudo_labels for entry in kept.checkpoints)
-            self.store.restore(kept.checkpoints[-1].pseudo_labels)
+    def _read(self, kept: Manifest) -> tuple[dict[str, Any] | None, str | None]:
+        """The newest of these states, its pseudo-labels put in force by the first process; or why it cannot be read."""
+        idist.barrier()  # nobody reads the pseudo-labels of another state any more
+        entry = kept.checkpoints[-1]
+        try:
+            state = self.folder.load(entry)
+            if idist.get_rank() == 0:
+                self.store.hold(one.pseudo_labels for one in kept.checkpoints)
+                self.store.restore(entry.pseudo_labels)
+        except ValueError as error:
+            return None, str(error)
+        return state, None
 
     def _load(self, engine: Any, state: Mapping[str, Any]) -> None:
         for name, part in self._all(engine).items():

@@ -115,7 +115,7 @@ class TrackedRun:
         self.outbox = None if outbox is None else Outbox(outbox)
         self.run_id: str | None = None
         self._ended = False
-        self._params: set[str] = set()
+        self._params: dict[str, str] = {}
         self._client: Any = None
 
     def start(self, name: str) -> None:
@@ -158,17 +158,19 @@ class TrackedRun:
         self._delivery.known = {
             (name, point.step) for name in run.data.metrics for point in self._client.get_metric_history(run_id, name)
         }
-        self._params = set(run.data.params)
+        self._params = dict(run.data.params)
         self._client.update_run(run_id, status="RUNNING")
         self._delivery.flush(now=True)
         name: str = run.info.run_name
         return name
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters, as text."""
+        """Log parameters, as text; MLflow refuses to change one, so that another value becomes a tag of its name."""
         for name, value in values.items():
-            if name not in self._params:  # MLflow refuses to change one
+            if name not in self._params:
                 self._send("param", name=name, value=str(value))
+            elif self._params[name] != str(value):
+                self._send("tag", name=name, value=str(value))
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Log the finite ones of some metrics at a step."""

@@ -30,6 +30,8 @@ class Supervision(ABC):
     needs_masks: ClassVar[bool] = False
     many_classes: ClassVar[bool] = True
     """Whether it can learn more than target and background."""
+    follows_progress: ClassVar[bool] = False
+    """Whether the loss depends on the share of the training that is done, so each epoch on how many there are."""
 
     def prepare(self, network: nn.Module, optimizer: Optimizer) -> None:  # noqa: B027  (few methods need it)
         """Called once, before anything is trained or resumed: teachers and further weights to learn are made here."""

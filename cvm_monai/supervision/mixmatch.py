@@ -65,6 +65,7 @@ class MixMatch(Supervision):
     """
 
     name: ClassVar[str] = "mixmatch"
+    follows_progress: ClassVar[bool] = True
 
     def __init__(
         self,

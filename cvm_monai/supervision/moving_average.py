@@ -13,8 +13,14 @@ BuffersRule = Literal["copy", "average"]
 
 
 def bare(network: nn.Module) -> nn.Module:
-    """The network itself, without the wrapper of a distributed training."""
-    return network.module if isinstance(network, DistributedDataParallel) else network
+    """The network itself, without the wrappers of a distributed training and of `torch.compile`, in any order."""
+    while True:
+        if isinstance(network, DistributedDataParallel):
+            network = network.module
+        elif isinstance(inner := getattr(network, "_orig_mod", None), nn.Module):  # of torch._dynamo, slow to import
+            network = inner
+        else:
+            return network
 
 
 class MovingAverage:

@@ -20,7 +20,7 @@ SMALL = {
     "max_epochs": 2,
     "iterations": 5,
     "device": "cpu",
-    "validate#handlers#2#workers": 1,
+    "validate#renewal#workers": 1,
 }
 """A training of seconds."""
 

@@ -1,9 +1,16 @@
 """A training that is killed at random instants and taken up again ends as one that never was, bit for bit."""
 
+import functools
+import itertools
 import json
 import multiprocessing
 import os
+import shutil
+import signal
+import statistics
 import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -17,47 +24,85 @@ from .conftest import SMALL, TRAIN
 
 PRELOAD = ["monai.bundle", "mlflow", "cvm_monai.engines", "cvm_monai.supervision.factory"]
 """What each training imports: forked from a server that has done so, it starts within a second."""
+CHECKPOINTS = "checkpoints/checkpoints.json"
+Mark = tuple[str, float]
+"""What a training begins to do, and when by its clock: `epoch 3`, `training`, `validation`, ..., `other`."""
 
 
-def train(folder: str, settings: dict) -> None:
-    """A whole bundle run in a process of its own."""
+def train(folder: str, settings: dict, pipe) -> None:
+    """A whole bundle run in a process of its own, which tells by the pipe what it begins to do."""
     import monai
 
+    from cvm_monai.engines import PointTrainer, PseudoLabelRenewal
+    from cvm_monai.engines.checkpoints import CheckpointFolder
+
+    tell(pipe, "start")
+    watch(pipe, PointTrainer, "_begin_epoch", lambda self, engine: f"epoch {engine.state.epoch}")
+    watch(pipe, PointTrainer, "_iteration", lambda *_: "training")
+    watch(pipe, monai.engines.SupervisedEvaluator, "_iteration", lambda *_: "validation")
+    watch(pipe, PseudoLabelRenewal, "renew", lambda *_, **__: "renewal")
+    watch(pipe, CheckpointFolder, "write", lambda *_, **__: "checkpoint")
     with open(Path(folder).with_suffix(".log"), "a") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         monai.bundle.run("training", config_file=TRAIN, output_dir=folder, logging_file=False, **settings)
 
 
-CHECKPOINTS = "checkpoints/checkpoints.json"
+def tell(pipe, name: str) -> None:
+    pipe.send((name, time.monotonic()))
 
 
-class Trainer:
-    """Starts trainings, and ends some of them by SIGKILL after so many seconds."""
+def watch(pipe, owner: type, method: str, name: Callable[..., str]) -> None:
+    """Tell when a method begins and ends."""
+    inner = getattr(owner, method)
 
-    def __init__(self, settings: dict) -> None:
-        self.settings = settings
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(PRELOAD)
+    @functools.wraps(inner)
+    def told(*args, **options):
+        tell(pipe, name(*args, **options))
+        result = inner(*args, **options)
+        tell(pipe, "other")
+        return result
 
-    def run(self, folder: Path, *, kill_after: float | None = None, begins: str | None = None) -> int:
-        """The exit code; -9 for one that was killed, so many seconds after its start or its writing of a file."""
-        before = stamp(folder, begins)
-        process = self.context.Process(target=train, args=(str(folder), self.settings))
-        process.start()
-        while begins and process.is_alive() and stamp(folder, begins) == before:
-            process.join(0.005)
-        process.join(kill_after)
-        if process.is_alive():
-            process.kill()
-        process.join()
-        return process.exitcode
+    setattr(owner, method, told)
 
 
-def stamp(folder: Path, name: str | None) -> int | None:
-    """When a file of the folder was written; None where it is not there."""
-    file = folder / (name or "")
-    return file.stat().st_mtime_ns if name and file.is_file() else None
+class Training:
+    """A training in a process of its own, and the marks that it sends."""
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+
+    def __init__(self, folder: Path, settings: dict) -> None:
+        self.pipe, other = self.context.Pipe(duplex=False)
+        self.process = self.context.Process(target=train, args=(str(folder), settings, other))
+        self.process.start()
+        other.close()
+
+    def marks(self) -> Iterator[Mark]:
+        """Each as it comes, until the process ends."""
+        try:
+            while True:
+                yield self.pipe.recv()
+        except (EOFError, OSError):  # the second where it was killed in the middle of a mark
+            self.process.join()
+
+    def kill(self, when: Callable[[str], bool], *, delay: float) -> str | None:
+        """SIGKILL so many seconds after the first such mark; returns what it was doing, None where it ended first."""
+        doing = next((name for name, _ in self.marks() if when(name)), None)
+        if doing is None:
+            return None
+        self.process.join(delay)
+        self.process.kill()
+        doing = [doing, *(name for name, _ in self.marks())][-1]
+        return doing if self.process.exitcode == -signal.SIGKILL else None
+
+
+def run(folder: Path, settings: dict) -> list[Mark]:
+    """A training to its end, and its marks."""
+    training = Training(folder, settings)
+    marks = list(training.marks())
+    assert training.process.exitcode == 0, folder.with_suffix(".log").read_text()[-3000:]
+    return marks
 
 
 def state_of(folder: Path) -> dict:
@@ -96,7 +141,7 @@ def assert_same(straight: Path, killed: Path) -> None:
     assert labels[0].keys() == labels[1].keys()
     assert labels[0]
     assert all(np.array_equal(labels[0][case], labels[1][case]) for case in labels[0])
-    assert not [path for path in killed.rglob(".*") if path.name != ".log"]
+    assert not [path for path in killed.rglob(".*") if path.name != ".lock"]
 
 
 def assert_logged_once(folder: Path, *, epochs: int) -> None:
@@ -110,42 +155,67 @@ def assert_logged_once(folder: Path, *, epochs: int) -> None:
         assert [point.step for point in history] == list(range(1, epochs + 1)), name
 
 
-def seconds_of(folder: Path) -> float:
-    """What the epochs of a training took together."""
-    record = json.loads((folder / "run.json").read_text())
-    client = mlflow.MlflowClient(tracking_uri=record["mlflow_tracking_uri"])
-    return sum(point.value for point in client.get_metric_history(record["mlflow_run_id"], "epoch_seconds"))
+PHASES = ("checkpoint", "renewal", "training", "validation", "start")
+"""What a kill is aimed at, in turn; `start` is all before the first epoch."""
 
 
-INSTANTS = {"first checkpoint": CHECKPOINTS, "training": "run.json", "process": None}
-"""What the delays count from, in turn, and the file that tells of it."""
+def durations(marks: list[Mark]) -> dict[str, float]:
+    """Median seconds of each phase."""
+    found = defaultdict(list)
+    for (name, begin), (_, end) in itertools.pairwise(marks):
+        found[name].append(end - begin)
+    return {name: statistics.median(found[name]) for name in PHASES if name in found}
 
 
-def kill_until_done(trainer: Trainer, folder: Path, *, kills: int, setup: float, span: float) -> list[str]:
-    """Kill so often, then let it end; returns a log.
+def at(phase: str, *, epoch: int, last: int) -> Callable[[str], bool]:
+    """Whether a mark begins a phase in an epoch or after it; or begins any epoch after `last`, before all is over."""
+    now = 0
 
-    The instants are uniform: of three, one in [0, span) after the first checkpoint of its process, one in [0, span)
-    after the training began, one in [0, setup) after the process began.
+    def reached(name: str) -> bool:
+        nonlocal now
+        now = int(name.removeprefix("epoch ")) if name.startswith("epoch ") else now
+        return now > last or (name == phase and (now >= epoch or phase == "start"))
+
+    return reached
+
+
+def saved_epoch(folder: Path) -> int:
+    found = folder / CHECKPOINTS
+    return json.loads(found.read_text())["checkpoints"][-1]["epoch"] if found.is_file() else 0
+
+
+def kill_so_often(
+    folder: Path, settings: dict, *, kills: int, seconds: dict[str, float], seed: int
+) -> list[str] | None:
+    """Kill and take up again; returns what each kill met, None where the training ended before all were done.
+
+    Each instant is an event, a phase in an epoch, and a delay of up to as long as the phase takes. The last kills are
+    aimed at what none has met yet.
     """
-    rng = np.random.default_rng(0)
-    log = []
-    for number in range(1, kills + 1):
-        what, begins = list(INSTANTS.items())[number % 3]
-        delay = float(rng.uniform(0, setup if begins is None else span))
-        code = trainer.run(folder, kill_after=delay, begins=begins)
-        found = folder / CHECKPOINTS
-        epoch = json.loads(found.read_text())["checkpoints"][-1]["epoch"] if found.is_file() else 0
-        log.append(f"kill {number}: {delay:.3f} s into the {what}, exit code {code}, epoch {epoch} saved")
-        print(log[-1], flush=True)
-        assert code == -9, log
-    assert trainer.run(folder) == 0
-    return log
+    rng, met = np.random.default_rng(seed), []
+    last = settings["max_epochs"] - 2
+    for number in range(kills):
+        left, saved = kills - number, saved_epoch(folder)
+        missed = [phase for phase in seconds if phase not in met]
+        phase = missed[0] if len(missed) >= left else list(seconds)[number % len(seconds)]
+        epoch = min(last, saved + 1 + int(rng.integers(max(1, round(2 * (last - saved) / left)))))
+        delay = float(rng.uniform(0, seconds[phase]))
+        doing = Training(folder, settings).kill(at(phase, epoch=epoch, last=last), delay=delay)
+        if doing is None:
+            return None
+        met.append(doing)
+        print(
+            f"kill {number + 1}: {delay:.3f} s after the {phase} of epoch {epoch} began, met {doing}, "
+            f"{saved_epoch(folder)} epochs saved",
+            flush=True,
+        )
+    return met
 
 
 @pytest.mark.parametrize(
     "supervision, kills, epochs",
     [
-        pytest.param("cvm", 3, 12, marks=pytest.mark.ci),
+        pytest.param("cvm", 3, 8, marks=pytest.mark.ci),
         pytest.param("uncertainty_aware_mean_teacher", 20, 30, marks=pytest.mark.slow),
         pytest.param("cvm", 20, 30, marks=pytest.mark.slow),
     ],
@@ -155,24 +225,25 @@ def test_a_training_killed_at_random_instants_ends_as_one_that_never_was(phantom
         "dataset_dir": phantom,
         "supervision": supervision,
         "max_epochs": epochs,
-        "renew_every": 10,
+        "renew_every": 3,
         "resume": "auto",
         "num_workers": 0,
     }
-    trainer = Trainer(settings)
-    assert Trainer(settings | {"max_epochs": 1}).run(tmp_path / "warm_up") == 0  # the server's imports, page cache
-    start = time.monotonic()
-    assert trainer.run(tmp_path / "straight") == 0
-    whole, epochs_alone = time.monotonic() - start, seconds_of(tmp_path / "straight")
-    killed = tmp_path / "killed"
-    log = kill_until_done(
-        trainer, killed, kills=kills, setup=(whole - epochs_alone) / 2, span=1.5 * epochs_alone / kills
-    )
-    assert len(log) == kills
+    seconds = durations(run(tmp_path / "straight", settings))
+    assert set(PHASES) - set(seconds) == (set() if supervision == "cvm" else {"renewal"})
+    killed, met = tmp_path / "killed", None
+    for seed in range(3):  # another seed where a training ended by itself, before its last kill
+        if met is None:
+            shutil.rmtree(killed, ignore_errors=True)
+            met = kill_so_often(killed, settings, kills=kills, seconds=seconds, seed=seed)
+    assert met is not None
+    assert len(met) == kills
+    assert kills < 20 or set(met) >= set(seconds)
+    run(killed, settings)
     assert json.loads((killed / "run.json").read_text())["resumed"] > 0
     assert_same(tmp_path / "straight", killed)
     assert_logged_once(killed, epochs=epochs)
     before = (killed / "models" / "model.pt").stat()
-    assert trainer.run(killed) == 0
+    run(killed, settings)
     assert (killed / "models" / "model.pt").stat() == before
     assert "is finished: nothing is left to do" in (tmp_path / "killed.log").read_text()

@@ -17,6 +17,7 @@ import torch
 from cvm_monai.networks import build_network
 
 from .conftest import BUNDLE, SMALL, TRAIN
+from .test_kill import assert_logged_once, assert_same
 from .test_training import only_run
 
 MULTI = str(BUNDLE / "configs" / "multi_gpu_train.json")
@@ -33,26 +34,43 @@ def torchrun(phantom, output, *, stream=subprocess.PIPE, **changes):
     return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, text=True, env=threads)
 
 
-@pytest.mark.ci
-def test_two_processes_leave_behind_what_one_does(phantom, tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlruns.db"
-    process = torchrun(phantom, tmp_path, tracking_uri=uri, accumulation_steps=2)
+EPOCHS = 20
+"""Enough that a kill after the first epoch comes long before the end."""
+
+
+def start(phantom, output, **options):
+    """A training that can be taken up again, with a record in its output folder."""
+    settings = {"tracking_uri": f"sqlite:///{output}/mlruns.db", "accumulation_steps": 2, "max_epochs": EPOCHS}
+    return torchrun(phantom, output, **settings, resume="auto", **options)
+
+
+@pytest.fixture(scope="module")
+def together(phantom, tmp_path_factory):
+    """The output folder of two processes that nothing stopped, and what they said."""
+    output = tmp_path_factory.mktemp("together") / "out"
+    process = start(phantom, output)
     text = process.communicate(timeout=500)[0]
     assert process.returncode == 0, text
-    state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    return output, text
+
+
+@pytest.mark.ci
+def test_two_processes_leave_behind_what_one_does(together):
+    output, text = together
+    state = torch.load(output / "models" / "model.pt", weights_only=True)
     build_network("unet", channels=SMALL["network_channels"]).load_state_dict(state)
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = json.loads((output / "run.json").read_text())
     assert (record["status"], record["processes"]) == ("FINISHED", 2)
-    client, run = only_run(tmp_path)
+    client, run = only_run(output)
     assert run.info.status == "FINISHED"
     for name in ("train_partial_ce", "val_partial_ce", "pseudo_label_images"):
         steps = [entry.step for entry in client.get_metric_history(run.info.run_id, name)]
         assert len(steps) == len(set(steps))
     labelled = run.data.metrics["pseudo_label_images"] + run.data.metrics["pseudo_label_skipped"]
     assert labelled == 4  # each training image once
-    assert len(json.loads((tmp_path / "pseudo_labels" / "current.json").read_text())["files"]) == labelled
-    assert "epoch 2/2" in text
-    assert text.count("epoch 1/2") == 1
+    assert len(json.loads((output / "pseudo_labels" / "current.json").read_text())["files"]) == labelled
+    assert f"epoch {EPOCHS}/{EPOCHS}" in text
+    assert text.count(f"epoch 1/{EPOCHS}") == 1
 
 
 @pytest.mark.ci
@@ -66,12 +84,14 @@ def test_a_wrong_value_is_one_sentence_and_the_process_ends_with_code_2(phantom,
 
 
 @pytest.mark.ci
-def test_a_process_that_is_killed_ends_the_training_within_a_minute_with_a_clear_message(phantom, tmp_path):
-    log = tmp_path / "log"
+def test_a_killed_process_ends_the_training_which_goes_on_to_the_weights_of_one_that_never_stopped(
+    phantom, together, tmp_path
+):
+    output, log = tmp_path / "out", tmp_path / "log"
     with log.open("w") as stream:
-        process = torchrun(phantom, tmp_path / "out", stream=stream, max_epochs=1000)
+        process = start(phantom, output, stream=stream)
         try:
-            wait_for(lambda: "epoch 2/1000" in log.read_text(), process, seconds=400)
+            wait_for((output / "checkpoints" / "checkpoints.json").exists, process, seconds=400)
             killed = time.monotonic()
             os.kill(process_of_rank(1, tmp_path), signal.SIGKILL)
             assert process.wait(timeout=60) == 1
@@ -81,8 +101,15 @@ def test_a_process_that_is_killed_ends_the_training_within_a_minute_with_a_clear
     text = log.read_text()
     assert len(re.findall("^error: .*start the training again$", text, flags=re.MULTILINE)) == 1
     assert re.search(r"Root Cause.*rank      : 1 .*\(SIGKILL\)", text, flags=re.DOTALL)
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] in ("FAILED", "KILLED")
-    torch.load(tmp_path / "out" / "models" / "model.pt", weights_only=True)  # the best network so far is kept
+    assert json.loads((output / "run.json").read_text())["status"] in ("FAILED", "KILLED")
+    torch.load(output / "models" / "model.pt", weights_only=True)  # the best network so far is kept
+
+    again = start(phantom, output)
+    text = again.communicate(timeout=500)[0]
+    assert again.returncode == 0, text
+    assert re.search(f"goes on after epoch [0-9]+ of {EPOCHS}", text)
+    assert_same(together[0], output)  # a sum over two processes has one order: to the bit
+    assert_logged_once(output, epochs=EPOCHS)
 
 
 def wait_for(found, process, *, seconds):
@@ -90,7 +117,7 @@ def wait_for(found, process, *, seconds):
     while not found():
         assert process.poll() is None, "the training ended by itself"
         assert time.monotonic() < end, "the training did not begin in time"
-        time.sleep(0.2)
+        time.sleep(0.01)
 
 
 def process_of_rank(rank, folder) -> int:

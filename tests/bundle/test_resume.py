@@ -1,15 +1,21 @@
 """A bundle run that a full disk ends, goes on by `--resume auto`, and then is finished."""
 
 import json
+import os
+import re
 import resource
 
+import mlflow
 import monai
 import pytest
 import torch
 
+from cvm_monai.data.claim import claimed
 from cvm_monai.engines import PointTrainer
+from cvm_monai.engines.sole_writer import sole_writer
 
 from .conftest import SMALL, TRAIN
+from .test_kill import assert_logged_once
 
 
 def run(phantom, output, **settings):
@@ -75,6 +81,39 @@ def test_a_full_disk_is_one_sentence_and_the_training_goes_on_to_the_weights_of_
     sentence = f"the training in {tmp_path} is finished: nothing is left to do; --resume never trains anew"
     assert sentence in capsys.readouterr().out.splitlines()
     assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_a_finished_training_goes_on_for_more_epochs_and_its_mlflow_run_says_so(trained, tmp_path, capsys):
+    uri = f"sqlite:///{tmp_path}/mlruns.db"
+    run(trained.dataset, tmp_path, max_epochs=1, tracking_uri=uri)
+    run(trained.dataset, tmp_path, tracking_uri=uri)
+    assert same(weights(tmp_path), weights(trained.output))
+    assert_logged_once(tmp_path, epochs=2)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["knobs"]["max_epochs"], record["resumed_after_epochs"]) == (2, [1])
+    data = mlflow.MlflowClient(tracking_uri=uri).get_run(record["mlflow_run_id"]).data
+    assert (data.params["max_epochs"], data.tags["max_epochs"]) == ("1", "2")  # MLflow changes no parameter
+    run(trained.dataset, tmp_path, tracking_uri=uri)
+    assert "is finished: nothing is left to do" in capsys.readouterr().out
+
+
+def test_a_second_training_in_the_folder_is_refused_and_nothing_is_changed(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sole_writer.__wrapped__.__kwdefaults__, "wait", 0)
+    run(trained.dataset, tmp_path, max_epochs=1)
+    with claimed(tmp_path):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        for rule in ("auto", "never"):
+            with pytest.raises(SystemExit, match=r"^2$"):
+                run(trained.dataset, tmp_path, resume=rule)
+            last = capsys.readouterr().err.strip().splitlines()[-1]
+            assert re.fullmatch(
+                f"error: another training writes into {tmp_path} \\(process {os.getpid()} on .*\\): wait for its end, "
+                "or choose another --output_dir",
+                last,
+            )
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    run(trained.dataset, tmp_path)
+    assert same(weights(tmp_path), weights(trained.output))
 
 
 @pytest.mark.ci

@@ -15,9 +15,11 @@ from monai.inferers import SimpleInferer
 from monai.transforms import Compose, RandFlipd
 from monai.utils import set_determinism
 
+from cvm_monai.data.micro_batches import MicroBatchCollate
 from cvm_monai.data.seeded import SeededCacheDataset
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines import Checkpoints, LowestMetric, PointTrainer, WeightAverage, finished_training
+from cvm_monai.engines.network_options import training_network
 from cvm_monai.engines.random_states import random_states, set_random_states
 from cvm_monai.networks import build_network
 from cvm_monai.supervision.factory import METHODS, build_supervision
@@ -63,7 +65,19 @@ def cases(count: int = 4) -> list[dict]:
 class Training:
     """A bundle's training in small: two epochs of two steps, a store that gains a renewal after each epoch."""
 
-    def __init__(self, folder: Path, *, method="partial_ce", resume="auto", lam=1.0, workers=0, **constants):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        method="partial_ce",
+        resume="auto",
+        workers=0,
+        options=None,
+        micro=2,
+        knobs=None,
+        **constants,
+    ):
+        self.knobs = {"lam": 1.0, "num_workers": 0, "max_epochs": 2, "supervision": method} | (knobs or {})
         set_determinism(0)
         self.folder = folder
         folder.mkdir(exist_ok=True)
@@ -71,7 +85,9 @@ class Training:
         datalist.write_text("{}")
         transform = Compose([RandFlipd(keys=KEYS, prob=0.5, spatial_axis=0)])
         dataset = SeededCacheDataset(cases(), transform=transform, seed=0, num_workers=1, progress=False)
-        self.network = build_network("unet", channels=[4, 8, 8, 8, 8])
+        options = options or {}
+        network = build_network("unet", channels=[4, 8, 8, 8, 8])
+        self.network = training_network(network, device="cpu", **options)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-2)
         self.average = WeightAverage(network=self.network, decay=0.9)
         self.supervision = build_supervision(method, constants={method: constants})
@@ -88,18 +104,20 @@ class Training:
                 "lowest": self.lowest,
             },
             store=self.store,
-            knobs={"lam": lam, "num_workers": 0},
+            knobs=self.knobs,
             datalist=str(datalist),
         )
         sampler = DistributedSampler(dataset, num_replicas=1, rank=0, seed=0)
         self.trainer = PointTrainer(
             supervision=self.supervision,
             average=self.average,
+            channels_last=options.get("channels_last", False),
             device=torch.device("cpu"),
-            max_epochs=2,
+            max_epochs=self.knobs["max_epochs"],
             train_data_loader=DataLoader(
                 dataset,
                 batch_size=2,
+                collate_fn=MicroBatchCollate(size=micro),
                 sampler=sampler,
                 num_workers=workers,
                 generator=torch.Generator().manual_seed(0),
@@ -127,7 +145,7 @@ class Training:
                 raise Killed
 
         self.trainer.add_event_handler(Events.ITERATION_STARTED, kill)
-        with pytest.raises(Killed, match=""):
+        with pytest.raises(Killed, match=r"^$"):
             self.trainer.run()
         return self
 
@@ -246,7 +264,9 @@ def test_a_kill_between_a_renewal_and_its_checkpoint_takes_the_renewal_back(tmp_
     Training(tmp_path / "run").killed_in(2)
     store = PseudoLabelStore(tmp_path / "run" / "pseudo_labels")
     store.publish({"a": np.full((2, 2), 0.9)})
-    (store.folder / ".0003.17").mkdir()
+    (store.folder / "0003").mkdir()  # one more was cut off
+    (store.folder / "0003" / "0-000000.npy").touch()
+    (store.folder / ".current.json.17").touch()
     resumed = Training(tmp_path / "run").killed_in(2)
     assert resumed.store.version == 1
     np.testing.assert_allclose(resumed.store.get("a"), 0.1)
@@ -257,7 +277,7 @@ def finished(training: Training, **knobs) -> str | None:
     return finished_training(
         output_dir=str(training.folder),
         resume="auto",
-        knobs={"lam": 1.0, "num_workers": 0} | knobs,
+        knobs=training.knobs | knobs,
         datalist=training.checkpoints.datalist,
     )
 
@@ -280,7 +300,7 @@ def test_another_configuration_is_refused_naming_the_first_difference(tmp_path):
     with pytest.raises(ValueError, match=sentence):
         finished(training, lam=2.0)
     with pytest.raises(ValueError, match=sentence):
-        Training(tmp_path / "run", lam=2.0).run()
+        Training(tmp_path / "run", knobs={"lam": 2.0}).run()
     Path(training.checkpoints.datalist).write_text("{ }")
     with pytest.raises(ValueError, match=r"data_sha256 was [0-9a-f]{64} and is [0-9a-f]{64}"):
         finished(training)

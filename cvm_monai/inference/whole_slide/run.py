@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cvm_monai.inference.whole_slide.claim import check_out, claimed
+from cvm_monai.data.claim import check_out, claimed
 from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at
 from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.one_slide import PARTIAL, SlideOptions, conflict, predict_slide, settings_of

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cvm_monai.data.claim import claimed
 from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, load_slide_model, predict_slides
-from cvm_monai.inference.whole_slide.claim import claimed
 from cvm_monai.inference.whole_slide.find import fingerprint
 
 from .conftest import PLAIN, Red, pixels, write_slide

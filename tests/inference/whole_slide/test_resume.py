@@ -10,8 +10,8 @@ import tifffile
 import torch
 from torch import nn
 
+from cvm_monai.data.claim import claimed
 from cvm_monai.inference.whole_slide import ResultOptions, SlideModel, SlideOptions, predict_slides
-from cvm_monai.inference.whole_slide.claim import claimed
 from cvm_monai.inference.whole_slide.map_file import MapFile
 from cvm_monai.networks import build_network
 
