@@ -254,12 +254,12 @@ def registered_models(rng: np.random.Generator, root: Path, training: Path) -> J
 
 
 def data_lists(rng: np.random.Generator, root: Path, training: Path) -> Job:
-    """A broken datalist.json, looked at by the doctor, or by a comparison that has no fold to train."""
+    """A broken datalist.json, looked at by the doctor."""
     folder = root / "input"
     shutil.copytree(training / "data", folder)
     file = folder / "datalist.json"
     file.write_bytes(broken_texts.broken_json(rng, json.loads(file.read_text())))
-    return Job(("doctor", "--data", str(folder)), folder)
+    return Job(("doctor", str(folder)), folder)
 
 
 SURFACES: dict[str, tuple[Surface, int]] = {
