@@ -26,7 +26,13 @@ def saved_names(training: Training) -> set[str]:
     return set(state["parts"]["network"]) | set(state["parts"]["average"]["average"])
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(options, id=name, marks=pytest.mark.ci if name == "compile" else ())
+        for name, options in OPTIONS.items()
+    ],
+)
 def test_a_training_goes_on_to_the_bit_and_its_checkpoint_names_the_plain_weights(tmp_path, options):
     straight = Training(tmp_path / "straight", **options).run()
     Training(tmp_path / "killed", **options).killed_in(2)
