@@ -1,5 +1,8 @@
 """Overlapping tiles of logits blended, as much of it held as is not yet finished."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from monai.data.utils import compute_importance_map
@@ -11,83 +14,124 @@ SIGMA = 0.125
 TOGETHER = 128
 """Rows turned into probabilities at a time."""
 
+COLUMNS = 4096
+"""Columns of the map that are finished together: raising it costs memory and moves larger blocks from a GPU."""
+
+Above = Callable[[int, int], np.ndarray | None]
+"""Of columns from the first to the last (exclusive): what the row of tiles above shares with this one."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Columns of the map that a row of tiles has finished.
+
+    Attributes:
+        first: column of the map.
+        values: (rows, classes - 1, columns) uint8, round(255 p) of each foreground class, 0 where no tile was.
+        covered: (rows, columns) bool, where one was.
+        shared: (columns, classes, rows) float32, weighted sums and weights of the rows below, which the next row of
+            tiles goes on with; None where no tile reached.
+    """
+
+    first: int
+    values: np.ndarray
+    covered: np.ndarray
+    shared: np.ndarray | None
+
 
 class RowBlender:
-    """The Gaussian mean of logits over one row of tiles, and what it shares with the next.
+    """The Gaussian mean of logits over one row of tiles, in blocks of columns: its memory does not know the width.
 
-    Held are the logits over those of the background, and the weights: 4 bytes x classes x height of a tile x width of
-    the map.
+    Held are the logits over those of the background, and the weights: 4 bytes x classes x height of a tile x
+    (`COLUMNS` + width of a tile).
 
     Args:
+        window: (h, w) weights of a tile's output, on the device; see `gaussian`.
         classes: of the network.
-        tile: (height, width) of a tile of its input.
-        output: (height, width) of the logits of a tile.
-        width: of the map, at least that of a tile.
-        device: where the logits are.
+        width: of the map.
+        finished: rows that no later tile reaches.
+        shared: rows below, which the next row of tiles reaches too.
+        above: what the row of tiles above shares, in the form of `Block.shared`.
+        on_block: is given the finished columns, from left to right without a gap.
     """
 
     def __init__(
         self,
+        window: torch.Tensor,
         *,
         classes: int,
-        tile: tuple[int, int],
-        output: tuple[int, int],
         width: int,
-        device: torch.device | str = "cpu",
+        finished: int,
+        shared: int,
+        above: Above,
+        on_block: Callable[[Block], None],
     ) -> None:
-        self._window = gaussian(tile, output).to(device)
-        self._sums = torch.zeros((classes - 1, output[0], width), device=device)
-        self._weights = torch.zeros((output[0], width), device=device)
+        height, tile = window.shape
+        self._window, self._width, self._finished, self._shared = window, width, finished, shared
+        self._above, self._on_block = above, on_block
+        held = min(width, COLUMNS) + tile  # tiles may reach beyond the map
+        self._sums = torch.zeros((classes, height, held), device=window.device)  # the weights are the last
+        self._first = self._loaded = 0
+        self._load(held)
 
     def add(self, logits: torch.Tensor, column: int) -> None:
-        """Add a tile's logits (classes, h, w), whose first column of the map is `column`."""
-        z = logits.float()
-        place = slice(column, column + z.shape[-1])
-        self._sums[:, :, place].addcmul_(z[1:] - z[:1], self._window)
-        self._weights[:, place] += self._window
-
-    def finish(self, count: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Take out the upper `count` rows.
-
-        Returns:
-            (count, classes - 1, width) uint8, round(255 p) of each foreground class, 0 where no tile was; and
-            (count, width) bool, where one was.
+        """Add a tile's logits (classes, h, w), whose first column of the map is `column`, not left of those before.
 
         Raises:
             ValueError: the network gave infinite logits, or NaN.
         """
-        values = np.empty((count, len(self._sums), width), np.uint8)
-        covered = np.empty((count, width), bool)
-        for first in range(0, count, TOGETHER):
-            rows = slice(first, min(first + TOGETHER, count))
-            weights = self._weights[rows, :width]
-            found = probabilities(self._sums[:, rows, :width] / weights.clamp_min(1e-30))
+        z = logits.float()
+        while column + z.shape[-1] > self._first + self._sums.shape[2]:
+            self._finish(min(column - self._first, COLUMNS))
+        place = slice(column - self._first, column - self._first + z.shape[-1])
+        self._sums[:-1, :, place].addcmul_(z[1:] - z[:1], self._window)
+        self._sums[-1, :, place] += self._window
+
+    def close(self) -> None:
+        """Finish what is left of the row.
+
+        Raises:
+            ValueError: as `add`.
+        """
+        while self._first < self._width:
+            self._finish(min(self._width - self._first, COLUMNS))
+
+    def _finish(self, count: int) -> None:
+        """Give away the first `count` columns, and go on with those behind them."""
+        sums = self._sums[:, :, : min(count, self._width - self._first)]
+        if sums.shape[2]:
+            self._on_block(self._block(sums))
+        held = self._sums.shape[2]
+        for start in range(0, held, count):  # pieces that do not overlap with where they go
+            piece = self._sums[:, :, start + count : start + 2 * count]
+            self._sums[:, :, start : start + piece.shape[2]] = piece
+        self._sums[:, :, max(held - count, 0) :] = 0
+        self._first += count
+        self._load(held)
+
+    def _block(self, sums: torch.Tensor) -> Block:
+        values = np.empty((self._finished, len(sums) - 1, sums.shape[2]), np.uint8)
+        covered = np.empty((self._finished, sums.shape[2]), bool)
+        for first in range(0, self._finished, TOGETHER):
+            rows = slice(first, min(first + TOGETHER, self._finished))
+            weights = sums[-1, rows]
+            found = probabilities(sums[:-1, rows] / weights.clamp_min(1e-30))
             if not bool(torch.isfinite(found).all()):
                 raise ValueError("the network's output is not finite: its weights are damaged, or try without --amp")
             values[rows] = torch.round(found * (weights > 0) * 255).to(torch.uint8).transpose(0, 1).cpu().numpy()
             covered[rows] = (weights > 0).cpu().numpy()
-        self._move_up(count)
-        return values, covered
+        below = sums[:, self._finished : self._finished + self._shared]
+        reached = self._shared > 0 and bool((below[-1] > 0).any())
+        return Block(self._first, values, covered, below.permute(2, 0, 1).cpu().numpy() if reached else None)
 
-    def carry(self, count: int) -> np.ndarray | None:
-        """(classes, count, width) float32: weighted sums and weights of the upper rows; None where no tile reached."""
-        if not bool((self._weights[:count] > 0).any()):
-            return None
-        return torch.cat([self._sums[:, :count], self._weights[None, :count]]).cpu().numpy()
-
-    def restore(self, carried: np.ndarray) -> None:
-        """Continue from what `carry` gave."""
-        held = torch.from_numpy(carried).to(self._sums.device)
-        self._sums[:, : held.shape[1]] = held[:-1]
-        self._weights[: held.shape[1]] = held[-1]
-
-    def _move_up(self, count: int) -> None:
-        for held in (*self._sums, self._weights):
-            kept = len(held) - count
-            for first in range(0, kept, count):  # blocks that do not overlap with where they go
-                last = min(first + count, kept)
-                held[first:last] = held[first + count : last + count]
-            held[max(kept, 0) :] = 0
+    def _load(self, held: int) -> None:
+        """What the row above shares, of columns that are held now and were not before."""
+        last = min(self._first + held, self._width)
+        first, self._loaded = max(self._loaded, self._first), max(self._loaded, last)
+        found = self._above(first, last) if first < last else None
+        if found is not None:
+            place = slice(first - self._first, last - self._first)
+            self._sums[:, : found.shape[2], place] = torch.from_numpy(found).to(self._sums.device).permute(1, 2, 0)
 
 
 def gaussian(tile: tuple[int, int], output: tuple[int, int]) -> torch.Tensor:

@@ -86,17 +86,24 @@ class TissueOnGrid:
             for count, step, size in zip(grid.shape, steps, self._mask.shape, strict=True)
         )
 
-    def rows(self, first: int, last: int, *, stride: int = 1) -> np.ndarray:
-        """(last - first, W) bool of the rows of a map with one pixel for `stride` network pixels, at their centres."""
+    def rows(self, first: int, last: int, *, stride: int = 1, columns: tuple[int, int] | None = None) -> np.ndarray:
+        """(last - first, W) bool of the rows of a map with one pixel for `stride` network pixels, at their centres.
+
+        Args:
+            columns: first and last (exclusive) of the map; None: all.
+        """
         height, width = self.grid.shape
+        left, right = columns or (0, -(-width // stride))
         down = np.minimum(np.arange(first, last) * stride + stride // 2, height - 1)
-        across = np.minimum(np.arange(-(-width // stride)) * stride + stride // 2, width - 1)
+        across = np.minimum(np.arange(left, right) * stride + stride // 2, width - 1)
         return np.asarray(self._mask[self._rows[down]][:, self._columns[across]])
 
     def tiles(self, *, margin: int = 0) -> np.ndarray:
         """(rows, columns) bool: the tiles that hold tissue, or have it within `margin` network pixels."""
-        sums = np.zeros((self._mask.shape[0] + 1, self._mask.shape[1] + 1), np.int64)
-        sums[1:, 1:] = self._mask.cumsum(0, dtype=np.int64).cumsum(1)
+        kind = np.int32 if self._mask.size < 2**31 else np.int64
+        sums = np.zeros((self._mask.shape[0] + 1, self._mask.shape[1] + 1), kind)
+        self._mask.cumsum(0, dtype=kind, out=sums[1:, 1:])
+        sums.cumsum(1, out=sums)
         (top, bottom), (left, right) = (
             _between(index, starts, length, margin)
             for index, starts, length in zip(

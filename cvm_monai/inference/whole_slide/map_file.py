@@ -6,7 +6,7 @@ import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -14,12 +14,16 @@ from cvm_monai.provenance import write_json
 
 MAP, PROGRESS = "probability.u8", "progress.json"
 
+FLOAT = 4
+"""Bytes."""
+
 
 class MapFile:
     """A map (height, channels, width) uint8 that grows by bands of rows, each with a checksum.
 
-    After each band `progress.json` is replaced in one step: what was killed before that is done again, and nothing
-    else. What the band shares with the next is kept beside the map, in one of two files in turn.
+    A band is written in blocks of columns. After its last one `progress.json` is replaced in one step: what was killed
+    before that is done again, and nothing else. What the band shares with the next is kept beside the map, column by
+    column, in one of two files in turn.
 
     Args:
         folder: of its files; made. What other settings left there is refused.
@@ -35,6 +39,7 @@ class MapFile:
         self._facts: dict[str, Any] = {"shape": list(shape), "settings": plain_settings(settings)}
         self.bands: list[dict[str, Any]] = []
         self._carry: dict[str, Any] | None = None
+        self._written, self._shared_rows = False, 0  # of the band in hand
         found = read_progress(folder)
         if found is not None:
             if reason := difference(found["settings"], self._facts["settings"]):
@@ -49,25 +54,57 @@ class MapFile:
         """Rows that are finished."""
         return int(self.bands[-1]["last"]) if self.bands else 0
 
-    def carried(self) -> np.ndarray | None:
-        """What the last finished band shares with the next; None: nothing."""
-        return None if self._carry is None else np.load(self.folder / self._carry["file"])
+    @property
+    def carries(self) -> bool:
+        """Whether the last finished band shares anything with the next."""
+        return self._carry is not None
 
-    def append(self, values: np.ndarray | None, rows: int, carried: np.ndarray | None) -> None:
-        """Write the next band (rows, channels, width) uint8, None for zeros, and what it shares with its next."""
+    def carried(self, first: int, last: int) -> np.ndarray | None:
+        """What the last finished band shares with the next, of some columns: (columns, channels + 1, rows) float32.
+
+        None: nothing.
+        """
+        if self._carry is None:
+            return None
+        column = (self.shape[1] + 1, int(self._carry["rows"]))
+        with (self.folder / self._carry["file"]).open("rb") as file:
+            file.seek(first * column[0] * column[1] * FLOAT)
+            values = np.fromfile(file, np.float32, (last - first) * column[0] * column[1])
+        return values.reshape(-1, *column)
+
+    def write(self, column: int, values: np.ndarray) -> None:
+        """Write some columns of the next band, (rows, channels, columns) uint8."""
+        data, start = np.ascontiguousarray(values), self.rows * self._row + column
+        with (self.folder / MAP).open("r+b", buffering=0) as file:
+            for number, line in enumerate(data.reshape(-1, data.shape[2])):
+                file.seek(start + number * self.shape[2])
+                file.write(line.data)
+        self._written = True
+
+    def write_carry(self, column: int, shared: np.ndarray) -> None:
+        """Write some columns of what the next band shares with the one after it, (columns, channels + 1, rows)."""
+        path, size = self.folder / self._next_carry, shared[0].size * FLOAT
+        if self._shared_rows == 0:
+            with path.open("wb") as file:
+                file.truncate(self.shape[2] * size)
+        self._shared_rows = shared.shape[2]
+        with path.open("r+b") as file:
+            file.seek(column * size)
+            file.write(np.ascontiguousarray(shared).data)
+
+    def finish_band(self, rows: int) -> None:
+        """The next band has so many rows, zero where nothing was written, and is done."""
         first = self.rows
-        check = 0
-        if values is not None:
-            data = np.ascontiguousarray(values)
-            check = _crc32(data)
-            with (self.folder / MAP).open("r+b") as file:
-                file.seek(first * self._row)
-                file.write(data.data)
-        band = {"first": first, "last": first + rows, "crc32": check, "zeros": values is None}
-        carry = None if carried is None else self._keep(carried)
+        check = self._check_rows(first, first + rows) if self._written else 0
+        band = {"first": first, "last": first + rows, "crc32": check, "zeros": not self._written}
+        carry = None
+        if self._shared_rows:
+            name = self._next_carry
+            carry = {"file": name, "rows": self._shared_rows, "crc32": _check_file(self.folder / name)}
         bands = [*self.bands, band]
         write_json(self.folder / PROGRESS, {**self._facts, "bands": bands, "carry": carry})
         self.bands, self._carry = bands, carry
+        self._written, self._shared_rows = False, 0
 
     def read(self, first: int, last: int) -> np.ndarray:
         """(last - first, channels, width) uint8."""
@@ -92,11 +129,16 @@ class MapFile:
             file.truncate(self.shape[0] * self._row)
         write_json(self.folder / PROGRESS, {**self._facts, "bands": [], "carry": None})
 
-    def _keep(self, carried: np.ndarray) -> dict[str, Any]:
-        """Write into the file that the last progress does not name."""
-        name = f"carry_{(len(self.bands) + 1) % 2}.npy"
-        np.save(self.folder / name, carried)
-        return {"file": name, "crc32": _crc32(carried)}
+    @property
+    def _next_carry(self) -> str:
+        """The file that the last progress does not name."""
+        return f"carry_{(len(self.bands) + 1) % 2}.f32"
+
+    def _check_rows(self, first: int, last: int) -> int:
+        """Checksum of some rows as they are on disk."""
+        with (self.folder / MAP).open("rb") as file:
+            file.seek(first * self._row)
+            return _check(file, (last - first) * self._row)
 
     def _intact(self, found: Mapping[str, Any]) -> bool:
         """Whether the files are those that the progress speaks of."""
@@ -104,14 +146,19 @@ class MapFile:
             if os.path.getsize(self.folder / MAP) != self.shape[0] * self._row:
                 return False
             carry = found["carry"]
-            if carry is not None and _crc32(np.load(self.folder / carry["file"])) != carry["crc32"]:
+            if carry is not None and _check_file(self.folder / carry["file"]) != carry["crc32"]:
+                return False
+            if carry is not None and os.path.getsize(self.folder / carry["file"]) != self._carry_bytes(carry["rows"]):
                 return False
             return all(
-                band["zeros"] or _crc32(self.read(band["first"], band["last"])) == band["crc32"]
+                band["zeros"] or self._check_rows(band["first"], band["last"]) == band["crc32"]
                 for band in found["bands"]
             )
-        except (OSError, ValueError, EOFError):
+        except (OSError, KeyError):
             return False
+
+    def _carry_bytes(self, rows: int) -> int:
+        return self.shape[2] * (self.shape[1] + 1) * rows * FLOAT
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
@@ -138,8 +185,17 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     return ""
 
 
-def _crc32(values: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(values).data)
+def _check_file(path: Path) -> int:
+    with path.open("rb") as file:
+        return _check(file, path.stat().st_size)
+
+
+def _check(file: IO[bytes], count: int) -> int:
+    """CRC-32 of the next `count` bytes, read a mebibyte at a time."""
+    check = 0
+    while count > 0 and (data := file.read(min(count, 2**20))):
+        check, count = zlib.crc32(data, check), count - len(data)
+    return check
 
 
 def _short(value: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cvm_monai.data.stain import stain_change
-from cvm_monai.inference.whole_slide.blending import RowBlender
+from cvm_monai.inference.whole_slide.blending import COLUMNS, Block, RowBlender, gaussian
 from cvm_monai.inference.whole_slide.grid import Grid, TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile
 from cvm_monai.inference.whole_slide.model import SlideModel
@@ -55,47 +55,66 @@ def predict_map(
         ValueError: a place of the slide that cannot be read, or a network whose output is not finite.
     """
     grid, needed = tissue.grid, tissue_tiles(tissue, stride=stride)
-    blender, first = make_blender(model, grid, stride), len(store.bands)
-    if (carried := store.carried()) is not None:
-        blender.restore(carried)
+    window, first = _window(model, grid, stride), len(store.bands)
     places = [[(y, x) for x in _chosen(grid, needed[row])] for row, y in enumerate(grid.rows)]
     read = partial(read_tile, image, grid, change=change)
     todo = [place for row in places[first:] for place in row]
     with closing(read_ahead(read, todo, workers=num_workers, ahead=2 * batch_size)) as tiles:
         for row in range(first, len(grid.rows)):
+            if not places[row] and not store.carries:
+                _skip_row(tissue, store, row, stride)
+                continue
+            blender = _row_blender(window, model, tissue, store, row, stride)
             for start in range(0, len(places[row]), batch_size):
                 some = [next(tiles) for _ in places[row][start : start + batch_size]]
                 logits = model.logits(torch.from_numpy(np.stack([pixels for _, pixels in some])))
                 for ((_, x), _), z in zip(some, logits, strict=True):
                     blender.add(z, x // stride)
                 on_tiles(len(some))
-            carried = _finish_row(blender, tissue, store, row, stride, empty=not places[row] and carried is None)
+            blender.close()
+            top, bottom = grid.band(row, stride)
+            store.finish_band(bottom - top)
 
 
-def _finish_row(
-    blender: RowBlender, tissue: TissueOnGrid, store: MapFile, row: int, stride: int, *, empty: bool
-) -> np.ndarray | None:
-    """Write what a row of tiles finishes; what it shares with the next, None where that is nothing."""
+def _row_blender(
+    window: torch.Tensor, model: SlideModel, tissue: TissueOnGrid, store: MapFile, row: int, stride: int
+) -> RowBlender:
+    """The blender of a row of tiles, which writes what is finished and goes on with what the row above shares."""
     grid = tissue.grid
     top, bottom = grid.band(row, stride)
-    width = grid.output_shape(stride)[1]
-    if empty:
-        _check_coverage(np.zeros((bottom - top, width), bool), tissue, top, stride)
-        store.append(None, bottom - top, None)
-        return None
-    values, covered = blender.finish(bottom - top, width)
-    _check_coverage(covered, tissue, top, stride)
-    shared = 0 if row + 1 == len(grid.rows) else grid.tile[0] // stride - (bottom - top)
-    carried = blender.carry(shared)
-    store.append(values, bottom - top, carried)
-    return carried
+
+    def write(block: Block) -> None:
+        _check_coverage(block.covered, tissue, (top, block.first), stride)
+        if block.covered.any():
+            store.write(block.first, block.values)
+        if block.shared is not None:
+            store.write_carry(block.first, block.shared)
+
+    return RowBlender(
+        window,
+        classes=len(model.names),
+        width=grid.output_shape(stride)[1],
+        finished=bottom - top,
+        shared=0 if row + 1 == len(grid.rows) else grid.tile[0] // stride - (bottom - top),
+        above=store.carried,
+        on_block=write,
+    )
 
 
-def make_blender(model: SlideModel, grid: Grid, stride: int) -> RowBlender:
-    """The blender of a grid's rows."""
+def _skip_row(tissue: TissueOnGrid, store: MapFile, row: int, stride: int) -> None:
+    """A row without a tile, which no tile above reaches either."""
+    top, bottom = tissue.grid.band(row, stride)
+    width = tissue.grid.output_shape(stride)[1]
+    for column in range(0, width, COLUMNS):
+        nothing = np.zeros((bottom - top, min(COLUMNS, width - column)), bool)
+        _check_coverage(nothing, tissue, (top, column), stride)
+    store.finish_band(bottom - top)
+
+
+def _window(model: SlideModel, grid: Grid, stride: int) -> torch.Tensor:
+    """Weights of a tile's output, on the device."""
     output = -(-grid.tile[0] // stride), -(-grid.tile[1] // stride)
-    width = grid.columns[-1] // stride + output[1]
-    return RowBlender(classes=len(model.names), tile=grid.tile, output=output, width=width, device=model.device)
+    return gaussian(grid.tile, output).to(model.device)
 
 
 def slide_change(
@@ -121,9 +140,10 @@ def _chosen(grid: Grid, needed: np.ndarray) -> list[int]:
     return [column for column, use in zip(grid.columns, needed, strict=True) if use]
 
 
-def _check_coverage(covered: np.ndarray, tissue: TissueOnGrid, first: int, stride: int) -> None:
+def _check_coverage(covered: np.ndarray, tissue: TissueOnGrid, corner: tuple[int, int], stride: int) -> None:
     """An error of ours, not of the user: a pixel of tissue that no tile reached."""
-    missing = tissue.rows(first, first + len(covered), stride=stride) & ~covered
+    (first, left), (height, width) = corner, covered.shape
+    missing = tissue.rows(first, first + height, stride=stride, columns=(left, left + width)) & ~covered
     if missing.any():
         row, column = np.argwhere(missing)[0]
-        raise RuntimeError(f"no tile covers the tissue at row {first + row}, column {column} of the map")
+        raise RuntimeError(f"no tile covers the tissue at row {first + row}, column {left + column} of the map")

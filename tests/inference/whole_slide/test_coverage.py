@@ -14,6 +14,7 @@ from cvm_monai.inference.whole_slide import (
     SlideModel,
     SlideOptions,
     TissueOnGrid,
+    blending,
     make_grid,
     predict_slides,
 )
@@ -129,6 +130,20 @@ def test_only_tiles_with_tissue_are_run():
     tissue = TissueOnGrid(TissueMask(mask, (40.0, 40.0), "user"), grid)
     np.testing.assert_array_equal(np.argwhere(tissue_tiles(tissue, stride=1)), [[0, 3]])
     assert tissue_tiles(TissueOnGrid(None, grid), stride=1).all()
+
+
+@pytest.mark.parametrize("columns", [1, 50, 96, 200])
+def test_columns_finished_in_blocks_give_the_same_bits(tmp_path, monkeypatch, columns):
+    torch.manual_seed(0)
+    model = SlideModel(build_network("unet", channels=[4, 8, 8, 8, 8]).eval(), mpp=0.5)
+    image = np.kron(pixels(38, 62), np.ones((8, 8, 1), np.uint8))
+    path = write_slide(tmp_path / "a.tif", image)
+    half_mask(tmp_path, image.shape[:2])
+    options = {"tissue": str(tmp_path / "mask.png"), "overlap": 0.5, "batch_size": 2}
+    whole = run(model, path, tmp_path / "whole", **options)
+    monkeypatch.setattr(blending, "COLUMNS", columns)
+    assert len(np.unique(whole)) > 10
+    np.testing.assert_array_equal(run(model, path, tmp_path / "out", **options), whole)
 
 
 def test_a_gap_between_the_tiles_would_be_noticed(red, tmp_path, monkeypatch):

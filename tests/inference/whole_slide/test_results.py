@@ -93,7 +93,8 @@ def test_a_coarse_map_in_strips_is_the_bilinear_resize_of_the_whole(tmp_path):
     grid = make_grid((96, 64), scale=1.0, window=64)
     store = MapFile(tmp_path / "map", (6, 1, 4), {})
     coarse = np.random.default_rng(0).integers(0, 256, (6, 1, 4), dtype=np.uint8)
-    store.append(coarse, 6, None)
+    store.write(0, coarse)
+    store.finish_band(6)
     found = [values for _, values in strips(store, TissueOnGrid(None, grid), stride=16, height=7)]
     plane = torch.from_numpy(coarse[:, 0].astype(np.float32))[None, None]
     expected = torch.nn.functional.interpolate(plane, scale_factor=16, mode="bilinear")[0, 0].numpy()

@@ -136,12 +136,13 @@ def test_a_slide_in_the_hands_of_another_process_is_passed_over(slide, tmp_path)
 
 def test_an_interrupted_write_of_a_band_does_not_count(tmp_path):
     store = MapFile(tmp_path / "map", (4, 1, 3), {"a": 1})
-    store.append(np.full((2, 1, 3), 7, np.uint8), 2, np.ones((2, 1, 3), np.float32))
-    with (tmp_path / "map" / "probability.u8").open("r+b") as file:  # the next band, without its progress
-        file.seek(6)
-        file.write(b"\x09" * 3)
+    store.write(0, np.full((2, 1, 3), 7, np.uint8))
+    store.write_carry(1, np.ones((2, 2, 2), np.float32))  # columns 1 and 2
+    store.finish_band(2)
+    store.write(0, np.full((2, 1, 2), 9, np.uint8))  # the next band and what it shares, without its progress
+    store.write_carry(0, np.full((3, 2, 2), 9, np.float32))
     again = MapFile(tmp_path / "map", (4, 1, 3), {"a": 1})
     assert again.rows == 2
-    np.testing.assert_array_equal(again.carried(), np.ones((2, 1, 3), np.float32))
-    again.append(None, 2, None)
+    np.testing.assert_array_equal(again.carried(0, 3), np.float32([0, 1, 1])[:, None, None] * np.ones((3, 2, 2)))
+    again.finish_band(2)
     np.testing.assert_array_equal(again.read(0, 2), np.full((2, 1, 3), 7))
