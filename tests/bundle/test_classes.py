@@ -63,7 +63,7 @@ def test_inference_writes_class_numbers_and_probabilities_where_asked(three, tmp
     settings = {"dataset_dir": three.dataset, "output_dir": str(three.output), "device": "cpu"}
     settings |= {"class_probabilities": True, "prediction_dir": str(tmp_path)}
     monai.bundle.run("inference", config_file=INFERENCE, **settings)
-    assert len(list(tmp_path.iterdir())) == 3 * 8
+    assert len(list(tmp_path.glob("*.png"))) == 3 * 8
     labels = np.array(Image.open(tmp_path / "case_000_mask.png"))
     p = [np.array(Image.open(tmp_path / f"case_000_probability_{number}.png")) / 255 for number in (1, 2)]
     everything = np.stack([1 - p[0] - p[1], *p])

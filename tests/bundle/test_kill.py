@@ -227,6 +227,7 @@ def test_a_training_killed_at_random_instants_ends_as_one_that_never_was(phantom
         "max_epochs": epochs,
         "renew_every": 3,
         "resume": "auto",
+        "checkpoint_seconds": 0,
         "num_workers": 0,
     }
     seconds = durations(run(tmp_path / "straight", settings))

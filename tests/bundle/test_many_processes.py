@@ -41,7 +41,7 @@ EPOCHS = 20
 def start(phantom, output, **options):
     """A training that can be taken up again, with a record in its output folder."""
     settings = {"tracking_uri": f"sqlite:///{output}/mlruns.db", "accumulation_steps": 2, "max_epochs": EPOCHS}
-    return torchrun(phantom, output, **settings, resume="auto", **options)
+    return torchrun(phantom, output, **settings, resume="auto", checkpoint_seconds=0, **options)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def run(phantom, output, **settings):
         config_file=TRAIN,
         dataset_dir=phantom,
         output_dir=str(output),
-        **SMALL | {"tracking_uri": "none", "resume": "auto"} | settings,
+        **SMALL | {"tracking_uri": "none", "resume": "auto", "checkpoint_seconds": 0} | settings,
     )
 
 

@@ -5,6 +5,7 @@ import random
 import resource
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -238,6 +239,26 @@ def test_a_checkpoint_whose_pseudo_labels_are_gone_gives_way_too(tmp_path, caplo
     assert any("a pseudo-label of renewal 2, is missing: the one before" in text for text in caplog.messages)
     assert differences(straight.result(), resumed.result()) == []
     assert resumed.store.get("a").tolist() == straight.store.get("a").tolist()
+
+
+def test_a_state_is_saved_where_the_seconds_have_passed_and_at_the_end(tmp_path, monkeypatch):
+    training = Training(tmp_path / "run", knobs={"max_epochs": 6})
+    training.checkpoints.seconds = 60
+    clock = SimpleNamespace(monotonic=lambda: 25 * training.trainer.state.epoch)
+    monkeypatch.setattr("cvm_monai.engines.resume.time", clock)
+    saved = []
+    training.trainer.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda _: saved.append(training.checkpoints._saved // 25)
+    )
+    training.run()
+    assert saved[-1] == 3  # 75 s after the start; its own handler comes after this one
+    states = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("*.pt"))
+    assert states == ["epoch_00003.pt", "epoch_00006.pt"]
+
+
+def test_seconds_below_zero_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="--checkpoint_seconds must be a number of at least 0, got -1"):
+        Checkpoints(output_dir=str(tmp_path), resume="auto", parts={}, store=None, knobs={}, datalist="", seconds=-1)
 
 
 def test_where_no_checkpoint_can_be_read_the_training_is_refused_and_nothing_is_removed(tmp_path):
