@@ -13,7 +13,7 @@ from cvm_monai.engines.network_options import check_compiler, check_sync_batchno
 from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import FROZEN_NETWORKS, EncoderNorm, Extraction, FeatureDtype, LargeImages, NetworkName
-from cvm_monai.networks.frozen import checked_extractor
+from cvm_monai.networks.extractor_files import checked_extractor
 from cvm_monai.supervision.combination import Combination
 from cvm_monai.supervision.factory import METHODS, SupervisionName, check_classes
 from cvm_monai.variational import SolverName

@@ -20,7 +20,8 @@ from cvm_monai.experiments.report import Comparison, write_report
 from cvm_monai.experiments.schedule import run_all
 from cvm_monai.experiments.state import run_state
 from cvm_monai.experiments.tracking import COMPARE, ParentRun, check_study
-from cvm_monai.networks.frozen import FrozenExtractor, absolute_extractor
+from cvm_monai.networks.extractor_files import absolute_extractor
+from cvm_monai.networks.frozen import FrozenExtractor
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,8 @@
 """A feature extractor that never changes, from a local file or by name, and a linear classifier of its features."""
 
 import hashlib
-import os
-import zipfile
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from cvm_monai.networks.blocks import pad_to_multiple
-from cvm_monai.networks.encoder import ResNet34Encoder
+from cvm_monai.networks.extractor_files import Layer3Map, checked_extractor, is_script, read_script
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
-from cvm_monai.networks.timm_extractor import PREFIX, TimmExtractor, checked_name, is_timm, timm_version
-from cvm_monai.networks.weights import load_encoder_weights
+from cvm_monai.networks.timm_extractor import PREFIX, TimmExtractor, is_timm, timm_version
 
 GRID = 32
 """What an extractor from a file is given has sides that are multiples of this, and at least two."""
@@ -62,7 +58,7 @@ class FrozenExtractor(nn.Module):
             self.grid = -(-GRID // self.network.patch) * self.network.patch
         else:
             file = Path(self.path)
-            self.network = _read_script(file) if _is_script(file) else _Layer3(file)
+            self.network = read_script(file) if is_script(file) else Layer3Map(file)
         self.requires_grad_(False)
         self.train(False)
         trial = self._extract(torch.zeros(1, 3, 2 * self.grid, 2 * self.grid))
@@ -201,62 +197,7 @@ def to_grid(maps: torch.Tensor, *, image: torch.Tensor, size: tuple[int, int], m
     return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def checked_extractor(path: str | PathLike[str] | None, weights: str | PathLike[str] | None = None) -> str:
-    """The file of an extractor, or `timm:NAME`, as text.
-
-    Raises:
-        ValueError: neither, no file there, a name that timm does not know, or `weights` for something else than a name.
-    """
-    if path is None:
-        raise ValueError("a frozen extractor is needed: give its file, or timm:NAME, by --extractor_path")
-    if isinstance(path, str) and is_timm(path):
-        checked_name(path)
-        if weights is not None and not Path(weights).is_file():
-            raise ValueError(f"there are no weights of the extractor at {weights}: give a file by --extractor_weights")
-        return path
-    if not Path(path).is_file():
-        raise ValueError(f"there is no frozen extractor at {path}: give its file, or timm:NAME, by --extractor_path")
-    if weights is not None:
-        raise ValueError("the weights of an extractor from a file are in that file: drop --extractor_weights")
-    return str(path)
-
-
-def absolute_extractor(path: str | PathLike[str] | None) -> str | None:
-    """What a record keeps of an extractor: its file from the root on, or its name as it is; None: there is none."""
-    return path if path is None or (isinstance(path, str) and is_timm(path)) else os.path.abspath(path)
-
-
 def _key(image: torch.Tensor) -> str:
     """Name of an image (3, H, W) in the store: its pixels as the extractor gets them, after every transform."""
     pixels = image.detach().float().contiguous().cpu().numpy()
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.data).hexdigest()[:40]
-
-
-class _Layer3(nn.Module):
-    """ResNet34 up to layer 3 with weights from a file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.encoder = ResNet34Encoder(3, with_layer4=False)
-        try:
-            load_encoder_weights(self, path)
-        except ValueError as error:
-            raise ValueError(f"{error}; a frozen extractor of another kind is saved as TorchScript") from error
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.encoder(x)[3]
-
-
-def _is_script(path: Path) -> bool:
-    """TorchScript and plain weights are both zip files; only the first holds code's constants."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _read_script(path: Path) -> Any:
-    try:
-        return torch.jit.load(path, map_location="cpu")
-    except RuntimeError as error:
-        raise ValueError(f"{path} cannot be read as TorchScript: it is damaged, or of another torch") from error

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cvm_monai.networks import FeatureStore, build_network
-from cvm_monai.networks.frozen import FrozenExtractor, absolute_extractor, checked_extractor
+from cvm_monai.networks.extractor_files import absolute_extractor, checked_extractor
+from cvm_monai.networks.frozen import FrozenExtractor
 from cvm_monai.networks.timm_extractor import TimmExtractor
 
 TINY = "vit_tiny_patch16_224"
