@@ -12,10 +12,10 @@ from cvm_monai.data.stain import StainNormalisation
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
 from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.tracking import check_tracking_uri
-from cvm_monai.networks import EncoderNorm, Extraction, LargeImages, NetworkName
-from cvm_monai.networks.frozen import checked_path
+from cvm_monai.networks import FROZEN_NETWORKS, EncoderNorm, Extraction, FeatureDtype, LargeImages, NetworkName
+from cvm_monai.networks.extractor_files import checked_extractor
 from cvm_monai.supervision.combination import Combination
-from cvm_monai.supervision.factory import SupervisionName, check_classes
+from cvm_monai.supervision.factory import METHODS, SupervisionName, check_classes
 from cvm_monai.variational import SolverName
 
 from .errors import exit_on_error
@@ -29,6 +29,7 @@ CHOICES = {
     "combination": get_args(Combination),
     "extraction": get_args(Extraction),
     "encoder_norm": get_args(EncoderNorm),
+    "feature_dtype": get_args(FeatureDtype),
     "resume": get_args(ResumeRule),
 }
 AT_LEAST = {
@@ -48,6 +49,8 @@ SWITCHES = ("amp", "channels_last", "compile", "sync_batchnorm")
 LONGEST_PATH = 4096
 """Characters that a path may have on Linux."""
 ABOVE_ZERO = ("lam", "learning_rate", "scale", "mpp", "renew_below")
+REPEATED = ("flips", "none")
+"""Augmentations by which an image has at most eight forms."""
 MAY_BE_NONE = ("mpp", "renew_below")
 
 
@@ -56,8 +59,10 @@ def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
     with exit_on_error():
         check_knobs(knobs)
         check_writable(Path(knobs["output_dir"]))
-        if knobs["supervision"] == "frozen_cvm" or knobs["network"] == "frozen_probe":
-            checked_path(knobs["extractor_path"])
+        if knobs["supervision"] == "frozen_cvm" or knobs["network"] in FROZEN_NETWORKS:
+            checked_extractor(knobs["extractor_path"], knobs["extractor_weights"])
+        if knobs["feature_store"] is not None:
+            check_writable(Path(knobs["feature_store"]), knob="feature_store", what="folder of features")
         check_tracking_uri(knobs["tracking_uri"])
         if check_data:
             dense = knobs["supervision"] == "full"
@@ -84,6 +89,7 @@ def check_knobs(knobs: dict[str, Any]) -> None:
     check_fractions(knobs)
     check_switches(knobs)
     check_large_images(knobs)
+    check_feature_store(knobs)
     if knobs["crop_size"] == 0 and knobs["batch_size"] > 1:
         raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
 
@@ -128,6 +134,30 @@ def check_large_images(knobs: dict[str, Any]) -> None:
         raise ValueError("--encoder_norm frozen needs weights to freeze: give their file by --encoder_weights")
 
 
+def check_feature_store(knobs: dict[str, Any]) -> None:
+    """ValueError where features would be stored of images that never come again, or of no frozen extractor."""
+    if knobs["feature_store"] is None:
+        return
+    if not isinstance(knobs["feature_store"], str):
+        raise ValueError(f"--feature_store must be a folder, got {knobs['feature_store']!r}")
+    method = knobs["supervision"]
+    if knobs["network"] not in FROZEN_NETWORKS:
+        if method != "frozen_cvm":
+            raise ValueError(
+                "--feature_store keeps features of a frozen extractor, and this training has none: drop it"
+            )
+        return  # this extractor sees images without augmentation alone
+    if METHODS[method].changes_images:
+        raise ValueError(
+            f"--supervision {method} changes images at random, so that no feature comes again: drop --feature_store"
+        )
+    if knobs["augmentation"] not in REPEATED or knobs["crop_size"] or knobs["stain_jitter"]:
+        raise ValueError(
+            "--feature_store needs images that come again: give --augmentation flips (or none), --stain_jitter 0, "
+            "--crop_size 0 and --batch_size 1, or drop it"
+        )
+
+
 def check_class_count(knobs: dict[str, Any], found: int) -> None:
     """ValueError where the knob or the method does not suit the classes of the data list."""
     if knobs["classes"] != found:
@@ -135,7 +165,7 @@ def check_class_count(knobs: dict[str, Any], found: int) -> None:
     check_classes(knobs["supervision"], found)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, *, knob: str = "output_dir", what: str = "output folder") -> None:
     """Make the folder; OSError's text names it where that is not allowed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,5 +173,5 @@ def check_writable(folder: Path) -> None:
         probe.touch()
         probe.unlink(missing_ok=True)  # another process of the same training may have done it
     except OSError as error:
-        reason = f"the output folder {folder} cannot be written ({error.strerror}): choose another --output_dir"
+        reason = f"the {what} {folder} cannot be written ({error.strerror}): choose another --{knob}"
         raise ValueError(reason) from error

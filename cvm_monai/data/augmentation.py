@@ -13,7 +13,9 @@ from cvm_monai.annotations import UNLABELLED
 from cvm_monai.data.transforms import FILL
 
 Item = dict[Hashable, Any]
-AugmentationName = Literal["standard", "full"]
+AugmentationName = Literal["standard", "full", "flips", "none"]
+"""`none`: crops alone; `flips`: flips and quarter turns too; `standard`: colour jitter too; `full`: affine maps, blur
+and noise too. Stain jitter has a knob of its own."""
 
 TRIES = 8
 """Draws before an item is left as it is."""

@@ -8,7 +8,7 @@ from typing import Any
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.provenance import plain
 
-WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "resume")
+WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "feature_store", "resume")
 """Knobs that say where and how is computed: a training may go on with other ones."""
 SECTIONS = ("network_def", "optimizer", "load", "train#preprocessing", "val_interval")
 """Parts of the configuration that the weights depend on, beside the knobs and the constants of the supervision."""

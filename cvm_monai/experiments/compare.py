@@ -20,6 +20,7 @@ from cvm_monai.experiments.report import Comparison, write_report
 from cvm_monai.experiments.schedule import run_all
 from cvm_monai.experiments.state import run_state
 from cvm_monai.experiments.tracking import COMPARE, ParentRun, check_study
+from cvm_monai.networks.extractor_files import absolute_extractor
 from cvm_monai.networks.frozen import FrozenExtractor
 
 
@@ -108,7 +109,7 @@ def compare(request: Request, *, execute: Executor, say: Callable[[str], None] =
     """
     config = read_train_config(request.bundle_folder)
     knobs = parse_knobs(request.knobs, config)
-    arms = parse_methods(request.methods, extractor=_extractor(knobs))
+    arms = parse_methods(request.methods, extractor=_extractor(knobs), weights=_weights(knobs))
     study = Study(COMPARE, "Comparison", arms, TABLE_1, config, knobs, facts={"methods": request.methods})
     return carry_out(request, study, execute=execute, say=say)
 
@@ -196,13 +197,20 @@ def _todo(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> list[t
 
 def _passed_on(knobs: dict[str, str]) -> dict[str, str]:
     """What every run gets; MLflow's address is passed for all together, an extractor to the methods that need it."""
-    return {name: value for name, value in knobs.items() if name not in ("tracking_uri", "extractor_path")}
+    own = ("tracking_uri", "extractor_path", "extractor_weights")
+    return {name: value for name, value in knobs.items() if name not in own}
 
 
 def _extractor(knobs: dict[str, str]) -> str | None:
-    """The file of the frozen extractor, which is tried out here, or None."""
+    """The file or name of the frozen extractor, which is tried out here, or None."""
     path = value_of(knobs.get("extractor_path", "None"))
-    return None if path is None else str(FrozenExtractor(path).path.resolve())
+    return None if path is None else absolute_extractor(FrozenExtractor(path, weights=_weights(knobs)).path)
+
+
+def _weights(knobs: dict[str, str]) -> str | None:
+    """The file of the weights of an extractor that is given by name, or None."""
+    path = value_of(knobs.get("extractor_weights", "None"))
+    return None if path is None else str(Path(path).resolve())
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from cvm_monai.annotations.files import read_json
 from cvm_monai.experiments.words import read_words, value_of
-from cvm_monai.networks import NetworkName
+from cvm_monai.networks import FROZEN_NETWORKS, NetworkName
 
 OWN: Mapping[str, str] = {
     "dataset_dir": "give the data set as DIR",
@@ -19,7 +19,16 @@ OWN: Mapping[str, str] = {
 }
 """Knobs that the comparison sets itself, and what to use instead."""
 
-WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "parent_run_id", "resume")
+WHERE = (
+    "dataset_dir",
+    "output_dir",
+    "tracking_uri",
+    "device",
+    "num_workers",
+    "feature_store",
+    "parent_run_id",
+    "resume",
+)
 """Knobs that say where and how a run is computed, not what comes out: they may differ from a finished run's."""
 
 
@@ -49,7 +58,7 @@ def parse_knobs(words: Sequence[str], config: Mapping[str, Any], *, own: Mapping
     """
     knobs = read_words(words, config, own=own)
     network = knobs.get("network", "unet")
-    shared = [name for name in get_args(NetworkName) if name != "frozen_probe"]  # that one makes a method of its own
+    shared = [name for name in get_args(NetworkName) if name not in FROZEN_NETWORKS]  # not all share an extractor
     if network not in shared:
         raise ValueError(f"--network must be one of {', '.join(shared)}, got {network!r}")
     return knobs

@@ -56,10 +56,11 @@ class Run:
         return f"{self.arm}, fold {self.fold}, seed {self.seed}"
 
 
-def parse_methods(text: str, *, extractor: str | None = None) -> tuple[Arm, ...]:
+def parse_methods(text: str, *, extractor: str | None = None, weights: str | None = None) -> tuple[Arm, ...]:
     """`all`, or names with commas between them, to arms in the order of `SupervisionName`, those of `FROZEN` last.
 
-    `all` are those that can be trained: the ones of `FROZEN` only where the path of an `extractor` is given.
+    `all` are those that can be trained: the ones of `FROZEN` only where an `extractor` is given, by its path, or by its
+    name with or without the path of its `weights`.
 
     Raises:
         ValueError: an unknown name, none, or one that needs an extractor where there is none.
@@ -74,8 +75,8 @@ def parse_methods(text: str, *, extractor: str | None = None) -> tuple[Arm, ...]
         raise ValueError(f"--methods must be {ALL}, or some of {', '.join(known)} with commas between them, got {got}")
     frozen = [name for name in asked if name in FROZEN]
     if frozen and not extractor:
-        raise ValueError(f"the method {frozen[0]} needs a frozen extractor: give its file by --extractor_path")
-    path = {"extractor_path": str(extractor)}
+        raise ValueError(f"the method {frozen[0]} needs a frozen extractor: give it by --extractor_path")
+    path = {"extractor_path": str(extractor)} | ({} if weights is None else {"extractor_weights": weights})
     own = {name: {**FROZEN[name], **path} if name in FROZEN else {"supervision": name} for name in asked}
     return tuple(Arm(name, own[name]) for name in known if name in own)
 

@@ -40,6 +40,7 @@ def load_network(
         out_channels=recorded(output_dir=output, key="classes", default=2),
         channels=recorded(output_dir=output, key="network_channels", default=None),
         extractor_path=recorded(output_dir=output, key="extractor_path", default=None),
+        extractor_weights=recorded(output_dir=output, key="extractor_weights", default=None),
     )
     file = weights or Path(models_dir(bundle_root=_root(bundle), output_dir=output)) / "model.pt"
     return load_weights(network, file, device=device)

@@ -118,6 +118,7 @@ def recorded_knobs(output_dir: Path | None) -> dict[str, Any]:
         "network": FIRST,
         "network_channels": None,
         "extractor_path": None,
+        "extractor_weights": None,
         "classes": 2,
         "scale": 1.0,
         "mpp": None,

@@ -161,7 +161,7 @@ def _options(
     names = ("network", "scale", "mpp", "stain_normalisation", "image_mean", "image_std")
     kept = {name: inherited[name] for name in names}
     if chosen.get("network", inherited["network"]) == inherited["network"]:
-        kept |= {name: inherited[name] for name in ("network_channels", "extractor_path")}
+        kept |= {name: inherited[name] for name in ("network_channels", "extractor_path", "extractor_weights")}
     values: dict[str, Any] = {name: value for name, value in kept.items() if value is not None} | dict(chosen)
     values |= {
         "dataset_dir": dataset,
@@ -185,6 +185,7 @@ def _options(
             "out_channels": "@classes",
             "channels": "@network_channels",
             "extractor_path": "@extractor_path",
+            "extractor_weights": "@extractor_weights",
         }
         target = "cvm_monai.networks.state.load_weights"
         values["network_def"] = {"_target_": target, "network": network, "path": str(weights)}

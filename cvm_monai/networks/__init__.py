@@ -3,7 +3,18 @@
 Importing this package loads neither torch nor MONAI; building a network does.
 """
 
-from cvm_monai.networks.factory import NETWORK_NAMES, NetworkName, build_network
+from cvm_monai.networks.factory import FROZEN_NETWORKS, NETWORK_NAMES, NetworkName, build_network
+from cvm_monai.networks.feature_store import FeatureDtype, FeatureStore
 from cvm_monai.networks.large_images import EncoderNorm, Extraction, LargeImages
 
-__all__ = ["NETWORK_NAMES", "EncoderNorm", "Extraction", "LargeImages", "NetworkName", "build_network"]
+__all__ = [
+    "FROZEN_NETWORKS",
+    "NETWORK_NAMES",
+    "EncoderNorm",
+    "Extraction",
+    "FeatureDtype",
+    "FeatureStore",
+    "LargeImages",
+    "NetworkName",
+    "build_network",
+]

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.networks.large_images import WHOLE, LargeImages
 
 if TYPE_CHECKING:
     from torch import nn
 
-NetworkName = Literal["resnet34_unet", "unet", "two_component", "frozen_probe"]
+NetworkName = Literal["resnet34_unet", "unet", "two_component", "frozen_probe", "frozen_two_component"]
 NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
+FROZEN_NETWORKS: tuple[NetworkName, ...] = ("frozen_probe", "frozen_two_component")
+"""Those that learn on a frozen extractor's features and need its file or name."""
 
 
 def build_network(
@@ -23,24 +26,28 @@ def build_network(
     channels: Sequence[int] | None = None,
     encoder_weights: str | PathLike[str] | None = None,
     extractor_path: str | PathLike[str] | None = None,
+    extractor_weights: str | PathLike[str] | None = None,
+    feature_store: FeatureStore = NOT_STORED,
     large_images: LargeImages = WHOLE,
 ) -> nn.Module:
     """A network with random weights, or with an encoder read from a local file; nothing is ever downloaded.
 
     Each network maps (B, in_channels, H, W) to logits (B, out_channels, h, w) in `forward`; `features(x)` gives the
-    logits and Feature Map 2, the last decoder level, both at (h, w) = `output_shape(H, W)`; `stride` is 1 where that is
-    the input's own size and 16 where it is the size divided by 16, rounded up.
+    logits and Feature Map 2, the last decoder level, both at (h, w) = `output_shape(H, W)`: the input's size divided by
+    `stride`, rounded up; 1, or 16 for `two_component`, or the extractor's for `frozen_two_component`.
 
     Args:
         name: `resnet34_unet`, ResNet34 encoder with a decoder up to full resolution; `unet`, the paper's U-Net alone at
             full resolution; `two_component`, the paper's network (ResNet34 to 1/16, then that U-Net), for large images;
-            `frozen_probe`, a linear classifier of a frozen extractor's features.
+            `frozen_probe`, a linear classifier of a frozen extractor's features; `frozen_two_component`, that U-Net on
+            a frozen extractor's features, at the extractor's stride.
         in_channels: channels of the image, at least 1.
         out_channels: classes, at least 2; channel 0 is background.
         channels: five widths: of the decoder from coarse to fine for `resnet34_unet`, of the U-Net from fine to coarse
             for the others. Larger ones cost time and memory; 8 to 512. None: the network's own default.
         encoder_weights: file for `load_encoder_weights`; only for networks with a ResNet34 encoder.
-        extractor_path: file for `FrozenExtractor`; only `frozen_probe` looks at it.
+        extractor_path, extractor_weights, feature_store: for `FrozenExtractor`; only the networks on a frozen
+            extractor look at them.
         large_images: how images of thousands of pixels fit into memory; only `two_component` looks at it.
 
     Raises:
@@ -49,13 +56,13 @@ def build_network(
     if name not in NETWORK_NAMES:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORK_NAMES)}")
     arguments: dict[str, Any] = {"in_channels": in_channels, "out_channels": out_channels}
-    if name == "frozen_probe":
-        from cvm_monai.networks.frozen import FrozenProbe
-
-        for knob, value in (("network_channels", channels), ("encoder_weights", encoder_weights)):
-            if value is not None:
-                raise ValueError(f"the network 'frozen_probe' is its extractor and one layer: drop {knob}")
-        return FrozenProbe(**arguments, extractor_path=extractor_path)
+    if name in FROZEN_NETWORKS:
+        arguments |= {
+            "extractor_path": extractor_path,
+            "extractor_weights": extractor_weights,
+            "feature_store": feature_store,
+        }
+        return _frozen(name, arguments, channels=channels, encoder_weights=encoder_weights)
     if name == "unet":
         from cvm_monai.networks.unet import UNet
 
@@ -71,3 +78,31 @@ def build_network(
     from cvm_monai.networks.resnet34_unet import ResNet34UNet
 
     return ResNet34UNet(**arguments) if channels is None else ResNet34UNet(**arguments, decoder_channels=channels)
+
+
+def _frozen(
+    name: NetworkName,
+    arguments: dict[str, Any],
+    *,
+    channels: Sequence[int] | None,
+    encoder_weights: str | PathLike[str] | None,
+) -> nn.Module:
+    """A network on a frozen extractor."""
+    if name == "frozen_probe":
+        from cvm_monai.networks.frozen import FrozenProbe
+
+        for knob, value in (("network_channels", channels), ("encoder_weights", encoder_weights)):
+            if value is not None:
+                raise ValueError(f"the network 'frozen_probe' is its extractor and one layer: drop {knob}")
+        return FrozenProbe(**arguments)
+    from cvm_monai.networks.frozen_two_component import FrozenTwoComponentNet
+
+    if encoder_weights is not None:
+        raise ValueError(
+            "the network 'frozen_two_component' takes its extractor by extractor_path: drop encoder_weights"
+        )
+    return (
+        FrozenTwoComponentNet(**arguments)
+        if channels is None
+        else FrozenTwoComponentNet(**arguments, channels=channels)
+    )

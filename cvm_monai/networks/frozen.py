@@ -1,31 +1,42 @@
-"""A feature extractor that never changes, read from a local file, and a linear classifier of its features."""
+"""A feature extractor that never changes, from a local file or by name, and a linear classifier of its features."""
 
-import zipfile
+import hashlib
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from cvm_monai.networks.blocks import pad_to_multiple
-from cvm_monai.networks.encoder import ResNet34Encoder
-from cvm_monai.networks.weights import load_encoder_weights
+from cvm_monai.networks.extractor_files import Layer3Map, checked_extractor, is_script, read_script
+from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
+from cvm_monai.networks.timm_extractor import PREFIX, TimmExtractor, is_timm, timm_version
 
 GRID = 32
-"""What an extractor is given has sides that are multiples of this, and at least two."""
+"""What an extractor from a file is given has sides that are multiples of this, and at least two."""
 
 
 class FrozenExtractor(nn.Module):
     """(B, 3, H, W), normalised, to features (B, `channels`, h, w) of the padded image, without a gradient.
 
-    The network stays in evaluation mode whatever `train` says. Images are padded as by `pad_to_multiple` with 32.
+    The network stays in evaluation mode whatever `train` says. Images are padded as by `pad_to_multiple` with `grid`.
 
     Args:
         path: ResNet34 weights as `load_encoder_weights` takes them, of which layer 3 is used (256 channels at 1/16, the
             paper's extractor before any training); or any other network as TorchScript, (B, 3, H, W) float32 to
-            (B, C, h, w) at any stride. A TorchScript file is a program that runs here: take files you trust only.
+            (B, C, h, w) at any stride; or `timm:NAME`, see `TimmExtractor`. A TorchScript file is a program that runs
+            here: take files you trust only.
+        weights: of `timm:NAME`, a local file; None starts at random, with a warning.
+        store: where features are kept. Those of an image that was seen before, to the bit, are then read and not
+            computed; they are always computed in float32, also in mixed precision.
+
+    Attributes:
+        channels: C.
+        grid: what the network is given has sides that are multiples of this, and at least two: 32, or the next
+            multiple of the patch size from there.
+        stride: pixels for each of its features; None where that is no whole number.
 
     Raises:
         ValueError: no path, no file there, one that is neither, or a network that does not fit that description.
@@ -33,37 +44,83 @@ class FrozenExtractor(nn.Module):
 
     channels: int
 
-    def __init__(self, path: str | PathLike[str] | None) -> None:
+    def __init__(
+        self,
+        path: str | PathLike[str] | None,
+        *,
+        weights: str | PathLike[str] | None = None,
+        store: FeatureStore = NOT_STORED,
+    ) -> None:
         super().__init__()
-        self.path = checked_path(path)
-        self.network = _read_script(self.path) if _is_script(self.path) else _Layer3(self.path)
+        self.path, self.grid, self._store = checked_extractor(path, weights), GRID, store
+        if is_timm(self.path):
+            self.network: nn.Module = TimmExtractor(self.path.removeprefix(PREFIX), weights)
+            self.grid = -(-GRID // self.network.patch) * self.network.patch
+        else:
+            file = Path(self.path)
+            self.network = read_script(file) if is_script(file) else Layer3Map(file)
         self.requires_grad_(False)
         self.train(False)
-        self.channels = self(torch.zeros(1, 3, 2 * GRID, 2 * GRID)).shape[1]
+        trial = self._extract(torch.zeros(1, 3, 2 * self.grid, 2 * self.grid))
+        self.channels = trial.shape[1]
+        self.stride = None if 2 * self.grid % trial.shape[-1] else 2 * self.grid // trial.shape[-1]
+        self._identity = "" if store.folder is None else self._identify(weights)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        padded = pad_to_multiple(x, GRID)
-        try:
-            with torch.no_grad():
-                features = self.network(padded)
-        except RuntimeError as error:
-            raise ValueError(
-                f"the extractor {self.path} failed on an image of {tuple(padded.shape)}: it must take any sides that "
-                f"are multiples of {GRID} from {2 * GRID} ({str(error).strip().splitlines()[-1]})"
-            ) from error
-        if not isinstance(features, torch.Tensor) or features.ndim != 4 or len(features) != len(x):
-            found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-            raise ValueError(f"the extractor {self.path} must give features (B, C, h, w), not {found}")
-        return features.float()
+        padded = pad_to_multiple(x, self.grid)
+        return self._extract(padded) if self._store.folder is None else self._stored(padded)
 
     def on_grid(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Features of images (B, 3, H, W) on a grid of `size` over them, (B, `channels`, *size), bilinear."""
-        return to_grid(self(x), image=x, size=size)
+        return to_grid(self(x), image=x, size=size, multiple=self.grid)
 
     def train(self, mode: bool = True) -> "FrozenExtractor":
         """Stay in evaluation mode: no batch's statistics may change the features."""
         del mode
         return super().train(False)
+
+    def _extract(self, padded: torch.Tensor) -> torch.Tensor:
+        try:
+            with torch.no_grad():
+                features = self.network(padded)
+        except (RuntimeError, AssertionError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise ValueError(
+                f"the extractor {self.path} failed on an image of {tuple(padded.shape)}: it must take any sides that "
+                f"are multiples of {self.grid} from {2 * self.grid} ({reason})"
+            ) from error
+        if not isinstance(features, torch.Tensor) or features.ndim != 4 or len(features) != len(padded):
+            found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+            raise ValueError(f"the extractor {self.path} must give features (B, C, h, w), not {found}")
+        return features.float()
+
+    @torch.compiler.disable
+    def _stored(self, padded: torch.Tensor) -> torch.Tensor:
+        """As `_extract`, of images that the store does not have."""
+        keys = [_key(image) for image in padded]
+        rows, columns = (side // int(self.stride or 1) for side in padded.shape[-2:])
+        shape = (self.channels, rows, columns)
+        found = [self._store.get(self._identity, key, shape=shape) for key in keys]
+        missing = [index for index, maps in enumerate(found) if maps is None]
+        if missing:
+            with torch.autocast(padded.device.type, enabled=False):
+                computed = self._extract(padded[missing].float()).cpu().numpy()
+            for index, maps in zip(missing, computed, strict=True):
+                self._store.put(self._identity, keys[index], maps)
+                found[index] = maps.astype(self._store.dtype)  # the first time gives what all others give
+        return torch.from_numpy(np.stack([maps for maps in found if maps is not None])).to(padded.device).float()
+
+    def _identify(self, weights: str | PathLike[str] | None) -> str:
+        """Name of the extractor in the store: another network, or other weights, have another one."""
+        if self.stride is None:
+            raise ValueError(f"the features of {self.path} have no whole stride and are not stored: drop feature_store")
+        digest = hashlib.sha256(type(self.network).__name__.encode())
+        if is_timm(self.path):
+            digest.update(f"{self.path} {timm_version()}".encode())
+        for file in (None if is_timm(self.path) else self.path, weights):
+            if file is not None:
+                digest.update(Path(file).read_bytes())
+        return digest.hexdigest()[:32]
 
 
 class FrozenProbe(nn.Module):
@@ -73,7 +130,7 @@ class FrozenProbe(nn.Module):
     whatever units an extractor has. The logits are resampled bilinearly to the image.
 
     Args:
-        extractor_path: see `FrozenExtractor`; its weights are part of the state dict.
+        extractor_path, extractor_weights, feature_store: see `FrozenExtractor`; its weights are part of the state dict.
 
     Raises:
         ValueError: whatever `FrozenExtractor` finds, other images than RGB, or fewer than two classes.
@@ -82,20 +139,23 @@ class FrozenProbe(nn.Module):
     stride = 1
 
     def __init__(
-        self, in_channels: int = 3, out_channels: int = 2, *, extractor_path: str | PathLike[str] | None
+        self,
+        in_channels: int = 3,
+        out_channels: int = 2,
+        *,
+        extractor_path: str | PathLike[str] | None,
+        extractor_weights: str | PathLike[str] | None = None,
+        feature_store: FeatureStore = NOT_STORED,
     ) -> None:
         super().__init__()
-        if in_channels != 3:
-            raise ValueError(f"in_channels must be 3 for a frozen extractor, not {in_channels}")
-        if out_channels < 2:
-            raise ValueError(f"out_channels must be at least 2 (background and target), not {out_channels}")
-        self.extractor = FrozenExtractor(extractor_path)
+        check_channels(in_channels, out_channels)
+        self.extractor = FrozenExtractor(extractor_path, weights=extractor_weights, store=feature_store)
         self.out = nn.Conv2d(self.extractor.channels, out_channels, kernel_size=1)
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, out_channels, H, W) and the extractor's features (B, C, H, W), which take C floats a pixel."""
         found, size = self.extractor(x), self.output_shape(x.shape[-2], x.shape[-1])
-        return self._classify(found, x), to_grid(found, image=x, size=size)
+        return self._classify(found, x), to_grid(found, image=x, size=size, multiple=self.extractor.grid)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._classify(self.extractor(x), x)
@@ -105,59 +165,39 @@ class FrozenProbe(nn.Module):
         return height, width
 
     def _classify(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        logits = self.out(functional.normalize(features, dim=1) * features.shape[1] ** 0.5)
-        return to_grid(logits.float(), image=x, size=self.output_shape(x.shape[-2], x.shape[-1]))
+        logits = self.out(one_length(features))
+        size = self.output_shape(x.shape[-2], x.shape[-1])
+        return to_grid(logits.float(), image=x, size=size, multiple=self.extractor.grid)
 
 
-def to_grid(maps: torch.Tensor, *, image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def check_channels(in_channels: int, out_channels: int) -> None:
+    """ValueError for images that no frozen extractor takes, or for fewer classes than two."""
+    if in_channels != 3:
+        raise ValueError(f"in_channels must be 3 for a frozen extractor, not {in_channels}")
+    if out_channels < 2:
+        raise ValueError(f"out_channels must be at least 2 (background and target), not {out_channels}")
+
+
+def one_length(features: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w) with every vector of C features scaled to the length sqrt(C); a zero vector stays."""
+    return functional.normalize(features, dim=1) * features.shape[1] ** 0.5
+
+
+def to_grid(maps: torch.Tensor, *, image: torch.Tensor, size: tuple[int, int], multiple: int = GRID) -> torch.Tensor:
     """Maps (B, C, h, w) of the padded image, on a grid of `size` over the image itself; bilinear, the border repeated.
 
     Where nothing was padded it is `interpolate(maps, size, mode="bilinear", align_corners=False)`.
+
+    Args:
+        multiple: that the image was padded to, see `pad_to_multiple`.
     """
-    rows, columns = (side / (GRID * max(2, -(-side // GRID))) for side in image.shape[-2:])
+    rows, columns = (side / (multiple * max(2, -(-side // multiple))) for side in image.shape[-2:])
     theta = maps.new_tensor([[columns, 0, columns - 1], [0, rows, rows - 1]])
     grid = functional.affine_grid(theta.expand(len(maps), 2, 3), [*maps.shape[:2], *size], align_corners=False)
     return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def checked_path(path: str | PathLike[str] | None) -> Path:
-    """The path of an extractor.
-
-    Raises:
-        ValueError: no path, or no file there.
-    """
-    if path is None:
-        raise ValueError("a frozen extractor is needed: give its file by --extractor_path")
-    if not Path(path).is_file():
-        raise ValueError(f"there is no frozen extractor at {path}: give its file by --extractor_path")
-    return Path(path)
-
-
-class _Layer3(nn.Module):
-    """ResNet34 up to layer 3 with weights from a file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.encoder = ResNet34Encoder(3, with_layer4=False)
-        try:
-            load_encoder_weights(self, path)
-        except ValueError as error:
-            raise ValueError(f"{error}; a frozen extractor of another kind is saved as TorchScript") from error
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.encoder(x)[3]
-
-
-def _is_script(path: Path) -> bool:
-    """TorchScript and plain weights are both zip files; only the first holds code's constants."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-def _read_script(path: Path) -> Any:
-    try:
-        return torch.jit.load(path, map_location="cpu")
-    except RuntimeError as error:
-        raise ValueError(f"{path} cannot be read as TorchScript: it is damaged, or of another torch") from error
+def _key(image: torch.Tensor) -> str:
+    """Name of an image (3, H, W) in the store: its pixels as the extractor gets them, after every transform."""
+    pixels = image.detach().float().contiguous().cpu().numpy()
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.data).hexdigest()[:40]

@@ -30,7 +30,7 @@ def load_encoder_weights(network: nn.Module, path: str | PathLike[str]) -> None:
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise ValueError(f"{type(network).__name__} has no ResNet34 encoder to load {path} into")
-    state = _without_prefix(_read_state(Path(path)), path)
+    state = _without_prefix(read_state(Path(path)), path)
     expected = encoder.state_dict()
     wanted = [key for key in expected if not key.endswith("num_batches_tracked")]
     missing = [key for key in wanted if key not in state]
@@ -49,7 +49,7 @@ def load_encoder_weights(network: nn.Module, path: str | PathLike[str]) -> None:
     encoder.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
 
 
-def _read_state(path: Path) -> dict[str, torch.Tensor]:
+def read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file by name."""
     if not path.is_file():
         raise ValueError(f"there is no file of encoder weights at {path}")

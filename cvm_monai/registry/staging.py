@@ -12,7 +12,16 @@ from cvm_monai.registry.pipeline import WEIGHTS
 from cvm_monai.registry.segmenter import CLASSES
 from cvm_monai.registry.trained import Trained
 
-PLACES = ("bundle_root", "dataset_dir", "output_dir", "encoder_weights", "extractor_path", "tracking_uri")
+PLACES = (
+    "bundle_root",
+    "dataset_dir",
+    "output_dir",
+    "encoder_weights",
+    "extractor_path",
+    "extractor_weights",
+    "feature_store",
+    "tracking_uri",
+)
 """Knobs that mean places on the machine of the training: left out of what is given away."""
 RECORDED = ("started", "python", "versions", "commit", "data_sha256", "status")
 BESIDE_WEIGHTS = ("*.json", "*.npz", "*.npy")

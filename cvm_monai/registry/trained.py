@@ -8,6 +8,7 @@ from typing import Any
 
 from cvm_monai.data.datalist import CLASSES, FILE_NAME
 from cvm_monai.engines.record_checks import check_recorded
+from cvm_monai.networks import FROZEN_NETWORKS
 
 TEST = "test_"
 """What the names of an evaluation's values begin with."""
@@ -55,9 +56,10 @@ def read_trained(output_dir: str | Path, *, bundle: Path | None = None) -> Train
     record = _read_record(output)
     if record.get("status") != "FINISHED":
         raise ValueError(f"the training in {output} is {record.get('status', 'unknown')}, not FINISHED: train again")
-    if record["knobs"].get("network") == "frozen_probe":
+    if record["knobs"].get("network") in FROZEN_NETWORKS:
         raise ValueError(
-            f"the network of {output} is a 'frozen_probe', which needs its extractor's file: train another --network"
+            f"the network of {output} is a {record['knobs']['network']!r}, which needs its extractor's file or name: "
+            "train another --network"
         )
     return Trained(output, _weights(output, bundle), record, _classes(output, record))
 

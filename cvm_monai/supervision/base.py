@@ -32,6 +32,8 @@ class Supervision(ABC):
     """Whether it can learn more than target and background."""
     follows_progress: ClassVar[bool] = False
     """Whether the loss depends on the share of the training that is done, so each epoch on how many there are."""
+    changes_images: ClassVar[bool] = False
+    """Whether it gives the network images that it has changed at random itself."""
 
     def prepare(self, network: nn.Module, optimizer: Optimizer) -> None:  # noqa: B027  (few methods need it)
         """Called once, before anything is trained or resumed: teachers and further weights to learn are made here."""

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.networks.frozen import FrozenExtractor
 from cvm_monai.supervision.cvm import ContrastVariational
 
@@ -15,7 +16,7 @@ class FrozenContrastVariational(ContrastVariational):
     u does not depend on the network that trains, so that it is made once, at the first low.
 
     Args:
-        extractor_path: file of the extractor; see `FrozenExtractor`.
+        extractor_path, extractor_weights, feature_store: see `FrozenExtractor`.
         settings: eta, lam, solver, iterations, tolerance, means, weight; see `ContrastVariational`.
 
     Raises:
@@ -25,9 +26,16 @@ class FrozenContrastVariational(ContrastVariational):
     name: ClassVar[str] = "frozen_cvm"
     renews_once: ClassVar[bool] = True
 
-    def __init__(self, *, extractor_path: str | PathLike[str] | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        extractor_path: str | PathLike[str] | None = None,
+        extractor_weights: str | PathLike[str] | None = None,
+        feature_store: FeatureStore = NOT_STORED,
+        **settings: Any,
+    ) -> None:
         super().__init__(**settings)
-        self.extractor = FrozenExtractor(extractor_path)
+        self.extractor = FrozenExtractor(extractor_path, weights=extractor_weights, store=feature_store)
 
     def own_features(self, image: Tensor, features: Tensor) -> Tensor:
         """The extractor's features on the grid of the network's, (1, C, h, w)."""

@@ -66,6 +66,7 @@ class MixMatch(Supervision):
 
     name: ClassVar[str] = "mixmatch"
     follows_progress: ClassVar[bool] = True
+    changes_images: ClassVar[bool] = True
 
     def __init__(
         self,

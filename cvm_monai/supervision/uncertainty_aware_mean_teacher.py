@@ -48,6 +48,7 @@ class UncertaintyAwareMeanTeacher(Supervision):
 
     name: ClassVar[str] = "uncertainty_aware_mean_teacher"
     follows_progress: ClassVar[bool] = True
+    changes_images: ClassVar[bool] = True
 
     def __init__(
         self,

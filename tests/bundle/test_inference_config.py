@@ -159,7 +159,11 @@ def test_both_run_ids_mean_the_same():
     [
         ({"output_format": "jpg"}, "output_format must be one of png, tiff, nifti, got 'jpg'"),
         ({"network_channels": [4, 8, 8, 8, 9]}, "do not fit the network UNet"),
-        ({"network": "vgg"}, "--network must be one of resnet34_unet, unet, two_component, frozen_probe, got 'vgg'"),
+        (
+            {"network": "vgg"},
+            "--network must be one of resnet34_unet, unet, two_component, frozen_probe, frozen_two_component, "
+            "got 'vgg'",
+        ),
         ({"window": 100}, "window must be a multiple of 32 from 64 px, got 100"),
         ({"scale": 0}, "--scale must be a number greater than 0, got 0"),
         ({"mpp": 0.5}, "trained at 0.5 um/px and those of the image a are not known: give --image_mpp"),

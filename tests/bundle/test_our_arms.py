@@ -47,8 +47,9 @@ def history(output, name):
         ({"supervision": "strong_partial_ce"}, "train_total"),
         ({"supervision": "partial_ce", "network": "frozen_probe", "network_channels": None}, "train_partial_ce"),
         ({"supervision": "frozen_cvm"}, "train_weighted_kl"),
+        ({"supervision": "partial_ce", "network": "frozen_two_component"}, "train_partial_ce"),
     ],
-    ids=["strong_partial_ce", "frozen_linear_probe", "frozen_cvm"],
+    ids=["strong_partial_ce", "frozen_linear_probe", "frozen_cvm", "frozen_two_component"],
 )
 def test_a_training_lowers_its_loss_and_is_evaluated_and_used(phantom, extractor, tmp_path, knobs, term):
     output = tmp_path / "run"
@@ -73,7 +74,36 @@ def test_a_training_lowers_its_loss_and_is_evaluated_and_used(phantom, extractor
     assert Image.open(next((output / "prediction").glob("*_mask.png"))).size == (64, 64)
     image = torch.rand(1, 3, 40, 50)
     with torch.no_grad():
-        assert load_network(output)(image).shape == (1, 2, 40, 50)
+        size = (5, 7) if knobs.get("network") == "frozen_two_component" else (40, 50)  # the extractor's stride is 8
+        assert load_network(output)(image).shape == (1, 2, *size)
+
+
+REPEATED = {"crop_size": 0, "batch_size": 1, "stain_jitter": 0, "tracking_uri": "none"}
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("augmentation, forms", [("none", 1), ("flips", 8)])
+def test_a_training_on_stored_features_is_the_same_and_fills_the_store_once(
+    phantom, extractor, tmp_path, augmentation, forms
+):
+    settings = SMALL | REPEATED | {"network": "frozen_two_component", "extractor_path": extractor}
+    settings |= {"augmentation": augmentation, "supervision": "cvm"}
+    store, weights, counts = tmp_path / "features", [], []
+    for name in ("without", "empty", "full"):
+        output = tmp_path / name
+        folder = {} if name == "without" else {"feature_store": str(store)}
+        monai.bundle.run(
+            "training", config_file=TRAIN, dataset_dir=phantom, output_dir=str(output), **settings, **folder
+        )
+        weights.append(torch.load(output / "models" / "model.pt", weights_only=True))
+        counts.append({file: file.stat().st_mtime_ns for file in store.rglob("*.npy")})
+    for other in weights[1:]:
+        for key, value in weights[0].items():
+            torch.testing.assert_close(other[key], value, atol=1e-6, rtol=0)
+    datalist = json.loads((tmp_path / "full" / "datalist.json").read_text())
+    seen = [case for case in datalist["cases"] if case["fold"] != 0]
+    assert len(seen) <= len(counts[1]) <= forms * len(seen)
+    assert counts[1] == counts[2]  # nothing was computed again
 
 
 def transforms_of(phantom, output, **changes):
@@ -104,6 +134,8 @@ UNSTAINED = [name for name in STANDARD if name != "RandStainJitterd"]
         ({"supervision": "strong_partial_ce", "augmentation": "standard"}, STANDARD),
         ({"supervision": "cvm", "augmentation": "full"}, FULL),
         ({"stain_jitter": 0}, UNSTAINED),
+        ({"augmentation": "flips"}, STANDARD[:4]),
+        ({"augmentation": "none", "stain_jitter": 0}, STANDARD[:1]),
     ],
 )
 def test_the_full_augmentation_is_the_strong_baseline_s_unless_it_is_asked_for(phantom, tmp_path, changes, expected):

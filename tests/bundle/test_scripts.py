@@ -19,6 +19,10 @@ KNOBS = {
     "supervision": "cvm",
     "network": "resnet34_unet",
     "encoder_weights": None,
+    "extractor_path": None,
+    "extractor_weights": None,
+    "feature_store": None,
+    "feature_dtype": "float32",
     "extraction": "whole",
     "patch_size": 1024,
     "halo": 192,
@@ -146,11 +150,41 @@ def test_nothing_happens_without_an_error(script, capsys):
     assert capsys.readouterr().err == ""
 
 
+STORED = {
+    "network": "frozen_two_component",
+    "feature_store": "features",
+    "augmentation": "flips",
+    "stain_jitter": 0,
+    "crop_size": 0,
+    "batch_size": 1,
+}
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"augmentation": "standard"}, "--feature_store needs images that come again: give --augmentation flips"),
+        ({"stain_jitter": 0.1}, r"--feature_store needs images that come again: .*--stain_jitter 0"),
+        ({"crop_size": 128}, r"--feature_store needs images that come again: .*--crop_size 0"),
+        ({"supervision": "mixmatch"}, "--supervision mixmatch changes images at random, .*: drop --feature_store"),
+        ({"supervision": "uncertainty_aware_mean_teacher"}, "changes images at random, .*: drop --feature_store"),
+        ({"network": "unet"}, "keeps features of a frozen extractor, and this training has none: drop it"),
+        ({"feature_store": 3}, "--feature_store must be a folder, got 3"),
+        ({"feature_dtype": "int8"}, "--feature_dtype must be one of float32, float16, got 'int8'"),
+    ],
+)
+def test_features_are_stored_of_images_that_come_again_alone(script, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        script("before_training").check_knobs(KNOBS | STORED | changes)
+
+
 def test_good_knobs_pass(script):
     check = script("before_training").check_knobs
     check(KNOBS)
     large = {"network": "two_component", "extraction": "multi_stage", "halo": 288}
     check(KNOBS | large | {"encoder_norm": "frozen", "encoder_weights": "r34.pt"})
+    check(KNOBS | STORED)
+    check(KNOBS | {"supervision": "frozen_cvm", "feature_store": "features"})  # sees no augmented image
     check(KNOBS | {"mpp": 0.5, "crop_size": 0, "batch_size": 1, "eta": 0, "num_workers": 4, "fold": 3})
 
 
@@ -160,7 +194,7 @@ def test_good_knobs_pass(script):
         ("supervision", "CVM", "--supervision must be one of partial_ce, cvm, full"),
         ("network", "resnet", "--network must be one of resnet34_unet, unet, .*, got 'resnet'"),
         ("solver", "chan", "--solver must be one of aos"),
-        ("augmentation", "most", "--augmentation must be one of standard, full, got 'most'"),
+        ("augmentation", "most", "--augmentation must be one of standard, full, flips, none, got 'most'"),
         ("stain_normalisation", "other", "--stain_normalisation must be one of none, macenko, reinhard, got 'other'"),
         ("stain_jitter", 1, r"--stain_jitter must lie in \[0, 1\), got 1"),
         ("stain_jitter", "0.1", r"--stain_jitter must lie in \[0, 1\), got '0.1'"),

@@ -177,7 +177,11 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
     [
         ({"dataset_dir": "nowhere/data/phantom"}, "make the example data set by `cvm-monai phantom data/phantom`"),
         ({"fold": 9}, "fold 9 does not exist in"),
-        ({"network": "vgg"}, "--network must be one of resnet34_unet, unet, two_component, frozen_probe, got 'vgg'"),
+        (
+            {"network": "vgg"},
+            "--network must be one of resnet34_unet, unet, two_component, frozen_probe, frozen_two_component, "
+            "got 'vgg'",
+        ),
         ({"supervision": "magic"}, "--supervision must be one of partial_ce, cvm, full, .*got 'magic'"),
         ({"eta": 2}, r"--eta must lie in \[0, 1\], got 2"),
         ({"lam": 0}, "--lam must be a number greater than 0, got 0"),

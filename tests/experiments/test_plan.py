@@ -41,6 +41,12 @@ def test_methods_on_a_frozen_extractor_need_its_file_and_come_with_it():
         "encoder_weights": "None",
         "extractor_path": "/r34.pth",
     }
+    (named,) = parse_methods("frozen_cvm", extractor="timm:vit", weights="/vit.pth")
+    assert named.knobs == {
+        "supervision": "frozen_cvm",
+        "extractor_path": "timm:vit",
+        "extractor_weights": "/vit.pth",
+    }
     with pytest.raises(ValueError, match=r"the method frozen_cvm needs a frozen extractor: give .* --extractor_path"):
         parse_methods("cvm,frozen_cvm")
 

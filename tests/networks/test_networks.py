@@ -33,7 +33,17 @@ def expected_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def test_names_are_the_literal() -> None:
-    assert get_args(NetworkName) == NETWORK_NAMES == ("resnet34_unet", "unet", "two_component", "frozen_probe")
+    assert (
+        get_args(NetworkName)
+        == NETWORK_NAMES
+        == (
+            "resnet34_unet",
+            "unet",
+            "two_component",
+            "frozen_probe",
+            "frozen_two_component",
+        )
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)

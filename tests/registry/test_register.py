@@ -289,6 +289,10 @@ def record(output: Path, **changes) -> None:
         (lambda output: record(output, mlflow_tracking_uri="none", mlflow_run_id=None), "has no MLflow run"),
         (lambda output: record(output, mlflow_run_id="0" * 32), "train again"),
         (lambda output: record(output, knobs={"network": "frozen_probe"}), "is a 'frozen_probe', which needs"),
+        (
+            lambda output: record(output, knobs={"network": "frozen_two_component"}),
+            "is a 'frozen_two_component', which needs its extractor's file or name",
+        ),
         (lambda output: record(output, knobs={"network": "unet"}), "do not fit the network"),
     ],
 )

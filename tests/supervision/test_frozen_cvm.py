@@ -69,7 +69,9 @@ def test_it_renews_once_where_cvm_renews_at_each_low(method):
 
 
 def test_without_an_extractor_it_says_what_is_missing():
-    with pytest.raises(ValueError, match="a frozen extractor is needed: give its file by --extractor_path"):
+    with pytest.raises(
+        ValueError, match="a frozen extractor is needed: give its file, or timm:NAME, by --extractor_path"
+    ):
         build_supervision("frozen_cvm")
     with pytest.raises(ValueError, match=r"eta must lie in \[0, 1\], got 2"):
         build_supervision("frozen_cvm", constants={"frozen_cvm": {"eta": 2}})

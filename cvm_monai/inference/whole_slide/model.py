@@ -126,6 +126,7 @@ def load_slide_model(
         out_channels=known["classes"],
         channels=known["network_channels"],
         extractor_path=known["extractor_path"],
+        extractor_weights=known["extractor_weights"],
     )
     net = load_weights(network, Path(models) / "model.pt", device=device)
     method = recorded(output_dir=output, key="stain_normalisation", default=None) or stored_method(folder=models)
@@ -147,6 +148,7 @@ DEFAULTS: dict[str, Any] = {
     "network": DEFAULT_NETWORK,
     "network_channels": None,
     "extractor_path": None,
+    "extractor_weights": None,
     "classes": 2,
     "scale": 1.0,
     "mpp": None,

@@ -1,0 +1,85 @@
+"""Features of a frozen extractor on disk: computed once, read through a memory map. Importing this loads no torch."""
+
+import contextlib
+import os
+import uuid
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+FeatureDtype = Literal["float32", "float16"]
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """One `.npy` file for each map of features, below a folder that several processes and trainings may share.
+
+    A file is written aside and renamed, so that it is never seen half-written; two processes that fill it at once
+    write the same. A file that is cut off, or holds another kind or shape of array, counts as missing. Nothing is
+    ever removed: a folder that is too large is deleted by hand, and filled again by the next training.
+
+    Attributes:
+        folder: made when the first map is stored; None stores nothing.
+        dtype: `float32` gives back what was computed; `float16` takes half the room and rounds to 11 bits.
+
+    Raises:
+        ValueError: an unknown `dtype`.
+    """
+
+    folder: str | PathLike[str] | None = None
+    dtype: FeatureDtype = "float32"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in get_args(FeatureDtype):
+            raise ValueError(f"dtype must be one of {', '.join(get_args(FeatureDtype))}, got {self.dtype!r}")
+
+    def get(self, extractor: str, image: str, *, shape: tuple[int, ...]) -> np.ndarray | None:
+        """The map of an image as it lies on disk, memory-mapped and read-only; None where it is missing or damaged.
+
+        Args:
+            extractor, image: what identifies them, in letters that a file's name may have.
+            shape: (C, h, w) that it must have.
+        """
+        path = self._path(extractor, image)
+        try:
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            size = path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
+            return None
+        fits = isinstance(found, np.memmap) and found.shape == shape and found.dtype == self.dtype
+        return found if fits and found.offset + found.nbytes == size else None
+
+    def put(self, extractor: str, image: str, features: np.ndarray) -> None:
+        """Store a map (C, h, w).
+
+        Raises:
+            OSError: no room, or no permission; what was there stays.
+            ValueError: a value that `float16` cannot hold.
+        """
+        with np.errstate(over="ignore"):
+            stored = features.astype(self.dtype)
+        if self.dtype == "float16" and not np.isfinite(stored).all() and np.isfinite(features).all():
+            raise ValueError("a feature is larger than float16 can hold: use --feature_dtype float32")
+        path = self._path(extractor, image)
+        aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")  # process ids repeat on other machines
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(stored))
+                file.write(np.ascontiguousarray(stored).data)
+            os.replace(aside, path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            raise OSError(error.errno, error.strerror, str(path)) from None
+
+    def _path(self, extractor: str, image: str) -> Path:
+        if self.folder is None:
+            raise ValueError("this store has no folder: nothing is stored")
+        return Path(self.folder) / f"{extractor}-{self.dtype}" / f"{image}.npy"
+
+
+NOT_STORED = FeatureStore()
