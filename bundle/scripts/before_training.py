@@ -60,7 +60,7 @@ def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
         check_knobs(knobs)
         check_writable(Path(knobs["output_dir"]))
         if knobs["supervision"] == "frozen_cvm" or knobs["network"] in FROZEN_NETWORKS:
-            checked_extractor(knobs["extractor_path"], knobs["extractor_weights"])
+            checked_extractor(knobs.get("extractor_path"), knobs["extractor_weights"])  # MONAI leaves out a None
         if knobs["feature_store"] is not None:
             check_writable(Path(knobs["feature_store"]), knob="feature_store", what="folder of features")
         check_tracking_uri(knobs["tracking_uri"])

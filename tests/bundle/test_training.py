@@ -191,7 +191,10 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
         ({"tracking_uri": "http://127.0.0.1:9"}, "no MLflow server answers at http://127.0.0.1:9"),
         ({"learning_rate": 1e30}, "the loss is not finite in epoch 1, step 2"),
         ({"encoder_weights": "none.pt"}, "has no ResNet34 encoder"),
-        ({"supervision": "frozen_cvm"}, "a frozen extractor is needed: give its file by --extractor_path"),
+        (
+            {"supervision": "frozen_cvm"},
+            "a frozen extractor is needed: give its file, or timm:NAME, by --extractor_path",
+        ),
         ({"network": "frozen_probe", "extractor_path": "none.pt"}, r"there is no frozen extractor at .*/none\.pt"),
         ({"output_dir": "/proc/nowhere"}, "the output folder /proc/nowhere cannot be written"),
     ],

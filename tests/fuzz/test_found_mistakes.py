@@ -141,7 +141,7 @@ def test_a_large_label_image_is_refused_by_its_header(tmp_path):
         ("image_mean", ["", 0, 0], "three numbers"),
         ("image_std", [0, 1, 1], "three numbers greater than 0"),
         ("stain_normalisation", 3, "null or a method's name"),
-        ("extractor_path", 3, "null or the path"),
+        ("extractor_path", 3, "null, the path of a file, or timm:NAME"),
         ("pairs", True, "a whole number of at least 1"),
         ("fold", -1, "a whole number of at least 0"),
     ],
