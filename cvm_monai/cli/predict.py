@@ -33,6 +33,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("slides", metavar="SLIDE", nargs="+", help="a slide, an image, or a folder of them")
     parser.add_argument("--model", required=True, metavar="DIR", help="output folder of a training, or a bundle")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--shard", metavar="K/N", help="only the K-th of N shares of the slides, for N jobs at once")
     _add_scale(parser)
     _add_network(parser)
     _add_results(parser)
@@ -101,7 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: recorded, to be gone on from
     say = partial(print, flush=True)
-    return predict_slides(model, arguments.slides, arguments.out, options=_options(arguments), say=say).exit_code
+    report = predict_slides(
+        model, arguments.slides, arguments.out, options=_options(arguments), shard=arguments.shard, say=say
+    )
+    return report.exit_code
 
 
 def _options(arguments: argparse.Namespace) -> Any:

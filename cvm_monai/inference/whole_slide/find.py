@@ -1,6 +1,7 @@
 """Which slides are meant, and whether they can be predicted: checked before the first tile."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,24 @@ def find_slides(names: Iterable[str | Path]) -> tuple[Path, ...]:
         raise ValueError("give at least one slide, or a folder of slides")
     _check_names(paths)
     return tuple(paths)
+
+
+def share_of_slides(paths: Sequence[Path], shard: str | None) -> tuple[Path, ...]:
+    """The slides of one of several array jobs: `3/16` has the 3rd, 19th, 35th ... of them in the order of their names.
+
+    Every slide is in exactly one share, and which one depends on the names alone, as long as all jobs are given the
+    same slides. None: all of them.
+
+    Raises:
+        ValueError: not K/N with 1 <= K <= N.
+    """
+    if shard is None:
+        return tuple(paths)
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", str(shard))
+    number, count = (int(part) for part in match.groups()) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise ValueError(f"--shard must be K/N with K from 1 to N, such as 3/16, got {shard!r}")
+    return tuple(sorted(paths, key=lambda path: path.stem)[number - 1 :: count])
 
 
 def look_at(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cvm_monai.data.claim import check_out, claimed
-from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at
+from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at, share_of_slides
 from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.one_slide import PARTIAL, SlideOptions, conflict, predict_slide, settings_of
 from cvm_monai.inference.whole_slide.progress import TileProgress
@@ -60,6 +60,7 @@ def predict_slides(
     out: str | Path,
     *,
     options: SlideOptions | None = None,
+    shard: str | None = None,
     say: Callable[[str], None] = logger.info,
     bar: bool | None = None,
 ) -> SlidesReport:
@@ -73,16 +74,23 @@ def predict_slides(
         slides: files, and folders of files.
         out: folder of the results, one folder in it for each slide.
         options: how.
+        shard: see `share_of_slides`.
         say: gets lines of text.
         bar: draw a progress bar; None: where stderr is a terminal.
 
     Raises:
-        ValueError: before any work: no slide, one without um/px, none that can be opened, results of another model or
-            of other settings in the way, or a folder `out` that cannot be written or locked.
+        ValueError: before any work: no slide, a shard that is none, a slide without um/px, none that can be opened,
+            results of another model or of other settings in the way, or a folder `out` that cannot be written or
+            locked.
     """
     options, out = options or SlideOptions(), Path(out)
     report, stride = SlidesReport(), model.stride()
-    jobs = _jobs(model, find_slides(slides), out, options, report, say)
+    found = find_slides(slides)
+    mine = share_of_slides(found, shard)
+    if not mine:
+        say(f"there are {len(found)} slides, and none of them is in the share {shard}")
+        return report
+    jobs = _jobs(model, mine, out, options, report, say)
     if jobs:
         check_out(out)
     waiting = {slide.path.stem: slide.grid.tiles for slide, _ in jobs}
@@ -102,18 +110,24 @@ class SlidePredictor:
     """`predict_slides` as an engine of a bundle's configuration.
 
     Args:
-        model, slides, out, options: see there.
+        model, slides, out, options, shard: see there.
     """
 
     def __init__(
-        self, *, model: SlideModel, slides: str | Sequence[str], out: str, options: SlideOptions | None = None
+        self,
+        *,
+        model: SlideModel,
+        slides: str | Sequence[str],
+        out: str,
+        options: SlideOptions | None = None,
+        shard: str | None = None,
     ) -> None:
-        self.model, self.out, self.options = model, Path(out), options
+        self.model, self.out, self.options, self.shard = model, Path(out), options, shard
         self.slides = [slides] if isinstance(slides, str) else list(slides)
 
     def run(self) -> SlidesReport:
         """Predict them all."""
-        return predict_slides(self.model, self.slides, self.out, options=self.options)
+        return predict_slides(self.model, self.slides, self.out, options=self.options, shard=self.shard)
 
 
 def _jobs(

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 
 from cvm_monai.data.claim import claimed
 from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, load_slide_model, predict_slides
-from cvm_monai.inference.whole_slide.find import fingerprint
+from cvm_monai.inference.whole_slide.find import fingerprint, share_of_slides
 
 from .conftest import PLAIN, Red, pixels, write_slide
 
@@ -136,6 +137,32 @@ def test_um_per_px_are_asked_for_before_any_work(red, tmp_path):
     assert not (tmp_path / "out").exists()
     report, _ = predict(red, [unknown], tmp_path / "out", SlideOptions(window=128, tissue="none", mpp=0.5))
     assert report.finished == ["b"]
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_every_slide_is_in_exactly_one_share_whatever_the_order_they_are_given_in(count):
+    paths = [Path(f"{name}.tif") for name in "dbeac"]
+    shares = [share_of_slides(paths, f"{number}/{count}") for number in range(1, count + 1)]
+    assert sorted(path for share in shares for path in share) == sorted(paths)
+    assert shares == [share_of_slides(paths[::-1], f"{number}/{count}") for number in range(1, count + 1)]
+    assert [len(share) for share in shares] == [len(range(number, 5, count)) for number in range(count)]
+
+
+def test_a_share_is_predicted_once_and_one_without_slides_is_no_error(red, tmp_path):
+    slides = [write_slide(tmp_path / f"{name}.tif", smooth()) for name in "ab"]
+    settings = {"options": WHOLE, "bar": False, "say": (lines := []).append}
+    assert predict_slides(red, slides, tmp_path / "out", shard="2/3", **settings).finished == ["b"]
+    again = predict_slides(red, slides, tmp_path / "out", shard="2/3", **settings)
+    assert (again.finished, again.skipped) == ([], ["b"])
+    assert predict_slides(red, slides, tmp_path / "out", shard="3/3", **settings).exit_code == 0
+    assert lines[-1] == "there are 2 slides, and none of them is in the share 3/3"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == ["b"]
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/2/3", "-1/3", "1/0", "1.5/3"])
+def test_a_shard_that_is_none_is_refused(red, tmp_path, shard):
+    with pytest.raises(ValueError, match=rf"--shard must be K/N with K from 1 to N, such as 3/16, got '{shard}'"):
+        predict_slides(red, [write_slide(tmp_path / "a.tif", smooth())], tmp_path / "out", shard=shard)
 
 
 def test_a_slide_much_coarser_than_the_models_images_is_refused_and_a_finer_one_is_not(red, tmp_path):
