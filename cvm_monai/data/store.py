@@ -185,4 +185,4 @@ def _save(path: Path, values: np.ndarray) -> None:
     """Write an array; NumPy itself says of a full disk only how many values were written."""
     buffer = io.BytesIO()
     np.save(buffer, values)
-    path.write_bytes(buffer.getbuffer())
+    path.write_bytes(buffer.getvalue())

@@ -83,7 +83,7 @@ class CheckpointFolder:
         """
         buffer = io.BytesIO()  # torch itself reports a full disk as an error without a cause
         torch.save(dict(state), buffer)
-        data = buffer.getbuffer()
+        data = buffer.getvalue()
         entry = Checkpoint(f"epoch_{epoch:05d}.pt", epoch, hashlib.sha256(data).hexdigest(), pseudo_labels)
         write_bytes(self.folder / entry.file, data)
         others = [one for one in manifest.checkpoints if one.file != entry.file]

@@ -132,4 +132,4 @@ def save_state(state: Mapping[str, Tensor], path: Path) -> None:
     """
     buffer = io.BytesIO()  # torch itself reports a full disk as an error without a cause
     torch.save(dict(state), buffer)
-    write_bytes(path, buffer.getbuffer())
+    write_bytes(path, buffer.getvalue())
