@@ -1,7 +1,6 @@
 """The facts that make an output repeatable: command, configuration, versions, commit, hashes, host, times."""
 
 import json
-import os
 import platform
 import socket
 import subprocess
@@ -12,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.data.output import sha256
+from cvm_monai.data.output import sha256, write_bytes
 
 PACKAGES = ("cvm-monai", "monai", "torch", "numpy", "scipy", "pytorch-ignite", "mlflow")
 RUN_FILE = "run.json"
@@ -98,10 +97,7 @@ def plain(value: Any) -> Any:
 
 def write_json(path: Path, content: Any) -> None:
     """Write aside and rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    write_bytes(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
 def update_json(path: Path, **changes: Any) -> None:

@@ -42,7 +42,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
     """Write aside, flush to the disk and rename, so that `path` holds its old content or all of the new.
 
     Raises:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -159,12 +158,7 @@ class PseudoLabelStore:
         return self.folder / f"{version:04d}"
 
     def _replace_pointer(self, pointer: dict) -> None:
-        aside = self.folder / f".{POINTER}.{os.getpid()}"
-        try:
-            aside.write_text(json.dumps(pointer), encoding="utf-8")
-            os.replace(aside, self.folder / POINTER)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_bytes(self.folder / POINTER, json.dumps(pointer).encode())
         self._stamp = None
 
     def _current(self) -> dict:
