@@ -7,6 +7,8 @@ LABEL_BIN := $(LABEL_VENV)/bin
 # One thread each: two OpenMP threads on busy cores can be twenty times slower. A lone long training may ask for more.
 export OMP_NUM_THREADS ?= 1
 export MLFLOW_DISABLE_TELEMETRY = true
+# A shell that forbids byte code compiles MONAI anew at each start, ten seconds long: here it is kept.
+export PYTHONDONTWRITEBYTECODE =
 # MONAI warns at each start that configurations execute code: this one is the project's own.
 RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle.scripts -m monai.bundle run
 

@@ -8,6 +8,8 @@ import ignite.distributed as idist
 import torch
 from torch import nn
 
+from cvm_monai.networks.frozen import FrozenExtractor
+
 COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
@@ -42,6 +44,7 @@ def training_network(
     if channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile:
+        FrozenExtractor.keep_out_of_graphs()
         network.compile(backend=backend, dynamic=None)
     return network
 

@@ -1,6 +1,7 @@
 """A feature extractor that never changes, from a local file or by name, and a linear classifier of its features."""
 
 import hashlib
+from functools import cache
 from os import PathLike
 from pathlib import Path
 
@@ -94,7 +95,6 @@ class FrozenExtractor(nn.Module):
             raise ValueError(f"the extractor {self.path} must give features (B, C, h, w), not {found}")
         return features.float()
 
-    @torch.compiler.disable
     def _stored(self, padded: torch.Tensor) -> torch.Tensor:
         """As `_extract`, of images that the store does not have."""
         keys = [_key(image) for image in padded]
@@ -109,6 +109,15 @@ class FrozenExtractor(nn.Module):
                 self._store.put(self._identity, keys[index], maps)
                 found[index] = maps.astype(self._store.dtype)  # the first time gives what all others give
         return torch.from_numpy(np.stack([maps for maps in found if maps is not None])).to(padded.device).float()
+
+    @classmethod
+    @cache
+    def keep_out_of_graphs(cls) -> None:
+        """Let `torch.compile` call the store instead of tracing it.
+
+        Not a decorator of `_stored`, which would import the compiler with this package: seconds of every start.
+        """
+        cls._stored = torch.compiler.disable(cls._stored)  # type: ignore[method-assign]
 
     def _identify(self, weights: str | PathLike[str] | None) -> str:
         """Name of the extractor in the store: another network, or other weights, have another one."""

@@ -2,6 +2,8 @@
 
 import copy
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from cvm_monai.engines import training_network
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
-from cvm_monai.networks import build_network
+from cvm_monai.networks import FeatureStore, build_network
 from cvm_monai.supervision.moving_average import MovingAverage
 
 
@@ -63,6 +65,30 @@ def test_forward_is_compiled_and_features_are_not(network, image):
         assert not seen
         network(image)
     assert seen
+
+
+@torch.no_grad()
+def test_a_compiled_network_calls_the_store_outside_of_its_graphs(image, tmp_path):
+    path = str(tmp_path / "pooled.pt")
+    torch.jit.trace(nn.AvgPool2d(8), image).save(path)
+    network = build_network("frozen_probe", extractor_path=path, feature_store=FeatureStore(tmp_path / "store")).eval()
+    images = [image, image.flip(-1), image.flip(-2), image.flip(-1)]
+    expected, graphs = [network(each) for each in images], []
+
+    def backend(graph, inputs):
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    training_network(network, device="cpu", compile=True, backend=backend)
+    for each, maps in zip(images, expected, strict=True):
+        torch.testing.assert_close(network(each), maps, rtol=0, atol=1e-6)
+    assert len(graphs) == 2, "one graph before the store and one after it, whatever the image"
+
+
+@pytest.mark.ci
+def test_the_compiler_is_not_imported_with_the_engines():
+    code = "import sys, cvm_monai.engines; print({'torch._dynamo', 'triton'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_a_moving_average_copies_a_compiled_network(network, image):

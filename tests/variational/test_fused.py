@@ -10,6 +10,7 @@ import torch
 
 from cvm_monai.variational import aos_step, primal_dual
 
+assert "triton" not in sys.modules, "imported before its interpreter was asked for, perhaps by torch._dynamo: by whom?"
 with pytest.MonkeyPatch.context() as patch:
     patch.setenv("TRITON_INTERPRET", "1")  # read when the kernels, and Triton's own functions, are defined
     pytest.importorskip("triton", reason="it comes with CUDA builds of torch; `make test-ci` installs it elsewhere")
