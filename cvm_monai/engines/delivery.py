@@ -1,5 +1,6 @@
 """Entries brought to MLflow now, or kept on disk while its server is away and brought when it is back."""
 
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -94,7 +95,8 @@ def refused(error: Exception) -> bool:
 
 def bring(client: Any, entry: Entry) -> None:
     """Send one entry: {kind, run_id, ...} with `name`, `value` of a param or tag, `name`, `value`, `step`, `time` (ms)
-    of a metric, `path`, `folder` and `temporary` of a file, `value` and `time` of the run's status."""
+    of a metric, `path`, `folder` and `temporary` of a file, `value` and `time` of the run's status, `name`, `digest` and
+    `uri` of a data set."""
     run_id, kind = entry["run_id"], entry["kind"]
     if kind == "metric":
         client.log_metric(run_id, entry["name"], entry["value"], timestamp=entry["time"], step=entry["step"])
@@ -110,5 +112,16 @@ def bring(client: Any, entry: Entry) -> None:
                 path.unlink(missing_ok=True)
     elif kind == "status":
         client.set_terminated(run_id, status=entry["value"], end_time=entry["time"])
+    elif kind == "dataset":
+        client.log_inputs(run_id, datasets=[_dataset(entry)])
     else:
         raise ValueError(f"the outbox holds an entry of the unknown kind {kind!r}: remove its line")
+
+
+def _dataset(entry: Entry) -> Any:
+    """MLflow's entity of the data set that a run was trained on."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": entry["uri"]})
+    found = Dataset(name=entry["name"], digest=entry["digest"], source_type="local", source=source)
+    return DatasetInput(found, tags=[InputTag("mlflow.data.context", "training")])

@@ -26,6 +26,9 @@ from cvm_monai.provenance import RUN_FILE, now, plain, run_facts, update_json, w
 
 logger = logging.getLogger(__name__)
 
+SOURCE = {"mlflow.source.name": "cvm_monai", "mlflow.source.type": "LOCAL"}
+"""What MLflow shows as a run's source, beside its commit."""
+
 
 class RunRecorder:
     """Writes all that a training leaves behind, but for its weights and pseudo-labels, into `output_dir` and MLflow.
@@ -130,6 +133,9 @@ class RunRecorder:
         own = {"max_epochs"} if self._shared else set()
         self.run.params({name: plain(value) for name, value in self.knobs.items() if name not in own})
         self.run.tags({name: facts[name] for name in ("commit", "data_sha256", "resumed")})
+        self.run.tags(SOURCE | {"mlflow.source.git.commit": facts["commit"]})
+        folder = self.datalist.resolve().parent
+        self.run.dataset(folder.name, digest=facts["data_sha256"], uri=str(folder))
         if self.parent_run_id is not None:
             self.run.tags({"mlflow.parentRunId": self.parent_run_id})
 

@@ -22,6 +22,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 OFF = "none"
 DATABASE = "mlruns.db"
 SQLITE = "sqlite:///"
+DIGEST = 36
+"""Characters of a data set's digest that MLflow keeps."""
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Lets MLflow's pages of an experiment show trainings; by default they show traces and judges of language models."""
 
 
 def default_tracking_uri(*, output_dir: str) -> str:
@@ -127,7 +131,7 @@ class TrackedRun:
         if found is None:
             local = self.tracking_uri.startswith("sqlite:")
             location = self.artifact_dir.resolve().as_uri() if local else None
-            experiment_id = self._client.create_experiment(self.experiment, artifact_location=location)
+            experiment_id = self._client.create_experiment(self.experiment, artifact_location=location, tags=KIND)
         else:
             experiment_id = found.experiment_id
         self.run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
@@ -182,6 +186,10 @@ class TrackedRun:
         """Set tags, as text."""
         for name, value in values.items():
             self._send("tag", name=name, value=str(value))
+
+    def dataset(self, name: str, *, digest: str, uri: str) -> None:
+        """Say what is trained on: MLflow lists and groups runs by it."""
+        self._send("dataset", name=name, digest=digest[:DIGEST], uri=uri)
 
     def artifact(self, path: Path, *, folder: str | None = None) -> None:
         """Copy a file into the run."""

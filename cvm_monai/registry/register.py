@@ -12,6 +12,7 @@ from urllib.request import url2pathname
 
 from cvm_monai.data.output import sha256
 from cvm_monai.place import checked_bundle
+from cvm_monai.registry.pages import NOTE, link, model_description, version_description
 from cvm_monai.registry.promotion import (
     CHAMPION,
     Champion,
@@ -96,8 +97,9 @@ def register(request: Request) -> Registered:
             check_comparable(metric, champion, trained=trained, name=request.name)
         with tempfile.TemporaryDirectory() as folder, current_store(str(uri)), _undoing() as undo:
             entry = _Entry(request, trained, tests, str(uri), client, undo)
-            version = entry.write(entry.save(Path(folder), bundle))
+            version, model_id = entry.write(entry.save(Path(folder), bundle))
             decision = _promote(entry, version, metric, champion) if metric else None
+            entry.link(version, model_id)
     except MlflowException as error:
         raise ValueError(f"MLflow at {uri} refused: {str(error).splitlines()[0]}") from error
     return Registered(request.name, version, f"models:/{request.name}@{request.alias}", str(uri), decision)
@@ -120,17 +122,23 @@ class _Entry:
 
         return save_model(self.trained, folder, bundle=bundle, metadata=self.tags())
 
-    def write(self, model: Path) -> str:
-        """Log the model, register it, set the alias; returns the version's number."""
+    def write(self, model: Path) -> tuple[str, str]:
+        """Log the model, register it, set the alias; returns the version's number and the logged model's id."""
+        from cvm_monai.registry.staging import public_record
+
         client, request = self.client, self.request
         run_id = self._run()
         run = client.get_run(run_id)
-        logged = client.create_logged_model(run.info.experiment_id, name=request.name, source_run_id=run_id)
+        params = {name: str(value) for name, value in public_record(self.trained)["knobs"].items()}
+        logged = client.create_logged_model(
+            run.info.experiment_id, name=request.name, source_run_id=run_id, params=params
+        )
         self.undo(lambda: client.delete_logged_model(logged.model_id))
         _sign(model, model_id=logged.model_id, run_id=run_id)
         client.log_model_artifacts(logged.model_id, str(model))
         client.finalize_logged_model(logged.model_id, "READY")
-        client.set_logged_model_tags(logged.model_id, self.tags())
+        description = version_description(self.trained, tests=self.tests, tags=self.tags())
+        client.set_logged_model_tags(logged.model_id, self.tags() | {NOTE: description})
         self._registered_model()
         version = client.create_model_version(
             request.name,
@@ -138,11 +146,17 @@ class _Entry:
             run_id=run_id,
             model_id=logged.model_id,
             tags=self.tags(),
-            description=f"{self.trained.knobs.get('supervision')}, {self.trained.knobs.get('network')}; research only",
+            description=description,
         ).version
         self.undo(lambda: client.delete_model_version(request.name, version))
         self.point(request.alias, version)
-        return str(version)
+        return str(version), str(logged.model_id)
+
+    def link(self, version: str, model_id: str) -> None:
+        """Let the pages of the run, the logged model and the version name each other: last, as it cannot be undone."""
+        name = self.request.name
+        run_id = self.client.get_model_version(name, version).run_id
+        link(self.client, model_id=model_id, run_id=run_id, name=name, version=version, tests=self.tests)
 
     def point(self, alias: str, version: str) -> None:
         """Set an alias; undone, it points where it did."""
@@ -207,7 +221,7 @@ class _Entry:
         """Make the registered model where there is none of that name."""
         client, name = self.client, self.request.name
         if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
+            client.create_registered_model(name, description=model_description(name, alias=self.request.alias))
             self.undo(lambda: client.delete_registered_model(name))
 
 

@@ -59,6 +59,10 @@ def test_mlflow_holds_one_finished_run_with_parameters_metrics_and_artifacts(tra
         assert name in run.data.metrics
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"config.json", "model", "pseudo_labels", "training.png"} <= artifacts
+    assert run.data.tags["mlflow.source.name"] == "cvm_monai"
+    (found,) = run.inputs.dataset_inputs
+    record = json.loads((trained.output / "run.json").read_text())
+    assert (found.dataset.name, found.dataset.digest) == ("phantom", record["data_sha256"][:36])
 
 
 def test_each_metric_has_one_value_for_each_step(trained):

@@ -1,0 +1,75 @@
+"""What MLflow's pages say of a registered model, a version, and the model that it is of."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cvm_monai.metrics import METRICS
+from cvm_monai.registry.trained import TEST, Trained
+
+NOTE = "mlflow.note.content"
+"""Tag that MLflow shows as the description of a run or a logged model."""
+VERSIONS = "mlflow.modelVersions"
+"""Tag from which the page of a logged model knows its versions; only MLflow's own `register_model` sets it."""
+
+MODEL = """\
+Segments histopathology images. Trained from clicked points by cvm_monai. Research only, not for diagnosis.
+
+```python
+import mlflow
+
+model = mlflow.pyfunc.load_model("models:/{name}@{alias}")
+(found,) = model.predict([{{"image": image, "mpp": 0.5}}])
+```
+
+`image`: (H, W, 3) uint8 array, or a PNG as base64 text. `mpp`: its micrometres per pixel, needed where the version's \
+`um_per_px` is known. `found`: `mask` and `probability`, PNG as base64 text, of the image's own size; with \
+`params={{"polygons": True}}` also `polygons`, GeoJSON. Loading a model runs the code that it carries.
+"""
+
+
+def model_description(name: str, *, alias: str) -> str:
+    """Of the registered model, Markdown: what it is for and how it is called."""
+    return MODEL.format(name=name, alias=alias)
+
+
+def version_description(trained: Trained, *, tests: Mapping[str, float], tags: Mapping[str, str]) -> str:
+    """Of one version, Markdown: a first line that fits into a list, then a table.
+
+    Args:
+        tests: `test_*` values.
+        tags: of the version.
+    """
+    dice = f", test Dice {tests['test_dice']:.3f}" if "test_dice" in tests else ""
+    size = f"{tags['um_per_px']} um/px" if trained.knobs.get("mpp") else f"{tags['scale']} times their own size"
+    facts = {
+        "classes": tags["classes"],
+        "sees images at": size,
+        "stain": f"{tags['stain']}; normalisation: {tags['stain_normalisation']}",
+        "trained by": f"{tags['supervision']}, network {tags['network']}",
+        "tested on": f"fold {tags['fold']} of data list {tags['data_sha256'][:12]}",
+        **{name: f"{value:.4g}" for name, value in headline(tests).items()},
+    }
+    rows = [f"| {name} | {value.replace('|', '/')} |" for name, value in facts.items()]
+    first = f"{tags['supervision']}, {tags['network']}{dice}; research only"
+    return "\n".join([first, "", "| | |", "|---|---|", *rows]) + "\n"
+
+
+def headline(tests: Mapping[str, float]) -> dict[str, float]:
+    """Of the test values those of all classes: means over the images, or medians of distances."""
+    names = [name for metric in METRICS for name in (f"{TEST}{metric}", f"{TEST}{metric}_median")]
+    return {name: tests[name] for name in names if name in tests}
+
+
+def link(client: Any, *, model_id: str, run_id: str, name: str, version: str, tests: Mapping[str, float]) -> None:
+    """Let the pages of the run, of the logged model and of the version name each other, and the test values be its own.
+
+    The values are written with the time and step at which the run has them, so that its own history stays as it was.
+    """
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    client.set_logged_model_tags(model_id, {VERSIONS: json.dumps([{"name": name, "version": version}])})
+    points = [client.get_metric_history(run_id, metric)[-1] for metric in headline(tests)]
+    again = [Metric(p.key, p.value, p.timestamp, p.step, model_id=model_id, run_id=run_id) for p in points]
+    client.log_batch(run_id, metrics=again)
+    client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
