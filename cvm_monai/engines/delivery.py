@@ -95,8 +95,8 @@ def refused(error: Exception) -> bool:
 
 def bring(client: Any, entry: Entry) -> None:
     """Send one entry: {kind, run_id, ...} with `name`, `value` of a param or tag, `name`, `value`, `step`, `time` (ms)
-    of a metric, `path`, `folder` and `temporary` of a file, `value` and `time` of the run's status, `name`, `digest` and
-    `uri` of a data set."""
+    of a metric, `path`, `folder` and `temporary` of a file, `value` and `time` of the run's status, `name`, `digest`
+    and `uri` of a data set."""
     run_id, kind = entry["run_id"], entry["kind"]
     if kind == "metric":
         client.log_metric(run_id, entry["name"], entry["value"], timestamp=entry["time"], step=entry["step"])

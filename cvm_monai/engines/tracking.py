@@ -22,10 +22,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 OFF = "none"
 DATABASE = "mlruns.db"
 SQLITE = "sqlite:///"
-DIGEST = 36
-"""Characters of a data set's digest that MLflow keeps."""
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Lets MLflow's pages of an experiment show trainings; by default they show traces and judges of language models."""
+DIGEST = 12
+"""Characters of a data set's digest that MLflow's tables have room for; it keeps 36 at most."""
 
 
 def default_tracking_uri(*, output_dir: str) -> str:
@@ -131,7 +129,7 @@ class TrackedRun:
         if found is None:
             local = self.tracking_uri.startswith("sqlite:")
             location = self.artifact_dir.resolve().as_uri() if local else None
-            experiment_id = self._client.create_experiment(self.experiment, artifact_location=location, tags=KIND)
+            experiment_id = self._client.create_experiment(self.experiment, artifact_location=location)
         else:
             experiment_id = found.experiment_id
         self.run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
