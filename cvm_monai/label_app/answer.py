@@ -16,8 +16,8 @@ from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.automatic import segment_window
 from cvm_monai.label_app.current import Current, CurrentNetwork
 from cvm_monai.label_app.interactive import ClickSegmenter
-from cvm_monai.label_app.outputs import SUFFIXES, output_kind, predicted_names, write_output
-from cvm_monai.label_app.segmented import Segmented
+from cvm_monai.label_app.outputs import LABEL_IMAGES, SUFFIXES, OutputKind, output_kind, predicted_names, write_output
+from cvm_monai.label_app.segmented import Segmented, check_label_size
 from cvm_monai.label_app.window import read_clicks, read_window, whole, window_of_clicks
 from cvm_monai.slides import SlideImage, open_image
 
@@ -48,25 +48,39 @@ class Answerer:
         start = time.perf_counter()
         kind = output_kind(request.get("result_extension") or ".png")
         numbers = {name: _number(request, name) for name in DEFAULTS}
+        with tempfile.TemporaryDirectory() as folder:
+            found, facts, current = self._segmented(request, path, method, numbers, kind if write else None, folder)
+            options = {"simplify": numbers["simplify"], "min_area": numbers["min_area"], "title": path.name}
+            if request.get("polygons", True):
+                facts |= _polygons(found, options)
+            file = _written(found, kind, options) if write else None
+        names = {name: label for label, name in enumerate(predicted_names(found.names)) if label}
+        region = [found.window.x, found.window.y, found.window.width, found.window.height]
+        facts |= {"label_names": names, "region": region, "network": _shown(current)}
+        return file, facts | {"seconds": round(time.perf_counter() - start, 3)}
+
+    def _segmented(
+        self,
+        request: Mapping[str, Any],
+        path: Path,
+        method: Method,
+        numbers: Mapping[str, float],
+        kind: OutputKind | None,
+        folder: str,
+    ) -> tuple[Segmented, dict[str, Any], Current]:
+        """The segmentation, whose files may lie in `folder`, what is known about it, and the network that gave it."""
         with open_image(path, mpp=_mpp(request, "mpp")) as image:
             current = self.current.get()
             factor = self.factor(image, current)
-            mpp = self._known_mpp(image)
             if method == "points":
                 found, facts = self._by_clicks(request, image, current, factor, numbers)
             else:
-                window = read_window(request, image.shape) or whole(image.shape)
-                found = segment_window(image, window, current=current, factor=factor, names=self.settings.names)
-                facts = {}
-        found = replace(found, mpp=mpp)
-        options = {"simplify": numbers["simplify"], "min_area": numbers["min_area"], "title": path.name}
-        if request.get("polygons", True):
-            facts |= _polygons(found, options)
-        file = _written(found, kind, options) if write else None
-        names = {name: label for label, name in enumerate(predicted_names(found.names)) if label}
-        region = [found.window.x, found.window.y, found.window.width, found.window.height]
-        facts |= {"label_names": names, "region": region, "working_px": 1 / factor, "network": _shown(current)}
-        return file, facts | {"seconds": round(time.perf_counter() - start, 3)}
+                window, facts = read_window(request, image.shape) or whole(image.shape), {}
+                if kind in LABEL_IMAGES:
+                    check_label_size(window)  # before the network runs, which may take hours
+                names, place = self.settings.names, Path(folder)
+                found = segment_window(image, window, current=current, factor=factor, names=names, folder=place)
+            return replace(found, mpp=self._known_mpp(image)), facts | {"working_px": 1 / factor}, current
 
     def factor(self, image: SlideImage, current: Current) -> float:
         """Working px of one level-0 pixel of an image.

@@ -1,9 +1,12 @@
 """Segmentation of a region by the trained network alone, and how sure it is."""
 
+from pathlib import Path
+
 import numpy as np
 
 from cvm_monai.inference import predict_classes
 from cvm_monai.label_app.current import Current
+from cvm_monai.label_app.large import segment_large
 from cvm_monai.label_app.segmented import Segmented, read_pixels
 from cvm_monai.label_app.window import Window, working_shape
 from cvm_monai.slides import SlideImage
@@ -12,24 +15,32 @@ EXACT = 2**24
 """Level-0 pixels of a region that is segmented as the bundle segments an image, probabilities at level 0."""
 
 MOST = 2**24
-"""Working pixels of a region that is segmented at once."""
+"""Working pixels of a region that is segmented at once; a larger one is segmented tile by tile."""
 
 GLANCE = 512
 """Longest side in px at which an image is looked at to rank it."""
 
 
 def segment_window(
-    image: SlideImage, window: Window, *, current: Current, factor: float, names: tuple[str, ...], window_px: int = 1024
+    image: SlideImage,
+    window: Window,
+    *,
+    current: Current,
+    factor: float,
+    names: tuple[str, ...],
+    folder: Path,
+    window_px: int = 1024,
 ) -> Segmented:
-    """The likeliest class of each pixel, as the bundle's inference gives it for the same pixels.
+    """The likeliest class of each pixel, as the bundle's inference gives it for the same pixels; see `segment_large`.
 
     Args:
         factor: working px of one level-0 pixel.
         names: of the classes by number.
+        folder: for the files of a large region, which must stay while the result is used.
         window_px: see `WindowInferer`.
 
     Raises:
-        ValueError: a network without training, of other classes, or a region that is too large.
+        ValueError: a network without training, or of other classes.
     """
     if not current.trained:
         raise ValueError(
@@ -40,13 +51,13 @@ def segment_window(
             f"the network tells {current.knobs['classes']} classes apart, the class map has {len(names)}: train again, "
             "or give the class map of its training (--conf classes)"
         )
-    exact = window.width * window.height <= EXACT
-    shape = (window.height, window.width) if exact else working_shape(window, factor=factor)
-    if shape[0] * shape[1] > MOST:
-        raise ValueError(
-            f"the region has {shape[1]} x {shape[0]} px at the network's resolution, more than {MOST} together: give "
-            "location and size of a smaller one"
+    working = working_shape(window, factor=factor)
+    if working[0] * working[1] > MOST:
+        return segment_large(
+            image, window, current=current, factor=factor, names=names, folder=folder, window_px=window_px
         )
+    exact = window.width * window.height <= EXACT
+    shape = (window.height, window.width) if exact else working
     probabilities = _probabilities(
         current, read_pixels(image, window, shape), scale=factor if exact else 1.0, window_px=window_px
     )

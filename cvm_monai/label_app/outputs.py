@@ -25,6 +25,8 @@ SUFFIXES: dict[OutputKind, str] = {
     "asap": ".xml",
     "dsa": ".json",
 }
+LABEL_IMAGES: tuple[OutputKind, ...] = ("png", "nifti")
+"""Kinds of a pixel for each of the image's; the others are polygons."""
 _BY_SUFFIX: dict[str, OutputKind] = {suffix: kind for kind, suffix in SUFFIXES.items()} | {".nii": "nifti"}
 
 PREDICTED = " (predicted)"

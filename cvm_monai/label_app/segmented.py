@@ -1,5 +1,6 @@
 """A segmentation of a part of an image, and the pixels it was made from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,9 @@ from PIL import Image
 from cvm_monai.annotations import RegionResult, regions_from_rows
 from cvm_monai.label_app.window import Window
 from cvm_monai.slides import SlideImage
+
+STRIP = 2**24
+"""Pixels of the strips of rows in which outlines are followed."""
 
 MAX_LABEL_PIXELS = 2**27
 """Largest label image that is made; larger regions are given as polygons."""
@@ -19,7 +23,7 @@ class Segmented:
 
     Attributes:
         labels: (h, w) uint8 class numbers, at the size that was segmented.
-        probability: (h, w) float32, of the target; None for more than two classes.
+        probability: (h, w) of the target, float32 or uint8 with 255 as 1; None for more than two classes.
         window: where they lie.
         image_shape: (height, width) of the whole image.
         names: of the classes by number.
@@ -38,6 +42,21 @@ class Segmented:
         """(y, x) level-0 pixels of one of its pixels."""
         return self.window.height / self.labels.shape[0], self.window.width / self.labels.shape[1]
 
+    def strips(self) -> Iterator[tuple[int, np.ndarray] | tuple[int, np.ndarray, np.ndarray]]:
+        """(first row, labels[, probability]) of strips of rows, from top to bottom."""
+        rows = max(1, STRIP // self.labels.shape[1])
+        for first in range(0, len(self.labels), rows):
+            part = slice(first, first + rows)
+            yield (
+                (first, self.labels[part])
+                if self.probability is None
+                else (
+                    first,
+                    self.labels[part],
+                    self.probability[part],
+                )
+            )
+
 
 def regions(found: Segmented, *, simplify: float = 1.0, min_area: float = 0.0) -> tuple[RegionResult, ...]:
     """The connected regions in level-0 pixels, with holes; areas are in square pixels where the um/px are unknown.
@@ -50,10 +69,9 @@ def regions(found: Segmented, *, simplify: float = 1.0, min_area: float = 0.0) -
         ValueError: a tunable out of its range.
     """
     window, scale, mpp = found.window, found.scale, found.mpp or 1.0
-    strip = (0, found.labels) if found.probability is None else (0, found.labels, found.probability)
     return tuple(
         regions_from_rows(
-            [strip],
+            found.strips(),
             mpp=mpp,
             scale=scale,
             origin=(window.y, window.x),
@@ -69,18 +87,29 @@ def label_image(found: Segmented) -> np.ndarray:
     Raises:
         ValueError: a window that is too large for one.
     """
+    check_label_size(found.window)
     width, height = found.window.width, found.window.height
-    if width * height > MAX_LABEL_PIXELS:
-        raise ValueError(
-            f"a label image of {width} x {height} px is too large: ask for polygons (result_extension .geojson, "
-            ".xml or .json), or for a smaller region"
-        )
     if found.labels.shape == (height, width):
         return found.labels
     if found.probability is None:
         return np.array(Image.fromarray(found.labels).resize((width, height), Image.Resampling.NEAREST))
     resized = Image.fromarray(found.probability).resize((width, height), Image.Resampling.BILINEAR)
-    return (np.asarray(resized) > 0.5).astype(np.uint8)
+    half = 127 if found.probability.dtype == np.uint8 else 0.5
+    return (np.asarray(resized) > half).astype(np.uint8)
+
+
+def check_label_size(window: Window) -> None:
+    """Refuse a label image of a window that is too large for one.
+
+    Raises:
+        ValueError: what to ask for instead.
+    """
+    width, height = window.width, window.height
+    if width * height > MAX_LABEL_PIXELS:
+        raise ValueError(
+            f"a label image of {width} x {height} px is too large: ask for polygons (result_extension .geojson, "
+            ".xml or .json), or for a smaller region by location and size"
+        )
 
 
 def read_pixels(image: SlideImage, window: Window, shape: tuple[int, int]) -> np.ndarray:
