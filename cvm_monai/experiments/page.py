@@ -30,6 +30,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, td.text { text-align: left; }
 td.text { white-space: normal; overflow-wrap: anywhere; }
+td:first-child code { display: block; color: #777; font-size: .8em; }
+.scroll th:first-child, .scroll td:first-child { position: sticky; left: 0; background: #fff; }
 thead th { border-bottom: 1.5px solid #222; font-weight: 600; }
 tbody tr + tr td { border-top: 1px solid #e4e4e4; }
 tr.apart td { border-top: 1.5px solid #222 !important; font-style: italic; }
