@@ -1,5 +1,6 @@
 """One slide from its file to its results, going on where an earlier attempt was interrupted."""
 
+import errno
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,9 @@ from cvm_monai.inference.whole_slide.results import ResultOptions, SlideMap, wri
 from cvm_monai.slides import SlideImage, TissueMask, read_tissue_mask, tissue_mask
 
 PARTIAL = ".partial"
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the file system says where a disk is full, or a quota or a limit is reached."""
 
 Outcome = Literal["finished", "no tissue"]
 
@@ -126,7 +130,7 @@ def predict_slide(
             results = write_results(found, folder, options=options.results)
     except BaseException as error:
         killed = isinstance(error, KeyboardInterrupt | SystemExit)
-        record.end("KILLED" if killed else "FAILED", error=_sentence(error))
+        record.end("KILLED" if killed else "FAILED", error=sentence(error, folder))
         raise
     empty = found.mask is not None and not found.mask.mask.any()
     record.end("FINISHED", **results, tissue=_tissue_facts(found.mask))
@@ -190,6 +194,12 @@ def _tissue_facts(mask: TissueMask | None) -> dict[str, Any]:
     return {"decided": mask.decided, "fraction": mask.fraction, "threshold": mask.threshold}
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException, folder: Path) -> str:
+    """What went wrong with the slide whose results are in the folder, for its record and for the user."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return (
+            f"{error.filename or folder} cannot be written ({error.strerror}): make room and run again, the slide goes "
+            "on where it stopped"
+        )
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

@@ -1,6 +1,7 @@
 """What is made of a finished map: a pyramid, regions, a table, a picture; strip by strip."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -95,8 +96,10 @@ def write_results(found: SlideMap, folder: Path, *, options: ResultOptions) -> d
         scale=(scale, scale),
         simplify_um=options.simplify_um,
         min_area_um2=options.min_area_um2,
+        folder=folder,
     )
-    totals = write_results_geojson(folder / REGIONS, regions, names=found.names)
+    with closing(regions):
+        totals = write_results_geojson(folder / REGIONS, regions, names=found.names)
     tissue_um2 = found.tissue_um2
     write_region_table(folder / TABLE, totals, names=found.names, tissue_um2=tissue_um2 or None)
     _write_overlay(found, folder / OVERLAY, mpp, min_area_um2=options.min_area_um2)
