@@ -194,6 +194,7 @@ def _look(path: Path, model: SlideModel, options: SlideOptions) -> Slide:
         window=options.window,
         overlap=options.overlap,
         mpp_flag=options.mpp_flag,
+        origin=options.origin,
     )
 
 
