@@ -8,17 +8,23 @@ Directions are those of a walk with the region on its right hand, y pointing dow
 the shoelace formula in (x, y), a hole a negative one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
+
+from cvm_monai.annotations.spool import RECORD, CornerSpool
 
 Strip = tuple[int, np.ndarray] | tuple[int, np.ndarray, np.ndarray]
 """First row, labels (h, W) uint8, and where it is asked for the probability (h, W), uint8 (255 = 1) or floating."""
 
 AT_ONCE = 1 << 23
-"""Pixels that are looked at together: some 30 bytes of memory for each."""
+"""Pixels whose connected parts are found together: some 20 bytes of memory for each."""
+
+BLOCK = 1 << 20
+"""Of these, pixels whose corners are found together: some 40 bytes for each."""
 
 EAST, SOUTH, WEST, NORTH = range(4)
 
@@ -29,68 +35,59 @@ _CONCAVE = ((WEST, SOUTH), (NORTH, WEST), (SOUTH, EAST), (EAST, NORTH))
 """The same where both side neighbours of that pixel belong to the region and only the pixel across does not."""
 
 
-class Corners(NamedTuple):
-    """Turns of outlines, in no order: their vertex, the directions in and out, and the region they belong to.
-
-    ``touching`` holds the indices of two turns at one vertex where a label meets itself across a corner.
-    """
-
-    row: np.ndarray
-    column: np.ndarray
-    into: np.ndarray
-    out: np.ndarray
-    part: np.ndarray
-    label: np.ndarray
-    touching: np.ndarray
-
-
 @dataclass(frozen=True, eq=False)
 class Scan:
     """A whole label map, once read.
 
     Attributes:
-        corners: ``part`` counts the regions from 0, in the order of their first pixel.
-        pixels: (regions,) of each region.
+        corners: of the regions, sorted into groups; must be closed.
+        pixels: (regions,) of each region; regions count from 0, in the order of their first pixel.
         probability: (regions,) its sum over the pixels, or None.
         shape: (height, width) of the map.
     """
 
-    corners: Corners
+    corners: CornerSpool
     pixels: np.ndarray
     probability: np.ndarray | None
     shape: tuple[int, int]
 
 
-def scan(strips: Iterable[Strip], *, skip: Iterable[int]) -> Scan:
+def scan(strips: Iterable[Strip], *, skip: Iterable[int], folder: Path | None = None) -> Scan:
     """Find the corners, sizes and probabilities of the regions of a label map that comes from top to bottom.
 
     Args:
         strips: of any heights, without a gap.
         skip: labels of which no region is made.
+        folder: of the temporary files, see `CornerSpool`.
 
     Raises:
         ValueError: labels of another kind, a gap between strips, or probabilities of another shape.
+        OSError: the temporary files have no room.
     """
-    reader = _Reader(skip)
-    for first, labels, *probability in strips:
-        beside = probability[0] if probability else None
-        reader.check(first, labels, beside)
-        height = max(1, AT_ONCE // max(1, labels.shape[1]))
-        for row in range(0, len(labels), height):
-            some = slice(row, row + height)
-            reader.add(labels[some], None if beside is None else beside[some])
-    return reader.close()
+    with ExitStack() as stack:
+        spool = stack.enter_context(closing(CornerSpool(folder)))
+        reader = _Reader(skip, spool)
+        for first, labels, *probability in strips:
+            beside = probability[0] if probability else None
+            reader.check(first, labels, beside)
+            height = max(1, AT_ONCE // max(1, labels.shape[1]))
+            for row in range(0, len(labels), height):
+                some = slice(row, row + height)
+                reader.add(labels[some], None if beside is None else beside[some])
+        found = reader.close()
+        stack.pop_all()
+        return found
 
 
 class _Reader:
     """What is known of a label map after some of its rows; parts are numbered from 1 within the rows read."""
 
-    def __init__(self, skip: Iterable[int]) -> None:
+    def __init__(self, skip: Iterable[int], spool: CornerSpool) -> None:
         self.keep = np.arange(1, 257, dtype=np.uint16)
         self.keep[list(skip)] = 0
-        self.rows = self.width = self.turns = 0
+        self.rows = self.width = 0
         self.values = self.parts = np.zeros((1, 0), np.int64)  # of the last row read
-        self.found: list[Corners] = []
+        self.spool = spool
         self.links: list[np.ndarray] = []
         self.pixels = [np.zeros(1, np.int64)]
         self.sums: list[np.ndarray] | None = None
@@ -106,9 +103,11 @@ class _Reader:
         count = int(parts.max())
         self.pixels.append(np.bincount(parts.ravel(), minlength=count + 1)[1:])
         if self.sums is not None and probability is not None:
-            sums = np.bincount(parts.ravel(), weights=_fraction(probability).ravel(), minlength=count + 1)
+            sums = np.zeros(count + 1)
+            for rows in _blocks(parts.shape):
+                np.add.at(sums, parts[rows].ravel(), _fraction(probability[rows]).ravel())
             self.sums.append(sums[1:])
-        parts[parts > 0] += sum(map(len, self.pixels[:-1])) - 1
+        np.add(parts, sum(map(len, self.pixels[:-1])) - 1, out=parts, where=parts > 0)
         self._scan(values, parts)
         self.rows += len(labels)
 
@@ -119,10 +118,10 @@ class _Reader:
         pixels = np.concatenate(self.pixels)
         links = np.concatenate([*self.links, np.zeros((0, 2), np.int64)])
         whole = _numbered(links, len(pixels))
-        corners = Corners(*(np.concatenate(parts) for parts in zip(_none(), *self.found, strict=True)))
         sums = None if self.sums is None else np.bincount(whole, weights=np.concatenate(self.sums))[1:]
         counted = np.bincount(whole, weights=pixels).astype(np.int64)[1:]
-        return Scan(corners._replace(part=whole[corners.part] - 1), counted, sums, (self.rows, self.width))
+        self.spool.sort(whole - 1, len(counted))
+        return Scan(self.spool, counted, sums, (self.rows, self.width))
 
     def check(self, first: int, labels: np.ndarray, probability: np.ndarray | None) -> None:
         """Refuse what does not continue the rows above."""
@@ -145,16 +144,29 @@ class _Reader:
         """Find the corners above and within some rows, and the parts that continue in them."""
         joined = (self.values[0] == values[0]) & (values[0] > 0)
         self.links.append(np.unique(np.stack([self.parts[0][joined], parts[0][joined]], 1), axis=0))
-        corners = _turns(np.concatenate([self.values, values]), np.concatenate([self.parts, parts]))
-        corners.row[...] += self.rows
-        corners.touching[...] += self.turns
-        self.found.append(corners)
-        self.turns += len(corners.row)
-        self.values, self.parts = values[-1:].copy(), parts[-1:].copy()
+        kinds, corners = [], []
+        for rows in _blocks(values.shape):
+            some, parts_of_some = values[rows], parts[rows]
+            kind, found = _turns(np.concatenate([self.values, some]), np.concatenate([self.parts, parts_of_some]))
+            found["row"] += self.rows + rows.start
+            kinds.append(kind)
+            corners.append(found)
+            self.values, self.parts = some[-1:].copy(), parts_of_some[-1:].copy()
+        self.spool.append(np.concatenate(corners)[np.argsort(np.concatenate(kinds), kind="stable")])
 
 
-def _turns(values: np.ndarray, parts: np.ndarray) -> Corners:
-    """The corners on the h lines between the rows of (h + 1, W) labels (0 = none) and of the parts they belong to."""
+def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """The rows of (h, W) pixels, some at a time."""
+    step = max(1, BLOCK // max(1, shape[1]))
+    return (slice(first, first + step) for first in range(0, shape[0], step))
+
+
+def _turns(values: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The corners on the h lines between the rows of (h + 1, W) labels (0 = none) and of the parts they belong to.
+
+    By their kind (a pixel of the region alone at its corner, or three; where that pixel, or its opposite, lies), then
+    by their place; the kinds are given too.
+    """
     values = np.pad(values, ((0, 0), (1, 1)))
     beside, below = values[:, 1:] == values[:, :-1], values[1:] == values[:-1]
     straight = (beside[:-1] & beside[1:]) | (below[:, :-1] & below[:, 1:])
@@ -165,32 +177,15 @@ def _turns(values: np.ndarray, parts: np.ndarray) -> Corners:
     across, beyond, diagonal = around[[NE, NW, SE, SW]], around[[SW, SE, NW, NE]], around[[SE, SW, NE, NW]]
     convex = (around > 0) & (across != around) & (beyond != around)
     concave = (around > 0) & (across == around) & (beyond == around)
-    turn = np.concatenate([convex, concave])  # (8, K)
-    kind, vertex = np.nonzero(turn)
-    number = np.cumsum(turn).reshape(turn.shape) - 1
-    pairs = [
-        np.stack([number[one], number[other]], 1)[convex[one] & (diagonal[one] == around[one])]
-        for one, other in ((NW, SE), (NE, SW))
-    ]
+    kind, vertex = np.nonzero(np.concatenate([convex, concave]))  # of (8, K)
     quadrant = kind % 4
-    into, out = np.array(_CONVEX + _CONCAVE, dtype=np.uint8)[kind].T
-    row, column = row[vertex], column[vertex]
-    own_row, own_column = row + quadrant // 2, column + quadrant % 2 - 1
-    return Corners(
-        row=row.astype(np.int32),
-        column=column.astype(np.int32),
-        into=into,
-        out=out,
-        part=parts[own_row, own_column],
-        label=(around[quadrant, vertex] - 1).astype(np.uint8),
-        touching=np.concatenate(pairs),
-    )
-
-
-def _none() -> Corners:
-    """No corners, of the kinds of numbers that corners have."""
-    small, place, number = (np.zeros(0, kind) for kind in (np.uint8, np.int32, np.int64))
-    return Corners(place, place, small, small, number, small, number.reshape(0, 2))
+    found = np.empty(len(kind), RECORD)
+    found["into"], found["out"] = np.array(_CONVEX + _CONCAVE, dtype=np.uint8)[kind].T
+    found["row"], found["column"] = row[vertex], column[vertex]
+    found["part"] = parts[row[vertex] + quadrant // 2, column[vertex] + quadrant % 2 - 1]
+    found["label"] = around[quadrant, vertex] - 1
+    found["touches"] = (convex & (diagonal == around))[quadrant, vertex] & (kind < 4)
+    return kind.astype(np.uint8), found
 
 
 def _numbered(links: np.ndarray, count: int) -> np.ndarray:

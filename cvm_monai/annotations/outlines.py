@@ -1,11 +1,12 @@
 """Closed outlines from the corners of regions: one exterior for each region, and its holes."""
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from cvm_monai.annotations.corners import EAST, NORTH, SOUTH, WEST, Corners, Scan
+from cvm_monai.annotations.corners import EAST, NORTH, SOUTH, WEST, Scan
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +30,17 @@ def outlines(scanned: Scan) -> Iterator[Outline]:
     Where a region meets itself across a corner of pixels the walk goes around the pixel that is not its own, so that
     what lies between becomes a hole, or stays outside, as in the union of the pixels' squares.
     """
-    corners = scanned.corners
-    order, starts = _walks(_following(corners, scanned.shape))
+    for corners in scanned.corners:
+        yield from _closed(corners, scanned.shape)
+
+
+def _closed(corners: np.ndarray, shape: tuple[int, int]) -> Iterator[Outline]:
+    """The regions of which these are all corners, in the form of `RECORD`."""
+    order, starts = _walks(_following(corners, shape))
     if not len(starts):
         return
-    vertices = np.stack([corners.column[order], corners.row[order]], 1).astype(np.int64)
-    part, label = corners.part[order[starts]], corners.label[order[starts]]
+    vertices = np.stack([corners["column"][order], corners["row"][order]], 1).astype(np.int64)
+    part, label = corners["part"][order[starts]], corners["label"][order[starts]]
     hole = _signed_area(vertices, starts) < 0
     sequence = np.lexsort((np.arange(len(starts)), hole, part))
     ends = np.append(starts[1:], len(order))
@@ -44,27 +50,35 @@ def outlines(scanned: Scan) -> Iterator[Outline]:
         yield Outline(int(part[sequence[first]]), int(label[sequence[first]]), tuple(rings))
 
 
-def _following(corners: Corners, shape: tuple[int, int]) -> np.ndarray:
+def _following(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """The turn that each turn leads to.
 
     The straight pieces of one direction on one line are disjoint, so that their sorted ends follow their sorted starts.
     """
-    along_rows = corners.row.astype(np.int64) * (shape[1] + 1) + corners.column
-    along_columns = corners.column.astype(np.int64) * (shape[0] + 1) + corners.row
-    following = np.empty(len(corners.row), np.int64)
+    row, column = corners["row"].astype(np.int64), corners["column"].astype(np.int64)
+    along_rows, along_columns = row * (shape[1] + 1) + column, column * (shape[0] + 1) + row
+    following = np.empty(len(corners), np.int64)
     for direction, line in ((EAST, along_rows), (WEST, along_rows), (SOUTH, along_columns), (NORTH, along_columns)):
-        starts, ends = (np.flatnonzero(turn == direction) for turn in (corners.out, corners.into))
+        starts, ends = (np.flatnonzero(corners[turn] == direction) for turn in ("out", "into"))
         following[starts[np.argsort(line[starts])]] = ends[np.argsort(line[ends])]
-    one, other = corners.touching[corners.part[corners.touching[:, 0]] == corners.part[corners.touching[:, 1]]].T
+    one, other = _touching(corners, along_rows)
     following[one], following[other] = following[other], following[one]
     return following
 
 
+def _touching(corners: np.ndarray, vertex: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of turns where a region meets itself across a corner: no other two of one region are at one vertex."""
+    some = np.flatnonzero(corners["touches"])
+    some = some[np.lexsort((corners["part"][some], vertex[some]))]
+    one, other = some[:-1], some[1:]
+    same = (vertex[one] == vertex[other]) & (corners["part"][one] == corners["part"][other])
+    return one[same], other[same]
+
+
 def _walks(following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All turns in the order of their walks, one closed walk after the other, and where each of them starts."""
-    steps, seen = following.tolist(), bytearray(len(following))
-    order: list[int] = []
-    starts: list[int] = []
+    steps, seen = following.data, bytearray(len(following))
+    order, starts = array("q"), array("q")
     for turn in range(len(steps)):
         if seen[turn]:
             continue

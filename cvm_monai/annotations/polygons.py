@@ -5,9 +5,10 @@ is valid, also with its vertices rounded to 0.01 px as they are given here and w
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,10 @@ ATTEMPTS = 5
 """Tolerances tried, each half of the one before; a polygon that none of them suits keeps its exact outline."""
 
 TOGETHER = 1024
-"""Polygons simplified at a time."""
+"""Polygons simplified at a time, at most."""
+
+VERTICES = 1 << 16
+"""Vertices of the polygons that are simplified at a time, at most, except of one that has more."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,13 @@ def regions_from_rows(
     simplify_um: float = 0.0,
     min_area_um2: float = 0.0,
     skip: Collection[int] = (BACKGROUND, UNLABELLED),
-) -> Iterator[RegionResult]:
+    folder: str | Path | None = None,
+) -> Generator[RegionResult, None, None]:
     """The connected regions of a label map that comes in strips of rows, with their areas and mean probabilities.
 
     Regions that cross strips are whole, the same as from the map in one piece. All strips are read before the first
-    region is given; what is kept of them is the corners of the regions, not the pixels.
+    region is given. What is kept of them is the corners of the regions, of a large map in temporary files without a
+    name; held in memory are one strip, some numbers for each region, and the outlines of few regions at a time.
 
     Args:
         strips: (first row, labels (h, W) uint8) or (first row, labels, probability (h, W)) from top to bottom without a
@@ -99,9 +105,11 @@ def regions_from_rows(
         simplify_um: tolerance in micrometres, see ``regions_from_labels``.
         min_area_um2: regions below it, in square micrometres, are left out; raising it leaves out larger ones. From 0.
         skip: labels of which no region is made.
+        folder: of the temporary files, 40 bytes for each corner of an outline; None: the system's.
 
     Raises:
         ValueError: strips that do not make a map, or a tunable out of its range.
+        OSError: the temporary files have no room.
     """
     for name, value in (("simplify_um", simplify_um), ("min_area_um2", min_area_um2)):
         if not 0 <= value < math.inf:
@@ -112,14 +120,44 @@ def regions_from_rows(
         raise ValueError(f"scale must be level-0 pixels (y, x) of one pixel of the map, above 0.01, got {scale!r}")
     if not all(0 <= label <= UNLABELLED for label in skip):
         raise ValueError(f"skip must be labels from 0 to {UNLABELLED}, got {tuple(skip)}")
-    scanned = scan(strips, skip=skip)
+    scanned = scan(strips, skip=skip, folder=None if folder is None else Path(folder))
     least_pixels = min_area_um2 / (mpp**2 * scale[0] * scale[1])
-    large = (outline for outline in outlines(scanned) if scanned.pixels[outline.part] >= least_pixels)
-    return _results(large, scanned, scale=scale, origin=origin, mpp=mpp, tolerance=simplify_um / mpp)
+    return _results(scanned, least_pixels, scale=scale, origin=origin, mpp=mpp, tolerance=simplify_um / mpp)
 
 
 def _results(
-    found: Iterable[Outline],
+    scanned: Scan,
+    least_pixels: float,
+    *,
+    scale: tuple[float, float],
+    origin: tuple[float, float],
+    mpp: float,
+    tolerance: float,
+) -> Generator[RegionResult, None, None]:
+    """Outlines that are large enough placed on the slide, simplified and measured."""
+    with closing(scanned.corners):
+        large = (outline for outline in outlines(scanned) if scanned.pixels[outline.part] >= least_pixels)
+        for some in _together(large):
+            yield from _measured(some, scanned, scale=scale, origin=origin, mpp=mpp, tolerance=tolerance)
+
+
+def _together(found: Iterable[Outline]) -> Iterator[list[Outline]]:
+    """Outlines in groups of at most `TOGETHER`, and of at most `VERTICES` unless one alone has more."""
+    some: list[Outline] = []
+    held = 0
+    for outline in found:
+        count = sum(map(len, outline.rings))
+        if some and (len(some) == TOGETHER or held + count > VERTICES):
+            yield some
+            some, held = [], 0
+        some.append(outline)
+        held += count
+    if some:
+        yield some
+
+
+def _measured(
+    some: list[Outline],
     scanned: Scan,
     *,
     scale: tuple[float, float],
@@ -127,19 +165,17 @@ def _results(
     mpp: float,
     tolerance: float,
 ) -> Iterator[RegionResult]:
-    """Outlines placed on the slide, simplified and measured."""
+    """Some regions."""
     step, corner = np.array(scale[::-1]), np.array(origin[::-1])
-    remaining = iter(found)
-    while some := list(islice(remaining, TOGETHER)):
-        placed = [[np.round(corner + ring * step, DECIMALS) for ring in outline.rings] for outline in some]
-        if tolerance > 0:
-            placed = simplified(placed, tolerance)
-        for outline, rings in zip(some, placed, strict=True):
-            exterior, *holes = (tuple(map(tuple, ring.tolist())) for ring in rings)
-            pixels = int(scanned.pixels[outline.part])
-            mean = None if scanned.probability is None else float(scanned.probability[outline.part] / pixels)
-            area = pixels * scale[0] * scale[1] * mpp**2
-            yield RegionResult(Region(exterior, tuple(holes), outline.label), pixels, area, mean)
+    placed = [[np.round(corner + ring * step, DECIMALS) for ring in outline.rings] for outline in some]
+    if tolerance > 0:
+        placed = simplified(placed, tolerance)
+    for outline, rings in zip(some, placed, strict=True):
+        exterior, *holes = (tuple(map(tuple, ring.tolist())) for ring in rings)
+        pixels = int(scanned.pixels[outline.part])
+        mean = None if scanned.probability is None else float(scanned.probability[outline.part] / pixels)
+        area = pixels * scale[0] * scale[1] * mpp**2
+        yield RegionResult(Region(exterior, tuple(holes), outline.label), pixels, area, mean)
 
 
 def simplified(polygons: list[list[np.ndarray]], tolerance: float) -> list[list[np.ndarray]]:

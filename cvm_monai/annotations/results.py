@@ -175,8 +175,8 @@ def _style(title: str, rgb: tuple[int, int, int], object_type: ObjectType) -> di
 
 def _feature(number: int, result: RegionResult, style: Mapping[str, Any]) -> str:
     """One region as text."""
-    rings = [_closed(ring) for ring in (result.region.exterior, *result.region.holes)]
-    coordinates = json.dumps(rings, separators=(",", ":"))
+    rings = (result.region.exterior, *result.region.holes)  # one at a time: a ring's text is small beside its lists
+    coordinates = f"[{','.join(json.dumps(_closed(ring), separators=(',', ':')) for ring in rings)}]"
     title = style["group"]
     measurements = {AREA: round(result.area_um2, 3)}
     if result.mean_probability is not None:

@@ -44,6 +44,13 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     """What is looked at, and how finely."""
     parser.add_argument("--mpp", type=float, help="um/px of the slides' level 0, where the file does not say it")
     parser.add_argument("--force_mpp", action="store_true", help="take a um/px that looks wrong")
+    parser.add_argument(
+        "--origin",
+        default="level0",
+        metavar="level0|bounds",
+        help="what coordinates count from, of regions and of drawn tissue: the corner of level 0, or of the scanned "
+        "part of slides such as MRXS, as QuPath does unless told --no-crop (default level0)",
+    )
     parser.add_argument("--model_mpp", type=float, help="um/px the model was trained at, where its record does not say")
     parser.add_argument(
         "--tissue",
@@ -120,6 +127,7 @@ def _options(arguments: argparse.Namespace) -> Any:
         tissue=arguments.tissue,
         mpp=arguments.mpp,
         force_mpp=arguments.force_mpp,
+        origin=arguments.origin,
         results=ResultOptions(
             min_area_um2=arguments.min_area_um2,
             simplify_um=arguments.simplify_um,

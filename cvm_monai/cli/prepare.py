@@ -69,6 +69,12 @@ def add_parser(commands: Any) -> None:
         "found, or drawn in tissue/ (default 0)",
     )
     slides.add_argument(
+        "--origin",
+        metavar="level0|bounds",
+        help="what your annotations and drawn tissue count from: the corner of level 0, or of the scanned part of "
+        "slides such as MRXS, as QuPath does unless told --no-crop (default level0)",
+    )
+    slides.add_argument(
         "--region_masks",
         action="store_true",
         help="your regions leave nothing out: make masks of them, what none covers being background",
@@ -96,7 +102,7 @@ def _about_slides(arguments: argparse.Namespace) -> bool:
         ValueError: an option of slides without ``--mpp``.
     """
     if arguments.mpp is None:
-        for name in ("tile", "whole", "image_mpp", "force_mpp", "tissue_tiles", "region_masks"):
+        for name in ("tile", "whole", "image_mpp", "force_mpp", "tissue_tiles", "origin", "region_masks"):
             if getattr(arguments, name) not in (None, False, 0):
                 raise ValueError(
                     f"--{name} is about slides: give the um/px of the tiles as well, for example --mpp 0.5"
@@ -121,5 +127,6 @@ def _slides(arguments: argparse.Namespace, options: dict[str, Any]) -> object:
         force_mpp=arguments.force_mpp,
         tissue_tiles=arguments.tissue_tiles,
         region_masks=arguments.region_masks,
+        origin=arguments.origin or "level0",
     )
     return prepare_slides(arguments.folder, settings=settings, **options)

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def camelyon16(
     check_choices(pairs=pairs)
     target = Path(out).resolve()
     check_writable(target)
-    facts = asdict(settings) | {"crops_per_slide": crops_per_slide, "classes": dict(classes)}
+    facts = settings.facts() | {"crops_per_slide": crops_per_slide, "classes": dict(classes)}
     record = check_record(target, settings=facts)
     sources, without_xml, without_slide = match(Path(slides), Path(annotations))
     check_present(target, record, [source.case_id for source in sources])

@@ -4,7 +4,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +64,9 @@ def prepare_slides(
 ) -> SlidesReport:
     """Cut tiles from slides and prepare them: ``OUT/images``, ``points``, ``masks``, ``cases.csv``, ``datalist.json``.
 
-    Annotations are in level-0 pixels of the slide and come out in those of the tile. Each point belongs to one tile;
-    regions are clipped to every tile they reach. What is cut already is not cut again, and the same settings give the
-    same bytes. A slide that is refused does not keep the others from being cut.
+    Annotations are in level-0 pixels of the slide (from ``settings.origin``) and come out in those of the tile. Each
+    point belongs to one tile; regions are clipped to every tile they reach. What is cut already is not cut again, and
+    the same settings give the same bytes. A slide that is refused does not keep the others from being cut.
 
     Args:
         folder: holds ``slides/`` or ``images/``, and what `prepare` takes; ``masks/`` of any size show whole slides.
@@ -82,7 +82,7 @@ def prepare_slides(
     if target == Path(folder).resolve():
         raise ValueError(f"{out} is your own folder; give another --out")
     check_writable(target)
-    record = check_record(target, settings=asdict(settings) | {"classes": dict(classes or {}), "outside": outside})
+    record = check_record(target, settings=settings.facts() | {"classes": dict(classes or {}), "outside": outside})
     found = read_folder(folder, classes=classes, slides=True)
     _check_columns(found.sources, Path(folder) / "cases.csv")
     check_present(target, record, [source.case_id for source in found.sources])
@@ -235,7 +235,11 @@ def _write_tissue(plans: Iterable[SlidePlan], out: Path) -> None:
         if plan.tissue is not None and not file.exists():
             step = max(plan.tissue.scale)
             regions = regions_from_labels(
-                plan.tissue.mask.astype("uint8"), scale=plan.tissue.scale, simplify=step, min_area=step**2
+                plan.tissue.mask.astype("uint8"),
+                scale=plan.tissue.scale,
+                origin=(-plan.corner[1], -plan.corner[0]),
+                simplify=step,
+                min_area=step**2,
             )
             write_geojson(file, Annotations((), regions), names=("glass", "tissue"))
 

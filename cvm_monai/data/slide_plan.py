@@ -2,18 +2,31 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args
 
 import numpy as np
 
 from cvm_monai.annotations import UNLABELLED, Annotations, describe, read_annotations
 from cvm_monai.annotations.labels import ClassMap, class_names
+from cvm_monai.annotations.move import moved
 from cvm_monai.annotations.outside import not_one_inside
 from cvm_monai.data.check import Outside, keep_inside
 from cvm_monai.data.clip import RegionIndex, annotated
 from cvm_monai.data.folder import Source
 from cvm_monai.data.tiles import Tile, check_tile_size, cover_points, grid, outside_part, spread_tiles
-from cvm_monai.slides import SlideImage, TissueMask, check_mpp, open_image, read_tissue_mask, require_mpp, tissue_mask
+from cvm_monai.slides import (
+    Origin,
+    SlideImage,
+    TissueMask,
+    check_mpp,
+    corner,
+    open_image,
+    read_tissue_mask,
+    require_mpp,
+    tissue_mask,
+    warnings_of,
+)
 from cvm_monai.slides.mpp import DISAGREE, LIMITS, MAX_RATIO
 
 MAX_WHOLE = 2**28
@@ -32,6 +45,7 @@ class CutSettings:
         force_mpp: believe cases.csv and ``image_mpp`` before the file, and let um/px pass that no microscope has or
             that are more than twice coarser than the tiles.
         tissue_tiles: further tiles of each slide, on tissue without annotations; from 0.
+        origin: what the annotations' coordinates count from, and those of drawn tissue.
         region_masks: regions are exhaustive: their drawing is the tile's mask, and what none covers is background.
 
     Raises:
@@ -44,6 +58,7 @@ class CutSettings:
     force_mpp: bool = False
     tissue_tiles: int = 0
     region_masks: bool = False
+    origin: Origin = "level0"
 
     def __post_init__(self) -> None:
         for name, value in (("--mpp", self.mpp), ("--image_mpp", self.image_mpp)):
@@ -56,6 +71,12 @@ class CutSettings:
             raise ValueError(f"--tissue_tiles must be 0 or more, got {self.tissue_tiles}")
         if self.tile is None and self.tissue_tiles:
             raise ValueError("--tissue_tiles and --whole exclude each other: a whole image has all its tissue")
+        if self.origin not in get_args(Origin):
+            raise ValueError(f"--origin must be one of {', '.join(get_args(Origin))}, got {self.origin!r}")
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the tiles, for a record; the usual origin is not named."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("origin", "level0")}
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,7 @@ class SlidePlan:
         sentence: what was found and chosen, without the slide's name.
         warnings: sentences for the user.
         tissue: where tissue was found; None where nobody asked, or where the user has drawn it.
+        corner: (x, y) in level-0 pixels that coordinates in the user's files count from.
     """
 
     source: Source
@@ -84,6 +106,7 @@ class SlidePlan:
     sentence: str
     warnings: tuple[str, ...] = ()
     tissue: TissueMask | None = None
+    corner: tuple[int, int] = (0, 0)
 
     @property
     def scale(self) -> float:
@@ -108,7 +131,8 @@ def plan_slide(
         ValueError: a slide that cannot be opened or whose um/px nobody knows, or whatever is wrong with annotations.
     """
     with opened_slide(source, settings) as (image, mpp, warnings):
-        annotations, sentence = _annotations(source, image.shape, classes=classes, outside=outside)
+        origin = corner(image, settings.origin)
+        annotations, sentence = _annotations(source, image.shape, classes=classes, outside=outside, corner=origin)
         scale, tissue, shape = settings.mpp / mpp, None, (settings.tile or 0, settings.tile or 0)
         if settings.tile is None:
             shape = _whole_shape(source, image.shape, scale)
@@ -117,13 +141,15 @@ def plan_slide(
             side = settings.tile * scale
             tiles = annotated_tiles(annotations, side=side, image_shape=image.shape)
             if settings.tissue_tiles:
-                tissue = read_tissue_mask(source.tissue, image) if source.tissue else tissue_mask(image)
+                drawn = source.tissue
+                tissue = read_tissue_mask(drawn, image, origin=settings.origin) if drawn else tissue_mask(image)
                 corners = grid(side, image.shape)
                 corners = corners[~annotated(annotations, corners, side=side)]
                 part = tissue.covers(corners[:, 0], corners[:, 1], side, side)
                 tiles += spread_tiles(corners, part, count=settings.tissue_tiles, side=side, taken=tiles)
         found = tissue if source.tissue is None else None
-        plan = SlidePlan(source, mpp, settings.mpp, image.shape, annotations, tiles, shape, sentence, warnings, found)
+        facts = (source, mpp, settings.mpp, image.shape, annotations, tiles, shape, sentence, warnings)
+        plan = SlidePlan(*facts, tissue=found, corner=origin)
         return replace(plan, sentence=f"{sentence}; {_counted(plan)}", warnings=(*warnings, *_remarks(plan)))
 
 
@@ -165,7 +191,7 @@ def annotated_tiles(annotations: Annotations, *, side: float, image_shape: tuple
 def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -> tuple[float, tuple[str, ...]]:
     """um/px of level 0, and warnings."""
     found, said = image.mpp.value, settings.image_mpp if listed is None else listed
-    warnings = list(image.warnings)
+    warnings = list(warnings_of(image, settings.origin))
     believed = found is not None and LIMITS[0] <= found <= LIMITS[1] and not settings.force_mpp
     if said is not None and not believed:
         value = said
@@ -188,13 +214,19 @@ def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -
 
 
 def _annotations(
-    source: Source, image_shape: tuple[int, int], *, classes: ClassMap | None, outside: Outside
+    source: Source,
+    image_shape: tuple[int, int],
+    *,
+    classes: ClassMap | None,
+    outside: Outside,
+    corner: tuple[int, int],
 ) -> tuple[Annotations, str]:
-    """The annotations inside a slide, and a sentence on all of them."""
+    """The annotations inside a slide, in its level-0 pixels, and a sentence on all of them."""
     names = class_names(classes)
     found = source.points or Annotations()
     if source.points_file is not None:
         found = read_annotations(source.points_file, classes=classes)
+    found = moved(found, *corner)
     kept, dropped = keep_inside(found, image_shape, case_id=source.case_id, names=list(names))
     file = source.points_file or "points.csv"
     if dropped and outside == "refuse":

@@ -1,5 +1,6 @@
 """Images and slides opened at a requested um/px."""
 
+from cvm_monai.slides.bounds import Bounds, Origin, corner, warnings_of
 from cvm_monai.slides.image import IMAGE_SUFFIXES, image_size, read_image, read_mask
 from cvm_monai.slides.levels import Level
 from cvm_monai.slides.mpp import Mpp, check_mpp, require_mpp
@@ -12,11 +13,14 @@ from cvm_monai.slides.tissue_file import read_tissue_mask
 __all__ = [
     "IMAGE_SUFFIXES",
     "SLIDE_SUFFIXES",
+    "Bounds",
     "Level",
     "Mpp",
+    "Origin",
     "SlideImage",
     "TissueMask",
     "check_mpp",
+    "corner",
     "image_size",
     "open_image",
     "read_image",
@@ -24,5 +28,6 @@ __all__ = [
     "read_tissue_mask",
     "require_mpp",
     "tissue_mask",
+    "warnings_of",
     "write_pyramid",
 ]

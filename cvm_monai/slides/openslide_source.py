@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cvm_monai.slides.bounds import read_bounds
+
 
 class OpenSlideSource:
     """A slide by OpenSlide. Label and macro images stay in the file.
@@ -22,7 +24,7 @@ class OpenSlideSource:
         self.vendor: str = self._slide.properties.get("openslide.vendor", "")
         self.sizes = [(height, width) for width, height in self._slide.level_dimensions]
         self.mpp = _mpp(self._slide.properties)
-        self.notes = _cropped(path, self.sizes[0], self._slide.properties)
+        self.bounds = read_bounds(self._slide.properties, self.sizes[0])
         self._downsamples = self._slide.level_downsamples
         self.exact = all(factor.is_integer() for factor in self._downsamples)
 
@@ -50,17 +52,3 @@ def _mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:
         return float(properties["openslide.mpp-x"]), float(properties["openslide.mpp-y"])
     except (KeyError, ValueError):
         return None
-
-
-def _cropped(path: Path, size: tuple[int, int], properties: Mapping[str, str]) -> tuple[str, ...]:
-    """A warning where the file names the part of it that was scanned: other programs count coordinates from there."""
-    try:
-        x, y, width, height = (int(properties[f"openslide.bounds-{name}"]) for name in ("x", "y", "width", "height"))
-    except (KeyError, ValueError):
-        return ()
-    if (x, y, height, width) == (0, 0, *size):
-        return ()
-    return (
-        f"{path}: of its {size[1]} x {size[0]} px the {width} x {height} at ({x}, {y}) were scanned, and QuPath counts "
-        "coordinates from there; here they count from the corner of all: open it in QuPath with --no-crop",
-    )

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from cvm_monai.slides.bounds import Bounds, crop_warning
 from cvm_monai.slides.image import error_reason
 from cvm_monai.slides.levels import Level, best_level, make_levels, pyramid_sizes
 from cvm_monai.slides.mpp import Mpp, decide_mpp, require_mpp
@@ -30,6 +31,7 @@ class SlideImage:
         shape: (height, width) of level 0.
         levels: of the pyramid, the finest first.
         mpp: um/px of level 0, and who said so.
+        bounds: the part of level 0 that was scanned, where the file names one that is not all of it (MRXS does).
         warnings: sentences for the user about the um/px, and about coordinates that other programs count otherwise.
     """
 
@@ -37,6 +39,7 @@ class SlideImage:
     shape: tuple[int, int]
     levels: tuple[Level, ...]
     mpp: Mpp
+    bounds: Bounds | None
     warnings: tuple[str, ...]
 
     def __init__(self, path: Path, opener: Callable[[Path], Source], *, mpp: float | None = None) -> None:
@@ -59,7 +62,8 @@ class SlideImage:
         except ValueError:
             self.close()
             raise
-        self.warnings = (*warnings, *self._source.notes)
+        self.bounds = self._source.bounds
+        self.warnings = warnings if self.bounds is None else (*warnings, crop_warning(path, self.bounds))
 
     @property
     def level_mpp(self) -> tuple[float | None, ...]:

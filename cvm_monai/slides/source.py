@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from cvm_monai.slides.bounds import Bounds
 from cvm_monai.slides.image import image_size, read_image
 
 
@@ -15,13 +16,13 @@ class Source(Protocol):
         sizes: (height, width) of each level, the finest first.
         mpp: um/px (x, y) that the file states, or None.
         forks: a child process may go on using it.
-        notes: sentences for the user about the file, beside those about its um/px.
+        bounds: the part of level 0 that was scanned, where the file names one that is not all of it.
     """
 
     sizes: list[tuple[int, int]]
     mpp: tuple[float, float] | None
     forks: bool
-    notes: tuple[str, ...]
+    bounds: Bounds | None
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """(height, width, 3) uint8 RGB of pixels of a level, all of them inside it; transparency lies on white."""
@@ -36,7 +37,7 @@ class FlatSource:
     """
 
     forks = True
-    notes: tuple[str, ...] = ()
+    bounds: Bounds | None = None
 
     def __init__(self, path: Path, *, mpp: tuple[float, float] | None = None) -> None:
         self.path = path

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from cvm_monai.slides.bounds import Bounds
 from cvm_monai.slides.byte_cache import ByteCache
 from cvm_monai.slides.image import MAX_PIXELS, rgb_of_samples
 from cvm_monai.slides.tiff_mpp import tiff_mpp
@@ -62,7 +63,7 @@ class TiffSource:
     """
 
     forks = False
-    notes: tuple[str, ...] = ()
+    bounds: Bounds | None = None
 
     def __init__(self, path: Path) -> None:
         with tifffile.TiffFile(path) as tiff:

@@ -8,6 +8,9 @@ import numpy as np
 from cvm_monai.annotations import TARGET, rasterise_regions, read_annotations
 from cvm_monai.annotations.files import read_json
 from cvm_monai.annotations.labels import UNCLASSIFIED, label_table
+from cvm_monai.annotations.move import moved
+from cvm_monai.annotations.outside import clip
+from cvm_monai.slides.bounds import Origin, corner
 from cvm_monai.slides.image import read_mask
 from cvm_monai.slides.slide import SlideImage
 from cvm_monai.slides.tissue import TissueMask, view_shape
@@ -18,7 +21,7 @@ SHAPE_TOLERANCE = 0.02
 """How far the two sides of a label image may be scaled apart, beside one pixel of rounding."""
 
 
-def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0) -> TissueMask:
+def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0, origin: Origin = "level0") -> TissueMask:
     """The mask of tissue that a user drew for a slide.
 
     In GeoJSON every region is tissue, whatever its class, except ``background`` and ``exclusion``, which are cut out of
@@ -26,13 +29,15 @@ def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0) -
 
     Args:
         mpp: um/px at which regions are drawn, as in `tissue_mask`; raising it rounds their outline.
+        origin: what the regions' coordinates count from.
 
     Raises:
-        ValueError: a file that cannot be read, without any region, with none inside the slide, or of another shape.
+        ValueError: a file that cannot be read, without any region, with none inside the slide, or of another shape; or
+            an unknown origin.
     """
     path = Path(path)
     if path.name.lower().endswith(GEOJSON_SUFFIXES):
-        return _from_regions(path, image, mpp)
+        return _from_regions(path, image, mpp, corner(image, origin))
     labels = read_mask(path)
     scale = image.shape[0] / labels.shape[0], image.shape[1] / labels.shape[1]
     slack = SHAPE_TOLERANCE + 1 / min(labels.shape)
@@ -44,11 +49,12 @@ def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0) -
     return TissueMask(labels != 0, scale, "user")
 
 
-def _from_regions(path: Path, image: SlideImage, mpp: float) -> TissueMask:
+def _from_regions(path: Path, image: SlideImage, mpp: float, counted_from: tuple[int, int]) -> TissueMask:
     """Regions drawn on the small view that `tissue_mask` looks at."""
     named = {name.lower() for name in _names(read_json(path))} - set(label_table()) - {UNCLASSIFIED}
     classes = dict.fromkeys([*sorted(named), UNCLASSIFIED], "target")
-    regions = read_annotations(path, classes=classes, image_shape=image.shape, image=image.path).regions
+    found = moved(read_annotations(path, classes=classes), *counted_from)
+    regions = clip(found, image.shape, source=path, image=image.path).regions
     if not any(region.label == TARGET for region in regions):
         raise ValueError(f"{path} has no region that could be tissue; draw polygons around it")
     height, width = view_shape(image, mpp)

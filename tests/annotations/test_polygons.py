@@ -85,6 +85,15 @@ def test_a_large_strip_is_read_in_parts(monkeypatch):
     assert [text(polygon(region)) for region in regions_from_labels(labels)] == [text(polygon(one)) for one in whole]
 
 
+def test_corners_found_in_blocks_of_rows_give_the_same_regions_to_the_bit(monkeypatch):
+    labels = smooth_mask(40, sigma=1.0, share=0.5)
+    strips = [(0, labels[:25], labels[:25] / 3), (25, labels[25:], labels[25:] / 3)]
+    whole = list(regions_from_rows(strips, mpp=0.5))
+    for rows in (1, 7):
+        monkeypatch.setattr(corners, "BLOCK", rows * 40)
+        assert list(regions_from_rows(strips, mpp=0.5)) == whole
+
+
 def test_area_and_probability_are_those_of_the_pixels():
     labels = random_labels(6)
     probability = np.random.default_rng(0).integers(0, 256, size=labels.shape, dtype=np.uint8)

@@ -56,6 +56,7 @@ def test_a_folder_of_slides_is_predicted_and_the_same_command_passes_over_them(t
     [
         (["unknown.tif"], "does not say how many um a pixel has: give --mpp"),
         (["missing.tif"], "missing.tif does not exist: give a slide, or a folder of slides"),
+        (["good.tif", "--origin", "qupath"], "--origin must be one of level0, bounds, got 'qupath'"),
         (["good.tif", "--window", "100"], "window must be a multiple of 32 from 64 px, got 100"),
         (["good.tif", "--tissue", "missing.geojson"], "there is no mask of tissue at missing.geojson"),
         (["good.tif", "--model_mpp", "-1"], "--model_mpp must be a number of um/px greater than 0, got -1.0"),

@@ -512,3 +512,33 @@ def test_the_record_says_how_tiles_were_cut(cut, tmp_path):
     assert (record["settings"]["mpp"], record["settings"]["tile"]) == (0.5, 64)
     assert sorted(record["slides"]) == ["a", "b"]
     assert tuple(rows(tmp_path / "out")["a_57_46"]) == module.COLUMNS
+
+
+def test_annotations_of_a_cropped_slide_are_read_where_qupath_shows_them(partly_scanned, tmp_path):
+    x, y = 40, 30
+    for seed, name in enumerate("ab"):
+        partly_scanned(tmp_path / "data" / "slides" / f"{name}.mrxs", picture(seed=seed), (x, y, 590, 460), mpp=0.25)
+        points = tuple(replace(point, x=point.x - x, y=point.y - y) for point in POINTS)
+        region = Region(
+            tuple((left - x, top - y) for left, top in REGION.exterior),
+            (tuple((left - x, top - y) for left, top in HOLE),),
+            1,
+        )
+        write_geojson(tmp_path / "data" / "points" / f"{name}.geojson", Annotations(points, (region,)))
+    tissue = tmp_path / "out" / "tissue" / "a.geojson"
+    settings = replace(SETTINGS, origin="bounds", tissue_tiles=1)
+    report = prepare_slides(tmp_path / "data", out=tmp_path / "out", settings=settings, folds=2)
+    assert "coordinates count from (40, 30)" in str(report)
+    for case in read_datalist(tmp_path / "out").cases:
+        image = pixels(case.image)
+        found = read_annotations(case.points).points if case.points else ()
+        for point in found:  # each on its red square
+            assert tuple(image[int(point.y), int(point.x)]) == RED
+    with_points = [case for case in read_datalist(tmp_path / "out").cases if case.points]
+    assert sum(len(read_annotations(case.points).points) for case in with_points) == 2 * len(POINTS)
+    left, top = np.min(np.concatenate([region.exterior for region in _tissue(tissue)]), axis=0)
+    assert (left, top) == (-x, -y)  # all of the picture is tissue
+
+
+def _tissue(path):
+    return read_annotations(path, classes={"tissue": "target"}).regions

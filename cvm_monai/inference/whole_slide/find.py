@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvm_monai.inference.whole_slide.grid import Grid, make_grid
-from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES, SlideImage, check_mpp, open_image, require_mpp
+from cvm_monai.slides import (
+    IMAGE_SUFFIXES,
+    SLIDE_SUFFIXES,
+    Origin,
+    SlideImage,
+    check_mpp,
+    corner,
+    open_image,
+    require_mpp,
+    warnings_of,
+)
 
 SUFFIXES = tuple(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
 MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".png", ".tif", ".tiff")
@@ -27,6 +37,7 @@ class Slide:
         mpp_source: `file` or `user`.
         warnings: about the um/px and the coordinates.
         grid: of its tiles.
+        corner: (x, y) in level-0 pixels that coordinates in files count from.
     """
 
     path: Path
@@ -35,6 +46,7 @@ class Slide:
     mpp_source: str
     warnings: tuple[str, ...]
     grid: Grid
+    corner: tuple[int, int] = (0, 0)
 
 
 def find_slides(names: Iterable[str | Path]) -> tuple[Path, ...]:
@@ -86,6 +98,7 @@ def look_at(
     window: int,
     overlap: float,
     mpp_flag: str = "--mpp",
+    origin: Origin = "level0",
 ) -> Slide:
     """Open a slide, decide how it is scaled, and close it.
 
@@ -100,6 +113,7 @@ def look_at(
         force_mpp: take a um/px that no microscope has, or one more than twice the model's.
         window, overlap: see `make_grid`.
         mpp_flag: the option by which the user says `mpp`, for sentences.
+        origin: what coordinates in files count from.
 
     Raises:
         ValueError: a slide that cannot be opened, without um/px, or with one that is refused.
@@ -113,7 +127,8 @@ def look_at(
             raise ValueError(f"{path}: {error}") from None
         scale = 1 / model_scale if model_mpp is None else model_mpp / own
         grid = make_grid(image.shape, scale=scale, window=window, overlap=overlap)
-        return Slide(path, image.shape, own, image.mpp.source, image.warnings, grid)
+        warnings = warnings_of(image, origin)
+        return Slide(path, image.shape, own, image.mpp.source, warnings, grid, corner(image, origin))
 
 
 def open_slide(slide: Slide) -> SlideImage:

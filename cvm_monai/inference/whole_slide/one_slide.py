@@ -1,9 +1,10 @@
 """One slide from its file to its results, going on where an earlier attempt was interrupted."""
 
+import errno
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from cvm_monai.data.output import sha256
 from cvm_monai.inference.whole_slide.find import Slide, fingerprint, mask_file, open_slide
@@ -14,9 +15,12 @@ from cvm_monai.inference.whole_slide.predict_map import predict_map, slide_chang
 from cvm_monai.inference.whole_slide.progress import TileProgress
 from cvm_monai.inference.whole_slide.record import Settings, SlideRecord
 from cvm_monai.inference.whole_slide.results import ResultOptions, SlideMap, write_results
-from cvm_monai.slides import SlideImage, TissueMask, read_tissue_mask, tissue_mask
+from cvm_monai.slides import Origin, SlideImage, TissueMask, read_tissue_mask, tissue_mask
 
 PARTIAL = ".partial"
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the file system says where a disk is full, or a quota or a limit is reached."""
 
 Outcome = Literal["finished", "no tissue"]
 
@@ -32,6 +36,7 @@ class SlideOptions:
             label image), or of a folder with one for each slide.
         mpp: um/px of the slides' level 0, where their files do not say it or say it wrongly.
         force_mpp: take a um/px that no microscope has, or one more than twice the model's.
+        origin: what coordinates count from, of the regions that are written and of masks of tissue that are read.
         results: what is made of the map.
         overwrite: begin again where other settings or another model left results.
         mpp_flag: the option by which the user says `mpp`, for sentences.
@@ -47,6 +52,7 @@ class SlideOptions:
     tissue: str = "otsu"
     mpp: float | None = None
     force_mpp: bool = False
+    origin: Origin = "level0"
     results: ResultOptions = field(default_factory=ResultOptions)
     overwrite: bool = False
     mpp_flag: str = "--mpp"
@@ -58,6 +64,8 @@ class SlideOptions:
                 raise ValueError(f"--{name} must be a whole number of at least {low}, got {value!r}")
         if self.mpp is not None and not (isinstance(self.mpp, int | float) and self.mpp > 0):
             raise ValueError(f"{self.mpp_flag} must be a number of um/px greater than 0, got {self.mpp!r}")
+        if self.origin not in get_args(Origin):
+            raise ValueError(f"--origin must be one of {', '.join(get_args(Origin))}, got {self.origin!r}")
 
 
 def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Settings:
@@ -80,7 +88,11 @@ def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Setti
         "overlap": options.overlap,
         "tissue": tissue,
     }
-    return Settings(plain_settings(prediction), plain_settings(asdict(options.results)))
+    moved = {} if slide.corner == (0, 0) else {"origin": slide.corner}
+    results = asdict(options.results) | moved
+    if options.tissue not in ("otsu", "none"):
+        prediction = {**prediction, **moved}
+    return Settings(plain_settings(prediction), plain_settings(results))
 
 
 def conflict(folder: Path, settings: Settings) -> str:
@@ -126,7 +138,7 @@ def predict_slide(
             results = write_results(found, folder, options=options.results)
     except BaseException as error:
         killed = isinstance(error, KeyboardInterrupt | SystemExit)
-        record.end("KILLED" if killed else "FAILED", error=_sentence(error))
+        record.end("KILLED" if killed else "FAILED", error=sentence(error, folder))
         raise
     empty = found.mask is not None and not found.mask.mask.any()
     record.end("FINISHED", **results, tissue=_tissue_facts(found.mask))
@@ -146,7 +158,7 @@ def _map(
     told: TileProgress,
 ) -> SlideMap:
     """The slide's map, finished."""
-    mask = find_tissue(image, slide.path, options.tissue)
+    mask = find_tissue(image, slide.path, options.tissue, options.origin)
     tissue = TissueOnGrid(mask, slide.grid)
     height, width = slide.grid.output_shape(stride)
     store = MapFile(folder / PARTIAL, (height, len(model.names) - 1, width), settings.prediction)
@@ -170,10 +182,10 @@ def _map(
         change=change,
         on_tiles=told.tiles,
     )
-    return SlideMap(image, mask, tissue, store, stride, tuple(model.names))
+    return SlideMap(image, mask, tissue, store, stride, tuple(model.names), slide.corner)
 
 
-def find_tissue(image: SlideImage, path: Path, how: str) -> TissueMask | None:
+def find_tissue(image: SlideImage, path: Path, how: str, origin: Origin = "level0") -> TissueMask | None:
     """The slide's mask of tissue; None: all of it.
 
     Raises:
@@ -181,7 +193,7 @@ def find_tissue(image: SlideImage, path: Path, how: str) -> TissueMask | None:
     """
     if how == "none":
         return None
-    return tissue_mask(image) if how == "otsu" else read_tissue_mask(mask_file(Path(how), path), image)
+    return tissue_mask(image) if how == "otsu" else read_tissue_mask(mask_file(Path(how), path), image, origin=origin)
 
 
 def _tissue_facts(mask: TissueMask | None) -> dict[str, Any]:
@@ -190,6 +202,12 @@ def _tissue_facts(mask: TissueMask | None) -> dict[str, Any]:
     return {"decided": mask.decided, "fraction": mask.fraction, "threshold": mask.threshold}
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException, folder: Path) -> str:
+    """What went wrong with the slide whose results are in the folder, for its record and for the user."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return (
+            f"{error.filename or folder} cannot be written ({error.strerror}): make room and run again, the slide goes "
+            "on where it stopped"
+        )
     text = " ".join(str(error).split())
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

@@ -1,6 +1,7 @@
 """What is made of a finished map: a pyramid, regions, a table, a picture; strip by strip."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,7 @@ class SlideMap:
         store: the map.
         stride: network pixels along the side of one of its pixels.
         names: of the classes, background first.
+        corner: (x, y) in level-0 pixels that coordinates in files count from.
     """
 
     image: SlideImage
@@ -67,6 +69,12 @@ class SlideMap:
     store: MapFile
     stride: int
     names: tuple[str, ...]
+    corner: tuple[int, int] = (0, 0)
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """(y, x) of the corner of level 0, as files count."""
+        return (-float(self.corner[1]), -float(self.corner[0]))
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
         """See `strips`."""
@@ -84,7 +92,7 @@ def write_results(found: SlideMap, folder: Path, *, options: ResultOptions) -> d
 
     `probability.ome.tif` is the foreground's probability at the network's um/px (255 as 1, 0 outside the tissue),
     `regions.geojson` the regions of the likeliest class in level-0 pixels, `classes.csv` their areas, `tissue.geojson`
-    where the network looked, `overlay.png` all of it at a glance.
+    where the network looked, `overlay.png` all of it at a glance. The two GeoJSON files count from `found.corner`.
     """
     mpp, scale = require_mpp(found.image), found.tissue.grid.scale
     files = _write_pyramids(found, folder, mpp=mpp * scale, options=options)
@@ -93,10 +101,13 @@ def write_results(found: SlideMap, folder: Path, *, options: ResultOptions) -> d
         ((first, *labels(values)) for first, values in found.strips()),
         mpp=mpp,
         scale=(scale, scale),
+        origin=found.origin,
         simplify_um=options.simplify_um,
         min_area_um2=options.min_area_um2,
+        folder=folder,
     )
-    totals = write_results_geojson(folder / REGIONS, regions, names=found.names)
+    with closing(regions):
+        totals = write_results_geojson(folder / REGIONS, regions, names=found.names)
     tissue_um2 = found.tissue_um2
     write_region_table(folder / TABLE, totals, names=found.names, tissue_um2=tissue_um2 or None)
     _write_overlay(found, folder / OVERLAY, mpp, min_area_um2=options.min_area_um2)
@@ -128,7 +139,8 @@ def _write_tissue(found: SlideMap, path: Path, mpp: float) -> None:
     mask, scale = np.ones((1, 1), np.uint8), (float(found.image.shape[0]), float(found.image.shape[1]))
     if found.mask is not None:
         mask, scale = found.mask.mask.astype(np.uint8), found.mask.scale
-    write_results_geojson(path, regions_from_rows([(0, mask)], mpp=mpp, scale=scale), names=("background", "tissue"))
+    regions = regions_from_rows([(0, mask)], mpp=mpp, scale=scale, origin=found.origin)
+    write_results_geojson(path, regions, names=("background", "tissue"))
 
 
 def _write_overlay(found: SlideMap, path: Path, mpp: float, *, min_area_um2: float) -> None:

@@ -10,7 +10,14 @@ from pathlib import Path
 from cvm_monai.data.claim import check_out, claimed
 from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at, share_of_slides
 from cvm_monai.inference.whole_slide.model import SlideModel
-from cvm_monai.inference.whole_slide.one_slide import PARTIAL, SlideOptions, conflict, predict_slide, settings_of
+from cvm_monai.inference.whole_slide.one_slide import (
+    PARTIAL,
+    SlideOptions,
+    conflict,
+    predict_slide,
+    sentence,
+    settings_of,
+)
 from cvm_monai.inference.whole_slide.progress import TileProgress
 from cvm_monai.inference.whole_slide.record import FILE, Settings, SlideRecord
 from cvm_monai.slides import open_image
@@ -187,6 +194,7 @@ def _look(path: Path, model: SlideModel, options: SlideOptions) -> Slide:
         window=options.window,
         overlap=options.overlap,
         mpp_flag=options.mpp_flag,
+        origin=options.origin,
     )
 
 
@@ -220,7 +228,7 @@ def _predict_claimed(
                 model, slide, folder, stride=stride, options=options, settings=settings, progress=progress
             )
     except Exception as error:  # one bad slide must not end the others; its run.json and the report say why
-        report.failed[name] = " ".join(str(error).split()) or type(error).__name__
+        report.failed[name] = sentence(error, folder)
         progress.drop(name)
         progress.line(f"failed: {report.failed[name]}")
         if not isinstance(error, ValueError | OSError):

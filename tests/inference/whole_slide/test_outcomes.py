@@ -2,6 +2,7 @@
 
 import errno
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from cvm_monai.annotations.spool import CornerSpool
 from cvm_monai.data.claim import claimed
 from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, load_slide_model, predict_slides
 from cvm_monai.inference.whole_slide.find import fingerprint, share_of_slides
@@ -111,6 +113,37 @@ def test_a_folder_of_one_slide_that_cannot_be_written_does_not_end_the_others(re
     assert (report.finished, list(report.failed), report.exit_code) == (["b"], ["a"], 1)
     assert "a cannot be written (File exists): choose another --out" in report.failed["a"]
     assert f"failed: {report.failed['a']}" in lines
+
+
+def test_a_disk_that_is_full_when_regions_are_made_is_a_sentence_and_the_next_run_needs_the_results_only(
+    red, tmp_path, monkeypatch
+):
+    """Noise of single pixels has some thousand corners, which are kept in a file from the first byte."""
+    slide, other = write_slide(tmp_path / "a.tif", pixels(64, 64)), write_slide(tmp_path / "b.tif", smooth())
+    monkeypatch.setattr("cvm_monai.annotations.spool.IN_MEMORY", 1)
+    rows, (soft, hard) = CornerSpool.append, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def full(spool, corners):
+        """The disk is full for corners alone."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+        try:
+            rows(spool, corners)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CornerSpool, "append", full)
+        report, lines = predict(red, [slide, other], tmp_path / "out")
+    place = tmp_path / "out" / "a"
+    assert (report.finished, report.exit_code) == (["b"], 1)
+    assert report.failed["a"].startswith(f"{place} cannot be written (File too large): make room and run again")
+    assert f"failed: {report.failed['a']}" in lines
+    assert json.loads((place / "run.json").read_text())["attempts"][0]["error"] == report.failed["a"]
+    left = {path.name for path in place.iterdir()}
+    assert left == {".lock", ".partial", "run.json", "probability.ome.tif", "tissue.geojson"}
+    again, lines = predict(red, [slide, other], tmp_path / "out")
+    assert (again.finished, again.skipped) == (["a"], ["b"])
+    assert "a.tif: goes on after 1 of 1 rows of tiles" in lines
 
 
 def test_results_that_cannot_be_written_or_locked_are_refused_before_any_work(red, tmp_path, monkeypatch):
