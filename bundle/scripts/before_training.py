@@ -10,6 +10,7 @@ from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
+from cvm_monai.engines.restarts import restart_epochs
 from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import FROZEN_NETWORKS, EncoderNorm, Extraction, FeatureDtype, LargeImages, NetworkName
@@ -37,6 +38,7 @@ AT_LEAST = {
     "iterations": 1,
     "renew_from": 0,
     "renew_every": 0,
+    "restarts": 0,
     "batch_size": 1,
     "accumulation_steps": 1,
     "max_epochs": 1,
@@ -90,6 +92,7 @@ def check_knobs(knobs: dict[str, Any]) -> None:
     check_switches(knobs)
     check_large_images(knobs)
     check_feature_store(knobs)
+    restart_epochs(count=knobs["restarts"], max_epochs=knobs["max_epochs"])
     if knobs["crop_size"] == 0 and knobs["batch_size"] > 1:
         raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
 

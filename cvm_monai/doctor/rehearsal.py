@@ -113,7 +113,9 @@ def _trim(parser: ConfigParser) -> dict[str, Any]:
     parser["validate"]["dataset"]["cache_num"] = 2
     validation = parser["validate"]["dataset"]["data"]
     parser["validate"]["dataset"]["data"] = {"_target_": "cvm_monai.doctor.rehearsal.first", "records": validation}
-    parser.update({"max_epochs": EPOCHS, "val_interval": 1, "renew_from": 0, "renew_every": 1, "renew_below": None})
+    parser.update(
+        {"max_epochs": EPOCHS, "val_interval": 1, "renew_from": 0, "renew_every": 1, "renew_below": None, "restarts": 0}
+    )
     return asked
 
 

@@ -10,6 +10,7 @@ from cvm_monai.engines.processes import process_device, rank_seed, shared_networ
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
 from cvm_monai.engines.renewal import PseudoLabelRenewal
+from cvm_monai.engines.restarts import Restarts
 from cvm_monai.engines.resume import Checkpoints, finished_training
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
 from cvm_monai.engines.shared_evaluator import SharedEvaluator
@@ -31,6 +32,7 @@ __all__ = [
     "PointTrainer",
     "Progress",
     "PseudoLabelRenewal",
+    "Restarts",
     "RunRecorder",
     "SharedEvaluator",
     "StainShiftTest",

@@ -8,7 +8,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
 from cvm_monai.losses.checks import check_number
-from cvm_monai.supervision.moving_average import MovingAverage
+from cvm_monai.supervision.moving_average import MovingAverage, bare
 
 DELAY = 10
 """The decay after s steps is at most (1 + s) / (10 + s), so that an average of few steps is one of recent weights."""
@@ -47,6 +47,12 @@ class WeightAverage:
         assert self._average is not None
         self.steps += 1
         self._average.update(self.network, decay=min(self.decay, (1 + self.steps) / (DELAY + self.steps)))
+
+    def restart(self) -> None:
+        """Forget all steps: the average is what the network holds now."""
+        self.steps = 0
+        if self._average is not None:
+            self._average.load_state_dict(bare(self.network).state_dict())
 
     def weights(self) -> Mapping[str, Tensor] | None:
         """A state dict of the network; None where nothing is averaged."""

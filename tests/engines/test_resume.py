@@ -19,7 +19,7 @@ from monai.utils import set_determinism
 from cvm_monai.data.micro_batches import MicroBatchCollate
 from cvm_monai.data.seeded import SeededCacheDataset
 from cvm_monai.data.store import PseudoLabelStore
-from cvm_monai.engines import Checkpoints, LowestMetric, PointTrainer, WeightAverage, finished_training
+from cvm_monai.engines import Checkpoints, LowestMetric, PointTrainer, Restarts, WeightAverage, finished_training
 from cvm_monai.engines.network_options import training_network
 from cvm_monai.engines.random_states import random_states, set_random_states
 from cvm_monai.networks import build_network
@@ -76,6 +76,7 @@ class Training:
         options=None,
         micro=2,
         knobs=None,
+        restarts=0,
         **constants,
     ):
         self.knobs = {"lam": 1.0, "num_workers": 0, "max_epochs": 2, "supervision": method} | (knobs or {})
@@ -93,6 +94,13 @@ class Training:
         self.average = WeightAverage(network=self.network, decay=0.9)
         self.supervision = build_supervision(method, constants={method: constants})
         self.lowest = LowestMetric(metric="score")
+        self.restarts = Restarts(
+            network=self.network,
+            optimizer=self.optimizer,
+            supervision=self.supervision,
+            average=self.average,
+            count=restarts,
+        )
         self.store = PseudoLabelStore(folder / "pseudo_labels")
         self.checkpoints = Checkpoints(
             output_dir=str(folder),
@@ -126,7 +134,7 @@ class Training:
             network=self.network,
             optimizer=self.optimizer,
             inferer=SimpleInferer(),
-            train_handlers=[self.checkpoints],
+            train_handlers=[self.restarts, self.checkpoints],
         )
         self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
 
