@@ -5,13 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from cvm_monai.annotations.files import shown
+from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.inference import working_factor
 from cvm_monai.networks import NetworkName
 
+from .before_training import check_device, is_above_zero, is_path
 from .errors import exit_on_error
 
 ABOVE_ZERO = ("scale", "mpp", "image_mpp")
+RECORDED = ("network_channels", "classes")
+"""Knobs of which `record_checks` knows what they may be."""
+FILES = ("images", "ensemble")
 
 
 def inference_checks() -> None:
@@ -34,13 +40,23 @@ def inference_checks() -> None:
 def check_inference_knobs(knobs: Mapping[str, Any]) -> None:
     """ValueError for a knob out of its range, naming it; what the classes check themselves is left to them."""
     if knobs["network"] not in get_args(NetworkName):
-        raise ValueError(f"--network must be one of {', '.join(get_args(NetworkName))}, got {knobs['network']!r}")
+        raise ValueError(f"--network must be one of {', '.join(get_args(NetworkName))}, got {shown(knobs['network'])}")
+    for name in RECORDED:
+        right, what = CHECKS[name]
+        if name in knobs and not right(knobs[name]):
+            raise ValueError(f"--{name} must be {what}, got {shown(knobs[name])}")
+    for name in FILES:
+        value = knobs.get(name)
+        texts = [value] if isinstance(value, str | Path) or value is None else value
+        if not isinstance(texts, list | tuple) or not all(map(is_path, texts)):
+            raise ValueError(f"--{name} must be a path or a list of paths, got {shown(value)}")
+    check_device(knobs["device"])
     for name in ABOVE_ZERO:
         value = knobs[name]
         if value is None and name != "scale":
             continue
-        if not isinstance(value, int | float) or not value > 0:
-            raise ValueError(f"--{name} must be a number greater than 0, got {value!r}")
+        if not is_above_zero(value):
+            raise ValueError(f"--{name} must be a number greater than 0, got {shown(value)}")
 
 
 def check_pixel_sizes(records: Sequence[Mapping[str, Any]], knobs: Mapping[str, Any]) -> None:

@@ -1,15 +1,18 @@
 """Everything that can be checked before the first image is read."""
 
+import math
 from pathlib import Path
 from typing import Any, get_args
 
 import ignite.distributed as idist
+import torch
 
 from cvm_monai.annotations.files import shown
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
+from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.restarts import restart_epochs
 from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.tracking import check_tracking_uri
@@ -35,6 +38,7 @@ CHOICES = {
 }
 AT_LEAST = {
     "pairs": 1,
+    "point_size": 1,
     "iterations": 1,
     "renew_from": 0,
     "renew_every": 0,
@@ -47,22 +51,28 @@ AT_LEAST = {
     "seed": 0,
     "crop_size": 0,
 }
+RECORDED = ("network_channels", "image_mean", "image_std")
+"""Knobs of which `record_checks` knows what they may be, since later runs read them from the record."""
+PATHS = ("encoder_weights", "extractor_path", "extractor_weights")
+"""Knobs that name a file, or are None."""
 SWITCHES = ("amp", "channels_last", "compile", "sync_batchnorm")
 LONGEST_PATH = 4096
 """Characters that a path may have on Linux."""
+HUGE = 1e9
+"""No size, weight or rate reaches it."""
 ABOVE_ZERO = ("lam", "learning_rate", "scale", "mpp", "renew_below")
 REPEATED = ("flips", "none")
 """Augmentations by which an image has at most eight forms."""
 MAY_BE_NONE = ("mpp", "renew_below")
 
 
-def preflight(knobs: dict[str, Any], check_data: bool = True) -> None:
+def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int = 1) -> None:
     """Check the knobs, the data list and its split, the tracking address, and that the output folder can be written."""
     with exit_on_error():
-        check_knobs(knobs)
+        check_knobs(knobs | {"val_interval": val_interval})
         check_writable(Path(knobs["output_dir"]))
         if knobs["supervision"] == "frozen_cvm" or knobs["network"] in FROZEN_NETWORKS:
-            checked_extractor(knobs.get("extractor_path"), knobs["extractor_weights"])  # MONAI leaves out a None
+            checked_extractor(knobs.get("extractor_path"), knobs.get("extractor_weights"))  # MONAI drops None
         if knobs["feature_store"] is not None:
             check_writable(Path(knobs["feature_store"]), knob="feature_store", what="folder of features")
         check_tracking_uri(knobs["tracking_uri"])
@@ -86,9 +96,11 @@ def check_knobs(knobs: dict[str, Any]) -> None:
     for name in ABOVE_ZERO:
         if name in MAY_BE_NONE and knobs[name] is None:
             continue
-        if not isinstance(knobs[name], int | float) or not knobs[name] > 0:
+        if not is_above_zero(knobs[name]):
             raise ValueError(f"--{name} must be a number greater than 0, got {shown(knobs[name])}")
     check_fractions(knobs)
+    check_recorded_knobs(knobs)
+    check_device(knobs["device"])
     check_switches(knobs)
     check_large_images(knobs)
     check_feature_store(knobs)
@@ -97,12 +109,49 @@ def check_knobs(knobs: dict[str, Any]) -> None:
         raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
 
 
+def is_above_zero(value: Any) -> bool:
+    """Whether a knob is a number greater than 0, and none that stands for infinity."""
+    return isinstance(value, int | float) and 0 < value < HUGE
+
+
+def is_path(value: Any) -> bool:
+    """Whether a knob is a path that a file can have, or None."""
+    return value is None or (isinstance(value, str | Path) and len(str(value)) <= LONGEST_PATH)
+
+
 def check_texts(knobs: dict[str, Any]) -> None:
     """ValueError for a path or an address that is none."""
     for name in ("dataset_dir", "output_dir", "tracking_uri"):
         text = str(knobs.get(name, ""))
         if not isinstance(knobs.get(name, ""), str | Path) or "\0" in text or len(text) > LONGEST_PATH:
             raise ValueError(f"--{name} must be a path or an address, got {shown(knobs[name])}")
+
+    for name in PATHS:
+        if not is_path(knobs.get(name)):
+            raise ValueError(f"--{name} must be a path, got {shown(knobs[name])}")
+
+
+def check_recorded_knobs(knobs: dict[str, Any]) -> None:
+    """ValueError for widths, means or deviations that no training can have; for the decay of weights as well."""
+    for name in RECORDED:
+        right, what = CHECKS[name]
+        if name in knobs and not right(knobs[name]):
+            raise ValueError(f"--{name} must be {what}, got {shown(knobs[name])}")
+    decay = knobs.get("weight_decay", 0)
+    if type(decay) not in (int, float) or not 0 <= decay < math.inf:
+        raise ValueError(f"--weight_decay must be a number of at least 0, got {shown(decay)}")
+    interval = knobs.get("val_interval", 1)
+    if type(interval) is not int or interval < 1:
+        raise ValueError(f"--val_interval must be a whole number of at least 1, got {shown(interval)}")
+
+
+def check_device(device: Any) -> None:
+    """ValueError for what torch knows no device by."""
+    try:
+        torch.device(device if isinstance(device, torch.device) else str(device))
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"--device must be cpu, cuda or cuda:N, got {shown(device)} ({reason[:200]})") from error
 
 
 def check_fractions(knobs: dict[str, Any]) -> None:

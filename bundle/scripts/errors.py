@@ -13,6 +13,8 @@ from .processes import say_once
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the file system says where a disk is full, or a quota or a limit is reached."""
+LONGEST = 900
+"""Characters of a sentence; a name that is longer than any file's may come in one."""
 OURS = (Path(cvm_monai.__file__).parent, Path(__file__).parent)
 
 
@@ -38,7 +40,8 @@ def _sentence(cause: BaseException) -> str:
             f"{cause.filename or 'a file'} cannot be written ({cause.strerror}): make room and run again, a training "
             "with --resume auto; what was whole before is kept"
         )
-    return str(cause)
+    words = str(cause)
+    return words if len(words) <= LONGEST else f"{words[: LONGEST - 3]}..."
 
 
 def _first_cause(error: BaseException) -> BaseException:

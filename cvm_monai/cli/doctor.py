@@ -76,7 +76,7 @@ def examine(folder: Path, config: Path, knobs: Mapping[str, Any]) -> Iterator[Fi
         yield finding
     data = check_data(folder)
     yield data
-    output = Path(knobs.get("output_dir", config.parent.parent / "eval"))
+    output = Path(knobs.get("output_dir") or config.parent.parent / "eval")
     yield check_disk(output)
     if whole:
         yield check_store(knobs.get("tracking_uri"), output=output)
@@ -143,7 +143,7 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: as `read_words`, or a configuration that cannot be read.
     """
-    from cvm_monai.annotations.files import read_json
+    from cvm_monai.annotations.files import read_json, shown
     from cvm_monai.experiments.words import read_words, value_of
 
     file = _config(arguments)
@@ -151,4 +151,8 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"{file} is no configuration of a training: an object is expected")
     words = read_words(arguments.further, config, own=OWN, command="doctor")
-    return {name: value_of(text) for name, text in words.items()}
+    knobs = {name: value_of(text) for name, text in words.items()}
+    for name in ("output_dir", "tracking_uri"):
+        if knobs.get(name) is not None and not isinstance(knobs[name], str):
+            raise ValueError(f"--{name} must be a path or an address, got {shown(words[name])}")
+    return knobs

@@ -44,7 +44,7 @@ def _copied(main: Path, out: Path) -> Path:
         ValueError: a main.py of somebody else's is there.
     """
     target, text = out / "main.py", main.read_text(encoding="utf-8")
-    if target.exists() and target.read_text(encoding="utf-8") != text:
+    if target.exists() and target.read_bytes() != text.encode():
         raise ValueError(f"{target} is another file: give another --out")
     out.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")

@@ -91,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict; 1 where a slide failed."""
     import torch
 
+    from cvm_monai.annotations.files import shorten
     from cvm_monai.inference.whole_slide import load_slide_model, predict_slides
 
     device = arguments.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # the second where torch was built without CUDA
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {device} cannot be used: {reason}") from None
+        raise ValueError(f"--device {shorten(device)} cannot be used: {reason[:200]}") from None
     model = load_slide_model(
         arguments.model,
         mpp=arguments.model_mpp,

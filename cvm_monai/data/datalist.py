@@ -106,7 +106,7 @@ def _classes(found: Any, path: Path) -> dict[str, int]:
     sound = len(numbers) >= len(CLASSES) and all(type(number) is int for number in numbers)
     if not sound or sorted(numbers) != list(range(len(numbers))) or not CLASSES.items() <= found.items():
         raise ValueError(
-            f"{path}: classes must be {json.dumps(CLASSES)}, found {json.dumps(found)}; "
+            f"{path}: classes must be {json.dumps(CLASSES)}, found {json.dumps(found)[:60]}; "
             "further ones have the numbers from 2 on, without a gap"
         )
     return dict(sorted(found.items(), key=lambda entry: entry[1]))
@@ -130,12 +130,12 @@ def _case(entry: Any, number: int, path: Path) -> Case:
             raise ValueError(f"{where}: the key {key!r} is missing")
     for key in ("case_id", "patient_id", "image"):
         if not isinstance(entry[key], str) or not entry[key]:
-            raise ValueError(f"{where}: {key} must be a text, found {json.dumps(entry[key])}")
+            raise ValueError(f"{where}: {key} must be a text, found {json.dumps(entry[key])[:60]}")
     fold, mpp = entry["fold"], entry.get("mpp")
     if not isinstance(fold, int) or isinstance(fold, bool) or fold < 0:
-        raise ValueError(f"{where}: fold must be a whole number from 0, found {json.dumps(fold)}")
+        raise ValueError(f"{where}: fold must be a whole number from 0, found {json.dumps(fold)[:60]}")
     if mpp is not None and (not isinstance(mpp, int | float) or isinstance(mpp, bool) or not mpp > 0):
-        raise ValueError(f"{where}: mpp must be a number above 0, found {json.dumps(mpp)}")
+        raise ValueError(f"{where}: mpp must be a number above 0, found {json.dumps(mpp)[:60]}")
     if not isinstance(entry["sha256"], dict):
         raise ValueError(f"{where}: sha256 must be an object, found {json.dumps(entry['sha256'])[:60]}")
     image, points, mask, novel_mask = (_file(entry.get(key), key, where, path.parent) for key in FILE_KEYS)

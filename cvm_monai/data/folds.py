@@ -38,7 +38,8 @@ def assign_folds(patient_ids: Sequence[str], *, folds: int = 4, seed: int = 0) -
         raise ValueError(f"folds must be at least 2, got {folds}")
     if len(sizes) < folds:
         raise ValueError(
-            f"{len(sizes)} patient(s) cannot be spread over {folds} folds: a patient is never split; use fewer folds"
+            f"{len(sizes)} patient(s) cannot be spread over {folds} folds: a patient is never split; use fewer folds "
+            "(--folds)"
         )
     patients = sorted(sizes)
     np.random.default_rng(seed).shuffle(patients)

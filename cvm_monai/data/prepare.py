@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from cvm_monai.annotations import COLOURS, write_geojson
 from cvm_monai.annotations.class_map import with_unclassified
+from cvm_monai.annotations.files import shown
 from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, class_colours, class_names, label_table
 from cvm_monai.data.check import CheckedCase, Outside, check_case
 from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
@@ -82,7 +83,7 @@ def check_choices(*, pairs: int, outside: Outside = "drop") -> None:
         ValueError: ``pairs`` below 1, or another word for ``outside``.
     """
     if outside not in get_args(Outside):
-        raise ValueError(f"outside must be one of {', '.join(get_args(Outside))}, got {outside!r}")
+        raise ValueError(f"outside must be one of {', '.join(get_args(Outside))}, got {shown(outside)}")
     if pairs < 1:
         raise ValueError(f"pairs must be at least 1, got {pairs}")
 

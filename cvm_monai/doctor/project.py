@@ -74,7 +74,7 @@ def _check_database(file: Path) -> Finding:
 
 def check_config(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Finding:
     """The configuration with the asked knobs, by its own checks (`initialize`); nothing is kept."""
-    from cvm_monai.doctor.workflow import opened, tidy
+    from cvm_monai.doctor.workflow import opened, reason, tidy
 
     said = io.StringIO()
     with tidy(), tempfile.TemporaryDirectory(prefix="cvm-monai-doctor-") as folder:
@@ -85,6 +85,5 @@ def check_config(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Fi
             sentence = (said.getvalue().strip().splitlines() or ["it ended without a word"])[-1]
             return Finding("configuration", "FAIL", sentence.removeprefix("error: "), f"change the knob, or {config}")
         except Exception as error:  # a configuration can hold any mistake, and MONAI raises what it will
-            sentence = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            return Finding("configuration", "FAIL", f"{config} cannot be read: {sentence}", "mend the file")
+            return Finding("configuration", "FAIL", f"{config} cannot be read: {reason(error)}", "mend the file")
     return Finding("configuration", "PASS", f"{config} with {len(knobs)} changed knobs" if knobs else str(config))

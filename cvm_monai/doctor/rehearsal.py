@@ -2,8 +2,8 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
@@ -21,7 +21,7 @@ from cvm_monai.data.folds import case_labels, check_trainable, split, teaches
 from cvm_monai.data.records import case_record, case_records
 from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, seconds
 from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
-from cvm_monai.doctor.workflow import opened, tidy
+from cvm_monai.doctor.workflow import opened, reason, tidy
 
 EPOCHS = 2
 """The first is cold: workers start, kernels are chosen. The second is measured."""
@@ -93,13 +93,24 @@ def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehear
             "resume": "never",
         }
         asked: dict[str, Any] = {}
-        workflow = opened(config, {**knobs, **place}, trim=lambda parser: asked.update(_trim(parser)))
+        with _built(config):
+            workflow = opened(config, {**knobs, **place}, trim=lambda parser: asked.update(_trim(parser)))
+            with import_module("scripts.errors").exit_on_error():
+                run = _Run(workflow.parser, asked, began)
+                run.prepare()
         with import_module("scripts.errors").exit_on_error():
-            run = _Run(workflow.parser, asked, began)
-            run.prepare()
             run.train()
             run.infer(config.with_name("inference.json"), place)
     return run.result()
+
+
+@contextmanager
+def _built(config: Path) -> Iterator[None]:
+    """While a training is made of a configuration, which can hold any mistake, what MONAI raises is one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{config} makes no training: {reason(error)}; mend the file, or the knob") from error
 
 
 def _trim(parser: ConfigParser) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from typing import Any
 import monai
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+LONGEST = 300
+"""Characters of an error that a sentence repeats."""
+
 
 def opened(
     config: Path, changes: Mapping[str, Any], *, trim: Callable[[ConfigParser], None] | None = None
@@ -25,7 +28,7 @@ def opened(
         SystemExit: with 2, after one sentence on stderr, where the bundle's own checks refuse something.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="monai.bundle")
+        warnings.filterwarnings("error", "Duplicate key", category=UserWarning)  # MONAI would take the last one
         workflow = ConfigWorkflow(config_file=str(config), logging_file=False, **changes)
         if trim is not None:
             trim(workflow.parser)
@@ -33,14 +36,32 @@ def opened(
     return workflow
 
 
+def reason(error: BaseException) -> str:
+    """What an error of a configuration says, in one line with its first cause; MONAI's own words say where it is."""
+    words = _line(error)
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    return words if first is error else f"{words.rstrip(': ')}: {_line(first)}"
+
+
+def _line(error: BaseException) -> str:
+    """Its words, cut where they are long, with its kind where they are bare."""
+    words = " ".join(str(error).split())
+    bare = not words or isinstance(error, KeyError)
+    return f"{type(error).__name__} {words[:LONGEST]}".strip() if bare else words[:LONGEST]
+
+
 @contextmanager
 def tidy() -> Iterator[None]:
-    """Undo what a bundle changes for its whole process: meta tensors switched off, seeds; MONAI's own log is silent."""
+    """Undo what a bundle changes for its whole process, meta tensors switched off and seeds; MONAI itself is silent."""
     tracked = monai.data.get_track_meta()
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="monai")
+            yield
     finally:
         logging.disable(before)
         monai.data.set_track_meta(tracked)

@@ -66,7 +66,16 @@ class Delivery:
     def _bring(self, entry: Entry) -> bool:
         if entry["kind"] == "metric" and (entry["name"], entry["step"]) in self.known:
             return True
-        return self._reached(lambda: bring(self.client, entry))
+        if not self._reached(lambda: bring(self.client, entry)):
+            return False
+        if entry["kind"] == "artifact" and entry["temporary"]:
+            self._remove(Path(entry["path"]))
+        return True
+
+    def _remove(self, file: Path) -> None:
+        """Remove a file that waited beside the outbox; nothing else, whatever its lines say."""
+        if self.outbox is not None and self.outbox.files.resolve() in file.resolve().parents:
+            file.unlink(missing_ok=True)
 
     def _reached(self, action: Callable[[], Any]) -> bool:
         """Whether MLflow answered; what it refuses is left out."""
@@ -108,14 +117,10 @@ def bring(client: Any, entry: Entry) -> None:
         path = Path(entry["path"])
         if path.is_file():
             client.log_artifact(run_id, str(path), artifact_path=entry["folder"])
-            if entry["temporary"]:
-                path.unlink(missing_ok=True)
     elif kind == "status":
         client.set_terminated(run_id, status=entry["value"], end_time=entry["time"])
     elif kind == "dataset":
         client.log_inputs(run_id, datasets=[_dataset(entry)])
-    else:
-        raise ValueError(f"the outbox holds an entry of the unknown kind {kind!r}: remove its line")
 
 
 def _dataset(entry: Entry) -> Any:

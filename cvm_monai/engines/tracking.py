@@ -3,15 +3,18 @@
 import json
 import math
 import os
+import sqlite3
 import time
 import urllib.request
 import uuid
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.annotations.files import shown
 from cvm_monai.engines.delivery import Delivery
 from cvm_monai.engines.outbox import FILE, Outbox
 
@@ -63,10 +66,15 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
     MLflow would make an empty database where it finds none.
 
     Raises:
-        ValueError: neither file is there.
+        ValueError: no address, neither file is there, or one that is no such database.
     """
+    if not isinstance(uri, str):
+        raise ValueError(f"the training in {output_dir} recorded no MLflow store, but {shown(uri)}: train again")
     file = Path(uri.removeprefix(SQLITE).partition("?")[0])
-    if not uri.startswith(SQLITE) or file.is_file():
+    if not uri.startswith(SQLITE):
+        return uri
+    if file.is_file():
+        check_database(file)
         return uri
     moved = Path(output_dir).resolve() / DATABASE
     if not moved.is_file():
@@ -74,7 +82,42 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
             f"the MLflow database that the training in {output_dir} recorded, {file}, is not there, nor is {moved}: "
             "put it there, or train again"
         )
+    check_database(moved)
     return f"{SQLITE}{moved}"
+
+
+def check_database(file: Path) -> None:
+    """Look into a database without changing it; MLflow would fill an empty one with its tables.
+
+    Raises:
+        ValueError: it is damaged, or none of MLflow's.
+    """
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
+    except sqlite3.Error as error:
+        raise ValueError(f"the MLflow database {file} is damaged ({error}): restore it, or train again") from error
+    if found is None:
+        raise ValueError(f"{file} is no MLflow database: restore it, or train again")
+
+
+def client_of(uri: str) -> Any:
+    """MLflow's client of a store, which is the registry of its models as well.
+
+    Raises:
+        ValueError: a database that cannot be used.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if uri.startswith(SQLITE):
+        _check_place(Path(uri.removeprefix(SQLITE).partition("?")[0]))
+    try:
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
+        raise ValueError(f"MLflow cannot use {uri} ({reason}): name another store, or restore this one") from error
 
 
 def send_waiting(output_dir: str | Path) -> int:
@@ -83,23 +126,31 @@ def send_waiting(output_dir: str | Path) -> int:
     Raises:
         ValueError: no training there, or MLflow still does not answer.
     """
-    from mlflow.tracking import MlflowClient
-
     record, outbox = Path(output_dir) / "run.json", Outbox(Path(output_dir) / FILE)
     try:
         recorded = json.loads(record.read_text(encoding="utf-8"))["mlflow_tracking_uri"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{record} is not the record of a training: name its output folder") from error
     waiting = len(outbox)
     if not waiting:
         return 0
     uri = recorded_store(recorded, output_dir=output_dir)
-    left = Delivery(MlflowClient(tracking_uri=uri), outbox=outbox).flush(now=True)
+    left = Delivery(client_of(uri), outbox=outbox).flush(now=True)
     if left:
         raise ValueError(
             f"MLflow at {uri} does not answer: {left} entries still wait in {outbox.path}: try again later"
         )
     return waiting
+
+
+def _check_place(file: Path) -> None:
+    """Refuse a database that cannot be opened; MLflow would try again for a minute."""
+    folder = file.absolute().parent
+    if file.is_dir() or not folder.is_dir():
+        what = "is a folder" if file.is_dir() else f"cannot be made: there is no folder {folder}"
+        raise ValueError(f"the MLflow database {file} {what}; name another")
+    if not os.access(file if file.exists() else folder, os.R_OK | os.W_OK):
+        raise ValueError(f"the MLflow database {file} cannot be written: name another, or change its permissions")
 
 
 class TrackedRun:
@@ -199,7 +250,7 @@ class TrackedRun:
         if not self.run_id or self._delivery.call(lambda: self._client.log_figure(self.run_id, figure, name)):
             return
         assert self.outbox is not None
-        path = self.outbox.path.with_suffix("") / name
+        path = self.outbox.files / name
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
         folder = name.rpartition("/")[0] or None
@@ -220,11 +271,9 @@ class TrackedRun:
             self._delivery.send({"kind": kind, "run_id": self.run_id, **what})
 
     def _connect(self) -> None:
-        from mlflow.tracking import MlflowClient
-
         if self.tracking_uri.startswith(SQLITE):
             Path(self.tracking_uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(tracking_uri=self.tracking_uri)
+        self._client = client_of(self.tracking_uri)
         self._delivery = Delivery(self._client, outbox=self.outbox)
 
 

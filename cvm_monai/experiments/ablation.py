@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
+from cvm_monai.annotations.files import shown
 from cvm_monai.experiments.knobs import OWN
 from cvm_monai.experiments.layout import Layout, Sweep
 from cvm_monai.experiments.plan import LOWER, REFERENCE, Arm
@@ -83,7 +84,7 @@ def plan_ablation(what: str, values: str | None, *, config: Mapping[str, Any]) -
     for known, make in makers.items():
         if what == known:
             return make(VALUES[known] if values is None else values, config)
-    raise ValueError(f"--what must be one of {', '.join(get_args(What))}, got {what!r}")
+    raise ValueError(f"--what must be one of {', '.join(get_args(What))}, got {shown(what)}")
 
 
 def _pairs(text: str, config: Mapping[str, Any]) -> Ablation:
@@ -149,7 +150,7 @@ def _solver(text: str, config: Mapping[str, Any]) -> Ablation:
 def _default(config: Mapping[str, Any], name: str) -> float:
     value = config.get(name)
     if not isinstance(value, int | float):
-        raise ValueError(f"{name} in the bundle's configs/train.json must be a number, got {value!r}")
+        raise ValueError(f"{name} in the bundle's configs/train.json must be a number, got {shown(value)}")
     return float(value)
 
 

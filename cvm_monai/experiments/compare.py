@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.annotations.files import shown as quoted
 from cvm_monai.data.datalist import DataList, read_datalist
 from cvm_monai.engines.workflow import bundle_root
 from cvm_monai.experiments.commands import Place, shown, training_words
@@ -203,14 +204,21 @@ def _passed_on(knobs: dict[str, str]) -> dict[str, str]:
 
 def _extractor(knobs: dict[str, str]) -> str | None:
     """The file or name of the frozen extractor, which is tried out here, or None."""
-    path = value_of(knobs.get("extractor_path", "None"))
+    path = _path(knobs, "extractor_path")
     return None if path is None else absolute_extractor(FrozenExtractor(path, weights=_weights(knobs)).path)
 
 
 def _weights(knobs: dict[str, str]) -> str | None:
     """The file of the weights of an extractor that is given by name, or None."""
-    path = value_of(knobs.get("extractor_weights", "None"))
+    path = _path(knobs, "extractor_weights")
     return None if path is None else str(Path(path).resolve())
+
+
+def _path(knobs: dict[str, str], name: str) -> str | None:
+    path = value_of(knobs.get(name, "None"))
+    if path is not None and not isinstance(path, str):
+        raise ValueError(f"--{name} must be a path or a name, got {quoted(knobs[name])}")
+    return path
 
 
 @contextmanager

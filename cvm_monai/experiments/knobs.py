@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from cvm_monai.annotations.files import read_json
+from cvm_monai.annotations.files import read_json, shorten, shown
 from cvm_monai.experiments.words import read_words, value_of
 from cvm_monai.networks import FROZEN_NETWORKS, NetworkName
 
@@ -60,7 +60,7 @@ def parse_knobs(words: Sequence[str], config: Mapping[str, Any], *, own: Mapping
     network = knobs.get("network", "unet")
     shared = [name for name in get_args(NetworkName) if name not in FROZEN_NETWORKS]  # not all share an extractor
     if network not in shared:
-        raise ValueError(f"--network must be one of {', '.join(shared)}, got {network!r}")
+        raise ValueError(f"--network must be one of {', '.join(shared)}, got {shown(network)}")
     return knobs
 
 
@@ -82,11 +82,15 @@ def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The first knob in which two configurations differ, in words; empty where they are equal."""
     for name in sorted({*asked, *found}):
         if name not in found:
-            return f"{name} {json.dumps(asked[name])} is asked for and was not known there"
+            return f"{shorten(name)} {_text(asked[name])} is asked for and was not known there"
         if name not in asked:
-            return f"{name} was {json.dumps(found[name])} there and is not asked for"
+            return f"{shorten(name)} was {_text(found[name])} there and is not asked for"
         if asked[name] != found[name] and name == "data_sha256":
             return "it was trained on other data (data_sha256)"
         if asked[name] != found[name]:
-            return f"{name} is {json.dumps(found[name])} there and {json.dumps(asked[name])} is asked for"
+            return f"{shorten(name)} is {_text(found[name])} there and {_text(asked[name])} is asked for"
     return ""
+
+
+def _text(value: Any) -> str:
+    return shorten(json.dumps(value))

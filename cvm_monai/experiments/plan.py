@@ -6,11 +6,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
 
+from cvm_monai.annotations.files import shown
 from cvm_monai.supervision.factory import SupervisionName
 
 ALL = "all"
 REFERENCE, LOWER, UPPER = "cvm", "partial_ce", "full"
 """The proposed method, the one that knows points only, and the one that knows every pixel."""
+
+MOST = 10_000
+"""Folds, and seeds, of a comparison: nobody trains as often."""
 
 FROZEN: Mapping[str, Mapping[str, str]] = {
     "frozen_linear_probe": {
@@ -71,7 +75,7 @@ def parse_methods(text: str, *, extractor: str | None = None, weights: str | Non
         asked = [name for name in known if extractor or name not in FROZEN]
     unknown = [name for name in asked if name not in known]
     if unknown or not asked:
-        got = repr(unknown[0]) if unknown else "none"
+        got = shown(unknown[0]) if unknown else "none"
         raise ValueError(f"--methods must be {ALL}, or some of {', '.join(known)} with commas between them, got {got}")
     frozen = [name for name in asked if name in FROZEN]
     if frozen and not extractor:
@@ -85,13 +89,15 @@ def parse_only(text: str | None, *, folds: int) -> tuple[int, ...]:
     """`0,2` to the folds to test; all of them by default.
 
     Raises:
-        ValueError: something else than folds that there are.
+        ValueError: something else than folds that there are, or more of them than `MOST`.
     """
+    if folds > MOST:
+        raise ValueError(f"--folds must be at most {MOST}, got {folds}")
     if text is None:
         return tuple(range(folds))
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) < folds for part in parts):
-        raise ValueError(f"--only must name folds from 0 to {folds - 1} with commas between them, got {text!r}")
+        raise ValueError(f"--only must name folds from 0 to {folds - 1} with commas between them, got {shown(text)}")
     return tuple(sorted({int(part) for part in parts}))
 
 
@@ -101,10 +107,12 @@ def plan_runs(
     """Fold by fold, so that an interrupted comparison has whole folds to show.
 
     Raises:
-        ValueError: fewer seeds than one.
+        ValueError: fewer seeds than one, or more than `MOST`.
     """
     if seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {seeds}")
+    if seeds > MOST:
+        raise ValueError(f"--seeds must be at most {MOST}, got {seeds}")
     return tuple(
         Run(arm.name, fold, seed, output / "runs" / arm.name / f"fold{fold}_seed{seed}", {**knobs, **arm.knobs})
         for seed in range(seeds)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvm_monai.annotations.files import read_table, write_text
+from cvm_monai.annotations.files import read_table, shown, write_text
 from cvm_monai.experiments.plan import Run
 from cvm_monai.metrics import CLAIMS, METRICS, ClaimName, MetricName
 
@@ -55,8 +55,23 @@ def read_rows(run: Run) -> list[Row]:
     Raises:
         ValueError: a file that is damaged.
     """
-    table = read_table(run.folder / "evaluation" / "per_case.csv", required=("case_id", "patient_id", *METRICS))
-    return [Row(run.arm, run.fold, run.seed, cells["case_id"], cells["patient_id"], cells) for _, cells in table]
+    path = run.folder / "evaluation" / "per_case.csv"
+    rows = []
+    for line, cells in read_table(path, required=("case_id", "patient_id", *METRICS)):
+        for name in (*METRICS, *CLAIMS):
+            _check_score(cells.get(name), where=f"{path}, line {line}", name=name)
+        rows.append(Row(run.arm, run.fold, run.seed, cells["case_id"], cells["patient_id"], cells))
+    return rows
+
+
+def _check_score(text: str | None, *, where: str, name: str) -> None:
+    """Refuse a score that is no number; an empty one is undefined."""
+    try:
+        known = not text or math.isfinite(float(text))
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError(f"{where}: {name} must be a number or empty, got {shown(text)}: evaluate the run again")
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

@@ -1,13 +1,15 @@
 """What is left of a run on disk: finished, to be done, or another's."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from cvm_monai.annotations.files import shown
 from cvm_monai.experiments.knobs import difference
 from cvm_monai.experiments.plan import Run
 from cvm_monai.provenance import write_json
@@ -37,7 +39,8 @@ def run_state(run: Run, asked: Mapping[str, Any]) -> State:
             raise ValueError(f"{run.folder} holds files that are no run of a comparison: give another --output")
         return "to do"
     if _complete(run.folder, marker):
-        if found := difference(asked, marker.get("configuration", {})):
+        known = marker.get("configuration")
+        if found := difference(asked, known if isinstance(known, dict) else {}):
             raise ValueError(
                 f"{run.folder} is finished with another configuration: {found}; give another --output, or remove that "
                 "folder to run it again"
@@ -72,15 +75,30 @@ def close_run(run: Run, *, cost: Cost | None) -> None:
 
 
 def read_cost(run: Run) -> Cost:
-    """What a finished run took."""
-    marker = _marker(run.folder) or {}
-    return Cost(**marker["cost"])
+    """What a finished run took.
+
+    Raises:
+        ValueError: its record does not say it.
+    """
+    try:
+        cost = (_marker(run.folder) or {})["cost"]
+        return Cost(**{field.name: _seconds_or_mib(cost[field.name]) for field in fields(Cost)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{run.folder / MARKER} does not say what the run took: remove that folder to run it again"
+        ) from error
+
+
+def _seconds_or_mib(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise ValueError(f"{shown(value)} is no amount")
+    return float(value)
 
 
 def _marker(folder: Path) -> dict[str, Any] | None:
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return marker if isinstance(marker, dict) else None
 
@@ -93,7 +111,7 @@ def _complete(folder: Path, marker: Mapping[str, Any]) -> bool:
     """Both commands ended well and what the report reads is there."""
     try:
         status = json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
     files = (folder / "models" / "model.pt", folder / "evaluation" / "per_case.csv")
     return marker.get("state") == "finished" and status == "FINISHED" and all(file.is_file() for file in files)
@@ -101,7 +119,7 @@ def _complete(folder: Path, marker: Mapping[str, Any]) -> bool:
 
 def _works_in(process: int, folder: Path) -> bool:
     """Whether a process of that number lives and was started for this folder."""
-    if process == os.getpid():
+    if type(process) is not int or process == os.getpid():
         return False
     try:
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")

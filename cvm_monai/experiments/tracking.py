@@ -65,6 +65,6 @@ def check_study(output: Path, study: str) -> None:
 def _read(output: Path) -> dict[str, str]:
     try:
         record = json.loads((output / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
+from cvm_monai.annotations.files import shown
 from cvm_monai.experiments.layout import Sweep
 from cvm_monai.variational import SolverName
 
@@ -45,7 +46,7 @@ def read_values(text: str, read: Callable[[str], Value | None], *, expected: str
     found: set[Any] = set()
     for word in (part.strip() for part in text.split(",")):
         if (value := read(word)) is None:
-            raise ValueError(f"--values must be {expected}, with commas between them, got {word!r}")
+            raise ValueError(f"--values must be {expected}, with commas between them, got {shown(word)}")
         found.add(value)
     return sorted(found)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from cvm_monai.annotations.files import shorten, shown
+
 
 def read_words(
     words: Sequence[str], config: Mapping[str, Any], *, own: Mapping[str, str], command: str = "comparison"
@@ -27,14 +29,14 @@ def read_words(
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
-            raise ValueError(f"{word!r} belongs to no option: give DIR first, then --name value")
+            raise ValueError(f"{shown(word)} belongs to no option: give DIR first, then --name value")
         name, equals, value = word[2:].partition("=")
         if name in own:
             raise ValueError(f"the {command} sets --{name} itself: {own[name]}")
         _check_known(name, config, command)
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise ValueError(f"--{name} has no value: give --{name} VALUE")
+                raise ValueError(f"--{shorten(name)} has no value: give --{shorten(name)} VALUE")
             value = rest.pop(0)
         knobs[name] = value
     return knobs
@@ -54,4 +56,4 @@ def _check_known(name: str, config: Mapping[str, Any], command: str) -> None:
         return
     near = get_close_matches(first, [*map(str, config)], n=1)
     hint = f": did you mean --{near[0]}?" if near else ": bundle/docs/README.md lists them"
-    raise ValueError(f"--{first} is neither an option of the {command} nor a knob of the training{hint}")
+    raise ValueError(f"--{shorten(first)} is neither an option of the {command} nor a knob of the training{hint}")

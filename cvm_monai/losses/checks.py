@@ -14,9 +14,9 @@ def check_number(name: str, value: float, *, low: float = 0.0, high: float = mat
     ):
         return
     if math.isfinite(high):
-        raise ValueError(f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}], got {value!r}")
+        raise ValueError(f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}], got {value!r:.60}")
     raise ValueError(
-        f"{name} must be a finite number {'greater than' if above else 'of at least'} {low:g}, got {value!r}"
+        f"{name} must be a finite number {'greater than' if above else 'of at least'} {low:g}, got {value!r:.60}"
     )
 
 

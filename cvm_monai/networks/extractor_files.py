@@ -34,9 +34,13 @@ def checked_extractor(path: str | PathLike[str] | None, weights: str | PathLike[
     return str(path)
 
 
-def absolute_extractor(path: str | PathLike[str] | None) -> str | None:
-    """What a record keeps of an extractor: its file from the root on, or its name as it is; None: there is none."""
-    return path if path is None or (isinstance(path, str) and is_timm(path)) else os.path.abspath(path)
+def absolute_extractor(path: Any) -> Any:
+    """What a record keeps of an extractor, or of its weights: the file from the root on, or a name as it is.
+
+    None, there is none, stays None; so does what is no path, for the checks of knobs to refuse.
+    """
+    file = isinstance(path, str | PathLike) and not (isinstance(path, str) and is_timm(path))
+    return os.path.abspath(path) if file else path
 
 
 class Layer3Map(nn.Module):

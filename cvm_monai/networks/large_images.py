@@ -43,7 +43,7 @@ class LargeImages:
         for name, low in (("patch_size", 64), ("halo", 0)):
             value = getattr(self, name)
             if type(value) is not int or value < low or value % STRIDE:
-                raise ValueError(f"{name} must be a multiple of {STRIDE} of at least {low} pixels, got {value!r}")
+                raise ValueError(f"{name} must be a multiple of {STRIDE} of at least {low} pixels, got {value!r:.60}")
 
 
 WHOLE = LargeImages()

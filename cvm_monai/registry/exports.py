@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.annotations.files import shown
 from cvm_monai.registry.trained import Trained, read_trained
 
 INPUT, OUTPUT = "image", "pred"
@@ -29,7 +30,7 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
     paths = [Path(target) for target in targets]
     unknown = [path for path in paths if path.suffix not in _WRITERS]
     if not paths or unknown:
-        what = f"not {unknown[0].name}" if unknown else "and give at least one"
+        what = f"not {shown(str(unknown[0]))}" if unknown else "and give at least one"
         raise ValueError(f"an exported network ends in {' or '.join(_WRITERS)}, {what}")
     if any(path.suffix == ".onnx" for path in paths):
         _check_onnx()

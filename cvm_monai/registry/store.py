@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from cvm_monai.engines.tracking import OFF, check_tracking_uri
+from cvm_monai.annotations.files import shown
+from cvm_monai.engines.tracking import OFF, check_tracking_uri, client_of
 
 NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
 ALIAS = re.compile(r"[\w-]+")
@@ -22,9 +23,7 @@ def connect(uri: str) -> Any:
         ValueError: an address of another kind, or a server that does not answer.
     """
     check_store(uri)
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    return client_of(uri)
 
 
 @contextlib.contextmanager
@@ -88,7 +87,7 @@ def check_name(name: str) -> None:
         ValueError: what a name may hold.
     """
     if not NAME.fullmatch(name):
-        raise ValueError(f"--name must be of letters, digits, '_', '-' and '.', got {name!r}")
+        raise ValueError(f"--name must be of letters, digits, '_', '-' and '.', got {shown(name)}")
 
 
 def check_alias(alias: str) -> None:
@@ -98,6 +97,6 @@ def check_alias(alias: str) -> None:
         ValueError: what an alias may hold.
     """
     if not ALIAS.fullmatch(alias):
-        raise ValueError(f"--alias must be of letters, digits, '_' and '-', got {alias!r}")
+        raise ValueError(f"--alias must be of letters, digits, '_' and '-', got {shown(alias)}")
     if RESERVED.fullmatch(alias):
         raise ValueError(f"--alias {alias!r} is a word that MLflow keeps for versions: choose another")

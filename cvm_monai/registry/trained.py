@@ -75,7 +75,7 @@ def recorded_tests(trained: Trained) -> dict[str, float]:
     from cvm_monai.registry.store import connect
 
     run_id, uri = trained.record.get("mlflow_run_id"), trained.record.get("mlflow_tracking_uri")
-    if not run_id or not uri:
+    if not run_id or not uri or not isinstance(run_id, str):
         raise ValueError(
             f"the training in {trained.output} has no MLflow run: train with a --tracking_uri, and evaluate"
         )

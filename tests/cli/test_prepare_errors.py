@@ -140,7 +140,7 @@ def test_folders_without_images(folder, sentence):
 
 def test_too_many_folds(sentence):
     assert sentence("--folds", "5") == (
-        "4 patient(s) cannot be spread over 5 folds: a patient is never split; use fewer folds"
+        "4 patient(s) cannot be spread over 5 folds: a patient is never split; use fewer folds (--folds)"
     )
 
 

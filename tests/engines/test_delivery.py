@@ -139,7 +139,8 @@ def test_a_last_line_that_a_kill_cut_off_is_left_out_and_spoils_no_other(tmp_pat
 
 
 def test_a_line_within_that_is_no_json_is_named(tmp_path):
-    (tmp_path / FILE).write_text('{"kind": "tag"}\nnothing\n{"kind": "tag"}\n')
+    tag = json.dumps({"kind": "tag", "run_id": "r", "name": "a", "value": "b"})
+    (tmp_path / FILE).write_text(f"{tag}\nnothing\n{tag}\n")
     with pytest.raises(ValueError, match=r"mlflow_outbox\.jsonl: line 2 is no JSON .*: correct or remove it"):
         Outbox(tmp_path / FILE).entries()
 

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +10,13 @@ import numpy as np
 from . import broken_images, broken_texts
 from .broken_bytes import broken_bytes
 from .broken_images import broken_image, encoded, noise_image, tiff
+from .configurations import bundles, configurations
+from .job import Job, Surface, chosen
+from .options import options, shards
+from .outputs import apps, compared_data, comparisons, exports, outboxes, stores, trained_folder
 
 NAMES = "abcd"
 """Case ids of a folder: four, as many as there are folds."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A command, and the folder of all its inputs."""
-
-    argv: tuple[str, ...]
-    inputs: Path
-
-
-Surface = Callable[[np.random.Generator, Path, Path], Job]
-"""(rng, empty folder, folder of a good training) -> a job; what it writes goes into the empty folder."""
-
-
-def chosen(rng: np.random.Generator, options: str | tuple[str, ...] | list[str]) -> str:
-    """One of some texts."""
-    return options[rng.integers(len(options))]
 
 
 def folder_of_images(rng: np.random.Generator, root: Path) -> Path:
@@ -219,22 +204,6 @@ def tissue_masks(rng: np.random.Generator, root: Path, training: Path) -> Job:
     return predict(root, training, "--tissue", str(write_broken_annotations(rng, root / "input" / "tissue")))
 
 
-def trained_folder(rng: np.random.Generator, root: Path, training: Path) -> Path:
-    """A copy of the training of which one file is broken or gone, perhaps in a bundle's folders."""
-    folder = root / "input" / "run"
-    shutil.copytree(training, folder)
-    victim = folder / chosen(
-        rng, ("run.json", "run.json", "run.json", "datalist.json", "models/stain.json", "models/model.pt")
-    )
-    if victim.suffix == ".pt":
-        victim.write_bytes(broken_bytes(rng, victim.read_bytes()))
-    elif victim.is_file() and rng.random() < 0.95:
-        victim.write_bytes(broken_texts.broken_json(rng, json.loads(victim.read_text())))
-    else:
-        victim.unlink()
-    return folder
-
-
 def predicting_models(rng: np.random.Generator, root: Path, training: Path) -> Job:
     """A good slide, and a training that left something broken."""
     (root / "input" / "slides").mkdir(parents=True)
@@ -275,8 +244,24 @@ SURFACES: dict[str, tuple[Surface, int]] = {
     "models": (predicting_models, 30),
     "registered models": (registered_models, 15),
     "data lists": (data_lists, 30),
+    "configurations": (configurations, 80),
+    "bundles": (bundles, 24),
+    "comparisons": (comparisons, 40),
+    "compared data": (compared_data, 16),
+    "exports": (exports, 24),
+    "stores": (stores, 12),
+    "outboxes": (outboxes, 32),
+    "label apps": (apps, 4),
+    "options": (options, 96),
+    "shards": (shards, 16),
 }
 """Each surface with the number of its cases."""
+
+SLOW = ("configurations", "bundles", "comparisons", "compared data", "exports", "options")
+"""Surfaces of which every eighth case runs always, rather than every fourth."""
+
+SLOWEST = ("stores", "outboxes")
+"""Surfaces of which none runs always: MLflow takes seconds to make its database."""
 
 SEED = int(os.environ.get("CVM_FUZZ_SEED", "0"))
 """Another seed gives other damage: CVM_FUZZ_SEED=1 python -m pytest -m "ci or not ci" tests/fuzz."""

@@ -4,6 +4,8 @@ import gzip
 import json
 import struct
 import zlib
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,13 +14,27 @@ import tifffile
 from cvm_monai.annotations import read_annotations
 from cvm_monai.annotations.class_map import read_class_map
 from cvm_monai.annotations.files import read_json, shown
+from cvm_monai.cli.main import main
 from cvm_monai.data.check import binary_mask, class_mask
-from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.datalist import DataList, read_datalist
+from cvm_monai.doctor.project import check_config
+from cvm_monai.doctor.rehearsal import rehearse
 from cvm_monai.engines import recorded
+from cvm_monai.engines.delivery import Delivery
+from cvm_monai.engines.outbox import Outbox
+from cvm_monai.engines.tracking import client_of, recorded_store
+from cvm_monai.experiments.heatmaps import case_maps
+from cvm_monai.experiments.knobs import difference
+from cvm_monai.experiments.plan import Run, parse_only, plan_runs
+from cvm_monai.experiments.scores import read_rows
+from cvm_monai.experiments.state import read_cost, run_state
 from cvm_monai.registry.trained import read_trained
 from cvm_monai.slides import image_size, open_image
 
 from .broken_images import lying_png, noise_image
+from .configurations import read as read_config
+from .configurations import small_bundle
+from .outputs import scores
 
 DIGITS = "9" * 5000
 """More than Python converts to a whole number."""
@@ -182,3 +198,167 @@ def test_a_tiff_whose_width_has_several_values_is_refused(tmp_path):
         image_size(tmp_path / "a.tif")
     with pytest.raises(ValueError, match=r"a.tif cannot be (opened|read) as an image: "):
         open_image(tmp_path / "a.tif")
+
+
+def config_of(folder, **changes):
+    """A bundle's quick training configuration, with some sections changed, or left out where they are None."""
+    file = small_bundle(folder) / "configs" / "train.json"
+    gone = [name for name, value in changes.items() if value is None]
+    content = read_config(file) | changes
+    file.write_text(json.dumps({name: value for name, value in content.items() if name not in gone}))
+    return file
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"max_epochs": None}, "KeyError 'query key: max_epochs'"),
+        ({"optimizer": {"_target_": "nothing.at.all"}}, "Cannot locate class or function path: 'nothing.at.all'."),
+        ({"net": 3}, "Failed to evaluate ConfigExpression: .*: 'int' object has no attribute 'parameters'"),
+    ],
+)
+def test_a_dry_run_of_a_configuration_that_makes_no_training_is_refused_with_its_file(
+    tmp_path, training, own_scripts, changes, reason
+):
+    file = config_of(tmp_path, **changes)
+    with pytest.raises(ValueError, match=rf"^{file} makes no training: {reason}.*; mend the file, or the knob$"):
+        rehearse(file, dataset=training / "data", knobs={})
+
+
+def test_the_doctor_tells_of_a_section_that_stands_there_twice(tmp_path, training, own_scripts):
+    file = config_of(tmp_path)
+    file.write_text('{"fold": 3, ' + file.read_text()[1:])
+    finding = check_config(file, dataset=training / "data", knobs={})
+    assert (finding.status, finding.detail) == ("FAIL", f"{file} cannot be read: Duplicate key: `fold`")
+
+
+def test_the_doctor_says_why_an_expression_cannot_be_evaluated(tmp_path, training, own_scripts):
+    file = config_of(tmp_path, seed="$1/0")
+    finding = check_config(file, dataset=training / "data", knobs={})
+    assert finding.detail == f"{file} cannot be read: Failed to evaluate ConfigExpression: '$1/0': division by zero"
+
+
+@pytest.mark.parametrize(
+    "entry, mistake",
+    [
+        (True, "its kind must be one of param, tag, metric, artifact, status"),
+        ({"kind": "x" * 5000, "run_id": "r"}, "its kind must be one of param"),
+        ({"kind": "tag", "name": "a", "value": "b"}, "it has no run_id"),
+        (
+            {"kind": "metric", "run_id": "r", "name": "a", "value": 1, "step": 2**63, "time": 0},
+            "its step cannot be 9223",
+        ),
+        ({"kind": "artifact", "run_id": "r", "path": "a\0", "folder": None, "temporary": False}, "its path cannot be"),
+    ],
+)
+def test_an_entry_that_mlflow_could_not_be_told_is_named_by_its_line(tmp_path, entry, mistake):
+    (tmp_path / "mlflow_outbox.jsonl").write_text(f"\n{json.dumps(entry)}\n")
+    with pytest.raises(
+        ValueError, match=rf"mlflow_outbox.jsonl: line 2 is no entry \({mistake}.*\): correct or remove"
+    ):
+        Outbox(tmp_path / "mlflow_outbox.jsonl").entries()
+
+
+def test_an_entry_removes_no_file_but_one_that_waited_beside_it(tmp_path):
+    outbox = Outbox(tmp_path / "mlflow_outbox.jsonl")
+    waiting, other = outbox.files / "figures" / "a.png", tmp_path / "theirs.png"
+    for file in (waiting, other):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"a figure")
+        outbox.add({"kind": "artifact", "run_id": "r", "path": str(file), "folder": None, "temporary": True})
+    sent = []
+    client = SimpleNamespace(log_artifact=lambda run_id, path, artifact_path: sent.append(path))
+    assert Delivery(client, outbox=outbox).flush(now=True) == 0
+    assert sent == [str(waiting), str(other)]
+    assert (waiting.exists(), other.exists()) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        (b"", "is no MLflow database: restore it, or train again"),
+        (
+            b"not a database, but longer than a header would be" * 9,
+            r"is damaged \(file is not a database\): restore it",
+        ),
+    ],
+)
+def test_a_recorded_database_that_is_none_of_mlflow_s_is_refused_and_left_as_it_is(tmp_path, content, sentence):
+    file = tmp_path / "mlruns.db"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{file} {sentence}"):
+        recorded_store(f"sqlite:///{file}", output_dir=tmp_path)
+    assert file.read_bytes() == content
+    with pytest.raises(ValueError, match=r"recorded no MLflow store, but 0.5: train again"):
+        recorded_store(0.5, output_dir=tmp_path)
+
+
+def test_a_database_in_no_folder_is_refused_before_mlflow_tries_for_a_minute(tmp_path):
+    with pytest.raises(ValueError, match=rf"{tmp_path}/no/a.db cannot be made: there is no folder {tmp_path}/no; name"):
+        client_of(f"sqlite:///{tmp_path}/no/a.db")
+    with pytest.raises(ValueError, match=rf"the MLflow database {tmp_path} is a folder; name another"):
+        client_of(f"sqlite:///{tmp_path}")
+
+
+def run_in(folder, **marker):
+    """A run of a comparison with that record."""
+    folder.mkdir()
+    (folder / "compare.json").write_text(json.dumps(marker))
+    return Run("cvm", 0, 0, folder, {})
+
+
+@pytest.mark.parametrize("cost", [None, {}, [1], {"training_seconds": "1", "evaluating_seconds": 1}])
+def test_a_finished_run_that_does_not_say_what_it_took_is_named(tmp_path, cost):
+    run = run_in(tmp_path / "run", state="finished", cost=cost)
+    with pytest.raises(ValueError, match=rf"^{run.folder}/compare.json does not say what the run took: remove that"):
+        read_cost(run)
+
+
+def test_a_record_of_a_run_that_is_nested_too_deeply_is_no_record(tmp_path):
+    run = run_in(tmp_path / "run")
+    (run.folder / "compare.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"run holds files that are no run of a comparison: give another --output"):
+        run_state(run, {})
+
+
+def test_a_score_that_is_no_number_is_named_with_its_line(tmp_path):
+    run = run_in(tmp_path / "run")
+    (run.folder / "evaluation").mkdir()
+    (run.folder / "evaluation" / "per_case.csv").write_text(scores().replace("0.5", "half", 1))
+    with pytest.raises(ValueError, match=r"per_case.csv, line 2: dice must be a number or empty, got 'half'"):
+        read_rows(run)
+
+
+def test_configurations_that_differ_in_a_long_value_are_told_apart_in_short():
+    assert len(difference({"a": "x" * 5000}, {"a": 1})) < 100
+
+
+def test_a_scored_case_that_the_data_list_lacks_is_named():
+    data = DataList({"background": 0, "target": 1}, (), Path("datalist.json"))
+    with pytest.raises(ValueError, match=r"^datalist.json has no case 'a' with a mask, which a run has scored$"):
+        case_maps(["a"], [], data)
+
+
+def test_an_extractor_that_is_a_number_is_refused(tmp_path, capsys):
+    words = ["compare", str(tmp_path), "--output", str(tmp_path / "out"), "--extractor_path", "1e999"]
+    assert main(words) == 2
+    assert capsys.readouterr().err == "cvm-monai: error: --extractor_path must be a path or a name, got '1e999'\n"
+
+
+def test_the_doctor_refuses_an_output_folder_and_a_store_that_are_no_texts(tmp_path, capsys):
+    for name in ("output_dir", "tracking_uri"):
+        assert main(["doctor", str(tmp_path), f"--{name}", "[]"]) == 2
+        assert capsys.readouterr().err == f"cvm-monai: error: --{name} must be a path or an address, got '[]'\n"
+
+
+def test_a_file_that_is_no_text_is_no_app_of_ours(tmp_path, capsys):
+    (tmp_path / "main.py").write_bytes(b"\xff\xfe")
+    assert main(["label-app", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"cvm-monai: error: {tmp_path}/main.py is another file: give another --out\n"
+
+
+def test_more_folds_or_seeds_than_anybody_trains_are_refused_before_they_are_counted():
+    with pytest.raises(ValueError, match=r"^--folds must be at most 10000, got 2147483648$"):
+        parse_only(None, folds=2**31)
+    with pytest.raises(ValueError, match=r"^--seeds must be at most 10000, got 2147483648$"):
+        plan_runs([], folds=[], seeds=2**31, output=Path("out"), knobs={})

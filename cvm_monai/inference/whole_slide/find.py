@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvm_monai.annotations.files import shown
 from cvm_monai.inference.whole_slide.grid import Grid, make_grid
 from cvm_monai.slides import (
     IMAGE_SUFFIXES,
@@ -84,7 +85,7 @@ def share_of_slides(paths: Sequence[Path], shard: str | None) -> tuple[Path, ...
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", str(shard))
     number, count = (int(part) for part in match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
-        raise ValueError(f"--shard must be K/N with K from 1 to N, such as 3/16, got {shard!r}")
+        raise ValueError(f"--shard must be K/N with K from 1 to N, such as 3/16, got {shown(shard)}")
     return tuple(sorted(paths, key=lambda path: path.stem)[number - 1 :: count])
 
 
