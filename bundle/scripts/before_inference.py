@@ -50,7 +50,8 @@ def check_inference_knobs(knobs: Mapping[str, Any]) -> None:
         texts = [value] if isinstance(value, str | Path) or value is None else value
         if not isinstance(texts, list | tuple) or not all(map(is_path, texts)):
             raise ValueError(f"--{name} must be a path or a list of paths, got {shown(value)}")
-    check_device(knobs["device"])
+    if "device" in knobs:
+        check_device(knobs["device"])
     for name in ABOVE_ZERO:
         value = knobs[name]
         if value is None and name != "scale":
