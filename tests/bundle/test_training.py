@@ -193,7 +193,7 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
         ({"crop_size": 50}, "crop_size must be 0 or a multiple of 1 from 64 px, got 50"),
         ({"tracking_uri": "file:///tmp/x"}, "tracking_uri 'file:///tmp/x' is a folder"),
         ({"tracking_uri": "http://127.0.0.1:9"}, "no MLflow server answers at http://127.0.0.1:9"),
-        ({"learning_rate": 1e30}, "the loss is not finite in epoch 1, step 2"),
+        ({"optimizer#lr": 1e30}, "the loss is not finite in epoch 1, step 2"),
         ({"encoder_weights": "none.pt"}, "has no ResNet34 encoder"),
         (
             {"supervision": "frozen_cvm"},
@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(phantom, tmp_p
     monai.bundle.run("training", config_file=TRAIN, **(settings | {"max_epochs": 1}))
     good = (tmp_path / "models" / "model.pt").read_bytes()
     with pytest.raises(SystemExit, match="2"):
-        monai.bundle.run("training", config_file=TRAIN, **(settings | {"learning_rate": 1e30}))
+        monai.bundle.run("training", config_file=TRAIN, **(settings | {"optimizer#lr": 1e30}))
     assert "cases case_" in capsys.readouterr().err
     assert (tmp_path / "models" / "model.pt").read_bytes() == good
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "FAILED"

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sqlite3
+from contextlib import closing
 from unittest.mock import Mock
 
 import numpy as np
@@ -173,7 +175,9 @@ def test_a_training_that_moved_is_logged_where_its_database_is(tmp_path, monkeyp
     monkeypatch.setattr("cvm_monai.engines.evaluation.TrackedRun", runs)
     output.mkdir()
     if there:
-        (output / "mlruns.db").touch()
+        with closing(sqlite3.connect(output / "mlruns.db")) as database:
+            database.execute("CREATE TABLE runs (run_uuid TEXT)")
+            database.commit()
     record = {"mlflow_run_id": "0" * 32, "mlflow_tracking_uri": f"sqlite:///{old / 'mlruns.db'}"}
     (output / "run.json").write_text(json.dumps(record))
     report_of(tmp_path, Fold(tmp_path, ["a"]))
