@@ -1,18 +1,16 @@
 """One clear sentence and exit code 2 for every error that our code detects; everything else keeps its traceback."""
 
 import dis
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 import cvm_monai
+from cvm_monai.data.output import FULL
 
 from .processes import say_once
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the file system says where a disk is full, or a quota or a limit is reached."""
 LONGEST = 900
 """Characters of a sentence; a name that is longer than any file's may come in one."""
 OURS = (Path(cvm_monai.__file__).parent, Path(__file__).parent)

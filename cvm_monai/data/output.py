@@ -1,6 +1,7 @@
 """Files of a data set: a folder tried before the work, images written aside and renamed, hashes."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import os
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the file system says where a disk is full, or a quota or a limit is reached."""
 
 
 def check_writable(out: Path) -> None:

@@ -121,6 +121,8 @@ def bring(client: Any, entry: Entry) -> None:
         client.set_terminated(run_id, status=entry["value"], end_time=entry["time"])
     elif kind == "dataset":
         client.log_inputs(run_id, datasets=[_dataset(entry)])
+    else:
+        raise ValueError(f"MLflow is sent no entry of the kind {kind!r}")
 
 
 def _dataset(entry: Entry) -> Any:

@@ -20,9 +20,9 @@ class Restarts:
     """Gives the network its first weights back at equal shares of the training, and forgets the optimiser's moments.
 
     Pseudo-labels, the lowest validation score and the best weights stay. So the network learns from the start with
-    pseudo-labels of the best one before it, in place of the few points and the first, poor ones, whose mistakes it
-    would otherwise have learnt and shown again in its own features; new ones are made once it is better than that. As
-    self-training begins each student anew (Lee, 2013; Xie et al., CVPR 2020). Not of the paper.
+    pseudo-labels of the best one before it, and new ones are made once it is better than that, as self-training begins
+    each student anew (Xie et al., CVPR 2020). Not of the paper. A second start can help any method, since the
+    better one by validation is kept: a comparison must give it to all.
 
     Args:
         network: that trains; what it holds now is what it gets back, weights of a trained encoder too.

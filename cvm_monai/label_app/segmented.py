@@ -47,15 +47,10 @@ class Segmented:
         rows = max(1, STRIP // self.labels.shape[1])
         for first in range(0, len(self.labels), rows):
             part = slice(first, first + rows)
-            yield (
-                (first, self.labels[part])
-                if self.probability is None
-                else (
-                    first,
-                    self.labels[part],
-                    self.probability[part],
-                )
-            )
+            if self.probability is None:
+                yield first, self.labels[part]
+            else:
+                yield first, self.labels[part], self.probability[part]
 
 
 def regions(found: Segmented, *, simplify: float = 1.0, min_area: float = 0.0) -> tuple[RegionResult, ...]:

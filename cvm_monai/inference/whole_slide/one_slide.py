@@ -1,12 +1,11 @@
 """One slide from its file to its results, going on where an earlier attempt was interrupted."""
 
-import errno
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cvm_monai.data.output import sha256
+from cvm_monai.data.output import FULL, sha256
 from cvm_monai.inference.whole_slide.find import Slide, fingerprint, mask_file, open_slide
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile, difference, plain_settings, read_progress
@@ -18,9 +17,6 @@ from cvm_monai.inference.whole_slide.results import ResultOptions, SlideMap, wri
 from cvm_monai.slides import Origin, SlideImage, TissueMask, read_tissue_mask, tissue_mask
 
 PARTIAL = ".partial"
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the file system says where a disk is full, or a quota or a limit is reached."""
 
 Outcome = Literal["finished", "no tissue"]
 
