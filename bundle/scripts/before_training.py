@@ -15,10 +15,11 @@ from cvm_monai.engines.network_options import check_compiler, check_sync_batchno
 from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.restarts import restart_epochs
 from cvm_monai.engines.resume import ResumeRule
+from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import FROZEN_NETWORKS, EncoderNorm, Extraction, FeatureDtype, LargeImages, NetworkName
 from cvm_monai.networks.extractor_files import checked_extractor
-from cvm_monai.supervision.combination import Combination
+from cvm_monai.supervision.contrast_evidence import Combination, Contrast
 from cvm_monai.supervision.factory import METHODS, SupervisionName, check_classes
 from cvm_monai.variational import SolverName
 
@@ -31,10 +32,12 @@ CHOICES = {
     "augmentation": get_args(AugmentationName),
     "stain_normalisation": get_args(StainNormalisation),
     "combination": get_args(Combination),
+    "contrast": get_args(Contrast),
     "extraction": get_args(Extraction),
     "encoder_norm": get_args(EncoderNorm),
     "feature_dtype": get_args(FeatureDtype),
     "resume": get_args(ResumeRule),
+    "selection": get_args(Selection),
 }
 AT_LEAST = {
     "pairs": 1,

@@ -1,10 +1,10 @@
-"""Model selection: what happens when, and only when, a validation metric reaches a new low."""
+"""Model selection: what happens when a validation metric reaches a new low, and which weights are kept."""
 
 import io
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import ignite.distributed as idist
 import torch
@@ -15,6 +15,16 @@ from cvm_monai.data.output import remove_half_written, write_bytes
 from cvm_monai.data.stain import TARGET_FILE, StainTarget, write_target
 from cvm_monai.engines.processes import from_first
 from cvm_monai.supervision.moving_average import bare
+
+Selection = Literal["lowest", "last"]
+"""Which weights are kept: `lowest`: those of the lowest validation score (the paper). `last`: those of the last epoch,
+for few validation points, of which the lowest score is luck. A moving average of the weights goes well with it."""
+
+
+WORDS: Mapping[str, str] = {
+    "lowest": "lowest partial cross-entropy on validation points",
+    "last": "the last epoch",
+}
 
 
 class SelectionEvents(EventEnum):
@@ -27,6 +37,11 @@ class SelectionEvents(EventEnum):
 def lower_is_better(current: float, best: float) -> bool:
     """Comparison for MONAI's engines, whose default is higher."""
     return current < best
+
+
+def in_words(selection: str) -> str:
+    """What a report says of a selection; what a record of another version says stays as it is."""
+    return WORDS.get(selection, selection)
 
 
 def listen(engine: Engine, event: SelectionEvents, handler: Callable[[Engine], None]) -> None:
@@ -76,17 +91,30 @@ class BestModelSaver:
     Args:
         network: whose weights are saved.
         path: the file, `models/model.pt`; its folder is made.
+        selection: `last` writes it at every validation; see `Selection`.
         stain: what the images of this network are normalised to; it is written beside the weights as `stain.json`.
             Without one, that of a former training is removed.
     """
 
-    def __init__(self, *, network: nn.Module, path: str | Path, stain: StainTarget | None = None) -> None:
-        self.network, self.path, self.stain = network, Path(path), stain
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        path: str | Path,
+        stain: StainTarget | None = None,
+        selection: Selection = "lowest",
+    ) -> None:
+        if selection not in get_args(Selection):
+            raise ValueError(f"selection must be one of {', '.join(get_args(Selection))}, got {selection!r}")
+        self.network, self.path, self.stain, self.selection = network, Path(path), stain, selection
         self._best: dict[str, Tensor] | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the evaluator's new lows."""
-        listen(engine, SelectionEvents.NEW_LOW, self)
+        """Listen to the evaluator's new lows, or to its ends."""
+        if self.selection == "last":
+            engine.add_event_handler(Events.COMPLETED, self)
+        else:
+            listen(engine, SelectionEvents.NEW_LOW, self)
 
     def __call__(self, engine: Engine) -> None:
         """Save now, in the first process of a distributed training."""

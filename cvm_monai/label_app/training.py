@@ -14,11 +14,12 @@ from typing import Any, Literal, get_args
 import torch
 
 from cvm_monai.data.augmentation import AugmentationName
+from cvm_monai.engines.selection import Selection
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import model_path, recorded_knobs
 from cvm_monai.label_app.training_data import write_dataset
 from cvm_monai.networks import NETWORK_NAMES
-from cvm_monai.supervision.combination import Combination
+from cvm_monai.supervision.contrast_evidence import Combination, Contrast
 from cvm_monai.supervision.factory import SupervisionName
 from cvm_monai.variational import SolverName
 
@@ -43,6 +44,8 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "network": NETWORK_NAMES,
     "solver": get_args(SolverName),
     "combination": get_args(Combination),
+    "contrast": get_args(Contrast),
+    "selection": get_args(Selection),
     "augmentation": get_args(AugmentationName),
 }
 DEFAULTS: Mapping[str, Any] = {"max_epochs": 40, "start": "current"}

@@ -6,11 +6,10 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from cvm_monai.losses.checks import check_number
-from cvm_monai.supervision.combination import Combination, check_combination, combined
+from cvm_monai.supervision.contrast_evidence import Combination, Contrast, ContrastEvidence
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 from cvm_monai.supervision.pseudo_labelled import PseudoLabelled, PseudoLabelLoss
-from cvm_monai.variational import Status, contrast_maps, normalise
+from cvm_monai.variational import Status, normalise
 
 
 class ContrastMap(PseudoLabelled):
@@ -19,8 +18,7 @@ class ContrastMap(PseudoLabelled):
     A mean that is constant gives no pseudo-label: "all background" is never learnt by accident.
 
     Args:
-        eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
-        combination: of the in-target points' maps: N of their mean, or of their largest values; see `Combination`.
+        eta, combination, contrast: see `ContrastEvidence`.
         weight, pseudo_label_loss: see `PseudoLabelled`.
 
     Raises:
@@ -34,20 +32,18 @@ class ContrastMap(PseudoLabelled):
         *,
         eta: float = 0.6,
         combination: Combination = "mean",
+        contrast: Contrast = "one_sided",
         weight: float = 1.0,
         pseudo_label_loss: PseudoLabelLoss = "weighted_kl",
     ) -> None:
-        check_number("eta", eta, high=1)
-        check_combination(combination)
+        self.contrasts = ContrastEvidence(eta, combination, contrast)
         super().__init__(weight=weight, pseudo_label_loss=pseudo_label_loss)
-        self.eta, self.combination = eta, combination
 
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
     ) -> Tensor:
         """The mean contrast map of all in-target points, (1, h, w), or the largest."""
-        maps: Tensor = contrast_maps(features, in_points, out_points, eta=self.eta).float()
-        return combined(maps, self.combination).mean(0, keepdim=True)
+        return self.contrasts.maps(features, in_points, out_points).mean(0, keepdim=True)
 
     def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
         """The mean of each image's maps, stretched to [0, 1]; nothing is solved."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from cvm_monai.data.stain import ColourMoments, StainTarget, stored_method, stored_target
 from cvm_monai.engines import BestModelSaver, LowestMetric, lower_is_better
-from cvm_monai.engines.selection import SelectionEvents
+from cvm_monai.engines.selection import SelectionEvents, in_words
 
 
 def validate(engine: Engine, epoch: int, score: float) -> None:
@@ -73,6 +73,33 @@ def saver(folder: Path) -> tuple[nn.Module, BestModelSaver, Engine]:
     network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
     saves = BestModelSaver(network=network, path=folder / "models" / "model.pt")
     return network, saves, evaluator_with(LowestMetric(metric="score"), saves)
+
+
+def test_by_the_last_epoch_the_file_is_that_of_the_newest_validation_whatever_its_score(tmp_path):
+    network, path = nn.Conv2d(1, 1, 1, bias=False), tmp_path / "model.pt"
+    saves = BestModelSaver(network=network, path=path, selection="last")
+    engine = evaluator_with(LowestMetric(metric="score"), saves)
+    for epoch, score in enumerate([2.0, 1.0, math.nan, 3.0], start=1):
+        nn.init.constant_(network.weight, float(epoch))
+        validate(engine, epoch, score)
+        assert torch.load(path, weights_only=True)["weight"].item() == epoch
+
+
+def test_a_selection_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="selection must be one of lowest, last, got 'best'"):
+        BestModelSaver(network=nn.Identity(), path=tmp_path / "model.pt", selection="best")
+
+
+@pytest.mark.parametrize(
+    "selection, words",
+    [
+        ("lowest", "lowest partial cross-entropy on validation points"),
+        ("last", "the last epoch"),
+        ("of old", "of old"),
+    ],
+)
+def test_reports_say_what_was_selected(selection, words):
+    assert in_words(selection) == words
 
 
 def test_the_file_is_a_plain_state_dict_of_the_best_epoch(tmp_path):

@@ -85,10 +85,41 @@ def test_the_largest_contrast_finds_a_target_of_two_kinds_of_tissue_whose_mean_i
         np.testing.assert_allclose(method.evidence(NOTHING, TWO_KINDS, *KIND_POINTS)[:, 0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("combination", ["mean", "max"])
+def test_two_sided_contrast_leaves_tissue_that_nobody_clicked_in_the_middle(combination):
+    """Target, background and novel tissue of orthogonal features: 1, 0 and, where the paper says 0, one half."""
+    tissue = torch.tensor([[[1.0, 1, 0, 0, 0]], [[0.0, 0, 1, 1, 0]], [[0.0, 0, 0, 0, 1]]])
+    points = np.array([[0, 0]]), np.array([[0, 2]])
+    for contrast, expected in (("one_sided", [1, 1, 0, 0, 0]), ("two_sided", [1, 1, 0, 0, 0.5])):
+        constants = {"cvm": {"contrast": contrast, "combination": combination}}
+        maps = build_supervision("cvm", constants=constants).evidence(NOTHING, tissue, *points)
+        np.testing.assert_allclose(maps[:, 0], [expected], atol=1e-6)
+
+
+@pytest.mark.parametrize("combination", ["mean", "max"])
+def test_two_sided_contrast_is_each_side_s_against_the_other(combination):
+    features, inside, outside = blob_features()
+    constants = {"cvm": {"contrast": "two_sided", "combination": combination, "eta": 0.3}}
+    maps = build_supervision("cvm", constants=constants).evidence(NOTHING, features, inside, outside)
+    values = features.double().numpy()
+    target = [brute_force_contrast(values, inside[[i]], outside, 0.3) for i in range(len(inside))]
+    other = [brute_force_contrast(values, outside[[i]], inside, 0.3) for i in range(len(outside))]
+    if combination == "max":
+        target, other = [np.max(target, axis=0)], [np.max(other, axis=0)]
+    np.testing.assert_allclose(maps, (1 + np.array(target) - np.mean(other, axis=0)) / 2, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["cvm", "contrast_map"])
-def test_an_unknown_combination_is_refused(name):
-    with pytest.raises(ValueError, match="combination must be one of mean, max, got 'sum'"):
-        build_supervision(name, constants={name: {"combination": "sum"}})
+@pytest.mark.parametrize(
+    "constants, sentence",
+    [
+        ({"combination": "sum"}, "combination must be one of mean, max, got 'sum'"),
+        ({"contrast": "both"}, "contrast must be one of one_sided, two_sided, got 'both'"),
+    ],
+)
+def test_evidence_that_does_not_exist_is_refused(name, constants, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build_supervision(name, constants={name: constants})
 
 
 def test_contrast_maps_that_tell_nothing_give_no_pseudo_label_but_a_reason():

@@ -166,7 +166,7 @@ def test_the_factory_makes_each_method_by_its_name(name, renews, needs_masks):
 def test_the_factory_gives_each_method_its_own_constants_only():
     constants = {"cvm": {"weight": 3.0, "eta": 0.25}, "other": {"nonsense": 1}}
     method = build_supervision("cvm", constants=constants)
-    assert (method.weight, method.eta) == (3.0, 0.25)
+    assert (method.weight, method.contrasts.eta) == (3.0, 0.25)
     assert build_supervision("full", constants=constants).name == "full"
 
 
