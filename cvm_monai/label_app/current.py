@@ -120,6 +120,7 @@ def recorded_knobs(output_dir: Path | None) -> dict[str, Any]:
         "extractor_path": None,
         "extractor_weights": None,
         "classes": 2,
+        "contrast": "one_sided",
         "scale": 1.0,
         "mpp": None,
         "stain_normalisation": "none",

@@ -15,7 +15,8 @@ from cvm_monai.label_app.current import Current
 from cvm_monai.label_app.segmented import read_pixels
 from cvm_monai.label_app.window import Clicks, Window, working_shape
 from cvm_monai.slides import SlideImage
-from cvm_monai.variational import average, contrast_maps, solve
+from cvm_monai.supervision.contrast_evidence import ContrastEvidence
+from cvm_monai.variational import average, solve
 
 LONGEST = 512
 """Longest side in working px of a region whose features are computed; a larger one is downsampled."""
@@ -69,7 +70,7 @@ class ClickSegmenter:
 
         Args:
             factor: working px of one level-0 pixel.
-            eta, lam, iterations: see `contrast_maps` and `solve`.
+            eta, lam, iterations: see `contrast_maps` and `solve`. The contrast is that of the network's training.
 
         Raises:
             ValueError: a tunable out of its range, or clicks that separate nothing (the sentence says why).
@@ -78,8 +79,8 @@ class ClickSegmenter:
         features, cached = self.features(image, window, current=current, factor=factor)
         grid = (int(features.shape[-2]), int(features.shape[-1]))
         inside, outside = (_to_grid(found, window, grid) for found in (clicks.foreground, clicks.background))
-        maps = contrast_maps(features.numpy(), inside, outside, eta=eta)
-        maps = _pooled(maps, MAX_SOLVED)
+        evidence = ContrastEvidence(eta=eta, contrast=current.knobs["contrast"])
+        maps = _pooled(evidence.maps(features, inside, outside).numpy(), MAX_SOLVED)
         solution = solve(maps, lam=lam, iterations=iterations)
         u = average(solution)
         statuses = tuple(status.value.split(":")[0] for status in solution.status)

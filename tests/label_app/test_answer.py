@@ -68,6 +68,20 @@ def test_clicks_give_the_square_and_keep_the_features(answerer, image):
     assert facts["features_cached"] is True
 
 
+def test_clicks_are_contrasted_as_the_network_was_trained(answerer, image, monkeypatch, tmp_path):
+    """Purple, nearer to the clicked red than to the blue, is background by one-sided contrast alone."""
+    pixels = np.array(Image.open(image))
+    pixels[16:48, 8:24] = (130, 0, 60)
+    Image.fromarray(pixels).save(image)
+    expected = {"one_sided": square() * (np.arange(80) >= 24), "two_sided": square()}
+    for contrast, mask in expected.items():
+        knobs = recorded_knobs(None) | {"contrast": contrast}
+        network = Current(Colours().eval(), tmp_path / "run", knobs, contrast)
+        monkeypatch.setattr(answerer.current, "get", lambda network=network: network)
+        file, _ = answerer(CLICKS, image, method="points")
+        np.testing.assert_array_equal(read(file)[18:46], mask[18:46])  # corners are rounded
+
+
 def test_features_are_forgotten_when_the_image_changes(answerer, image):
     answerer(CLICKS, image, method="points", write=False)
     Image.fromarray(np.full((64, 80, 3), 7, np.uint8)).save(image)
