@@ -21,7 +21,7 @@ Selection = Literal["lowest", "last"]
 for few validation points, of which the lowest score is luck. A moving average of the weights goes well with it."""
 
 
-WORDS: Mapping[str, str] = {
+WORDS: Mapping[Selection, str] = {
     "lowest": "lowest partial cross-entropy on validation points",
     "last": "the last epoch",
 }
@@ -39,9 +39,9 @@ def lower_is_better(current: float, best: float) -> bool:
     return current < best
 
 
-def in_words(selection: str) -> str:
-    """What a report says of a selection; what a record of another version says stays as it is."""
-    return WORDS.get(selection, selection)
+def in_words(selection: Selection) -> str:
+    """What a report says of a selection."""
+    return WORDS[selection]
 
 
 def listen(engine: Engine, event: SelectionEvents, handler: Callable[[Engine], None]) -> None:

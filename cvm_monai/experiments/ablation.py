@@ -125,7 +125,7 @@ def _eta(text: str, config: Mapping[str, Any]) -> Ablation:
         reference=f"eta_{text_of(default)}",
         varied=("eta",),
         sweeps=(Sweep("eta", {"CVM": names}, _among(default, values), LOWER),),
-        notes=("`cvm` with eta as the name says; at 0 the background points have no part in the contrast maps.",),
+        notes=("`cvm` with eta as the name says; at 0 no correlation with the other side's points is subtracted.",),
     )
     arms = [Arm(name, {"supervision": REFERENCE, "eta": text_of(value)}) for value, name in names.items()]
     return Ablation((*arms, BASELINE), layout)

@@ -161,7 +161,7 @@ def _options(
 ) -> list[str]:
     """The overrides of the bundle's training configuration."""
     dataset = str(output / "dataset")
-    names = ("network", "scale", "mpp", "stain_normalisation", "image_mean", "image_std")
+    names = ("network", "scale", "mpp", "contrast", "stain_normalisation", "image_mean", "image_std")
     kept = {name: inherited[name] for name in names}
     if chosen.get("network", inherited["network"]) == inherited["network"]:
         kept |= {name: inherited[name] for name in ("network_channels", "extractor_path", "extractor_weights")}

@@ -95,7 +95,6 @@ def test_a_selection_that_does_not_exist_is_refused(tmp_path):
     [
         ("lowest", "lowest partial cross-entropy on validation points"),
         ("last", "the last epoch"),
-        ("of old", "of old"),
     ],
 )
 def test_reports_say_what_was_selected(selection, words):

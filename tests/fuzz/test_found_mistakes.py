@@ -159,6 +159,8 @@ def test_a_large_label_image_is_refused_by_its_header(tmp_path):
         ("stain_normalisation", 3, "null or a method's name"),
         ("extractor_path", 3, "null, the path of a file, or timm:NAME"),
         ("pairs", True, "a whole number of at least 1"),
+        ("contrast", ["two_sided"], "one of one_sided, two_sided"),
+        ("selection", {}, "one of lowest, last"),
         ("fold", -1, "a whole number of at least 0"),
     ],
 )
