@@ -53,6 +53,9 @@ def test_a_gpu_keeps_the_bundles_own_precision(told):
 
 def test_a_training_that_goes_on_normalises_stains_as_before(told):
     assert told(current={"stain_normalisation": "macenko"})["--stain_normalisation"] == "macenko"
+
+
+def test_a_training_that_goes_on_contrasts_as_before(told):
     assert told(current={"contrast": "two_sided"})["--contrast"] == "two_sided"
 
 
