@@ -51,6 +51,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="0,1", help="test these folds only")
     parser.add_argument("--jobs", type=int, help="runs at once (default half the cores, as memory allows; 1 on a GPU)")
     parser.add_argument("--pairs", type=int, help="points of each class that are used, and sampled (default 5)")
+    parser.add_argument("--setting", metavar="FILE", help="knobs, such as bundle/configs/few_images.json has")
     parser.add_argument("--bundle", metavar="DIR", help="the MONAI bundle (default the one beside this package)")
 
 
@@ -78,10 +79,11 @@ def setup_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "folds": arguments.folds,
         "seeds": arguments.seeds,
         "only": arguments.only,
-        "pairs": 5 if arguments.pairs is None else arguments.pairs,
+        "pairs": arguments.pairs,
         "jobs": default_jobs() if arguments.jobs is None else arguments.jobs,
         "bundle": None if arguments.bundle is None else Path(arguments.bundle),
         "knobs": (*pairs, *arguments.further),
+        "setting": None if arguments.setting is None else Path(arguments.setting),
     }
 
 

@@ -31,7 +31,7 @@ def ablate(request: AblationRequest, *, execute: Executor, say: Callable[[str], 
     """
     config = read_train_config(request.bundle_folder)
     ablation = plan_ablation(request.what, request.values, config=config)
-    knobs = parse_knobs(request.knobs, config, own=ablation.own)
+    knobs = parse_knobs(request.knobs, config, own=ablation.own, setting=request.setting, varied=ablation.layout.varied)
     study = Study(
         name=f"ablate-{request.what}",
         title=f"Ablation ({request.what})",

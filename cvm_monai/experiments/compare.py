@@ -21,6 +21,7 @@ from cvm_monai.experiments.report import Comparison, write_report
 from cvm_monai.experiments.schedule import run_all
 from cvm_monai.experiments.state import run_state
 from cvm_monai.experiments.tracking import COMPARE, ParentRun, check_study
+from cvm_monai.losses.checks import check_whole
 from cvm_monai.networks.extractor_files import absolute_extractor
 from cvm_monai.networks.frozen import FrozenExtractor
 
@@ -35,10 +36,11 @@ class Setup:
         folds: by patient, from 2; more leave more cases for training and cost as many more runs.
         seeds: 0 to seeds - 1; more tell luck from skill.
         only: folds to test, with commas between them; None: all.
-        pairs: points sampled of each class where a folder is prepared.
+        pairs: points sampled of each class where a folder is prepared; None: as many as are used.
         jobs: runs at once.
         bundle: the MONAI bundle's folder; None: the one beside this package.
         knobs: words of further knobs of the training.
+        setting: a configuration of knobs behind the bundle's `train.json`; `knobs` go before it.
     """
 
     folder: Path
@@ -46,10 +48,11 @@ class Setup:
     folds: int = 4
     seeds: int = 1
     only: str | None = None
-    pairs: int = 5
+    pairs: int | None = None
     jobs: int = 1
     bundle: Path | None = None
     knobs: tuple[str, ...] = ()
+    setting: Path | None = None
 
     @property
     def bundle_folder(self) -> Path:
@@ -109,7 +112,7 @@ def compare(request: Request, *, execute: Executor, say: Callable[[str], None] =
         ValueError: an unknown method, and what `carry_out` refuses.
     """
     config = read_train_config(request.bundle_folder)
-    knobs = parse_knobs(request.knobs, config)
+    knobs = parse_knobs(request.knobs, config, setting=request.setting)
     arms = parse_methods(request.methods, extractor=_extractor(knobs), weights=_weights(knobs))
     study = Study(COMPARE, "Comparison", arms, TABLE_1, config, knobs, facts={"methods": request.methods})
     return carry_out(request, study, execute=execute, say=say)
@@ -129,7 +132,7 @@ def carry_out(setup: Setup, study: Study, *, execute: Executor, say: Callable[[s
     runs = plan_runs(study.arms, folds=tested, seeds=setup.seeds, output=output, knobs=_passed_on(study.knobs))
     with _locked(output):
         check_study(output, study.name)
-        prepared = comparison_dataset(setup.folder, output=output, folds=setup.folds, pairs=setup.pairs)
+        prepared = comparison_dataset(setup.folder, output=output, folds=setup.folds, pairs=_pairs(setup, study))
         say(prepared.note)
         data = read_datalist(prepared.folder)
         notes = check_pairs(data, pairs=study.most_pairs) if study.most_pairs else ()
@@ -194,6 +197,14 @@ def _todo(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> list[t
         if run_state(run, asked) == "to do":
             pairs.append((run, asked))
     return pairs
+
+
+def _pairs(setup: Setup, study: Study) -> int:
+    """Points of each class to sample."""
+    used = value_of(study.knobs["pairs"]) if "pairs" in study.knobs else study.config.get("pairs", 5)
+    pairs = used if setup.pairs is None else setup.pairs
+    check_whole("--pairs", pairs, low=1)
+    return int(pairs)
 
 
 def _passed_on(knobs: dict[str, str]) -> dict[str, str]:

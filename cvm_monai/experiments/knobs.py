@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cvm_monai.annotations.files import read_json, shorten, shown
-from cvm_monai.experiments.words import read_words, value_of
+from cvm_monai.experiments.words import read_words, setting_words, value_of
 from cvm_monai.networks import FROZEN_NETWORKS, NetworkName
 
 OWN: Mapping[str, str] = {
@@ -47,21 +47,48 @@ def read_train_config(bundle: Path) -> dict[str, Any]:
     return config
 
 
-def parse_knobs(words: Sequence[str], config: Mapping[str, Any], *, own: Mapping[str, str] = OWN) -> dict[str, str]:
+def parse_knobs(
+    words: Sequence[str],
+    config: Mapping[str, Any],
+    *,
+    own: Mapping[str, str] = OWN,
+    setting: Path | None = None,
+    varied: Sequence[str] = (),
+) -> dict[str, str]:
     """`--name value` and `--name=value` to {name: value}, values as text; nothing that is wrong reaches a training.
 
     Args:
         own: knobs that the comparison sets itself, and what to use instead.
+        setting: a configuration of knobs, such as the bundle's `few_images.json`; `words` go before it.
+        varied: knobs of the setting that are left to the arms.
 
     Raises:
-        ValueError: as `read_words`; a network that makes a method of its own.
+        ValueError: as `read_words` and `read_setting`; a network that makes a method of its own.
     """
-    knobs = read_words(words, config, own=own)
+    further = {} if setting is None else read_setting(setting, config, own={k: own[k] for k in own if k not in varied})
+    further = {name: text for name, text in further.items() if name not in varied}
+    knobs = {**further, **read_words(words, config, own=own)}
     network = knobs.get("network", "unet")
     shared = [name for name in get_args(NetworkName) if name not in FROZEN_NETWORKS]  # not all share an extractor
     if network not in shared:
         raise ValueError(f"--network must be one of {', '.join(shared)}, got {shown(network)}")
     return knobs
+
+
+def read_setting(path: Path, config: Mapping[str, Any], *, own: Mapping[str, str] = OWN) -> dict[str, str]:
+    """The knobs of a configuration that goes behind `train.json`, as if each were typed.
+
+    Raises:
+        ValueError: no such file, no JSON object, a value that is an object, an expression, or what `read_words`
+            refuses, with the file.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is no configuration of knobs: an object is expected")
+    try:
+        return read_words(setting_words(values), config, own=own)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def configuration(

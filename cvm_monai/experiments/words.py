@@ -42,6 +42,18 @@ def read_words(
     return knobs
 
 
+def setting_words(values: Mapping[str, Any]) -> list[str]:
+    """{name: value} as the words that mean it: `value_of` gives each value back.
+
+    Raises:
+        ValueError: a value that no word can mean: an object, or an expression of the configuration.
+    """
+    for name, value in values.items():
+        if isinstance(value, dict) or (isinstance(value, str) and value[:1] in ("$", "@", "%")):
+            raise ValueError(f"{shorten(name)} must be a plain value, got {shorten(json.dumps(value))}")
+    return [f"--{name}={value if value_of(str(value)) == value else repr(value)}" for name, value in values.items()]
+
+
 def value_of(text: str) -> Any:
     """What a knob's text means, as Python Fire reads it: a literal where it is one, else the text."""
     try:

@@ -36,6 +36,11 @@ def test_options_and_further_knobs_are_told_apart(asked, tmp_path, capsys):
     assert capsys.readouterr().out == f"# Table 1\nwrote {tmp_path}/report.html\n"
 
 
+def test_a_setting_is_a_file_and_pairs_are_its_own_where_none_are_typed(asked, tmp_path):
+    assert main(["compare", "DIR", "--output", str(tmp_path), "--setting", "few_images.json"]) == 0
+    assert (asked[1].setting, asked[1].pairs, asked[1].knobs) == (Path("few_images.json"), None, ())
+
+
 def test_an_option_is_not_taken_for_another_that_it_begins(asked, tmp_path):
     assert main(["compare", "DIR", "--output", str(tmp_path), "--seed", "3"]) == 0
     assert asked[1].knobs == ("--seed", "3")  # the library refuses it

@@ -127,6 +127,16 @@ def test_eta_and_solver_have_points_alone_as_a_level_and_need_no_number_of_point
     assert not (tmp_path / "solver" / "ablation.png").exists()  # no line has two values
 
 
+def test_what_is_varied_is_left_out_of_a_setting(ask, tmp_path):
+    setting = tmp_path / "setting.json"
+    setting.write_text('{"lam": 0.2, "solver": "aos", "contrast": "two_sided"}')
+    said = ask(what="solver", values="aos:50:0.5,aos:50:1", only="0", setting=setting)
+    lines = [line for line in said if "training" in line]
+    assert ["--lam 0.5" in line for line in lines] == [True, False, False]
+    assert ["--lam 1" in line for line in lines] == [False, True, False]
+    assert all("--contrast two_sided" in line and "--lam 0.2" not in line for line in lines)
+
+
 def test_a_reference_that_is_not_among_the_values_leaves_its_part_out(ask, tmp_path):
     ask(what="eta", values="0,0.3", only="0")
     assert "Left out: it needs a finished run of `eta_0.6`." in (tmp_path / "out" / "statistics.md").read_text()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from cvm_monai.annotations import read_annotations
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.experiments.compare import Request, compare
 from cvm_monai.metrics import score_claims
@@ -131,6 +132,26 @@ def test_other_data_is_another_configuration(ask, user_folder, tmp_path):
     assert ask.executor.done == []  # the same points are sampled again
     with pytest.raises(ValueError, match="it was trained on other data"):
         ask(folder=user_folder, folds=2, pairs=3)
+
+
+def test_a_setting_reaches_every_run_the_header_and_the_sampling(ask, user_folder, tmp_path):
+    setting = tmp_path / "setting.json"
+    setting.write_text('{"pairs": 3, "lam": 0.2}')
+    said = ask(folder=user_folder, folds=2, methods="cvm,full", setting=setting)
+    assert all("--pairs 3 --lam 0.2" in line for line in said[2:])
+    assert len(said[2:]) == 4
+    text = (tmp_path / "out" / "table1.md").read_text()
+    assert "Changed from the bundle's defaults: pairs 3 (default 5), lam 0.2 (default 0.5)" in text
+    case = read_datalist(tmp_path / "out" / "dataset").cases[0]
+    assert [point.label for point in read_annotations(case.points).points] == [1] * 3 + [0] * 3
+
+
+@pytest.mark.parametrize("pairs", ['"many"', "0", "2.5"])
+def test_pairs_of_a_setting_that_cannot_be_are_refused(ask, user_folder, tmp_path, pairs):
+    (tmp_path / "setting.json").write_text(f'{{"pairs": {pairs}}}')
+    with pytest.raises(ValueError, match="--pairs must be a whole number of at least 1, got "):
+        ask(folder=user_folder, folds=2, setting=tmp_path / "setting.json")
+    assert ask.executor.done == []
 
 
 def test_a_failed_run_is_named_in_the_header_and_left_out(ask, tmp_path):

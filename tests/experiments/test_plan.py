@@ -7,7 +7,14 @@ import pytest
 
 from cvm_monai.engines.workflow import bundle_root
 from cvm_monai.experiments.commands import Place, evaluating_words, shown, training_words
-from cvm_monai.experiments.knobs import configuration, difference, parse_knobs, read_train_config, value_of
+from cvm_monai.experiments.knobs import (
+    configuration,
+    difference,
+    parse_knobs,
+    read_setting,
+    read_train_config,
+    value_of,
+)
 from cvm_monai.experiments.plan import parse_methods, parse_only, plan_runs
 from cvm_monai.supervision.factory import SupervisionName
 
@@ -97,6 +104,43 @@ def test_knobs_are_read_in_both_ways_of_writing():
 def test_wrong_knobs_never_reach_a_training(words, message):
     with pytest.raises(ValueError, match=message):
         parse_knobs(words, CONFIG)
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_a_setting_s_values_mean_what_its_file_says_and_typed_knobs_go_before_it(tmp_path):
+    text = '{"max_epochs": 3, "network": "unet", "train#x": [1, null, true], "scale": 0.5, "device": "1"}'
+    file = write(tmp_path / "setting.json", text)
+    knobs = read_setting(file, CONFIG)
+    values = {name: value_of(text) for name, text in knobs.items()}
+    assert values == {"max_epochs": 3, "network": "unet", "train#x": [1, None, True], "scale": 0.5, "device": "1"}
+    asked = parse_knobs(["--scale", "0.25"], CONFIG, setting=file, varied=("max_epochs", "device"))
+    assert asked == {"network": "unet", "train#x": "[1, None, True]", "scale": "0.25"}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("[]", "is no configuration of knobs: an object is expected"),
+        ("{", r"setting.json, line 1: not valid JSON"),
+        ('{"method_constants": {"cvm": {}}}', r"setting.json: method_constants must be a plain value, got .*cvm"),
+        ('{"scale": "@mpp"}', 'setting.json: scale must be a plain value, got "@mpp"'),
+        ('{"max_epoch": 3}', r"setting.json: --max_epoch is neither .* did you mean --max_epochs\?"),
+        ('{"seed": 3}', "setting.json: the comparison sets --seed itself: use --seeds"),
+        ('{"network": "vgg"}', "--network must be one of resnet34_unet, unet, two_component, got 'vgg'"),
+    ],
+)
+def test_a_wrong_setting_never_reaches_a_training(text, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        parse_knobs([], CONFIG, setting=write(tmp_path / "setting.json", text))
+
+
+def test_a_setting_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.json does not exist"):
+        parse_knobs([], CONFIG, setting=tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(
