@@ -82,7 +82,10 @@ def read_setting(path: Path, config: Mapping[str, Any], *, own: Mapping[str, str
         ValueError: no such file, no JSON object, a value that is an object, an expression, or what `read_words`
             refuses, with the file.
     """
-    values = read_json(path)
+    try:
+        values = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"--setting {error}; one is bundle/configs/few_images.json") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} is no configuration of knobs: an object is expected")
     try:

@@ -139,7 +139,7 @@ def test_a_wrong_setting_never_reaches_a_training(text, message, tmp_path):
 
 
 def test_a_setting_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"none\.json does not exist"):
+    with pytest.raises(ValueError, match=r"--setting .*none\.json does not exist; one is bundle/configs/few_images"):
         parse_knobs([], CONFIG, setting=tmp_path / "none.json")
 
 
