@@ -79,7 +79,6 @@ def setup_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "folds": arguments.folds,
         "seeds": arguments.seeds,
         "only": arguments.only,
-        "pairs": arguments.pairs,
         "jobs": default_jobs() if arguments.jobs is None else arguments.jobs,
         "bundle": None if arguments.bundle is None else Path(arguments.bundle),
         "knobs": (*pairs, *arguments.further),

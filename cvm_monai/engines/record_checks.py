@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cvm_monai.annotations.files import shown
-from cvm_monai.engines.selection import WORDS
+from cvm_monai.engines.selection import Selection
 from cvm_monai.networks import NetworkName
 from cvm_monai.supervision.contrast_evidence import Contrast
 
@@ -48,7 +48,7 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "image_std": (lambda value: _are_numbers(value, above=0), "three numbers greater than 0"),
     "stain_normalisation": (lambda value: value is None or isinstance(value, str), "null or a method's name"),
     "contrast": (lambda value: value in get_args(Contrast), f"one of {', '.join(get_args(Contrast))}"),
-    "selection": (lambda value: value in list(WORDS), f"one of {', '.join(WORDS)}"),
+    "selection": (lambda value: value in get_args(Selection), f"one of {', '.join(get_args(Selection))}"),
     "pairs": (lambda value: _is_whole(value, 1, 2**31), "a whole number of at least 1"),
     "fold": (lambda value: _is_whole(value, 0, 2**31), "a whole number of at least 0"),
 }

@@ -1,7 +1,7 @@
 """The ablations from one call: prepare, train and evaluate what is missing, report."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cvm_monai.experiments.ablation import plan_ablation
 from cvm_monai.experiments.compare import Result, Setup, Study, carry_out
@@ -11,7 +11,7 @@ from cvm_monai.experiments.knobs import parse_knobs, read_train_config
 
 @dataclass(frozen=True)
 class AblationRequest(Setup):
-    """An ablation; `pairs` counts only where the number of pairs is not what is varied.
+    """An ablation.
 
     Attributes:
         what: `pairs`, `eta` or `solver`; see `plan_ablation`.
@@ -42,5 +42,4 @@ def ablate(request: AblationRequest, *, execute: Executor, say: Callable[[str], 
         facts={"ablation": request.what, "arms": ",".join(arm.name for arm in ablation.arms)},
         most_pairs=ablation.most_pairs,
     )
-    pairs = ablation.most_pairs or request.pairs
-    return carry_out(replace(request, pairs=pairs), study, execute=execute, say=say)
+    return carry_out(request, study, execute=execute, say=say)

@@ -36,7 +36,6 @@ class Setup:
         folds: by patient, from 2; more leave more cases for training and cost as many more runs.
         seeds: 0 to seeds - 1; more tell luck from skill.
         only: folds to test, with commas between them; None: all.
-        pairs: points sampled of each class where a folder is prepared; None: as many as are used.
         jobs: runs at once.
         bundle: the MONAI bundle's folder; None: the one beside this package.
         knobs: words of further knobs of the training.
@@ -48,7 +47,6 @@ class Setup:
     folds: int = 4
     seeds: int = 1
     only: str | None = None
-    pairs: int | None = None
     jobs: int = 1
     bundle: Path | None = None
     knobs: tuple[str, ...] = ()
@@ -83,7 +81,8 @@ class Study:
         config: the bundle's training configuration.
         knobs: of every run, as text.
         facts: what MLflow's run is tagged with.
-        most_pairs: points of each class that the data must have; None: whatever there is.
+        most_pairs: points of each class that the data must have, and that are sampled; None: whatever there is, and
+            as many as are used.
     """
 
     name: str
@@ -128,11 +127,12 @@ def carry_out(setup: Setup, study: Study, *, execute: Executor, say: Callable[[s
     if setup.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {setup.jobs}")
     tested = parse_only(setup.only, folds=setup.folds)
+    pairs = _sampled_pairs(study)
     output = setup.output.resolve()
     runs = plan_runs(study.arms, folds=tested, seeds=setup.seeds, output=output, knobs=_passed_on(study.knobs))
     with _locked(output):
         check_study(output, study.name)
-        prepared = comparison_dataset(setup.folder, output=output, folds=setup.folds, pairs=_pairs(setup, study))
+        prepared = comparison_dataset(setup.folder, output=output, folds=setup.folds, pairs=pairs)
         say(prepared.note)
         data = read_datalist(prepared.folder)
         notes = check_pairs(data, pairs=study.most_pairs) if study.most_pairs else ()
@@ -199,12 +199,11 @@ def _todo(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> list[t
     return pairs
 
 
-def _pairs(setup: Setup, study: Study) -> int:
-    """Points of each class to sample."""
+def _sampled_pairs(study: Study) -> int:
+    """Points of each class to sample where a folder is prepared."""
     used = value_of(study.knobs["pairs"]) if "pairs" in study.knobs else study.config.get("pairs", 5)
-    pairs = used if setup.pairs is None else setup.pairs
-    check_whole("--pairs", pairs, low=1)
-    return int(pairs)
+    check_whole("--pairs", used, low=1)
+    return study.most_pairs or int(used)
 
 
 def _passed_on(knobs: dict[str, str]) -> dict[str, str]:

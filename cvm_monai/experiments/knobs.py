@@ -65,8 +65,7 @@ def parse_knobs(
     Raises:
         ValueError: as `read_words` and `read_setting`; a network that makes a method of its own.
     """
-    further = {} if setting is None else read_setting(setting, config, own={k: own[k] for k in own if k not in varied})
-    further = {name: text for name, text in further.items() if name not in varied}
+    further = {} if setting is None else read_setting(setting, config, own=own, varied=varied)
     knobs = {**further, **read_words(words, config, own=own)}
     network = knobs.get("network", "unet")
     shared = [name for name in get_args(NetworkName) if name not in FROZEN_NETWORKS]  # not all share an extractor
@@ -75,8 +74,10 @@ def parse_knobs(
     return knobs
 
 
-def read_setting(path: Path, config: Mapping[str, Any], *, own: Mapping[str, str] = OWN) -> dict[str, str]:
-    """The knobs of a configuration that goes behind `train.json`, as if each were typed.
+def read_setting(
+    path: Path, config: Mapping[str, Any], *, own: Mapping[str, str] = OWN, varied: Sequence[str] = ()
+) -> dict[str, str]:
+    """The knobs of a configuration that goes behind `train.json`, as if each were typed, without those `varied`.
 
     Raises:
         ValueError: no such file, no JSON object, a value that is an object, an expression, or what `read_words`
@@ -89,7 +90,8 @@ def read_setting(path: Path, config: Mapping[str, Any], *, own: Mapping[str, str
     if not isinstance(values, dict):
         raise ValueError(f"{path} is no configuration of knobs: an object is expected")
     try:
-        return read_words(setting_words(values), config, own=own)
+        kept = {name: value for name, value in values.items() if name not in varied}
+        return read_words(setting_words(kept), config, own=own)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

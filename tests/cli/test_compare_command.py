@@ -31,14 +31,14 @@ def test_options_and_further_knobs_are_told_apart(asked, tmp_path, capsys):
     assert main([*words, "--seeds", "2", "--pairs", "3", "--jobs", "1", "--train#x=1", "--network", "unet"]) == 0
     request = asked[1]
     assert (request.folder, request.output) == (Path("DIR"), tmp_path)
-    assert (request.methods, request.folds, request.seeds, request.pairs, request.jobs) == ("cvm,full", 2, 2, 3, 1)
+    assert (request.methods, request.folds, request.seeds, request.jobs) == ("cvm,full", 2, 2, 1)
     assert request.knobs == ("--pairs", "3", "--max_epochs", "3", "--train#x=1", "--network", "unet")
     assert capsys.readouterr().out == f"# Table 1\nwrote {tmp_path}/report.html\n"
 
 
-def test_a_setting_is_a_file_and_pairs_are_its_own_where_none_are_typed(asked, tmp_path):
+def test_a_setting_is_a_file_whose_pairs_count_where_none_are_typed(asked, tmp_path):
     assert main(["compare", "DIR", "--output", str(tmp_path), "--setting", "few_images.json"]) == 0
-    assert (asked[1].setting, asked[1].pairs, asked[1].knobs) == (Path("few_images.json"), None, ())
+    assert (asked[1].setting, asked[1].knobs) == (Path("few_images.json"), ())
 
 
 def test_an_option_is_not_taken_for_another_that_it_begins(asked, tmp_path):

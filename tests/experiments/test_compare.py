@@ -131,7 +131,7 @@ def test_other_data_is_another_configuration(ask, user_folder, tmp_path):
     ask(folder=user_folder, folds=2)
     assert ask.executor.done == []  # the same points are sampled again
     with pytest.raises(ValueError, match="it was trained on other data"):
-        ask(folder=user_folder, folds=2, pairs=3)
+        ask(folder=user_folder, folds=2, knobs=("--pairs", "3", *QUIET))
 
 
 def test_a_setting_reaches_every_run_the_header_and_the_sampling(ask, user_folder, tmp_path):
