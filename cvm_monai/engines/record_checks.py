@@ -39,7 +39,10 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: value is None or _are_widths(value),
         f"null or five whole numbers from 1 to {WIDEST}",
     ),
-    "extractor_path": (lambda value: value is None or isinstance(value, str), "null, the path of a file, or timm:NAME"),
+    "extractor_path": (
+        lambda value: value is None or isinstance(value, str),
+        "null, the path of a file, timm:NAME or imagenet",
+    ),
     "extractor_weights": (lambda value: value is None or isinstance(value, str), "null or the path of a file"),
     "classes": (lambda value: _is_whole(value, 2, MOST_CLASSES), f"a whole number from 2 to {MOST_CLASSES}"),
     "scale": (lambda value: _is_number(value) and value > 0, "a number greater than 0"),

@@ -41,6 +41,7 @@ def load_network(
         channels=recorded(output_dir=output, key="network_channels", default=None),
         extractor_path=recorded(output_dir=output, key="extractor_path", default=None),
         extractor_weights=recorded(output_dir=output, key="extractor_weights", default=None),
+        pretrained=False,  # the weights of the training hold the extractor's
     )
     file = weights or Path(models_dir(bundle_root=_root(bundle), output_dir=output)) / "model.pt"
     return load_weights(network, file, device=device)

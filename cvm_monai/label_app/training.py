@@ -189,6 +189,7 @@ def _options(
             "channels": "@network_channels",
             "extractor_path": "@extractor_path",
             "extractor_weights": "@extractor_weights",
+            "pretrained": False,
         }
         target = "cvm_monai.networks.state.load_weights"
         values["network_def"] = {"_target_": target, "network": network, "path": str(weights)}

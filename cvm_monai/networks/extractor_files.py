@@ -9,38 +9,55 @@ from typing import Any
 import torch
 from torch import nn
 
+from cvm_monai.networks.efficientnet_lite import imagenet_file
 from cvm_monai.networks.encoder import ResNet34Encoder
-from cvm_monai.networks.timm_extractor import checked_name, is_timm
+from cvm_monai.networks.extractor_names import is_imagenet, is_name, is_timm, lite_name, timm_name
+from cvm_monai.networks.timm_weights import pinned_name
 from cvm_monai.networks.weights import load_encoder_weights
+
+GIVE = "give its file, timm:NAME or imagenet, by --extractor_path"
 
 
 def checked_extractor(path: str | PathLike[str] | None, weights: str | PathLike[str] | None = None) -> str:
-    """The file of an extractor, or `timm:NAME`, as text.
+    """The file of an extractor, or its name, as text; published weights are downloaded where the cache lacks them.
 
     Raises:
-        ValueError: neither, no file there, a name that timm does not know, or `weights` for something else than a name.
+        ValueError: neither, no file there, a name that is not known, weights of a name that are missing or cannot be
+            downloaded, or `weights` for what has its own.
     """
     if path is None:
-        raise ValueError("a frozen extractor is needed: give its file, or timm:NAME, by --extractor_path")
+        raise ValueError(f"a frozen extractor is needed: {GIVE}")
+    if isinstance(path, str) and is_imagenet(path):
+        _check_no_weights(weights, f"{path} brings its own weights")
+        imagenet_file(lite_name(path))
+        return path
     if isinstance(path, str) and is_timm(path):
-        checked_name(path)
+        if timm_name(path).pretrained:
+            _check_no_weights(weights, f"{path} takes the published weights")
+        found = pinned_name(path)
         if weights is not None and not Path(weights).is_file():
             raise ValueError(f"there are no weights of the extractor at {weights}: give a file by --extractor_weights")
-        return path
+        return found
     if not Path(path).is_file():
-        raise ValueError(f"there is no frozen extractor at {path}: give its file, or timm:NAME, by --extractor_path")
-    if weights is not None:
-        raise ValueError("the weights of an extractor from a file are in that file: drop --extractor_weights")
+        raise ValueError(f"there is no frozen extractor at {path}: {GIVE}")
+    _check_no_weights(weights, "the weights of an extractor from a file are in that file")
     return str(path)
 
 
 def absolute_extractor(path: Any) -> Any:
     """What a record keeps of an extractor, or of its weights: the file from the root on, or a name as it is.
 
-    None, there is none, stays None; so does what is no path, for the checks of knobs to refuse.
+    A name that asks for published weights gets their revision. None, there is none, stays None; so does what is no
+    path, for the checks of knobs to refuse.
     """
-    file = isinstance(path, str | PathLike) and not (isinstance(path, str) and is_timm(path))
-    return os.path.abspath(path) if file else path
+    if is_name(path):
+        return pinned_name(path) if is_timm(path) and timm_name(path).pretrained else path
+    return os.path.abspath(path) if isinstance(path, str | PathLike) else path
+
+
+def _check_no_weights(weights: str | PathLike[str] | None, reason: str) -> None:
+    if weights is not None:
+        raise ValueError(f"{reason}: drop --extractor_weights")
 
 
 class Layer3Map(nn.Module):

@@ -29,8 +29,9 @@ def build_network(
     extractor_weights: str | PathLike[str] | None = None,
     feature_store: FeatureStore = NOT_STORED,
     large_images: LargeImages = WHOLE,
+    pretrained: bool = True,
 ) -> nn.Module:
-    """A network with random weights, or with an encoder read from a local file; nothing is ever downloaded.
+    """A network with random weights, or with an encoder from a local file or a package; downloads on request alone.
 
     Each network maps (B, in_channels, H, W) to logits (B, out_channels, h, w) in `forward`; `features(x)` gives the
     logits and Feature Map 2, the last decoder level, both at (h, w) = `output_shape(H, W)`: the input's size divided by
@@ -49,6 +50,8 @@ def build_network(
         extractor_path, extractor_weights, feature_store: for `FrozenExtractor`; only the networks on a frozen
             extractor look at them.
         large_images: how images of thousands of pixels fit into memory; only `two_component` looks at it.
+        pretrained: False leaves what is given by name (`imagenet`, `timm:NAME`) at random, for the weights of a
+            training, which hold it, to be loaded next.
 
     Raises:
         ValueError: unknown name, wrong widths or channels, or encoder weights that cannot be used.
@@ -61,6 +64,7 @@ def build_network(
             "extractor_path": extractor_path,
             "extractor_weights": extractor_weights,
             "feature_store": feature_store,
+            "pretrained": pretrained,
         }
         return _frozen(name, arguments, channels=channels, encoder_weights=encoder_weights)
     if name == "unet":

@@ -11,9 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from cvm_monai.networks.blocks import pad_to_multiple
+from cvm_monai.networks.efficientnet_lite import SIZES
 from cvm_monai.networks.extractor_files import Layer3Map, checked_extractor, is_script, read_script
+from cvm_monai.networks.extractor_names import TIMM, is_imagenet, is_name, is_timm, lite_name
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
-from cvm_monai.networks.timm_extractor import PREFIX, TimmExtractor, is_timm, timm_version
+from cvm_monai.networks.imagenet_extractor import ImageNetExtractor
+from cvm_monai.networks.timm_extractor import TimmExtractor
+from cvm_monai.networks.timm_weights import timm_version
 
 GRID = 32
 """What an extractor from a file is given has sides that are multiples of this, and at least two."""
@@ -27,11 +31,13 @@ class FrozenExtractor(nn.Module):
     Args:
         path: ResNet34 weights as `load_encoder_weights` takes them, of which layer 3 is used (256 channels at 1/16, the
             paper's extractor before any training); or any other network as TorchScript, (B, 3, H, W) float32 to
-            (B, C, h, w) at any stride; or `timm:NAME`, see `TimmExtractor`. A TorchScript file is a program that runs
-            here: take files you trust only.
+            (B, C, h, w) at any stride; or `imagenet` (`imagenet:lite1`, `imagenet:lite2`), see `ImageNetExtractor`; or
+            `timm:NAME`, see `TimmExtractor`. A TorchScript file is a program that runs here: take files you trust only.
         weights: of `timm:NAME`, a local file; None starts at random, with a warning.
         store: where features are kept. Those of an image that was seen before, to the bit, are then read and not
             computed; they are always computed in float32, also in mixed precision.
+        pretrained: False leaves an extractor that is given by name at random, for weights that are loaded next; neither
+            its package nor a file is looked for, and nothing is stored.
 
     Attributes:
         channels: C.
@@ -51,15 +57,15 @@ class FrozenExtractor(nn.Module):
         *,
         weights: str | PathLike[str] | None = None,
         store: FeatureStore = NOT_STORED,
+        pretrained: bool = True,
     ) -> None:
         super().__init__()
-        self.path, self.grid, self._store = checked_extractor(path, weights), GRID, store
-        if is_timm(self.path):
-            self.network: nn.Module = TimmExtractor(self.path.removeprefix(PREFIX), weights)
-            self.grid = -(-GRID // self.network.patch) * self.network.patch
-        else:
-            file = Path(self.path)
-            self.network = read_script(file) if is_script(file) else Layer3Map(file)
+        by_name = isinstance(path, str) and is_name(path) and not pretrained
+        self.path, self.grid = str(path) if by_name else checked_extractor(path, weights), GRID
+        self._store = NOT_STORED if by_name else store
+        self.network: nn.Module = _network(self.path, weights, pretrained=pretrained)
+        if isinstance(self.network, TimmExtractor):
+            self.grid = self.network.grid
         self.requires_grad_(False)
         self.train(False)
         trial = self._extract(torch.zeros(1, 3, 2 * self.grid, 2 * self.grid))
@@ -70,6 +76,18 @@ class FrozenExtractor(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         padded = pad_to_multiple(x, self.grid)
         return self._extract(padded) if self._store.folder is None else self._stored(padded)
+
+    def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The maps that `forward` joins, of the padded image, as the network gives them, the finest first.
+
+        A mean that is to be taken off the features belongs here: `join_stages` then scales and joins them. An extractor
+        of one map gives that one. They are computed each time, whatever the store has.
+        """
+        padded = pad_to_multiple(x, self.grid)
+        if not isinstance(self.network, ImageNetExtractor | TimmExtractor):
+            return [self._extract(padded)]
+        with torch.no_grad():
+            return [found.float() for found in self.network.stages(padded)]
 
     def on_grid(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         """Features of images (B, 3, H, W) on a grid of `size` over them, (B, `channels`, *size), bilinear."""
@@ -90,7 +108,7 @@ class FrozenExtractor(nn.Module):
                 f"the extractor {self.path} failed on an image of {tuple(padded.shape)}: it must take any sides that "
                 f"are multiples of {self.grid} from {2 * self.grid} ({reason})"
             ) from error
-        if not isinstance(features, torch.Tensor) or features.ndim != 4 or len(features) != len(padded):
+        if not isinstance(features, torch.Tensor) or features.ndim != 4 or features.shape[0] != padded.shape[0]:
             found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
             raise ValueError(f"the extractor {self.path} must give features (B, C, h, w), not {found}")
         return features.float()
@@ -126,10 +144,22 @@ class FrozenExtractor(nn.Module):
         digest = hashlib.sha256(type(self.network).__name__.encode())
         if is_timm(self.path):
             digest.update(f"{self.path} {timm_version()}".encode())
-        for file in (None if is_timm(self.path) else self.path, weights):
+        if is_imagenet(self.path):
+            digest.update(SIZES[lite_name(self.path)].sha256.encode())
+        for file in (None if is_name(self.path) else self.path, weights):
             if file is not None:
                 digest.update(Path(file).read_bytes())
         return digest.hexdigest()[:32]
+
+
+def _network(path: str, weights: str | PathLike[str] | None, *, pretrained: bool) -> nn.Module:
+    """What an extractor's file or name stands for."""
+    if is_imagenet(path):
+        return ImageNetExtractor(lite_name(path), pretrained=pretrained)
+    if is_timm(path):
+        return TimmExtractor(path.removeprefix(TIMM), weights, pretrained=pretrained)
+    script: nn.Module = read_script(Path(path)) if is_script(Path(path)) else Layer3Map(Path(path))
+    return script
 
 
 class FrozenProbe(nn.Module):
@@ -139,7 +169,8 @@ class FrozenProbe(nn.Module):
     whatever units an extractor has. The logits are resampled bilinearly to the image.
 
     Args:
-        extractor_path, extractor_weights, feature_store: see `FrozenExtractor`; its weights are part of the state dict.
+        extractor_path, extractor_weights, feature_store, pretrained: see `FrozenExtractor`; its weights are part of the
+            state dict.
 
     Raises:
         ValueError: whatever `FrozenExtractor` finds, other images than RGB, or fewer than two classes.
@@ -155,10 +186,13 @@ class FrozenProbe(nn.Module):
         extractor_path: str | PathLike[str] | None,
         extractor_weights: str | PathLike[str] | None = None,
         feature_store: FeatureStore = NOT_STORED,
+        pretrained: bool = True,
     ) -> None:
         super().__init__()
         check_channels(in_channels, out_channels)
-        self.extractor = FrozenExtractor(extractor_path, weights=extractor_weights, store=feature_store)
+        self.extractor = FrozenExtractor(
+            extractor_path, weights=extractor_weights, store=feature_store, pretrained=pretrained
+        )
         self.out = nn.Conv2d(self.extractor.channels, out_channels, kernel_size=1)
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

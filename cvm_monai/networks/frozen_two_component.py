@@ -24,7 +24,8 @@ class FrozenTwoComponentNet(nn.Module):
 
     Args:
         channels: widths of the U-Net from fine to coarse; larger ones cost time and memory; five of 8 to 512.
-        extractor_path, extractor_weights, feature_store: see `FrozenExtractor`; its weights are part of the state dict.
+        extractor_path, extractor_weights, feature_store, pretrained: see `FrozenExtractor`; its weights are part of the
+            state dict.
 
     Attributes:
         stride: the extractor's where it divides 32; else 16, and the features are resampled to that grid.
@@ -43,11 +44,14 @@ class FrozenTwoComponentNet(nn.Module):
         extractor_path: str | PathLike[str] | None,
         extractor_weights: str | PathLike[str] | None = None,
         feature_store: FeatureStore = NOT_STORED,
+        pretrained: bool = True,
     ) -> None:
         super().__init__()
         check_channels(in_channels, out_channels)
         self.unet = UNet(MAP_CHANNELS, out_channels, channels=channels)
-        self.extractor = FrozenExtractor(extractor_path, weights=extractor_weights, store=feature_store)
+        self.extractor = FrozenExtractor(
+            extractor_path, weights=extractor_weights, store=feature_store, pretrained=pretrained
+        )
         own = self.extractor.stride
         self.stride = own if own is not None and GRID % own == 0 else OTHER_STRIDE
         self.in_conv = nn.Conv2d(self.extractor.channels, MAP_CHANNELS, kernel_size=1, bias=False)
@@ -61,10 +65,12 @@ class FrozenTwoComponentNet(nn.Module):
         """What the U-Net's decoder is given: its maps of Feature Map 1 at 1, 1/2, ..., 1/16 of its size."""
         height, width = self.output_shape(x.shape[-2], x.shape[-1])
         if self.stride == self.extractor.stride:
-            found = self.extractor(x)[:, :, :height, :width]
+            found = self.in_conv(one_length(self.extractor(x)))
+            for axis, side in ((2, height), (3, width)):  # a slice would be kept by torch.export as its example met it
+                found = found.index_select(axis, torch.arange(side, device=x.device))
         else:
-            found = self.extractor.on_grid(x, (height, width))
-        return self.unet.encode(self.in_conv(one_length(found)))
+            found = self.in_conv(one_length(self.extractor.on_grid(x, (height, width))))
+        return self.unet.encode(found)
 
     def decode(self, maps: list[torch.Tensor], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and Feature Map 2, (height, width) = `output_shape` of the image, from the maps of `encode`."""
@@ -79,4 +85,4 @@ class FrozenTwoComponentNet(nn.Module):
 
     def output_shape(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the logits for an input of that size: divided by `stride`, rounded up."""
-        return -(-height // self.stride), -(-width // self.stride)
+        return (height + self.stride - 1) // self.stride, (width + self.stride - 1) // self.stride

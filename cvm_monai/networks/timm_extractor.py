@@ -1,8 +1,7 @@
 """A network of the library timm by name, such as a vision transformer, as an extractor of feature maps."""
 
 import warnings
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,104 +9,138 @@ from typing import Any
 import torch
 from torch import nn
 
+from cvm_monai.networks.extractor_names import TIMM, TimmName
+from cvm_monai.networks.stages import join_stages
+from cvm_monai.networks.timm_weights import checked_name, repository, timm_library, unreachable
 from cvm_monai.networks.weights import read_state
 
-PREFIX = "timm:"
-"""What the name of such an extractor begins with, in place of a path."""
 SEED = 0
-"""Of random weights: a name without a file of weights means the same network in every process and every run."""
+"""Of random weights: a name without weights means the same network in every process and every run."""
+JOINED = (8, 16, 32)
+"""Strides of the stages that are joined, of those that a network has."""
+GRID = 32
+"""An image for any of these networks has sides that are multiples of this, or of the next multiple of the patch."""
 
 
-class TimmExtractor(nn.Module):
+class TimmNetwork(nn.Module):
+    """A network of timm and the maps that it gives on its way, (B, 3, H, W), normalised, to (B, C, h, w) each.
+
+    Args:
+        path: `timm:NAME`, random weights, the same each time, with a warning; `timm:NAME@pretrained`, the published
+            ones, see `published_state`.
+        weights: local file of a state dict, alone or under "state_dict" or "model", read with `weights_only=True`;
+            a classifier in it is passed over. Not together with `@pretrained`.
+        pretrained: False starts at random without a word, for weights that are loaded next; nothing is downloaded.
+
+    Attributes:
+        asked: the parts of the name.
+        patch: side of a patch in pixels, which must divide the sides of an image; 1 where there are none.
+        grid: what the sides of an image must be multiples of.
+
+    Raises:
+        ValueError: timm is missing or does not start, an unknown name, a network without feature maps, a file that does
+            not fit, or weights that cannot be downloaded.
+    """
+
+    def __init__(self, path: str, weights: str | PathLike[str] | None = None, *, pretrained: bool = True) -> None:
+        super().__init__()
+        self.asked = checked_name(path)
+        published = self.asked.pretrained and pretrained
+        self.model: Any = _create(self.asked, published=published)
+        if weights is not None and pretrained:
+            _load(self.model, self.asked.name, Path(weights))
+        elif pretrained and not published:
+            warnings.warn(
+                f"the extractor {path} has random weights: give the file of its weights by --extractor_weights, or "
+                f"write {TIMM}{self.asked.name}@pretrained",
+                stacklevel=2,
+            )
+        size = getattr(getattr(self.model, "patch_embed", None), "patch_size", 1)
+        self.patch = int(size if isinstance(size, int) else max(size))
+        self.grid = -(-GRID // self.patch) * self.patch
+
+    def maps(self, x: torch.Tensor, indices: Sequence[int] | int) -> list[torch.Tensor]:
+        """The maps of the blocks or stages of these numbers, or of the last few; transformers' are normalised."""
+        found: list[torch.Tensor] = self.model.forward_intermediates(
+            x, indices=indices, norm=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return found
+
+    def numbers_by_stride(self) -> dict[int, int]:
+        """The number of the last map of each stride, found by a trial."""
+        side, training = 2 * self.grid, self.model.training
+        try:
+            with torch.no_grad():
+                found = self.model.eval().forward_intermediates(
+                    torch.zeros(1, 3, side, side), output_fmt="NCHW", intermediates_only=True
+                )
+        except (RuntimeError, AssertionError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise ValueError(f"timm's {self.asked.name} takes no image of {side} x {side} px ({reason})") from error
+        finally:
+            self.model.train(training)
+        return {side // maps.shape[-1]: number for number, maps in enumerate(found) if side % maps.shape[-1] == 0}
+
+
+class TimmExtractor(TimmNetwork):
     """(B, 3, H, W), normalised, to the last block's features (B, C, H / p, W / p), p the patch size or the stride.
 
     The tokens of a transformer become a map again; class and register tokens are left out. Its position embeddings
-    are resampled to the image (timm's `dynamic_img_size`).
+    are resampled to the image (timm's `dynamic_img_size`). `timm:NAME@stages` joins the last maps of strides 8, 16 and
+    32, as far as a network has them, on the finest of these grids, see `join_stages`.
 
     Args:
-        name: of timm's list, without `timm:`; what follows a dot (the tag of published weights) is passed over.
-        weights: local file of its state dict, alone or under "state_dict" or "model", read with `weights_only=True`;
-            a classifier in it is passed over. None: random weights, the same each time, with a warning. Nothing is
-            ever downloaded.
-
-    Attributes:
-        patch: side of a patch in pixels, which must divide the sides of an image; 1 where there are none.
+        name: of timm's list, without `timm:`, and the options after it; what follows a dot is the tag of the published
+            weights, of no meaning without them.
+        weights, pretrained: see `TimmNetwork`.
 
     Raises:
-        ValueError: timm is missing or does not start, an unknown name, a network without feature maps, or a file that
-            does not fit.
+        ValueError: as `TimmNetwork`, or `@stages` of a network with fewer than two of those strides.
     """
 
-    def __init__(self, name: str, weights: str | PathLike[str] | None = None) -> None:
-        super().__init__()
-        self.model: Any = _create(_timm(), name)
-        if weights is None:
-            warnings.warn(
-                f"the extractor {PREFIX}{name} has random weights: give the file of its weights by --extractor_weights",
-                stacklevel=2,
-            )
-        else:
-            _load(self.model, name, Path(weights))
-        size = getattr(getattr(self.model, "patch_embed", None), "patch_size", 1)
-        self.patch = int(size if isinstance(size, int) else max(size))
+    def __init__(self, name: str, weights: str | PathLike[str] | None = None, *, pretrained: bool = True) -> None:
+        super().__init__(TIMM + name, weights, pretrained=pretrained)
+        self._numbers: list[int] = []
+        if self.asked.stages:
+            found = self.numbers_by_stride()
+            self._numbers = [found[stride] for stride in JOINED if stride in found]
+            if len(self._numbers) < 2:
+                strides = ", ".join(map(str, found))
+                raise ValueError(f"timm's {self.asked.name} has no stages to join, only stride {strides}: drop @stages")
+
+    def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The maps that are joined, as the network gives them; without `@stages` the last block's alone."""
+        return self.maps(x, self._numbers) if self._numbers else self.maps(x, 1)[-1:]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        maps: list[torch.Tensor] = self.model.forward_intermediates(
-            x, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
-        )
-        return maps[-1]
+        found = self.stages(x)
+        return found[0] if len(found) == 1 else join_stages(found)
 
 
-def is_timm(path: object) -> bool:
-    """Whether an extractor is given as the name of a network of timm."""
-    return isinstance(path, str) and path.startswith(PREFIX)
-
-
-def checked_name(path: str) -> str:
-    """The name in `timm:NAME`, known to timm.
-
-    Raises:
-        ValueError: timm is missing or does not start, or an unknown name; the three nearest are named.
-    """
-    name, timm = path.removeprefix(PREFIX), _timm()
-    if not timm.is_model(name):
-        near = get_close_matches(name.partition(".")[0], timm.list_models(), n=3, cutoff=0.0)
-        raise ValueError(f"timm {timm.__version__} has no network {name!r}: did you mean {', '.join(near)}?")
-    return name
-
-
-def timm_version() -> str:
-    """Of timm, which is installed."""
-    return str(_timm().__version__)
-
-
-def _timm() -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        reason = "is not installed" if error.name == "timm" else f"cannot be imported ({error})"
-        raise ValueError(
-            f"an extractor timm:NAME needs timm, which {reason}: pip install 'cvm-monai[vit]', or give a file"
-        ) from error
-    except RuntimeError as error:  # torchvision of another torch, or of another kind of it
-        raise ValueError(
-            f"timm does not start ({error}): install a torchvision of the same index and for the same version as torch"
-        ) from error
-    return timm
-
-
-def _create(timm: Any, name: str) -> nn.Module:
-    """The network with random weights, without a classifier; the generator of random numbers stays as it was."""
-    checked_name(PREFIX + name)
+def _create(asked: TimmName, *, published: bool) -> nn.Module:
+    """The network without a classifier; the generator of random numbers stays as it was."""
+    timm = timm_library()
+    settings: dict[str, Any] = {"num_classes": 0, "pretrained": published}
+    if published:
+        settings["pretrained_cfg_overlay"] = {"hf_hub_id": repository(asked)}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         try:
-            model = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
-        except TypeError:  # a network without position embeddings does not know that option
-            model = timm.create_model(name, pretrained=False, num_classes=0)
+            model = _called(timm.create_model, asked, settings)
+        except Exception as error:
+            if not published:
+                raise
+            raise unreachable(asked, error) from error
     if not hasattr(model, "forward_intermediates"):
-        raise ValueError(f"timm's network {name} gives no feature maps (forward_intermediates): take another one")
-    network: nn.Module = model
+        raise ValueError(f"timm's network {asked.name} gives no feature maps (forward_intermediates): take another one")
+    return model
+
+
+def _called(create: Any, asked: TimmName, settings: Mapping[str, Any]) -> nn.Module:
+    try:
+        network: nn.Module = create(asked.name, dynamic_img_size=True, **settings)
+    except TypeError:  # a network without position embeddings does not know that option
+        network = create(asked.name, **settings)
     return network
 
 

@@ -12,16 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.place import PACKAGE, checked_bundle
-from cvm_monai.registry.requirements import REQUIREMENTS
-from cvm_monai.registry.staging import CLUTTER, PLACES, companions, copy_bundle, copy_package, fitted_metadata, write
+from cvm_monai.registry.requirements import requirements_of
+from cvm_monai.registry.staging import (
+    CLUTTER,
+    companions,
+    copy_bundle,
+    copy_package,
+    fitted_metadata,
+    portable_knobs,
+    write,
+)
 from cvm_monai.registry.trained import Trained, read_trained
 
 LEFT_OUT = ("cli", "doctor", "experiments", "registry", "label_app", "__main__.py")
 """Parts of the package that no bundle run needs."""
 IMPORT = re.compile(rf"^(\s*)(from|import) {PACKAGE.name}\b", re.MULTILINE)
 RECORDED = "engines.recorded"
-MACHINE = (*PLACES, "device", "amp", "num_workers", "classes", "resume")
-"""Knobs of the machine and the data set that keep the bundle's defaults."""
+MACHINE = ("device", "amp", "num_workers", "classes", "resume")
+"""Knobs of the machine and the data set that keep the bundle's defaults, beside the places."""
 
 ROOT = (
     "$str(__import__('pathlib').Path(next((frame.f_locals['self'].config_root_path for frame, _ in "
@@ -97,7 +105,7 @@ def moved_imports(source: str) -> str:
 def _fitted(config: dict[str, Any], name: str, trained: Trained) -> dict[str, Any]:
     if name == "metadata":
         return _metadata(config, trained)
-    knobs = {key: value for key, value in trained.knobs.items() if key not in MACHINE}
+    knobs = {key: value for key, value in portable_knobs(trained).items() if key not in MACHINE}
     classes = {} if "classes" not in trained.knobs else {"classes": trained.knobs["classes"]}
     fitted: dict[str, Any] = _moved(config, knobs | classes)
     if "bundle_root" in fitted:
@@ -129,6 +137,6 @@ def _is_plain(value: Any) -> bool:
 
 def _metadata(config: dict[str, Any], trained: Trained) -> dict[str, Any]:
     fitted = fitted_metadata(config, trained.classes)
-    others = [name for name in REQUIREMENTS if name not in ("torch", "monai", "numpy")]
+    others = [name for name in requirements_of(trained.knobs) if name not in ("torch", "monai", "numpy")]
     versions = {name: importlib.metadata.version(name).partition("+")[0] for name in others}
     return fitted | {"required_packages_version": versions}

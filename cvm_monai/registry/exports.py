@@ -25,7 +25,8 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
     written aside and renamed.
 
     Raises:
-        ValueError: no target, another suffix, no finished training, or a package of the extra `export` that is missing.
+        ValueError: no target, another suffix, no finished training, a network that cannot be exported, or a package of
+            the extra `export` that is missing.
     """
     paths = [Path(target) for target in targets]
     unknown = [path for path in paths if path.suffix not in _WRITERS]
@@ -38,6 +39,7 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
     from cvm_monai.inference import load_network
 
     network = load_network(trained.output, weights=trained.weights)
+    _check_grid(network, trained)
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{os.getpid()}.{path.name}")
@@ -69,6 +71,17 @@ def facts(trained: Trained) -> dict[str, str]:
         "data_sha256": trained.record.get("data_sha256"),
     }
     return {name: json.dumps(value) for name, value in found.items()}
+
+
+def _check_grid(network: Any, trained: Trained) -> None:
+    """ValueError for a network that resamples an extractor's features to a grid of another stride, of any size."""
+    extractor = getattr(network, "extractor", None)
+    if extractor is not None and network.stride != extractor.stride:
+        raise ValueError(
+            f"the network {trained.knobs.get('network')!r} on {trained.knobs.get('extractor_path')} resamples "
+            "features, which no exported file can do at every size: use register or export-bundle, or train "
+            "'frozen_two_component' on --extractor_path imagenet"
+        )
 
 
 def _check_onnx() -> None:

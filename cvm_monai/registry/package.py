@@ -36,7 +36,7 @@ def save_model(trained: Trained, folder: Path, *, bundle: Path, metadata: Mappin
         artifacts={BUNDLE: str(staged)},
         signature=signature(len(trained.classes)),
         input_example=(example, {"polygons": False}),
-        pip_requirements=pinned_requirements(),
+        pip_requirements=pinned_requirements(trained.knobs),
         metadata=dict(metadata),
     )
     return folder / "model"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.networks.extractor_names import is_name
 from cvm_monai.networks.state import write_arrays
 from cvm_monai.place import PACKAGE
 from cvm_monai.registry.pipeline import WEIGHTS
@@ -66,7 +67,12 @@ def companions(trained: Trained) -> list[Path]:
 def public_record(trained: Trained) -> dict[str, Any]:
     """`run.json` without paths and addresses."""
     kept = {name: trained.record[name] for name in RECORDED if name in trained.record}
-    return kept | {"knobs": {name: value for name, value in trained.knobs.items() if name not in PLACES}}
+    return kept | {"knobs": portable_knobs(trained)}
+
+
+def portable_knobs(trained: Trained) -> dict[str, Any]:
+    """Its settings without places; an extractor by name is none, and says which network the weights are of."""
+    return {name: value for name, value in trained.knobs.items() if name not in PLACES or is_name(value)}
 
 
 def fitted_metadata(metadata: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
         ({"encoder_weights": "none.pt"}, "has no ResNet34 encoder"),
         (
             {"supervision": "frozen_cvm"},
-            "a frozen extractor is needed: give its file, or timm:NAME, by --extractor_path",
+            "a frozen extractor is needed: give its file, timm:NAME or imagenet, by --extractor_path",
         ),
         ({"network": "frozen_probe", "extractor_path": "none.pt"}, r"there is no frozen extractor at .*/none\.pt"),
         ({"output_dir": "/proc/nowhere"}, "the output folder /proc/nowhere cannot be written"),

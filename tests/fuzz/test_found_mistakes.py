@@ -157,7 +157,7 @@ def test_a_large_label_image_is_refused_by_its_header(tmp_path):
         ("image_mean", ["", 0, 0], "three numbers"),
         ("image_std", [0, 1, 1], "three numbers greater than 0"),
         ("stain_normalisation", 3, "null or a method's name"),
-        ("extractor_path", 3, "null, the path of a file, or timm:NAME"),
+        ("extractor_path", 3, "null, the path of a file, timm:NAME or imagenet"),
         ("pairs", True, "a whole number of at least 1"),
         ("contrast", ["two_sided"], "one of one_sided, two_sided"),
         ("selection", {}, "one of lowest, last"),

@@ -125,7 +125,7 @@ def test_weights_go_into_a_file_and_back(pooled: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({}, "a frozen extractor is needed: give its file, or timm:NAME, by --extractor_path"),
+        ({}, "a frozen extractor is needed: give its file, timm:NAME or imagenet, by --extractor_path"),
         ({"extractor_path": "nowhere.pt"}, r"there is no frozen extractor at nowhere\.pt"),
         ({"extractor_path": "x", "channels": [4] * 5}, "its extractor and one layer: drop network_channels"),
         ({"extractor_path": "x", "encoder_weights": "y"}, "its extractor and one layer: drop encoder_weights"),

@@ -81,7 +81,7 @@ def test_a_second_decoder_reads_the_same_maps(pooled: str) -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({}, "a frozen extractor is needed: give its file, or timm:NAME, by --extractor_path"),
+        ({}, "a frozen extractor is needed: give its file, timm:NAME or imagenet, by --extractor_path"),
         (
             {"extractor_path": "x", "encoder_weights": "y"},
             "takes its extractor by extractor_path: drop encoder_weights",

