@@ -15,7 +15,7 @@ from .before_training import check_device, is_above_zero, is_path
 from .errors import exit_on_error
 
 ABOVE_ZERO = ("scale", "mpp", "image_mpp")
-RECORDED = ("network_channels", "classes")
+RECORDED = ("network_channels", "normalisation", "classes")
 """Knobs of which `record_checks` knows what they may be."""
 FILES = ("images", "ensemble")
 

@@ -17,7 +17,7 @@ from cvm_monai.engines.restarts import restart_epochs
 from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.tracking import check_tracking_uri
-from cvm_monai.networks import FROZEN_NETWORKS, EncoderNorm, Extraction, FeatureDtype, LargeImages, NetworkName
+from cvm_monai.networks import FROZEN_NETWORKS, Extraction, FeatureDtype, LargeImages, NetworkName, Normalisation
 from cvm_monai.networks.extractor_files import checked_extractor
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast
 from cvm_monai.supervision.factory import METHODS, SupervisionName, check_classes
@@ -34,7 +34,7 @@ CHOICES = {
     "combination": get_args(Combination),
     "contrast": get_args(Contrast),
     "extraction": get_args(Extraction),
-    "encoder_norm": get_args(EncoderNorm),
+    "normalisation": get_args(Normalisation),
     "feature_dtype": get_args(FeatureDtype),
     "resume": get_args(ResumeRule),
     "selection": get_args(Selection),
@@ -54,7 +54,7 @@ AT_LEAST = {
     "seed": 0,
     "crop_size": 0,
 }
-RECORDED = ("network_channels", "image_mean", "image_std")
+RECORDED = ("network_channels", "encoder_norm", "image_mean", "image_std")
 """Knobs of which `record_checks` knows what they may be, since later runs read them from the record."""
 PATHS = ("encoder_weights", "extractor_path", "extractor_weights")
 """Knobs that name a file, or are None."""
@@ -182,11 +182,13 @@ def check_large_images(knobs: dict[str, Any]) -> None:
         LargeImages(patch_size=knobs["patch_size"], halo=knobs["halo"])
     except ValueError as error:
         raise ValueError(f"--{error}") from error
-    for name, plain in (("extraction", "whole"), ("encoder_norm", "batch")):
-        if knobs[name] != plain and knobs["network"] != "two_component":
-            raise ValueError(f"--{name} {knobs[name]} is for --network two_component alone: leave it out")
-    if knobs["encoder_norm"] == "frozen" and knobs["encoder_weights"] is None:
-        raise ValueError("--encoder_norm frozen needs weights to freeze: give their file by --encoder_weights")
+    if knobs["extraction"] != "whole" and knobs["network"] != "two_component":
+        raise ValueError(f"--extraction {knobs['extraction']} is for --network two_component alone: leave it out")
+    if knobs.get("encoder_norm") is not None and knobs.get("encoder_weights") is None:
+        raise ValueError(
+            f"--encoder_norm {knobs['encoder_norm']} is for the statistics of weights that are read: give their file "
+            "by --encoder_weights, or leave it out"
+        )
 
 
 def check_feature_store(knobs: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from cvm_monai.annotations.files import shown
 from cvm_monai.engines.selection import Selection
-from cvm_monai.networks import NetworkName
+from cvm_monai.networks import EncoderNorm, NetworkName, Normalisation
 from cvm_monai.supervision.contrast_evidence import Contrast
 
 WIDEST = 2**12
@@ -38,6 +38,11 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "network_channels": (
         lambda value: value is None or _are_widths(value),
         f"null or five whole numbers from 1 to {WIDEST}",
+    ),
+    "normalisation": (lambda value: value in get_args(Normalisation), f"one of {', '.join(get_args(Normalisation))}"),
+    "encoder_norm": (
+        lambda value: value is None or value in get_args(EncoderNorm),
+        f"null or one of {', '.join(get_args(EncoderNorm))}",
     ),
     "extractor_path": (
         lambda value: value is None or isinstance(value, str),

@@ -1,7 +1,10 @@
 """What a training left behind: its network, and the stains that the network knows."""
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +14,18 @@ from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 from cvm_monai.networks import build_network
 from cvm_monai.networks.state import load_weights
 
-DEFAULT_NETWORK = "resnet34_unet"
+RECORDED_NETWORK: Mapping[str, Any] = MappingProxyType(
+    {
+        "network": "resnet34_unet",
+        "network_channels": None,
+        "normalisation": "batch",  # of trainings that had no choice
+        "encoder_norm": None,
+        "extractor_path": None,
+        "extractor_weights": None,
+        "classes": 2,
+    }
+)
+"""What makes a network, and what is taken where the record of its training does not say."""
 
 
 def load_network(
@@ -35,16 +49,26 @@ def load_network(
         ValueError: no model in that folder, a damaged file, or weights of another network.
     """
     output = str(output_dir)
-    network = build_network(
-        recorded(output_dir=output, key="network", default=DEFAULT_NETWORK),
-        out_channels=recorded(output_dir=output, key="classes", default=2),
-        channels=recorded(output_dir=output, key="network_channels", default=None),
-        extractor_path=recorded(output_dir=output, key="extractor_path", default=None),
-        extractor_weights=recorded(output_dir=output, key="extractor_weights", default=None),
-        pretrained=False,  # the weights of the training hold the extractor's
+    network = network_of(
+        {key: recorded(output_dir=output, key=key, default=RECORDED_NETWORK[key]) for key in RECORDED_NETWORK}
     )
     file = weights or Path(models_dir(bundle_root=_root(bundle), output_dir=output)) / "model.pt"
     return load_weights(network, file, device=device)
+
+
+def network_of(known: Mapping[str, Any]) -> nn.Module:
+    """The network that a training's record describes, by the names of `RECORDED_NETWORK`, with random weights.
+
+    Raises:
+        ValueError: whatever `build_network` finds.
+    """
+    return build_network(
+        known["network"],
+        out_channels=known["classes"],
+        channels=known["network_channels"],
+        **{name: known[name] for name in ("normalisation", "encoder_norm", "extractor_path", "extractor_weights")},
+        pretrained=False,  # the weights of the training hold the extractor's
+    )
 
 
 def load_stain(output_dir: str | PathLike[str], *, bundle: str | PathLike[str] | None = None) -> StainTarget | None:

@@ -14,13 +14,11 @@ from cvm_monai.annotations.files import read_json, write_text
 from cvm_monai.data.stain import StainTarget
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 from cvm_monai.inference import load_network, load_stain
+from cvm_monai.inference.network import RECORDED_NETWORK
 from cvm_monai.label_app.colours import ColourFeatures
-from cvm_monai.networks import NetworkName
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 POINTER = "current.json"
-FIRST: NetworkName = "resnet34_unet"
-"""What is trained where nothing is trained yet."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +113,7 @@ def model_path(output_dir: Path, *, bundle: Path) -> Path:
 def recorded_knobs(output_dir: Path | None) -> dict[str, Any]:
     """What a training recorded of how its network is built and fed; the defaults without one."""
     defaults: dict[str, Any] = {
-        "network": FIRST,
-        "network_channels": None,
-        "extractor_path": None,
-        "extractor_weights": None,
-        "classes": 2,
+        **RECORDED_NETWORK,
         "contrast": "one_sided",
         "scale": 1.0,
         "mpp": None,

@@ -151,6 +151,10 @@ def _same_network(inherited: Mapping[str, Any], chosen: Mapping[str, Any], curre
     return current is not None and same and inherited["classes"] == classes
 
 
+MAKING = ("network_channels", "normalisation", "encoder_norm", "extractor_path", "extractor_weights")
+"""What makes a network beside its name: a training that goes on with weights must not change it."""
+
+
 def _options(
     chosen: Mapping[str, Any],
     inherited: Mapping[str, Any],
@@ -164,7 +168,7 @@ def _options(
     names = ("network", "scale", "mpp", "contrast", "stain_normalisation", "image_mean", "image_std")
     kept = {name: inherited[name] for name in names}
     if chosen.get("network", inherited["network"]) == inherited["network"]:
-        kept |= {name: inherited[name] for name in ("network_channels", "extractor_path", "extractor_weights")}
+        kept |= {name: inherited[name] for name in MAKING}
     values: dict[str, Any] = {name: value for name, value in kept.items() if value is not None} | dict(chosen)
     values |= {
         "dataset_dir": dataset,
@@ -187,6 +191,8 @@ def _options(
             "name": "@network",
             "out_channels": "@classes",
             "channels": "@network_channels",
+            "normalisation": "@normalisation",
+            "encoder_norm": "@encoder_norm",
             "extractor_path": "@extractor_path",
             "extractor_weights": "@extractor_weights",
             "pretrained": False,

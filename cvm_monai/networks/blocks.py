@@ -2,43 +2,66 @@
 
 import copy
 from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cvm_monai.networks.normalisation import GROUPS, Normalisation, check_normalisation
+
+
+def norm_layer(kind: Normalisation, channels: int) -> nn.Module:
+    """A normalisation of (B, channels, H, W) with a learnt scale and shift for each channel."""
+    check_normalisation(kind)
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind == "instance":
+        return nn.InstanceNorm2d(channels, affine=True)
+    return nn.GroupNorm(gcd(GROUPS, channels), channels)
 
 
 class DoubleConv(nn.Sequential):
-    """(3x3 convolution, batch normalisation, ReLU) twice, (B, in_channels, H, W) to (B, out_channels, H, W).
+    """(3x3 convolution, normalisation, ReLU) twice, (B, in_channels, H, W) to (B, out_channels, H, W).
 
     The convolutions start from Kaiming's normal distribution (PyTorch's default shrinks the signal at each ReLU).
 
     Args:
-        bias: biases in the convolutions, which the normalisation after them cancels; the paper's U-Net has them.
+        bias: biases in the convolutions, which a normalisation of each channel cancels; the paper's U-Net has them.
+        normalisation: see `Normalisation`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, bias: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool, normalisation: Normalisation) -> None:
         layers: list[nn.Module] = []
         for width in (in_channels, out_channels):
             convolution = nn.Conv2d(width, out_channels, kernel_size=3, padding=1, bias=bias)
             _start_convolution(convolution)
-            layers += [convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+            layers += [convolution, norm_layer(normalisation, out_channels), nn.ReLU(inplace=True)]
         super().__init__(*layers)
 
     def reset_parameters(self) -> None:
         """Start its convolutions and normalisations anew."""
         for layer in self:
+            reset: Any = getattr(layer, "reset_parameters", None)
             if isinstance(layer, nn.Conv2d):
                 _start_convolution(layer)
-            elif isinstance(layer, nn.BatchNorm2d):
-                layer.reset_parameters()
+            elif reset is not None:
+                reset()
 
 
 def _start_convolution(convolution: nn.Conv2d) -> None:
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
+
+
+def keep_statistics(module: nn.Module) -> None:
+    """Put every batch normalisation in evaluation mode: running statistics are used, and stay."""
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.eval()
 
 
 def without_encoder(network: nn.Module, *, encoder_parts: Sequence[str]) -> nn.Module:
@@ -55,7 +78,7 @@ def without_encoder(network: nn.Module, *, encoder_parts: Sequence[str]) -> nn.M
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
     """Repeat the last row and column of (B, C, H, W) until both sides are multiples of `multiple`, and at least two.
 
-    Two, because batch normalisation cannot train on the one pixel that a single multiple would leave at the coarsest
+    Two, because no normalisation can train on the one pixel that a single multiple would leave at the coarsest
     level. Only integer arithmetic on the sizes is used, which scripting, tracing and both ONNX exporters keep dynamic.
     """
     rows = (x.shape[-2] + multiple - 1) // multiple

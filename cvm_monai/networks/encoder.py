@@ -1,6 +1,8 @@
 """The ResNet34 encoder: MONAI's ResNet with torchvision's layout, so that torchvision's weights fit it."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from monai.networks.nets.resnet import ResNet
@@ -8,25 +10,34 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from cvm_monai.networks.multi_stage import unchanged_statistics
+from cvm_monai.networks.normalisation import GROUPS, Normalisation, check_normalisation
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in [0, 1], by which images are normalised for torchvision's weights."""
 STAGE_CHANNELS = (64, 64, 128, 256, 512)
 """Channels of the stem and of layers 1 to 4, at strides 2, 4, 8, 16 and 32."""
+MONAI_NORMS: Mapping[Normalisation, tuple[str, dict[str, Any]]] = {
+    "instance": ("instance", {"affine": True}),
+    "group": ("group", {"num_groups": GROUPS}),
+    "batch": ("batch", {}),
+}
 Maps = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class ResNet34Encoder(ResNet):
     """(B, in_channels, H, W) to the maps of the stem and of layers 1 to 4 (He et al., CVPR 2016).
 
-    Its state-dict keys are torchvision's resnet34 without `fc` (and without `layer4` where that is left out).
+    Its state-dict keys are torchvision's resnet34 without `fc` (and without `layer4` where that is left out), and
+    without running statistics where the normalisation is not by batch.
 
     Args:
         in_channels: channels of the image.
+        normalisation: see `Normalisation`.
         with_layer4: False ends at layer 3, stride 16, and the fifth map is the fourth again.
     """
 
-    def __init__(self, in_channels: int, *, with_layer4: bool = True) -> None:
+    def __init__(self, in_channels: int, *, with_layer4: bool = True, normalisation: Normalisation) -> None:
+        check_normalisation(normalisation)
         super().__init__(
             "basic",
             [3, 4, 6, 3],
@@ -36,6 +47,7 @@ class ResNet34Encoder(ResNet):
             conv1_t_stride=2,
             shortcut_type="B",
             bias_downsample=False,
+            norm=MONAI_NORMS[normalisation],
             feed_forward=False,
         )
         if not with_layer4:

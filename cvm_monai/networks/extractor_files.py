@@ -65,7 +65,7 @@ class Layer3Map(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.encoder = ResNet34Encoder(3, with_layer4=False)
+        self.encoder = ResNet34Encoder(3, with_layer4=False, normalisation="batch")
         try:
             load_encoder_weights(self, path)
         except ValueError as error:

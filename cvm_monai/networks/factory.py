@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.networks.large_images import WHOLE, LargeImages
+from cvm_monai.networks.normalisation import EncoderNorm, Normalisation
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +25,9 @@ def build_network(
     in_channels: int = 3,
     out_channels: int = 2,
     channels: Sequence[int] | None = None,
+    normalisation: Normalisation = "instance",
     encoder_weights: str | PathLike[str] | None = None,
+    encoder_norm: EncoderNorm | None = None,
     extractor_path: str | PathLike[str] | None = None,
     extractor_weights: str | PathLike[str] | None = None,
     feature_store: FeatureStore = NOT_STORED,
@@ -46,7 +49,9 @@ def build_network(
         out_channels: classes, at least 2; channel 0 is background.
         channels: five widths: of the decoder from coarse to fine for `resnet34_unet`, of the U-Net from fine to coarse
             for the others. Larger ones cost time and memory; 8 to 512. None: the network's own default.
+        normalisation: of whatever starts at random; see `Normalisation`.
         encoder_weights: file for `load_encoder_weights`; only for networks with a ResNet34 encoder.
+        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights`, else the encoder is as the rest.
         extractor_path, extractor_weights, feature_store: for `FrozenExtractor`; only the networks on a frozen
             extractor look at them.
         large_images: how images of thousands of pixels fit into memory; only `two_component` looks at it.
@@ -66,14 +71,17 @@ def build_network(
             "feature_store": feature_store,
             "pretrained": pretrained,
         }
+        if name == "frozen_two_component":
+            arguments["normalisation"] = normalisation
         return _frozen(name, arguments, channels=channels, encoder_weights=encoder_weights)
+    arguments["normalisation"] = normalisation
     if name == "unet":
         from cvm_monai.networks.unet import UNet
 
         if encoder_weights is not None:
             raise ValueError("the network 'unet' has no ResNet34 encoder: drop encoder_weights or use 'resnet34_unet'")
         return UNet(**arguments) if channels is None else UNet(**arguments, channels=channels)
-    arguments["encoder_weights"] = encoder_weights
+    arguments |= {"encoder_weights": encoder_weights, "encoder_norm": encoder_norm}
     if name == "two_component":
         from cvm_monai.networks.two_component import TwoComponentNet
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.networks.frozen import GRID, FrozenExtractor, check_channels, one_length
+from cvm_monai.networks.normalisation import Normalisation
 from cvm_monai.networks.two_component import MAP_CHANNELS
 from cvm_monai.networks.unet import UNet
 
@@ -24,6 +25,7 @@ class FrozenTwoComponentNet(nn.Module):
 
     Args:
         channels: widths of the U-Net from fine to coarse; larger ones cost time and memory; five of 8 to 512.
+        normalisation: of the U-Net, see `Normalisation`.
         extractor_path, extractor_weights, feature_store, pretrained: see `FrozenExtractor`; its weights are part of the
             state dict.
 
@@ -41,6 +43,7 @@ class FrozenTwoComponentNet(nn.Module):
         out_channels: int = 2,
         *,
         channels: Sequence[int] = (64, 128, 256, 512, 512),
+        normalisation: Normalisation = "instance",
         extractor_path: str | PathLike[str] | None,
         extractor_weights: str | PathLike[str] | None = None,
         feature_store: FeatureStore = NOT_STORED,
@@ -48,7 +51,7 @@ class FrozenTwoComponentNet(nn.Module):
     ) -> None:
         super().__init__()
         check_channels(in_channels, out_channels)
-        self.unet = UNet(MAP_CHANNELS, out_channels, channels=channels)
+        self.unet = UNet(MAP_CHANNELS, out_channels, channels=channels, normalisation=normalisation)
         self.extractor = FrozenExtractor(
             extractor_path, weights=extractor_weights, store=feature_store, pretrained=pretrained
         )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Extraction = Literal["whole", "checkpointed", "multi_stage"]
-EncoderNorm = Literal["batch", "frozen"]
 STRIDE = 16
 """Patches and halos are whole cells of Feature Map 1."""
 PATCH_SIZE, HALO = 1024, 192
@@ -23,9 +22,6 @@ class LargeImages:
         halo: pixels read around each patch in `multi_stage`; raising it brings features near a patch's border closer to
             those of the whole image and costs (1 + 2 halo / patch_size)^2 of the time; a multiple of 16 from 0; 288 is
             the reach of the ResNet34: exact where the normalisation is frozen.
-        encoder_norm: `batch`, the extractor normalises by the statistics of the batch (in `multi_stage`: of each patch)
-            while it trains; `frozen`, by the running ones that its weights came with, which then do not change: for
-            weights from a file only, since those of a random start know nothing of its activations.
 
     Raises:
         ValueError: an unknown choice, or a size that is no such multiple.
@@ -34,12 +30,10 @@ class LargeImages:
     extraction: Extraction = "whole"
     patch_size: int = PATCH_SIZE
     halo: int = HALO
-    encoder_norm: EncoderNorm = "batch"
 
     def __post_init__(self) -> None:
-        for name, choices in (("extraction", get_args(Extraction)), ("encoder_norm", get_args(EncoderNorm))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.extraction not in get_args(Extraction):
+            raise ValueError(f"extraction must be one of {', '.join(get_args(Extraction))}, got {self.extraction!r}")
         for name, low in (("patch_size", 64), ("halo", 0)):
             value = getattr(self, name)
             if type(value) is not int or value < low or value % STRIDE:

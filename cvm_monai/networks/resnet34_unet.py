@@ -6,8 +6,15 @@ from os import PathLike
 import torch
 from torch import nn
 
-from cvm_monai.networks.blocks import DoubleConv, check_widths, pad_to_multiple, without_encoder
+from cvm_monai.networks.blocks import (
+    DoubleConv,
+    check_widths,
+    keep_statistics,
+    pad_to_multiple,
+    without_encoder,
+)
 from cvm_monai.networks.encoder import STAGE_CHANNELS, ResNet34Encoder
+from cvm_monai.networks.normalisation import EncoderNorm, Normalisation, encoder_normalisation
 from cvm_monai.networks.weights import load_encoder_weights
 
 DETAIL_CHANNELS = 16
@@ -17,10 +24,12 @@ DETAIL_CHANNELS = 16
 class DecoderLevel(nn.Module):
     """Bilinear upsampling by 2, concatenation with the skip of the finer level, double convolution."""
 
-    def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, skip_channels: int, out_channels: int, *, normalisation: Normalisation
+    ) -> None:
         super().__init__()
         self.up = nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False)
-        self.conv = DoubleConv(in_channels + skip_channels, out_channels, bias=False)
+        self.conv = DoubleConv(in_channels + skip_channels, out_channels, bias=False, normalisation=normalisation)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         return self.conv(torch.cat([skip, self.up(x)], dim=1))
@@ -35,10 +44,13 @@ class ResNet34UNet(nn.Module):
     Args:
         decoder_channels: widths from coarse to fine; larger ones cost time and memory, the last one most; five of 8 to
             512. The last is the length of the feature vectors that the contrast maps compare (Eq. 4).
+        normalisation: see `Normalisation`.
         encoder_weights: local file for `load_encoder_weights`; None starts at random.
+        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights`, else the encoder is as the rest.
 
     Raises:
-        ValueError: not five positive widths, no input channel, fewer than two classes, or weights that do not fit.
+        ValueError: not five positive widths, no input channel, fewer than two classes, an unknown normalisation, or
+            weights that do not fit.
     """
 
     stride = 1
@@ -49,23 +61,35 @@ class ResNet34UNet(nn.Module):
         out_channels: int = 2,
         *,
         decoder_channels: Sequence[int] = (256, 128, 64, 48, 32),
+        normalisation: Normalisation = "instance",
         encoder_weights: str | PathLike[str] | None = None,
+        encoder_norm: EncoderNorm | None = None,
     ) -> None:
         super().__init__()
         widths = check_widths(
             decoder_channels, in_channels=in_channels, out_channels=out_channels, name="decoder_channels"
         )
-        self.encoder = ResNet34Encoder(in_channels)
-        self.detail = DoubleConv(in_channels, DETAIL_CHANNELS, bias=False)
+        of_encoder, self._frozen = encoder_normalisation(
+            normalisation, encoder_norm, with_weights=encoder_weights is not None
+        )
+        self.encoder = ResNet34Encoder(in_channels, normalisation=of_encoder)
+        self.detail = DoubleConv(in_channels, DETAIL_CHANNELS, bias=False, normalisation=normalisation)
         stem, first, second, third, fourth = STAGE_CHANNELS
-        self.level1 = DecoderLevel(fourth, third, widths[0])
-        self.level2 = DecoderLevel(widths[0], second, widths[1])
-        self.level3 = DecoderLevel(widths[1], first, widths[2])
-        self.level4 = DecoderLevel(widths[2], stem, widths[3])
-        self.level5 = DecoderLevel(widths[3], DETAIL_CHANNELS, widths[4])
+        self.level1 = DecoderLevel(fourth, third, widths[0], normalisation=normalisation)
+        self.level2 = DecoderLevel(widths[0], second, widths[1], normalisation=normalisation)
+        self.level3 = DecoderLevel(widths[1], first, widths[2], normalisation=normalisation)
+        self.level4 = DecoderLevel(widths[2], stem, widths[3], normalisation=normalisation)
+        self.level5 = DecoderLevel(widths[3], DETAIL_CHANNELS, widths[4], normalisation=normalisation)
         self.out = nn.Conv2d(widths[4], out_channels, kernel_size=1)
         if encoder_weights is not None:
             load_encoder_weights(self, encoder_weights)
+
+    def train(self, mode: bool = True) -> "ResNet34UNet":
+        """Training mode or evaluation mode; frozen statistics stay as they are."""
+        super().train(mode)
+        if self._frozen:
+            keep_statistics(self.encoder)
+        return self
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, out_channels, H, W) and Feature Map 2 (B, decoder_channels[-1], H, W)."""

@@ -5,12 +5,12 @@ from os import PathLike
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from cvm_monai.networks.blocks import pad_to_multiple
+from cvm_monai.networks.blocks import keep_statistics, pad_to_multiple
 from cvm_monai.networks.encoder import STAGE_CHANNELS, Layer3, ResNet34Encoder
 from cvm_monai.networks.large_images import WHOLE, LargeImages
 from cvm_monai.networks.multi_stage import multi_stage, plan_patches
+from cvm_monai.networks.normalisation import EncoderNorm, Normalisation, encoder_normalisation
 from cvm_monai.networks.unet import UNet
 from cvm_monai.networks.weights import load_encoder_weights
 
@@ -26,11 +26,14 @@ class TwoComponentNet(nn.Module):
 
     Args:
         channels: widths of the U-Net from fine to coarse; larger ones cost time and memory; five of 8 to 512.
+        normalisation: see `Normalisation`.
         encoder_weights: local file for `load_encoder_weights`; None starts at random.
+        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights`, else the encoder is as the rest.
         large_images: how Feature Map 1 is computed, and what of it is held for the backward pass.
 
     Raises:
-        ValueError: not five positive widths, no input channel, fewer than two classes, or weights that do not fit.
+        ValueError: not five positive widths, no input channel, fewer than two classes, an unknown normalisation, or
+            weights that do not fit.
     """
 
     stride = 16
@@ -41,15 +44,20 @@ class TwoComponentNet(nn.Module):
         out_channels: int = 2,
         *,
         channels: Sequence[int] = (64, 128, 256, 512, 512),
+        normalisation: Normalisation = "instance",
         encoder_weights: str | PathLike[str] | None = None,
+        encoder_norm: EncoderNorm | None = None,
         large_images: LargeImages = WHOLE,
     ) -> None:
         super().__init__()
         self._large = large_images
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1, not {in_channels}")
-        self.unet = UNet(MAP_CHANNELS, out_channels, channels=channels)
-        self.encoder = ResNet34Encoder(in_channels, with_layer4=False)
+        self.unet = UNet(MAP_CHANNELS, out_channels, channels=channels, normalisation=normalisation)
+        of_encoder, self._frozen = encoder_normalisation(
+            normalisation, encoder_norm, with_weights=encoder_weights is not None
+        )
+        self.encoder = ResNet34Encoder(in_channels, with_layer4=False, normalisation=of_encoder)
         self.in_conv = nn.Conv2d(STAGE_CHANNELS[3], MAP_CHANNELS, kernel_size=1, bias=False)
         nn.init.kaiming_normal_(self.in_conv.weight, nonlinearity="linear")
         if encoder_weights is not None:
@@ -68,12 +76,10 @@ class TwoComponentNet(nn.Module):
         return self.unet.encode(self.in_conv(third)[:, :, :height, :width])
 
     def train(self, mode: bool = True) -> "TwoComponentNet":
-        """Training mode or evaluation mode; a frozen normalisation stays in evaluation mode."""
+        """Training mode or evaluation mode; frozen statistics stay as they are."""
         super().train(mode)
-        if self._large.encoder_norm == "frozen":
-            for part in self.encoder.modules():
-                if isinstance(part, _BatchNorm):
-                    part.eval()
+        if self._frozen:
+            keep_statistics(self.encoder)
         return self
 
     @torch.jit.unused

@@ -6,15 +6,16 @@ import torch
 from torch import nn
 
 from cvm_monai.networks.blocks import DoubleConv, check_widths, pad_to_multiple, without_encoder
+from cvm_monai.networks.normalisation import Normalisation
 
 
 class Up(nn.Module):
     """Bilinear upsampling by 2 with aligned corners, concatenation [skip, up], double convolution."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, normalisation: Normalisation) -> None:
         super().__init__()
         self.up = nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=True)
-        self.conv = DoubleConv(in_channels, out_channels, bias=True)
+        self.conv = DoubleConv(in_channels, out_channels, bias=True, normalisation=normalisation)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         return self.conv(torch.cat([skip, self.up(x)], dim=1))
@@ -27,28 +28,34 @@ class UNet(nn.Module):
 
     Args:
         channels: widths from fine to coarse; larger ones cost time and memory; five of 8 to 512.
+        normalisation: see `Normalisation`.
 
     Raises:
-        ValueError: not five positive widths, no input channel, or fewer than two classes.
+        ValueError: not five positive widths, no input channel, fewer than two classes, or an unknown normalisation.
     """
 
     stride = 1
 
     def __init__(
-        self, in_channels: int = 3, out_channels: int = 2, *, channels: Sequence[int] = (64, 128, 256, 512, 512)
+        self,
+        in_channels: int = 3,
+        out_channels: int = 2,
+        *,
+        channels: Sequence[int] = (64, 128, 256, 512, 512),
+        normalisation: Normalisation = "instance",
     ) -> None:
         super().__init__()
         c1, c2, c3, c4, c5 = check_widths(channels, in_channels=in_channels, out_channels=out_channels, name="channels")
         self.pool = nn.MaxPool2d(2)
-        self.down1 = DoubleConv(in_channels, c1, bias=True)
-        self.down2 = DoubleConv(c1, c2, bias=True)
-        self.down3 = DoubleConv(c2, c3, bias=True)
-        self.down4 = DoubleConv(c3, c4, bias=True)
-        self.down5 = DoubleConv(c4, c5, bias=True)
-        self.up1 = Up(c5 + c4, c3)
-        self.up2 = Up(c3 + c3, c2)
-        self.up3 = Up(c2 + c2, c1)
-        self.up4 = Up(c1 + c1, c1)
+        self.down1 = DoubleConv(in_channels, c1, bias=True, normalisation=normalisation)
+        self.down2 = DoubleConv(c1, c2, bias=True, normalisation=normalisation)
+        self.down3 = DoubleConv(c2, c3, bias=True, normalisation=normalisation)
+        self.down4 = DoubleConv(c3, c4, bias=True, normalisation=normalisation)
+        self.down5 = DoubleConv(c4, c5, bias=True, normalisation=normalisation)
+        self.up1 = Up(c5 + c4, c3, normalisation=normalisation)
+        self.up2 = Up(c3 + c3, c2, normalisation=normalisation)
+        self.up3 = Up(c2 + c2, c1, normalisation=normalisation)
+        self.up4 = Up(c1 + c1, c1, normalisation=normalisation)
         self.out = nn.Conv2d(c1, out_channels, kernel_size=1, bias=False)
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

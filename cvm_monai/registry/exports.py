@@ -55,7 +55,7 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
 
 def facts(trained: Trained) -> dict[str, str]:
     """What one must know to use the bare network, each as JSON text."""
-    from cvm_monai.inference.network import DEFAULT_NETWORK
+    from cvm_monai.inference.network import RECORDED_NETWORK
     from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
     knobs = trained.knobs
@@ -67,7 +67,7 @@ def facts(trained: Trained) -> dict[str, str]:
         "um_per_px": knobs.get("mpp"),
         "scale": knobs.get("scale", 1.0),
         "stain_normalisation": knobs.get("stain_normalisation"),
-        "network": knobs.get("network", DEFAULT_NETWORK),
+        "network": knobs.get("network", RECORDED_NETWORK["network"]),
         "data_sha256": trained.record.get("data_sha256"),
     }
     return {name: json.dumps(value) for name, value in found.items()}

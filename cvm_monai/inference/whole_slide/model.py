@@ -15,8 +15,7 @@ from cvm_monai.data.datalist import CLASSES, read_datalist
 from cvm_monai.data.stain import StainTarget, stored_method, stored_target
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 from cvm_monai.inference.averaging import Averaged, average_networks
-from cvm_monai.inference.network import DEFAULT_NETWORK
-from cvm_monai.networks import build_network
+from cvm_monai.inference.network import RECORDED_NETWORK, network_of
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.networks.state import load_weights
 
@@ -121,15 +120,7 @@ def load_slide_model(
     output = str(folder / "eval" if bundle else folder)
     models = models_dir(bundle_root=str(folder) if bundle else bundle_root(), output_dir=output)
     known = {key: recorded(output_dir=output, key=key, default=value) for key, value in DEFAULTS.items()}
-    network = build_network(
-        known["network"],
-        out_channels=known["classes"],
-        channels=known["network_channels"],
-        extractor_path=known["extractor_path"],
-        extractor_weights=known["extractor_weights"],
-        pretrained=False,  # the weights of the training hold the extractor's
-    )
-    net = load_weights(network, Path(models) / "model.pt", device=device)
+    net = load_weights(network_of(known), Path(models) / "model.pt", device=device)
     method = recorded(output_dir=output, key="stain_normalisation", default=None) or stored_method(folder=models)
     stain = stored_target(folder=models, method=method)
     return SlideModel(
@@ -146,11 +137,7 @@ def load_slide_model(
 
 
 DEFAULTS: dict[str, Any] = {
-    "network": DEFAULT_NETWORK,
-    "network_channels": None,
-    "extractor_path": None,
-    "extractor_weights": None,
-    "classes": 2,
+    **RECORDED_NETWORK,
     "scale": 1.0,
     "mpp": None,
     "image_mean": IMAGENET_MEAN,

@@ -1,0 +1,41 @@
+"""How the networks normalise their feature maps. Importing this loads no torch."""
+
+from typing import Literal, get_args
+
+Normalisation = Literal["instance", "group", "batch"]
+"""`instance`: each channel of each image by its own mean and deviation, in training and afterwards alike, as nnU-Net
+does: nothing is remembered of the training set, so that another stain or scanner does not shift the features. `group`:
+the same over groups of channels. `batch` (the paper): by the batch in training and by running statistics afterwards,
+which batches of two images estimate badly and another slide does not fit."""
+EncoderNorm = Literal["batch", "frozen", "instance"]
+"""Of an encoder whose weights come with running statistics: `batch` trains them on, `frozen` keeps them as they are,
+`instance` takes each image's own in their place. The scale and shift learn in each of them."""
+GROUPS = 8
+"""Groups of channels of `group`, where that divides them."""
+
+
+def check_normalisation(kind: str) -> None:
+    """ValueError for a normalisation that is not there."""
+    if kind not in get_args(Normalisation):
+        raise ValueError(f"normalisation must be one of {', '.join(get_args(Normalisation))}, got {kind!r}")
+
+
+def encoder_normalisation(
+    normalisation: Normalisation, encoder_norm: EncoderNorm | None, *, with_weights: bool
+) -> tuple[Normalisation, bool]:
+    """The normalisation of an encoder's layers, and whether their running statistics are frozen.
+
+    Args:
+        normalisation: of the rest of the network, and of an encoder that starts at random.
+        encoder_norm: None is `frozen` where there are weights.
+        with_weights: whether the encoder is read from a file.
+
+    Raises:
+        ValueError: an unknown choice.
+    """
+    check_normalisation(normalisation)
+    if encoder_norm is not None and encoder_norm not in get_args(EncoderNorm):
+        raise ValueError(f"encoder_norm must be one of {', '.join(get_args(EncoderNorm))}, got {encoder_norm!r}")
+    if encoder_norm is None:
+        return ("batch", True) if with_weights else (normalisation, False)
+    return ("instance" if encoder_norm == "instance" else "batch"), encoder_norm == "frozen"
