@@ -20,8 +20,9 @@ from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.networks import FROZEN_NETWORKS, Extraction, FeatureDtype, LargeImages, NetworkName, Normalisation
 from cvm_monai.networks.extractor_files import checked_extractor
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast
+from cvm_monai.supervision.cvm import Evidence
 from cvm_monai.supervision.factory import METHODS, SupervisionName, check_classes
-from cvm_monai.variational import SolverName
+from cvm_monai.variational import Centre, SolverName
 
 from .errors import exit_on_error
 
@@ -33,6 +34,8 @@ CHOICES = {
     "stain_normalisation": get_args(StainNormalisation),
     "combination": get_args(Combination),
     "contrast": get_args(Contrast),
+    "centre": get_args(Centre),
+    "evidence": get_args(Evidence),
     "extraction": get_args(Extraction),
     "normalisation": get_args(Normalisation),
     "feature_dtype": get_args(FeatureDtype),
@@ -54,7 +57,7 @@ AT_LEAST = {
     "seed": 0,
     "crop_size": 0,
 }
-RECORDED = ("network_channels", "encoder_norm", "image_mean", "image_std")
+RECORDED = ("network_channels", "encoder_norm", "discriminant", "image_mean", "image_std")
 """Knobs of which `record_checks` knows what they may be, since later runs read them from the record."""
 PATHS = ("encoder_weights", "extractor_path", "extractor_weights")
 """Knobs that name a file, or are None."""

@@ -14,7 +14,7 @@ from monai.networks.utils import eval_mode
 from cvm_monai.annotations import TARGET
 from cvm_monai.data.transforms import class_labels, resize_image
 from cvm_monai.engines.previews import foreground, point_rows
-from cvm_monai.engines.renewal import class_evidence
+from cvm_monai.engines.renewal import class_evidence, feature_sums, mean_of_sums
 from cvm_monai.engines.scoring import full_probabilities, full_probability, scoring_of, write_text
 from cvm_monai.engines.stain_shifts import FIGURE, TABLE, StainShiftTest, report_shifts
 from cvm_monai.engines.tracking import OFF, TrackedRun, recorded_store
@@ -83,6 +83,10 @@ class TestReport:
         instances = holds_instances(read_mask(r["mask"]) for r in self.dataset.data if r.get("mask"))
         self._scoring = scoring_of(self.classes, instances=instances)
         self._without_mask = 0
+        if self.supervision.needs_mean:  # that of the images which are scored: the training's own is not kept
+            images = range(len(self.dataset))
+            found = feature_sums(self.network, self.supervision, self.dataset, images, device=self.device)
+            self.supervision.mean_features = mean_of_sums([found])
         self._instances = holds_instances(read_mask(r["mask"]) for r in self.dataset.data if r.get("mask"))
 
     def __call__(self, engine: Any) -> None:

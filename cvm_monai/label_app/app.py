@@ -121,7 +121,9 @@ class CvmApp(MONAILabelApp):
         if self.settings.model is not None:
             self.current.use(self.settings.model)
         current = self.current.get()
-        logger.info("the current network: %s", current.output_dir or "none is trained yet, clicks work on colours")
+        logger.info(
+            "the current network: %s", current.output_dir or "none is trained yet, clicks use pretrained features"
+        )
         super().on_init_complete()
 
     def cleanup_sessions(self) -> None:
