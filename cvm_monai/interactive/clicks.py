@@ -1,7 +1,7 @@
 """From the features of a region and clicks in it to its soft segmentation u."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,10 @@ from cvm_monai.variational import Centre, SolverName, average, centred, linear_d
 
 MAX_SOLVED = 3 * 2**15
 """Pixels of all maps together that are solved; more clicks make each map coarser, so that the answer comes in time."""
+
+
+CORRECTION_RIDGE = 0.3
+"""Of the discriminant that corrects a network: below the default, so that its answer gives way to some clicks."""
 
 
 @dataclass(frozen=True)
@@ -73,21 +77,24 @@ def click_evidence(
     parts: Sequence[int] | None = None,
     probability: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Maps (P, h, w) in [0, 1] that the clicks speak for; or one, where a network has an opinion.
+    """Maps (P, h, w) in [0, 1] that the clicks speak for; one, but where the model's combination is `mean`.
 
     Args:
         features: (C, h, w).
         inside, outside: (P, 2) and (Q, 2) integer (row, column) of clicks in the target and outside.
         model: see `ClickModel`.
         parts: channels of each stage, see `centred`.
-        probability: (h, w) of the target, by a trained network. The clicks then correct it: the discriminant learns
-            what the network's own answer lacks at the clicks, and where nothing resembles a click the network decides.
+        probability: (h, w) of the target, by a trained network. The clicks then correct it: the discriminant, half of
+            the evidence, learns what the network's answer lacks at the clicks, and leaves it where nothing resembles
+            them.
     """
     evidence = model.evidence()
     if probability is None:
         return evidence.maps(features, inside, outside, parts=parts)
+    contrast = replace(evidence, discriminant=0.0).maps(features, inside, outside, parts=parts)
     found = centred(features, evidence.centre, parts=parts)
-    return linear_discriminant(found, inside, outside, prior=probability)[None]
+    corrected = linear_discriminant(found, inside, outside, ridge=CORRECTION_RIDGE, prior=probability)
+    return (contrast + corrected) / 2
 
 
 def segment_clicks(

@@ -36,7 +36,10 @@ class ColdFeatures(nn.Module):
             self.kind, self.parts, self.source = IMAGENET, frozen.parts, frozen
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        size = (-(-x.shape[-2] // GRID), -(-x.shape[-1] // GRID))
+        return self.on_grid(x, (-(-x.shape[-2] // GRID), -(-x.shape[-1] // GRID)))
+
+    def on_grid(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """The features on a grid of `size` over the image, (1, C, *size)."""
         if isinstance(self.source, FrozenFeatures):
             return self.source.on_grid(x, size)
         with torch.no_grad():

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -22,8 +22,11 @@ from cvm_monai.slides import SlideImage
 LONGEST = 512
 """Longest side in working px of a region whose features are computed; a larger one is downsampled."""
 
+FINEST = 192
+"""Longest side of the grid of features; clicks know no finer borders than the pretrained features have."""
+
 KEPT = 4
-"""Regions whose features are kept (32 MiB each with the default network)."""
+"""Regions whose features are kept (up to 80 MiB each)."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class ClickSegmenter:
     def __init__(self) -> None:
         self._features: OrderedDict[tuple[object, ...], RegionFeatures] = OrderedDict()
         self._lock = threading.Lock()
+        self._pretrained: ColdFeatures | None = None
 
     def __call__(
         self,
@@ -120,24 +124,36 @@ class ClickSegmenter:
         pixels = read_pixels(image, window, shape)
         mean, std = knobs["image_mean"], knobs["image_std"]
         inputs = network_input(pixels, stain=current.stain, image_mean=mean, image_std=std)[None]
-        features = _region_features(current.network, inputs)
+        features = self._region(current.network, inputs)
         with self._lock:
             self._features[key] = features
             while len(self._features) > KEPT:
                 self._features.popitem(last=False)
         return features, False
 
+    @torch.no_grad()
+    def _region(self, network: Any, inputs: torch.Tensor) -> RegionFeatures:
+        """Of `ColdFeatures` what it gives; of a trained network its answer, and its features beside those."""
+        device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+        inputs = inputs.to(device)
+        if isinstance(network, ColdFeatures):
+            return RegionFeatures(network(inputs)[0].float().cpu(), network.parts, None)
+        if self._pretrained is None:
+            self._pretrained = ColdFeatures().eval()
+        logits, own = network.features(inputs)
+        probability = torch.softmax(logits[0].float(), dim=0)[1:].sum(dim=0)
+        size = _at_most(own.shape[-2:], FINEST)
+        maps = torch.cat([own.float(), probability[None, None]], dim=1)
+        if size != tuple(own.shape[-2:]):
+            maps = functional.adaptive_avg_pool2d(maps, size)
+        values = torch.cat([maps[:, :-1], self._pretrained.to(device).on_grid(inputs, size)], dim=1)
+        return RegionFeatures(values[0].cpu(), (own.shape[1], *self._pretrained.parts), maps[0, -1].cpu())
 
-@torch.no_grad()
-def _region_features(network: Any, inputs: torch.Tensor) -> RegionFeatures:
-    """Of a trained network Feature Map 2 and its answer; of `ColdFeatures` what it gives."""
-    device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
-    inputs = inputs.to(device)
-    if isinstance(network, ColdFeatures):
-        return RegionFeatures(network(inputs)[0].float().cpu(), network.parts, None)
-    logits, found = network.features(inputs)
-    probability = torch.softmax(logits[0].float(), dim=0)[1:].sum(dim=0)
-    return RegionFeatures(found[0].float().cpu(), None, probability.cpu())
+
+def _at_most(shape: Sequence[int], longest: int) -> tuple[int, int]:
+    """(height, width) shrunk in proportion until its longer side is at most so many."""
+    shrink = min(1.0, longest / max(shape))
+    return max(1, round(shape[0] * shrink)), max(1, round(shape[1] * shrink))
 
 
 def _to_grid(clicks: tuple[tuple[float, float], ...], window: Window, grid: tuple[int, int]) -> np.ndarray:
