@@ -17,6 +17,8 @@ from typing import Any
 from cvm_monai.annotations.files import shown
 from cvm_monai.engines.delivery import Delivery
 from cvm_monai.engines.outbox import FILE, Outbox
+from cvm_monai.engines.store_address import database_file, sqlite_address
+from cvm_monai.engines.store_opening import client_of
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own 7 hold a training up for minutes
@@ -24,14 +26,13 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 OFF = "none"
 DATABASE = "mlruns.db"
-SQLITE = "sqlite:///"
 DIGEST = 12
 """Characters of a data set's digest that MLflow's tables have room for; it keeps 36 at most."""
 
 
 def default_tracking_uri(*, output_dir: str) -> str:
     """MLFLOW_TRACKING_URI where it is set, else a SQLite file below the output folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path(output_dir).resolve() / DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_address(Path(output_dir).resolve() / DATABASE)
 
 
 def unique_run_name(*, prefix: str) -> str:
@@ -58,6 +59,7 @@ def check_tracking_uri(uri: str) -> None:
             f"tracking_uri {uri!r} is a folder, which MLflow no longer takes: use sqlite:////path/mlruns.db, the "
             "address of a server, or none"
         )
+    database_file(uri)
 
 
 def recorded_store(uri: str, *, output_dir: str | Path) -> str:
@@ -70,8 +72,8 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
     """
     if not isinstance(uri, str):
         raise ValueError(f"the training in {output_dir} recorded no MLflow store, but {shown(uri)}: train again")
-    file = Path(uri.removeprefix(SQLITE).partition("?")[0])
-    if not uri.startswith(SQLITE):
+    file = database_file(uri)
+    if file is None:
         return uri
     if file.is_file():
         check_database(file)
@@ -83,7 +85,7 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
             "put it there, or train again"
         )
     check_database(moved)
-    return f"{SQLITE}{moved}"
+    return sqlite_address(moved)
 
 
 def check_database(file: Path) -> None:
@@ -99,25 +101,6 @@ def check_database(file: Path) -> None:
         raise ValueError(f"the MLflow database {file} is damaged ({error}): restore it, or train again") from error
     if found is None:
         raise ValueError(f"{file} is no MLflow database: restore it, or train again")
-
-
-def client_of(uri: str) -> Any:
-    """MLflow's client of a store, which is the registry of its models as well.
-
-    Raises:
-        ValueError: a database that cannot be used.
-    """
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-    from sqlalchemy.exc import SQLAlchemyError
-
-    if uri.startswith(SQLITE):
-        _check_place(Path(uri.removeprefix(SQLITE).partition("?")[0]))
-    try:
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
-        raise ValueError(f"MLflow cannot use {uri} ({reason}): name another store, or restore this one") from error
 
 
 def send_waiting(output_dir: str | Path) -> int:
@@ -143,16 +126,6 @@ def send_waiting(output_dir: str | Path) -> int:
     return waiting
 
 
-def _check_place(file: Path) -> None:
-    """Refuse a database that cannot be opened; MLflow would try again for a minute."""
-    folder = file.absolute().parent
-    if file.is_dir() or not folder.is_dir():
-        what = "is a folder" if file.is_dir() else f"cannot be made: there is no folder {folder}"
-        raise ValueError(f"the MLflow database {file} {what}; name another")
-    if not os.access(file if file.exists() else folder, os.R_OK | os.W_OK):
-        raise ValueError(f"the MLflow database {file} cannot be written: name another, or change its permissions")
-
-
 class TrackedRun:
     """One MLflow run; does nothing where the address is `none`.
 
@@ -176,14 +149,23 @@ class TrackedRun:
         if self.tracking_uri == OFF:
             return
         self._connect()
+        self.run_id = self._client.create_run(self._experiment_id(), run_name=name).info.run_id
+
+    def _experiment_id(self) -> str:
+        """Of the experiment, made where it is missing; another process may make it at the same moment."""
+        from mlflow.exceptions import MlflowException
+
         found = self._client.get_experiment_by_name(self.experiment)
         if found is None:
             local = self.tracking_uri.startswith("sqlite:")
             location = self.artifact_dir.resolve().as_uri() if local else None
-            experiment_id = self._client.create_experiment(self.experiment, artifact_location=location)
-        else:
-            experiment_id = found.experiment_id
-        self.run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
+            try:
+                return str(self._client.create_experiment(self.experiment, artifact_location=location))
+            except MlflowException:
+                found = self._client.get_experiment_by_name(self.experiment)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
     def join(self, run_id: str | None) -> bool:
         """Write into an existing run, where there is one; returns whether there is."""
@@ -271,8 +253,9 @@ class TrackedRun:
             self._delivery.send({"kind": kind, "run_id": self.run_id, **what})
 
     def _connect(self) -> None:
-        if self.tracking_uri.startswith(SQLITE):
-            Path(self.tracking_uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        file = database_file(self.tracking_uri)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
         self._client = client_of(self.tracking_uri)
         self._delivery = Delivery(self._client, outbox=self.outbox)
 

@@ -192,12 +192,13 @@ class _Entry:
 
     def _run(self) -> str:
         """The training's own run where this is its store; else a new one that repeats what the training recorded."""
-        from cvm_monai.engines.tracking import SQLITE, TrackedRun, unique_run_name
+        from cvm_monai.engines.store_address import database_file
+        from cvm_monai.engines.tracking import TrackedRun, unique_run_name
 
         record = self.trained.record
         if self.uri == record["mlflow_tracking_uri"]:
             return str(record["mlflow_run_id"])
-        artifacts = Path(self.uri.removeprefix(SQLITE)).parent / "mlruns"
+        artifacts = (database_file(self.uri) or Path()).parent / "mlruns"
         run = TrackedRun(tracking_uri=self.uri, experiment=self._experiment(artifacts), artifact_dir=artifacts)
         run.start(unique_run_name(prefix="registered"))
         self.undo(lambda: self.client.delete_run(run.run_id))
@@ -209,7 +210,7 @@ class _Entry:
 
     def _experiment(self, artifacts: Path) -> str:
         """The usual one; in a database that moved one for its new place, as the usual one's files belong in the old."""
-        from cvm_monai.engines.tracking import SQLITE
+        from cvm_monai.engines.store_address import SQLITE
 
         found = self.client.get_experiment_by_name(EXPERIMENT) if self.uri.startswith(SQLITE) else None
         if found is None or not found.artifact_location.startswith("file:"):
