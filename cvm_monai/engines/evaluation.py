@@ -17,6 +17,7 @@ from cvm_monai.engines.previews import foreground, point_rows
 from cvm_monai.engines.renewal import class_evidence
 from cvm_monai.engines.scoring import full_probabilities, full_probability, scoring_of, write_text
 from cvm_monai.engines.stain_shifts import FIGURE, TABLE, StainShiftTest, report_shifts
+from cvm_monai.engines.store_address import artifact_folder
 from cvm_monai.engines.tracking import OFF, TrackedRun, recorded_store
 from cvm_monai.figures import FigureRow, dice_box, paper_figure, save_figure
 from cvm_monai.metrics import ShiftedDice, holds_instances, shift_metrics
@@ -177,10 +178,10 @@ class TestReport:
         except ValueError as error:
             logger.warning("the scores are not in MLflow: %s", error)
             return
-        run = TrackedRun(tracking_uri=uri, experiment="", artifact_dir=self.output / "mlruns")
+        run = TrackedRun(tracking_uri=uri, experiment="", artifact_dir=artifact_folder(uri, output_dir=self.output))
         if run.join(record.get("mlflow_run_id")):
             found = self._scoring.metrics() | shift_metrics(self.shifted)
             run.metrics({name: value for name, value in found.items() if np.isfinite(value)})
             files = (*self._scoring.files, "cases.png", "dice.png", TABLE, FIGURE)
-            for file in files if uri == recorded else ():  # a run that moved would write its files where it was
+            for file in files:
                 run.artifact(self.folder / file, folder="evaluation")

@@ -19,7 +19,8 @@ from cvm_monai.data.stain import TARGET_FILE
 from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.previews import preview_figure
 from cvm_monai.engines.selection import SelectionEvents, listen
-from cvm_monai.engines.tracking import TrackedRun
+from cvm_monai.engines.store_address import artifact_folder
+from cvm_monai.engines.tracking import TrackedRun, writer_of
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.figures import save_figure, training_curves
 from cvm_monai.provenance import RUN_FILE, now, plain, run_facts, update_json, write_json
@@ -69,8 +70,9 @@ class RunRecorder:
         self.run = TrackedRun(
             tracking_uri=tracking_uri,
             experiment=experiment_name,
-            artifact_dir=self.folder / "mlruns",
+            artifact_dir=artifact_folder(tracking_uri, output_dir=self.folder),
             outbox=self.folder / FILE,
+            writer=writer_of(self.folder, tracking_uri=tracking_uri),
         )
         parser = active_parser()
         self.config = None if parser is None else copy.deepcopy(parser.config)
@@ -118,6 +120,8 @@ class RunRecorder:
         self._began = time.perf_counter()
         if not self._go_on(facts):
             self.run.start(self.run_name)
+        if stale := self.run.close_stale():
+            logger.info("MLflow: %d runs of trainings here that were killed are closed", stale)
         facts |= {"processes": idist.get_world_size(), "status": "RUNNING"}
         facts |= {"mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
         write_json(self.run_file, facts)

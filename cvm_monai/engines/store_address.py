@@ -65,6 +65,12 @@ def database_file(uri: str) -> Path | None:
     return Path(path)
 
 
+def artifact_folder(uri: str, *, output_dir: str | Path) -> Path:
+    """Where the files of runs belong: `mlruns` beside a local database, else below the output folder."""
+    file = database_file(uri)
+    return (Path(output_dir) if file is None else file.absolute().parent) / "mlruns"
+
+
 def _read(address: str) -> str | None:
     """The path that SQLAlchemy opens; None where it finds none."""
     from sqlalchemy.engine import make_url

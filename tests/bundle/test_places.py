@@ -113,3 +113,18 @@ def test_what_a_configuration_computes_is_let_through(script, monkeypatch, writt
     places = script("places")
     monkeypatch.setattr(places, "active_parser", lambda: ConfigParser({"bundle_root": "/b", "eval": "/b/e"}))
     assert places.check_place("output_dir", written) is None
+
+
+def test_a_moved_training_is_resumed_where_it_is(phantom, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    settings = QUICK | {"dataset_dir": phantom, "checkpoint_seconds": 0}
+    monai.bundle.run("training", config_file=TRAIN, output_dir=str(old), **settings)
+    old.rename(new)
+    settings |= {"resume": "auto", "max_epochs": 2}
+    monai.bundle.run("training", config_file=TRAIN, output_dir=str(new), **settings)
+    assert os.listdir(tmp_path) == ["new"]
+    record = json.loads((new / "run.json").read_text())
+    assert (record["status"], record["resumed"]) == ("FINISHED", 1)
+    client = mlflow.MlflowClient(tracking_uri=record["mlflow_tracking_uri"])
+    assert database_file(record["mlflow_tracking_uri"]) == new / "mlruns.db"
+    assert {"config.json", "model"} <= {file.path for file in client.list_artifacts(record["mlflow_run_id"])}
