@@ -280,3 +280,15 @@ def test_the_two_component_network_trains_at_a_sixteenth_and_is_scored_at_the_im
     monai.bundle.run("evaluating", config_file=EVALUATE, output_dir=str(tmp_path), device="cpu")
     with (tmp_path / "evaluation" / "per_case.csv").open() as stream:
         assert {row["n_pixels"] for row in csv.DictReader(stream)} == {"4096"}
+
+
+def test_a_training_that_diverges_says_so_and_ends(phantom, tmp_path, capsys):
+    settings = SMALL | {"supervision": "partial_ce", "learning_rate": 1000.0, "output_dir": str(tmp_path)}
+    monai.bundle.run("training", config_file=TRAIN, dataset_dir=phantom, **settings)
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("warning: the training has diverged: ")
+    assert last.endswith("lower --learning_rate, which is 1000, and train again")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["status"], f"warning: {record['diverged']}"[:36]) == ("FINISHED", last[:36])
+    _, run = only_run(tmp_path)
+    assert run.data.tags["diverged"] == record["diverged"]
