@@ -11,12 +11,14 @@ from cvm_monai.annotations.files import shown
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
+from cvm_monai.engines.memory_needs import check_training_memory
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
 from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.restarts import restart_epochs
 from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.tracking import check_tracking_uri
+from cvm_monai.engines.workflow import active_parser
 from cvm_monai.networks import FROZEN_NETWORKS, EncoderNorm, Extraction, FeatureDtype, LargeImages, NetworkName
 from cvm_monai.networks.extractor_files import checked_extractor
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast
@@ -85,6 +87,8 @@ def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int 
                 knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense
             )
             check_class_count(knobs, len(datalist.classes))
+            parser = active_parser()
+            check_training_memory(knobs, datalist, trains=parser is None or "evaluating" not in parser)
 
 
 def check_knobs(knobs: dict[str, Any]) -> None:

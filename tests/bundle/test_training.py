@@ -200,6 +200,7 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
             "a frozen extractor is needed: give its file, or timm:NAME, by --extractor_path",
         ),
         ({"network": "frozen_probe", "extractor_path": "none.pt"}, r"there is no frozen extractor at .*/none\.pt"),
+        ({"scale": 1000.0}, r"needs at least .* of memory and .* are free: .* 64000 x 64000 px .*; lower --scale"),
         ({"output_dir": "/proc/nowhere"}, "the output folder /proc/nowhere cannot be written"),
     ],
 )
