@@ -73,7 +73,11 @@ MAY_BE_NONE = ("mpp", "renew_below")
 
 def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int = 1) -> None:
     """Check the knobs, the data list and its split, the tracking address, and that the output folder can be written."""
+    parser = active_parser()
+    evaluates = parser is not None and "evaluating" in parser
     with exit_on_error():
+        if parser is not None and evaluates:
+            check_trained(Path(knobs["output_dir"]), Path(parser.get_parsed_content("ckpt_path")))
         check_knobs(knobs | {"val_interval": val_interval})
         check_writable(Path(knobs["output_dir"]))
         if knobs["supervision"] == "frozen_cvm" or knobs["network"] in FROZEN_NETWORKS:
@@ -87,8 +91,19 @@ def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int 
                 knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense
             )
             check_class_count(knobs, len(datalist.classes))
-            parser = active_parser()
-            check_training_memory(knobs, datalist, trains=parser is None or "evaluating" not in parser)
+            check_training_memory(knobs, datalist, trains=not evaluates)
+
+
+def check_trained(folder: Path, weights: Path) -> None:
+    """ValueError where an evaluation is asked for and nothing was trained; before that, its knobs are defaults."""
+    if not weights.is_file():
+        found = (
+            "its training has not written one yet" if (folder / "run.json").is_file() else "nothing was trained there"
+        )
+        raise ValueError(
+            f"there is no trained network in {folder} ({weights.name} is missing: {found}): run `training` with this "
+            "--output_dir first, or give that of a training"
+        )
 
 
 def check_knobs(knobs: dict[str, Any]) -> None:

@@ -117,7 +117,7 @@ def _built(config: Path) -> Iterator[None]:
 
 def _trim(parser: ConfigParser) -> dict[str, Any]:
     """Leave a few images and epochs; returns the values of the real training that were changed."""
-    asked = {name: parser[name] for name in ("max_epochs", "val_interval", "renew_from")}
+    asked = {name: parser[name] for name in ("max_epochs", "val_interval", "renew_from", "renew_every")}
     where = {"dataset_dir": "@dataset_dir", "fold": "@fold", "seed": "@seed"}
     few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
     images = {"length": f"$@batch_size * @accumulation_steps * {STEPS}"}
@@ -224,6 +224,7 @@ class _Run:
             renews=self.method.renews,
             renews_once=self.method.renews_once,
             renew_from=self.asked["renew_from"],
+            renew_every=self.asked["renew_every"],
         )
 
     def _costs(self) -> Costs:

@@ -150,7 +150,8 @@ def _kind(full: str, classes: Sequence[str]) -> Better | None:
 
 
 def _listed(usable: Mapping[str, Better]) -> str:
-    return ", ".join(name for name in usable if not name.startswith(f"{TEST}pooled_")) or "none: there is none"
+    pooled_last = sorted(usable, key=lambda name: (name.startswith(f"{TEST}pooled_"), name))
+    return ", ".join(pooled_last) or "none: there is none"
 
 
 def _short(digest: str | None) -> str:

@@ -283,6 +283,16 @@ def test_the_two_component_network_trains_at_a_sixteenth_and_is_scored_at_the_im
         assert {row["n_pixels"] for row in csv.DictReader(stream)} == {"4096"}
 
 
+def test_an_evaluation_without_a_training_says_so_and_makes_nothing(tmp_path, capsys):
+    output = tmp_path / "nothing"
+    with pytest.raises(SystemExit, match="2"):
+        monai.bundle.run("evaluating", config_file=EVALUATE, output_dir=str(output), device="cpu")
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"error: there is no trained network in {output} (model.pt is missing: nothing was trained")
+    assert "phantom" not in last
+    assert not output.exists()
+
+
 def test_a_training_that_diverges_says_so_and_ends(phantom, tmp_path, capsys):
     settings = SMALL | {"supervision": "partial_ce", "learning_rate": 1000.0, "output_dir": str(tmp_path)}
     monai.bundle.run("training", config_file=TRAIN, dataset_dir=phantom, **settings)
