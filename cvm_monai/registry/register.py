@@ -181,7 +181,7 @@ class _Entry:
             "stain": self.request.stain,
             "stain_normalisation": knobs.get("stain_normalisation"),
             "classes": ", ".join(trained.classes),
-            "test_dice": f"{self.tests['test_dice']:.4f}" if "test_dice" in self.tests else None,
+            "test_dice": self._dice(),
             "commit": trained.record.get("commit"),
             "supervision": knobs.get("supervision"),
             "network": knobs.get("network"),
@@ -189,6 +189,11 @@ class _Entry:
             "cvm_monai": package_version(),
         }
         return {name: "not known" if value is None else str(value) for name, value in facts.items()}
+
+    def _dice(self) -> str | None:
+        if "test_dice" in self.tests:
+            return f"{self.tests['test_dice']:.4f}"
+        return "none: tested on points" if "test_point_count" in self.tests else None
 
     def _run(self) -> str:
         """The training's own run where this is its store; else a new one that repeats what the training recorded."""
@@ -252,4 +257,6 @@ def _sign(model: Path, *, model_id: str, run_id: str) -> None:
 
     described = Model.load(str(model))
     described.model_id, described.run_id = model_id, run_id
+    for artifact in described.flavors["python_function"].get("artifacts", {}).values():
+        artifact["uri"] = artifact["path"]  # in the model; where it was staged is nobody's business
     described.save(str(model / "MLmodel"))
