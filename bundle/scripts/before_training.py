@@ -11,12 +11,14 @@ from cvm_monai.annotations.files import shown
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
+from cvm_monai.engines.memory_needs import check_training_memory
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
 from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.restarts import restart_epochs
 from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.tracking import check_tracking_uri
+from cvm_monai.engines.workflow import active_parser
 from cvm_monai.networks import FROZEN_NETWORKS, Extraction, FeatureDtype, LargeImages, NetworkName, Normalisation
 from cvm_monai.networks.extractor_files import checked_extractor
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast
@@ -74,7 +76,11 @@ MAY_BE_NONE = ("mpp", "renew_below")
 
 def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int = 1) -> None:
     """Check the knobs, the data list and its split, the tracking address, and that the output folder can be written."""
+    parser = active_parser()
+    evaluates = parser is not None and "evaluating" in parser
     with exit_on_error():
+        if parser is not None and evaluates:
+            check_trained(Path(knobs["output_dir"]), Path(parser.get_parsed_content("ckpt_path")))
         check_knobs(knobs | {"val_interval": val_interval})
         check_writable(Path(knobs["output_dir"]))
         if knobs["supervision"] == "frozen_cvm" or knobs["network"] in FROZEN_NETWORKS:
@@ -88,6 +94,19 @@ def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int 
                 knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense
             )
             check_class_count(knobs, len(datalist.classes))
+            check_training_memory(knobs, datalist, trains=not evaluates)
+
+
+def check_trained(folder: Path, weights: Path) -> None:
+    """ValueError where an evaluation is asked for and nothing was trained; before that, its knobs are defaults."""
+    if not weights.is_file():
+        found = (
+            "its training has not written one yet" if (folder / "run.json").is_file() else "nothing was trained there"
+        )
+        raise ValueError(
+            f"there is no trained network in {folder} ({weights.name} is missing: {found}): run `training` with this "
+            "--output_dir first, or give that of a training"
+        )
 
 
 def check_knobs(knobs: dict[str, Any]) -> None:

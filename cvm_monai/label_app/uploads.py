@@ -35,7 +35,7 @@ def check_label_file(path: Path, image: Path, *, classes: Mapping[str, Any]) -> 
     try:
         found = read_label(path, image, classes=classes)
     except ValueError as error:
-        raise ValueError(_without(error, path, "the label")) from None
+        raise ValueError(_without(ValueError(_without(error, path, "the label")), image, image.stem)) from None
     if not found.points and not found.regions:
         raise ValueError("the label holds neither a point nor a region")
 
@@ -62,11 +62,14 @@ def _check_nifti(path: Path, image: Path) -> None:
         shape = tuple(side for side in found.shape if side != 1)
         sound = np.issubdtype(found.get_data_dtype(), np.integer)
     except Exception as error:  # nibabel raises several kinds
-        raise ValueError(f"the label cannot be read as NIfTI: {error}") from None
+        raise ValueError(f"the label cannot be read as NIfTI: {_without(error, path, 'the label')}") from None
     if shape != (width, height) or not sound:
         raise ValueError(f"the label must be integers of {width} x {height}, got {shape}")
 
 
-def _without(error: ValueError, path: Path, name: str) -> str:
-    """A reader's sentence that names the file as its sender knows it."""
-    return str(error).replace(str(path), name)
+def _without(error: Exception, path: Path, name: str) -> str:
+    """A reader's sentence that names the file as its sender knows it: an upload lies under a name of the server's."""
+    sentence = str(error)
+    for written in (str(path.resolve()), str(path), path.name, path.stem):
+        sentence = sentence.replace(written, name)
+    return sentence.replace(f"{path.resolve().parent}/", "").replace(f"{path.parent}/", "")

@@ -137,6 +137,13 @@ def test_no_path_of_the_training_is_given_away(registered):
         assert str(output) not in file.read_text(), file
 
 
+def test_the_model_s_description_names_no_place_of_the_machine(registered):
+    _, _, folder, _ = registered
+    artifacts = mlflow.models.Model.load(str(folder)).flavors["python_function"]["artifacts"]
+    assert {entry["uri"] for entry in artifacts.values()} == {"artifacts/bundle"}
+    assert not re.search(r"(?<![\w/.])/(tmp|home|root|var)\b", (folder / "MLmodel").read_text())
+
+
 def test_the_version_says_what_it_is(registered, client):
     output, done, folder, _ = registered
     version = client.get_model_version("shown", done.version)
