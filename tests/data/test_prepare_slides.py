@@ -294,6 +294,24 @@ def test_other_settings_in_the_same_folder_are_refused(cut, settings, name, was,
     assert snapshot(tmp_path / "out") == before
 
 
+def test_tiles_of_an_earlier_versions_rules_are_not_gone_on_with(cut, tmp_path):
+    cut()
+    path = tmp_path / "out" / "tiles.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
+    with pytest.raises(ValueError, match=r"were cut by an earlier version, by other rules: give another --out"):
+        cut()
+
+
+def test_points_in_the_corner_of_a_small_region_lie_on_one_tile(cut, folder, tmp_path):
+    corners = (Point(300, 200, 1), Point(5, 480, 0), Point(630, 490, 1), Point(3, 2, 0))
+    for name in "ab":
+        write_geojson(folder / "points" / f"{name}.geojson", Annotations(corners))
+    cut(replace(SETTINGS, tile=512))
+    assert list(rows(tmp_path / "out")) == ["a_0_0", "b_0_0"]
+    found = read_annotations(tmp_path / "out" / "points" / "a_0_0.geojson").points
+    assert set(found) == {Point(point.x / 2, point.y / 2, point.label) for point in corners}
+
+
 def test_other_annotations_in_the_same_folder_are_refused(cut, folder):
     cut()
     write_geojson(folder / "points" / "b.geojson", Annotations(POINTS[:2]))
