@@ -18,12 +18,14 @@ class Picture:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
-        mpp: um/px that the file says, as `file_mpp`.
+        mpp: um/px that the file says, as `believed`.
+        unbelieved: um/px that the file says and no microscope has.
         warnings: sentences for the user about how the file was read.
     """
 
     pixels: np.ndarray
     mpp: float | None
+    unbelieved: float | None
     warnings: tuple[str, ...]
 
 
@@ -46,8 +48,10 @@ def read_picture(path: str | Path) -> Picture:
         try:
             height, width = source.sizes[0]
             pixels = source.read(0, 0, 0, width, height)
-            mpp, warnings = file_mpp(path, source.mpp)
-            return Picture(pixels, mpp, (*source.warnings, *warnings))
+            said, warnings = decide_mpp(path, source.mpp, None)
+            mpp = believed(said.value)
+            unbelieved = said.value if mpp is None else None
+            return Picture(pixels, mpp, unbelieved, (*source.warnings, *warnings))
         finally:
             source.close()
 
@@ -62,7 +66,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 
 def image_header(path: str | Path) -> tuple[tuple[int, int], float | None]:
-    """(height, width), and the um/px that the file says, as `file_mpp`; without decoding.
+    """(height, width), and the um/px that the file says, as `believed`; without decoding.
 
     Raises:
         ValueError: a file that is missing or no image.
@@ -71,20 +75,14 @@ def image_header(path: str | Path) -> tuple[tuple[int, int], float | None]:
     with sentences(path, "an image"):
         source = _source(path)
         try:
-            return source.sizes[0], file_mpp(path, source.mpp)[0]
+            return source.sizes[0], believed(decide_mpp(path, source.mpp, None)[0].value)
         finally:
             source.close()
 
 
-def file_mpp(path: Path, found: tuple[float, float] | None) -> tuple[float | None, tuple[str, ...]]:
-    """One um/px of a file's two, and warnings; None where it says none, or one that no microscope has (72 dpi)."""
-    mpp, warnings = decide_mpp(path, found, None)
-    if mpp.value is not None and not LIMITS[0] <= mpp.value <= LIMITS[1]:
-        return None, (
-            f"{path}: the file says {mpp.value:.4g} um/px, which no microscope has ({LIMITS[0]:g} to {LIMITS[1]:g}): "
-            "it is not used",
-        )
-    return mpp.value, warnings
+def believed(mpp: float | None) -> float | None:
+    """A um/px that a microscope may have; None for others, such as the 352.8 that 72 dpi are."""
+    return mpp if mpp is not None and LIMITS[0] <= mpp <= LIMITS[1] else None
 
 
 def _source(path: Path) -> Source:
