@@ -359,3 +359,25 @@ def test_points_sampled_from_a_mask_that_calls_zero_white_lie_on_its_target(fold
         assert len(points) == 6
         for point in points:
             assert MASK[int(point.y), int(point.x)] == point.label
+
+
+def test_images_in_sub_folders_are_named_by_their_path_and_so_are_their_masks(folder, tmp_path):
+    for number, name in enumerate(("p1/a", "p2/a", "p2/b")):
+        (folder / "images" / name).parent.mkdir(exist_ok=True)
+        (folder / "masks" / name).parent.mkdir(exist_ok=True, parents=True)
+        add_image(folder, name, number)
+        add_mask(folder, name if number < 2 else "b")
+    for name in "abcd":
+        (folder / "images" / f"{name}.png").unlink()
+    report = prepare(folder, out=tmp_path / "out", folds=2)
+    assert sorted(by_id(report)) == ["p1__a", "p2__a", "p2__b"]
+    assert all(case.mask is not None for case in report.datalist.cases)
+    assert sorted(file.name for file in (tmp_path / "out" / "points").iterdir()) == [
+        "p1__a.geojson", "p2__a.geojson", "p2__b.geojson",
+    ]  # fmt: skip
+
+
+def test_two_names_of_one_case_in_a_table_of_points_are_refused(folder, tmp_path):
+    (folder / "points.csv").write_text("case_id,x,y,label\na,1,1,1\na.png,2,2,0\n")
+    with pytest.raises(ValueError, match=r"case a has points under two names, one is a\.png; use one"):
+        prepare(folder, out=tmp_path / "out")

@@ -560,3 +560,40 @@ def test_annotations_of_a_cropped_slide_are_read_where_qupath_shows_them(partly_
 
 def _tissue(path):
     return read_annotations(path, classes={"tissue": "target"}).regions
+
+
+def test_the_files_of_one_dicom_series_are_one_slide_and_one_patient(tmp_path, dicom_series):
+    """Annotations may have the name of any of its files."""
+    for number, name in enumerate("ab"):
+        files = [f"{name}{level}" for level in range(4)]
+        dicom_series(tmp_path / "data" / "slides", picture(seed=number), files, series=f"1.2.{number}")
+        write_geojson(tmp_path / "data" / "points" / f"{name}3.geojson", Annotations(POINTS))
+    (tmp_path / "data" / "cases.csv").write_text("case_id,patient_id\na2,p\nb0,q\n")
+    settings = replace(SETTINGS, mpp=1.0)
+    report = prepare_slides(tmp_path / "data", out=tmp_path / "out", settings=settings, folds=2)
+    assert list(report.slides) == ["a0", "b0"]
+    assert {case.patient_id for case in report.prepared.datalist.cases} == {"p", "q"}
+    assert {case.extra["slide"] for case in report.prepared.datalist.cases} == {"a0", "b0"}
+
+
+def test_slides_in_sub_folders_are_found_and_named_by_their_path(tmp_path):
+    """As the GDC's client lays them out; annotations lie beside each other by name, or in the same sub-folders."""
+    for number, name in enumerate(("0a/s", "0a/t", "2c/s")):
+        add_slide(tmp_path / "data", name, seed=number, points=())
+    (tmp_path / "data" / "slides" / "0a" / "logs").mkdir()
+    (tmp_path / "data" / "slides" / "0a" / "logs" / "s.tif.parcel").write_text("")
+    for name in ("0a/s", "2c__s", "t"):
+        write_geojson(tmp_path / "data" / "points" / f"{name}.geojson", Annotations(POINTS))
+    (tmp_path / "data" / "cases.csv").write_text("case_id,patient_id\n0a/s.tif,p\nt,p\n2c/s,q\n")
+    report = prepare_slides(tmp_path / "data", out=tmp_path / "out", settings=SETTINGS, folds=2)
+    assert list(report.slides) == ["0a__s", "0a__t", "2c__s"]
+    assert all(sentence.startswith("2 target, 2 background; 2 tiles") for sentence in report.slides.values())
+    patients = {case.extra["slide"]: case.patient_id for case in report.prepared.datalist.cases}
+    assert patients == {"0a__s": "p", "0a__t": "p", "2c__s": "q"}
+
+
+def test_slides_in_sub_folders_beside_others_are_named_in_a_warning(cut, folder):
+    (folder / "slides" / "c").mkdir()
+    (folder / "slides" / "b.tif").rename(folder / "slides" / "c" / "b.tif")
+    add_slide(folder, "d")
+    assert "slides/: passed over, in sub-folders beside images in slides/ itself: c/b.tif" in cut().warnings
