@@ -15,6 +15,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.exception import ImageNotFoundException
 
 from cvm_monai.label_app.names import IMAGES, LABELS, check_image_id, check_tag, lies_inside, split_suffix
+from cvm_monai.slides.dicom import one_of_each_series
 
 Check = Callable[[Path, str], None]
 """Reads an uploaded file and raises ValueError where it is not sound; the text is the image's id."""
@@ -100,6 +101,8 @@ class StudiesDatastore(LocalDatastore):
                 logger.warning("passed over, a link out of the studies folder: %s", file)
                 continue
             found[file.name] = file.name
+        if known is IMAGES:  # the files of one DICOM series are one image
+            return {slide.name: slide.name for slide in one_of_each_series(Path(path) / name for name in found)}
         return found
 
     def _inside(self, path: str | Path) -> bool:
