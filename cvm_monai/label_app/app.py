@@ -165,8 +165,9 @@ class CvmApp(MONAILabelApp):
         """Weights are neither given out nor taken."""
         del model, validate
 
-    def _check_label(self, path: Path, image_id: str) -> None:
-        check_label_file(path, Path(self._datastore.get_image_uri(image_id)), classes=self.settings.classes)
+    def _check_label(self, path: Path, image_id: str) -> dict[str, Any]:
+        image = Path(self._datastore.get_image_uri(image_id))
+        return check_label_file(path, image, classes=self.settings.classes)
 
     def _image_path(self, image: Any, datastore: Any) -> Path:
         """The file of an image's id, or an upload of this server."""
