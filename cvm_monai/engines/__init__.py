@@ -1,6 +1,5 @@
 """Ignite engines and handlers of the training workflow."""
 
-from cvm_monai.engines.augmentation import default_augmentation
 from cvm_monai.engines.evaluation import TestReport
 from cvm_monai.engines.inference_weights import InferenceWeights
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
@@ -39,7 +38,6 @@ __all__ = [
     "TestReport",
     "WeightAverage",
     "bundle_root",
-    "default_augmentation",
     "default_tracking_uri",
     "finished_training",
     "lower_is_better",

@@ -59,7 +59,7 @@ def parse_knobs(
 
     Args:
         own: knobs that the comparison sets itself, and what to use instead.
-        setting: a configuration of knobs, such as the bundle's `few_images.json`; `words` go before it.
+        setting: a configuration of knobs, such as the bundle's `paper.json`; `words` go before it.
         varied: knobs of the setting that are left to the arms.
 
     Raises:
@@ -86,7 +86,7 @@ def read_setting(
     try:
         values = read_json(path)
     except ValueError as error:
-        raise ValueError(f"--setting {error}; one is bundle/configs/few_images.json") from None
+        raise ValueError(f"--setting {error}; one is bundle/configs/paper.json") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} is no configuration of knobs: an object is expected")
     try:

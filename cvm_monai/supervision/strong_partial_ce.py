@@ -13,8 +13,6 @@ from cvm_monai.supervision.base import Batch, Supervision
 class StrongPartialCrossEntropy(Supervision):
     """L = L_pce (Eq. 3) + weight * L_pd, L_pd the soft Dice loss on the annotated pixels (`partial_dice`).
 
-    Its trainings take the full augmentation by default, which the other methods do not: see `default_augmentation`.
-
     Args:
         weight: of L_pd; raising it balances the classes where their annotated pixels differ in number; 0.1 to 10.
 

@@ -69,7 +69,7 @@ def test_inference_writes_class_numbers_and_probabilities_where_asked(three, tmp
     everything = np.stack([1 - p[0] - p[1], *p])
     _, second, first = np.sort(everything, axis=0)
     sure = first - second > 0.02  # eight bits cannot tell the others apart
-    assert sure.mean() > 0.5
+    assert sure.mean() > 0.25
     np.testing.assert_array_equal(labels[sure], everything.argmax(0)[sure])
 
 

@@ -65,7 +65,7 @@ def test_a_full_disk_is_one_sentence_and_the_training_goes_on_to_the_weights_of_
 
     with pytest.raises(SystemExit, match=r"^2$"):
         run(trained.dataset, tmp_path, lam=0.7)
-    assert "are of another training: lam was 0.5 and is 0.7; give the former value" in capsys.readouterr().err
+    assert "are of another training: lam was 0.2 and is 0.7; give the former value" in capsys.readouterr().err
     with pytest.raises(SystemExit, match=r"^2$"):
         run(trained.dataset, tmp_path, **{"optimizer#eps": 1e-6})
     assert "are of another training: optimizer#eps was nothing and is 1e-06;" in capsys.readouterr().err

@@ -136,12 +136,12 @@ def test_other_data_is_another_configuration(ask, user_folder, tmp_path):
 
 def test_a_setting_reaches_every_run_the_header_and_the_sampling(ask, user_folder, tmp_path):
     setting = tmp_path / "setting.json"
-    setting.write_text('{"pairs": 3, "lam": 0.2}')
+    setting.write_text('{"pairs": 3, "lam": 0.7}')
     said = ask(folder=user_folder, folds=2, methods="cvm,full", setting=setting)
-    assert all("--pairs 3 --lam 0.2" in line for line in said[2:])
+    assert all("--pairs 3 --lam 0.7" in line for line in said[2:])
     assert len(said[2:]) == 4
     text = (tmp_path / "out" / "table1.md").read_text()
-    assert "Changed from the bundle's defaults: pairs 3 (default 5), lam 0.2 (default 0.5)" in text
+    assert "Changed from the bundle's defaults: pairs 3 (default 5), lam 0.7 (default 0.2)" in text
     case = read_datalist(tmp_path / "out" / "dataset").cases[0]
     assert [point.label for point in read_annotations(case.points).points] == [1] * 3 + [0] * 3
 

@@ -139,7 +139,7 @@ def test_a_wrong_setting_never_reaches_a_training(text, message, tmp_path):
 
 
 def test_a_setting_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"--setting .*none\.json does not exist; one is bundle/configs/few_images"):
+    with pytest.raises(ValueError, match=r"--setting .*none\.json does not exist; one is bundle/configs/paper"):
         parse_knobs([], CONFIG, setting=tmp_path / "none.json")
 
 
@@ -201,7 +201,7 @@ def test_the_stain_knobs_of_the_bundle_tell_runs_apart():
         configuration(config, parse_knobs(words, config), fold=0, seed=0, data_sha256="x")
         for words in ((), ("--stain_jitter", "0"), ("--stain_normalisation=macenko",))
     )
-    assert difference(without, usual) == "stain_jitter is 0.1 there and 0 is asked for"
+    assert difference(without, usual) == "stain_jitter is 0.3 there and 0 is asked for"
     assert difference(normalised, usual) == 'stain_normalisation is "none" there and "macenko" is asked for'
 
 

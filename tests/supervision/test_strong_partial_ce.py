@@ -1,12 +1,9 @@
 """The strong baseline: both terms by hand, and the augmentation that belongs to it alone."""
 
-from typing import get_args
-
 import pytest
 import torch
 
-from cvm_monai.engines import default_augmentation
-from cvm_monai.supervision.factory import SupervisionName, build_supervision
+from cvm_monai.supervision.factory import build_supervision
 
 from .test_supervision import ToyNetwork, mean, pixel_losses, toy_batch
 
@@ -30,8 +27,3 @@ def test_partial_dice_is_added_to_the_partial_cross_entropy(weight):
 def test_a_weight_below_zero_is_refused():
     with pytest.raises(ValueError, match="weight must be a finite number of at least 0, got -1"):
         build_supervision("strong_partial_ce", constants={"strong_partial_ce": {"weight": -1}})
-
-
-def test_it_alone_is_trained_with_the_full_augmentation_by_default():
-    chosen = {name: default_augmentation(supervision=name) for name in get_args(SupervisionName)}
-    assert [name for name, augmentation in chosen.items() if augmentation == "full"] == ["strong_partial_ce"]

@@ -1,4 +1,4 @@
-"""The configuration for a few dozen images of real tissue: knobs alone, which a training and a comparison take."""
+"""The paper's rules as a configuration behind the default one: knobs alone, which a training and a comparison take."""
 
 import json
 
@@ -10,14 +10,23 @@ from cvm_monai.experiments.knobs import read_setting
 
 from .conftest import BUNDLE, TRAIN
 
-FILE = BUNDLE / "configs" / "few_images.json"
+FILE = BUNDLE / "configs" / "paper.json"
 VALUES = json.loads(FILE.read_text())
 
 
-def test_it_holds_knobs_that_differ_from_their_defaults():
+def test_it_holds_knobs_and_the_two_settings_of_the_paper_build_on_it():
     config = json.loads((BUNDLE / "configs" / "train.json").read_text())
     assert set(VALUES) <= set(config["knobs"])
-    assert all(config[name] != value for name, value in VALUES.items())
+    for name in ("camelyon16", "colorectal"):
+        setting = json.loads((BUNDLE / "configs" / f"{name}.json").read_text())
+        assert {key: setting[key] for key in VALUES} == VALUES
+
+
+def test_it_is_the_method_as_published():
+    """Eq. 5 one-sided on raw features of the network itself, Eq. 7's mean, AOS; the validation's low selects."""
+    published = {"contrast": "one_sided", "centre": "none", "combination": "mean", "evidence": "own", "solver": "aos"}
+    published |= {"discriminant": 0, "eta": 0.6, "normalisation": "batch", "selection": "lowest", "average_decay": 0}
+    assert {key: VALUES[key] for key in published} == published
 
 
 def test_a_comparison_takes_it():
@@ -36,7 +45,6 @@ def test_a_training_records_its_values(tmp_path):
         network="unet",
         network_channels=[4, 8, 8, 8, 8],
         max_epochs=1,
-        crop_size=64,
         device="cpu",
         **{"validate#renewal#workers": 1},
     )
