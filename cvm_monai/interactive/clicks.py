@@ -39,7 +39,7 @@ class ClickModel:
 
     def evidence(self) -> ContrastEvidence:
         """The part that makes the maps. Of a data set's mean nothing is known here: the image's stands for it."""
-        centre: Centre = "none" if self.centre == "none" else "image"
+        centre: Centre = "image" if self.centre in ("dataset", "both") else self.centre
         return ContrastEvidence(self.eta, self.combination, self.contrast, centre, self.discriminant)
 
 

@@ -257,6 +257,6 @@ def _sign(model: Path, *, model_id: str, run_id: str) -> None:
 
     described = Model.load(str(model))
     described.model_id, described.run_id = model_id, run_id
-    for artifact in described.flavors["python_function"].get("artifacts", {}).values():
+    for artifact in described.flavors.get("python_function", {}).get("artifacts", {}).values():
         artifact["uri"] = artifact["path"]  # in the model; where it was staged is nobody's business
     described.save(str(model / "MLmodel"))

@@ -18,7 +18,7 @@ from cvm_monai.supervision.moving_average import MovingAverage
 @pytest.fixture
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return build_network("unet", channels=[4, 4, 4, 4, 4]).eval()
+    return build_network("unet", channels=[4, 4, 4, 4, 4], normalisation="batch").eval()
 
 
 @pytest.fixture

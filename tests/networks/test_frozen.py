@@ -42,7 +42,7 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
     torch.manual_seed(0)
-    encoder = ResNet34Encoder(3).eval()
+    encoder = ResNet34Encoder(3, normalisation="batch").eval()
     path = tmp_path_factory.mktemp("resnet") / "r34.pth"
     torch.save({"state_dict": encoder.state_dict()}, path)
     return str(path), encoder

@@ -125,7 +125,7 @@ def test_random_numbers_after_the_backward_pass_are_those_of_a_plain_one() -> No
 def encoder() -> ResNet34Encoder:
     """Random weights with running statistics of an image: a normalisation that normalises where it is frozen."""
     torch.manual_seed(0)
-    encoder = ResNet34Encoder(3, with_layer4=False).double()
+    encoder = ResNet34Encoder(3, with_layer4=False, normalisation="batch").double()
     for part in encoder.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = None
@@ -147,7 +147,7 @@ def test_a_halo_of_288_makes_the_resnet34_s_gradients_those_of_the_whole_image(e
 @torch.no_grad()
 def test_the_reach_of_layer3_is_273_px_to_either_side() -> None:
     """Positive weights, so that nothing can cancel: a bright column shows wherever it is seen at all."""
-    plain = ResNet34Encoder(3, with_layer4=False).double().eval()
+    plain = ResNet34Encoder(3, with_layer4=False, normalisation="batch").double().eval()
     for parameter in plain.parameters():
         nn.init.constant_(parameter, 0.01)
     image = torch.ones(5, 3, 16, 656, dtype=torch.float64)

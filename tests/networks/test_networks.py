@@ -134,7 +134,7 @@ def test_pad_to_multiple_repeats_the_last_row_and_column_up_to_two_multiples() -
 def test_convolutions_keep_the_scale_of_the_signal() -> None:
     """Kaiming's weights: variance 2 / (9 * out_channels) each."""
     torch.manual_seed(0)
-    weight = DoubleConv(64, 64, bias=True)[0].weight
+    weight = DoubleConv(64, 64, bias=True, normalisation="batch")[0].weight
     assert float(weight.detach().var()) == pytest.approx(2 / (9 * 64), rel=0.05)
 
 
@@ -188,7 +188,7 @@ def test_a_new_decoder_takes_the_same_maps_and_shares_no_weight(named: tuple[str
 
 
 def test_a_new_decoder_s_convolutions_start_as_all_do() -> None:
-    decoder = build_network("unet", channels=(32, 32, 32, 32, 32)).new_decoder()
+    decoder = build_network("unet", channels=(32, 32, 32, 32, 32), normalisation="batch").new_decoder()
     first = decoder.up1.conv[0]
     assert first.weight.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.05)  # Kaiming's, by fan-out
     assert (first.bias == 0).all()
