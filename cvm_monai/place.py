@@ -1,7 +1,10 @@
 """Where the MONAI bundle's own files lie: beside the package in a checkout, inside it where it was installed."""
 
+import re
 from pathlib import Path
 
+PLAIN = re.compile(r"/[^#]*|[\w.-]+(/[\w. -]+)+|(?!(?:None|True|False)$)[A-Za-z][\w.-]*")
+"""Paths that MONAI and Python Fire take as they are, but for `::`."""
 PACKAGE = Path(__file__).resolve().parent
 BESIDE, INSIDE = PACKAGE.parent / "bundle", PACKAGE / "bundle"
 
@@ -22,3 +25,20 @@ def checked_bundle(folder: Path | None = None) -> Path:
         where = f"in {found}" if found else "beside the package"
         raise ValueError(f"there is no MONAI bundle {where}: name its folder by --bundle")
     return found.resolve()
+
+
+def as_entry(path: str | Path) -> str:
+    """A path as an entry of a MONAI configuration, or a word of its command line, that means this path and no other.
+
+    MONAI and Python Fire read `#`, `::`, a leading `$`, `@` or `%`, and `a,b` as their own syntax: such a path is given
+    as an expression of one quoted text.
+    """
+    text = str(path)
+    if PLAIN.fullmatch(text) and "::" not in text:
+        return text
+    safe = "".join(c if (c.isalnum() and c.isascii()) or c in "/._- " else _escaped(c) for c in text)
+    return f"$'{safe}'"
+
+
+def _escaped(character: str) -> str:
+    return f"\\U{ord(character):08x}"

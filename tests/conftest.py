@@ -1,6 +1,7 @@
 """Fixtures that every test may use."""
 
 import os
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,53 @@ def shared_dir() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"the developers' data folder is not at {folder} (set CVM_SHARED to where it is)")
     return folder
+
+
+def write_dicom(path: Path, series: str, *, implicit: bool = False) -> Path:
+    """A DICOM header with sequences before its SeriesInstanceUID, and nothing after."""
+
+    def element(group: int, number: int, kind: bytes, value: bytes, *, bare: bool, length: int | None = None) -> bytes:
+        value += b"\0" * (len(value) % 2)
+        size, tag = len(value) if length is None else length, struct.pack("<HH", group, number)
+        if bare:
+            return tag + struct.pack("<I", size) + value
+        return tag + kind + (struct.pack("<2xI", size) if kind == b"SQ" else struct.pack("<H", size)) + value
+
+    syntax = b"1.2.840.10008.1.2" + (b"" if implicit else b".1")
+    other = element(0x0020, 0x000E, b"UI", b"9.9.9", bare=implicit)
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + other + struct.pack("<HHI", 0xFFFE, 0xE00D, 0)
+    undefined = item + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    parts = [
+        element(0x0002, 0x0010, b"UI", syntax, bare=False),
+        element(0x0008, 0x0060, b"CS", b"SM", bare=implicit),
+        element(0x0008, 0x1115, b"SQ", undefined, bare=implicit, length=0xFFFFFFFF),
+        element(0x0008, 0x1199, b"SQ", struct.pack("<HHI", 0xFFFE, 0xE000, len(other)) + other, bare=implicit),
+        element(0x0020, 0x000D, b"UI", b"1.2.3", bare=implicit),
+        element(0x0020, 0x000E, b"UI", series.encode(), bare=implicit),
+        element(0x0028, 0x0010, b"US", b"\1\0", bare=implicit),
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\0" * 128 + b"DICM" + b"".join(parts))
+    return path
+
+
+@pytest.fixture
+def make_dicom() -> Callable[..., Path]:
+    """Writes the header of a DICOM file, given its path and series."""
+    return write_dicom
+
+
+@pytest.fixture
+def dicom_series(partly_scanned: Callable[..., Path]) -> Callable[..., Path]:
+    """Makes a folder of the files of one series, each of which OpenSlide "opens" as the same slide."""
+
+    def make(folder, pixels, names, *, series="1.2.840.7"):
+        for name in names:
+            partly_scanned(folder / f"{name}.dcm", pixels, None)
+            write_dicom(folder / f"{name}.dcm", series)
+        return folder
+
+    return make
 
 
 @pytest.fixture

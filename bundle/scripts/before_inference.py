@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cvm_monai.annotations.files import shown
+from cvm_monai.engines.memory_needs import check_inference_memory
 from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.inference import working_factor
@@ -33,6 +34,7 @@ def inference_checks() -> None:
         check_inference_knobs(knobs)
         records = parser.get_parsed_content("dataset#data")
         check_pixel_sizes(records, knobs)
+        check_inference_memory(records, knobs)
         parser.get_parsed_content("evaluator")
         check_prediction_dir(Path(knobs["prediction_dir"]), records)
 

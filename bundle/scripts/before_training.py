@@ -11,26 +11,22 @@ from cvm_monai.annotations.files import shown
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
+from cvm_monai.engines.memory_needs import check_training_memory
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
 from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.restarts import restart_epochs
 from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.tracking import check_tracking_uri
-from cvm_monai.networks import (
-    FROZEN_NETWORKS,
-    Extraction,
-    FeatureDtype,
-    LargeImages,
-    NetworkName,
-    Normalisation,
-)
+from cvm_monai.engines.workflow import active_parser
+from cvm_monai.networks import FROZEN_NETWORKS, Extraction, FeatureDtype, LargeImages, NetworkName, Normalisation
 from cvm_monai.networks.extractor_files import checked_encoder, checked_extractor
 from cvm_monai.networks.extractor_names import is_timm
 from cvm_monai.networks.timm_weights import pinned_name
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast
+from cvm_monai.supervision.cvm import Evidence
 from cvm_monai.supervision.factory import METHODS, SupervisionName, check_classes
-from cvm_monai.variational import SolverName
+from cvm_monai.variational import Centre, SolverName
 
 from .errors import exit_on_error
 
@@ -42,6 +38,8 @@ CHOICES = {
     "stain_normalisation": get_args(StainNormalisation),
     "combination": get_args(Combination),
     "contrast": get_args(Contrast),
+    "centre": get_args(Centre),
+    "evidence": get_args(Evidence),
     "extraction": get_args(Extraction),
     "normalisation": get_args(Normalisation),
     "feature_dtype": get_args(FeatureDtype),
@@ -63,7 +61,7 @@ AT_LEAST = {
     "seed": 0,
     "crop_size": 0,
 }
-RECORDED = ("network_channels", "encoder_norm", "image_mean", "image_std")
+RECORDED = ("network_channels", "encoder_norm", "discriminant", "image_mean", "image_std")
 """Knobs of which `record_checks` knows what they may be, since later runs read them from the record."""
 PATHS = ("encoder_weights", "extractor_path", "extractor_weights")
 """Knobs that name a file, or are None."""
@@ -80,7 +78,11 @@ MAY_BE_NONE = ("mpp", "renew_below")
 
 def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int = 1) -> None:
     """Check the knobs, the data list and its split, the tracking address, and that the output folder can be written."""
+    parser = active_parser()
+    evaluates = parser is not None and "evaluating" in parser
     with exit_on_error():
+        if parser is not None and evaluates:
+            check_trained(Path(knobs["output_dir"]), Path(parser.get_parsed_content("ckpt_path")))
         check_knobs(knobs | {"val_interval": val_interval})
         check_writable(Path(knobs["output_dir"]))
         extractor = (knobs.get("extractor_path"), knobs.get("extractor_weights"))  # MONAI drops None
@@ -99,6 +101,19 @@ def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int 
                 knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense
             )
             check_class_count(knobs, len(datalist.classes))
+            check_training_memory(knobs, datalist, trains=not evaluates)
+
+
+def check_trained(folder: Path, weights: Path) -> None:
+    """ValueError where an evaluation is asked for and nothing was trained; before that, its knobs are defaults."""
+    if not weights.is_file():
+        found = (
+            "its training has not written one yet" if (folder / "run.json").is_file() else "nothing was trained there"
+        )
+        raise ValueError(
+            f"there is no trained network in {folder} ({weights.name} is missing: {found}): run `training` with this "
+            "--output_dir first, or give that of a training"
+        )
 
 
 def check_knobs(knobs: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""ASAP's XML, as used by the Camelyon challenges."""
+"""ASAP's XML, as used by the Camelyon challenges, and as QuPath's MONAI Label plug-in writes it."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,19 +9,27 @@ from xml.etree.ElementTree import Element, ParseError
 import numpy as np
 
 from cvm_monai.annotations.files import opened_bytes, shown
-from cvm_monai.annotations.found import Found, check_position, open_ring, read_colour
+from cvm_monai.annotations.found import Found, Outline, check_position, open_ring, read_colour
 from cvm_monai.annotations.model import Colour
 
 POINT_KINDS = ("dot", "pointset")
-REGION_KINDS = ("polygon", "rectangle", "spline")
+REGION_KINDS = ("polygon", "rectangle", "spline", "ellipse")
+"""One outline each."""
+
+GEOMETRY = "geometry"
+"""QuPath's name of a region of several outlines, whose vertices follow each other without a mark between them."""
+
+SIDES = 64
+"""Of the polygon that stands for an ellipse; more sides come nearer to it."""
 
 
 def iter_asap(path: Path) -> Iterator[Found]:
-    """Every annotation of a file: dots and point sets, polygons, rectangles and splines.
+    """Every annotation of a file: dots and point sets, polygons, rectangles, splines, ellipses and geometries.
 
     The class is ``PartOfGroup``, never ``Name``; a group's own ``PartOfGroup`` speaks where the group is unknown. A
-    spline is the polygon of its vertices, as in ASAP's own masks. Names of tags and attributes are read in any case,
-    decimal commas too, and vertices by their ``Order``.
+    spline is the polygon of its vertices, as in ASAP's own masks. Of an ellipse the file has the four outermost
+    vertices, of a geometry its closed rings one after the other, parts and holes alike. Names of tags and attributes
+    are read in any case, decimal commas too, and vertices by their ``Order``.
 
     Raises:
         ValueError: malformed XML, entities, XML of another program, or a coordinate that is no number.
@@ -102,17 +110,77 @@ def _found(element: Element, where: str, parents: Mapping[str, str], colours: Ma
         above = parents.get(above)
     facts: dict[str, Any] = {"label": label, "where": where, "groups": groups}
     facts["colour"] = colours.get(label, read_colour(attributes.get("color"))) if label else None
-    if kind.lower() not in POINT_KINDS + REGION_KINDS:
+    if kind.lower() not in (*POINT_KINDS, *REGION_KINDS, GEOMETRY):
         return Found(**facts, other=[kind])
     if not positions:
         return Found(**facts, other=[f"empty {kind}"])
     if kind.lower() in POINT_KINDS:
         return Found(**facts, points=positions)
-    ring = np.array(positions)
-    if kind.lower() == "rectangle" and len(ring) == 2:  # two opposite corners
-        (x0, y0), (x1, y1) = positions
-        ring = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
-    return Found(**facts, outlines=[(open_ring(ring),)])
+    if kind.lower() == GEOMETRY:
+        outlines = _geometry(positions)
+        return Found(**facts, outlines=outlines) if outlines else Found(**facts, other=[f"open {kind}"])
+    return Found(**facts, outlines=[(_ring(kind.lower(), np.array(positions)),)])
+
+
+def _ring(kind: str, vertices: np.ndarray) -> np.ndarray:
+    """The outline of a region of one ring."""
+    (left, top), (right, bottom) = vertices.min(axis=0), vertices.max(axis=0)
+    if kind == "rectangle" and len(vertices) == 2:  # two opposite corners
+        return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+    if kind == "ellipse":
+        angles = np.arange(SIDES) * (2 * math.pi / SIDES)
+        unit = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        return np.array([left + right, top + bottom]) / 2 + unit * np.array([right - left, bottom - top]) / 2
+    return open_ring(vertices)
+
+
+def _geometry(positions: list[tuple[float, float]]) -> list[Outline]:
+    """Polygons with holes from rings that follow each other: what an odd number of rings surrounds is inside.
+
+    Empty where the vertices are not made of closed rings, a line for example.
+    """
+    import shapely
+
+    ends = _ring_ends(positions)
+    if ends is None:
+        return []
+    rings, start = [], 0
+    for end in ends:
+        rings.append(shapely.Polygon(positions[start : end + 1]))
+        start = end + 1
+    covered = shapely.Polygon()
+    for ring in rings:
+        covered = covered.symmetric_difference(shapely.make_valid(ring))
+    polygons = [part for part in shapely.get_parts(covered) if part.geom_type == "Polygon"]
+    return [
+        tuple(open_ring(np.asarray(ring.coords)[:, :2]) for ring in (part.exterior, *part.interiors))
+        for part in polygons
+        if part.area
+    ]
+
+
+def _ring_ends(positions: list[tuple[float, float]]) -> list[int] | None:
+    """Index of the last vertex of each closed ring; None where the vertices cannot be parted into such rings.
+
+    A ring ends where its first vertex comes again, after three others at least. Vertices that were rounded may meet
+    it earlier: the parting is chosen such that the last ring ends with the list.
+    """
+    count = len(positions)
+    ends: list[int | None] = [None] * count  # of a ring that starts there and is followed by rings up to the list's end
+    waiting: dict[tuple[float, float], list[int]] = {}  # ends so far of rings that start at a vertex, the nearest last
+    for start in reversed(range(count)):
+        found = waiting.get(positions[start], [])
+        ends[start] = next((end for end in reversed(found) if end >= start + 3), None)
+        if start == count - 1 or ends[start + 1] is not None:
+            waiting.setdefault(positions[start], []).append(start)
+    chosen, start = [], 0
+    while start < count:
+        end = ends[start]
+        if end is None:
+            return None
+        chosen.append(end)
+        start = end + 1
+    return chosen
 
 
 def _positions(element: Element, where: str) -> list[tuple[float, float]]:

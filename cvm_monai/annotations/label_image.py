@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cvm_monai.annotations.found import Found
 from cvm_monai.annotations.polygons import regions_from_labels
+from cvm_monai.annotations.stored import open_stored, stored_labels
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
 MAX_PIXELS = 2**28
-"""Larger TIFFs are refused before they are decoded; of PNG and BMP Pillow refuses as many."""
+"""Larger ones are refused before they are decoded."""
 
 
 def iter_label_image(path: Path) -> Iterator[Found]:
@@ -36,34 +36,11 @@ def _parts(mask: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
 
 
 def _decode(path: Path) -> np.ndarray:
-    """(H, W) integers; of a palette the indices."""
+    """(H, W) integers as the file stores them, see `stored_labels`."""
     if path.is_dir() or not path.exists():
         raise ValueError(f"{path} {'is a folder; give a file' if path.is_dir() else 'does not exist'}")
     try:
-        pixels = _tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _picture(path)
+        with open_stored(path, max_pixels=MAX_PIXELS, what="label image") as opened:
+            return stored_labels(opened, path)
     except Exception as error:  # decoders raise many kinds
         raise ValueError(f"{path} cannot be read as a label image: {error}") from None
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4) and (pixels[..., :3] == pixels[..., :1]).all():
-        pixels = pixels[..., 0]
-    if pixels.ndim != 2:
-        raise ValueError(f"{path} has colours, where a label image is one channel of labels (0 = background)")
-    if pixels.dtype != bool and not np.issubdtype(pixels.dtype, np.integer):
-        raise ValueError(f"{path}: its pixels are {pixels.dtype}; save the labels as integers")
-    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
-
-
-def _picture(path: Path) -> np.ndarray:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return np.array(image)
-
-
-def _tiff(path: Path) -> Any:
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        if page.size > MAX_PIXELS:
-            raise ValueError(f"{page.imagewidth} x {page.imagelength} px are too many for a label image")
-        return page.asarray()

@@ -24,6 +24,13 @@ SHOWN = 5
 LISTED = 20
 """Unknown labels that a sentence names; the rest is counted."""
 
+SUGGESTED: tuple[tuple[tuple[str, ...], Meaning], ...] = (
+    (("ignore", "artefact", "artifact", "exclu"), "exclusion"),
+    (("region", "tissue"), "skip"),
+    (("stroma", "normal", "negative", "background", "benign", "healthy", "other", "non"), "background"),
+)
+"""Parts of names and the meanings that they suggest, for examples."""
+
 DIGITS = 18
 """Of the longest number that a mask's value is looked for as."""
 
@@ -69,6 +76,15 @@ def label_table(classes: ClassMap | None = None) -> dict[str, int]:
             )
         table[name] = index
     return _with_numbers(table)
+
+
+def without_numbers(table: Mapping[str, int], classes: ClassMap | None) -> dict[str, int]:
+    """The table of a format whose labels are names alone: a number is one only where the class map has it as a key.
+
+    A program that numbers its annotations would otherwise be taken to name classes.
+    """
+    given = {str(key).strip().lower() for key in classes or {}}
+    return {label: index for label, index in table.items() if label in given or not label.isdecimal()}
 
 
 def label_number(label: str) -> int | None:
@@ -149,11 +165,13 @@ class UnknownLabelsError(ValueError):
 
     Attributes:
         labels: how many objects carry each; None stands for those without a label.
+        fault: what is wrong, without what to do about it.
     """
 
     def __init__(self, where: str, labels: Mapping[str | None, int], table: Mapping[str, int]) -> None:
         self.labels = dict(labels)
-        super().__init__(f"{where}: {_listed(self.labels)}; allowed are {_allowed(table)}; {_remedy(self.labels)}")
+        self.fault = f"{where}: {_listed(self.labels)}; allowed are {_allowed(table)}"
+        super().__init__(f"{self.fault}; {_remedy(self.labels)}")
 
 
 def find_label(label: object, table: Mapping[str, int], *, where: str) -> int:
@@ -192,10 +210,23 @@ def _listed(labels: Mapping[str | None, int]) -> str:
     return " and ".join(parts)
 
 
+def example_map(labels: Mapping[str | None, int]) -> dict[str, str]:
+    """A class map for some unknown labels, with the meaning that each name suggests; it is an example."""
+    return {shorten(name): _likely(name) for name in list(filter(None, labels))[:SHOWN]}
+
+
+def _likely(name: str) -> Meaning:
+    """The meaning that a label's name suggests."""
+    for words, meaning in SUGGESTED:
+        if any(word in name.lower() for word in words):
+            return meaning
+    return "target"
+
+
 def _remedy(labels: Mapping[str | None, int]) -> str:
     """What to add to the command; the meaning is an example."""
     named = [name for name in labels if name is not None]
-    example: dict[str, str] = {shorten(name): "target" for name in named[:SHOWN]}
+    example = example_map(labels)
     if not named:
         return """map others by --classes '{"Unclassified": "target"}' or --unclassified target"""
     remedy = f"map others by --classes '{json.dumps(example, ensure_ascii=False)}'"

@@ -12,7 +12,7 @@ from cvm_monai.annotations.dsa import is_document, iter_document
 from cvm_monai.annotations.found import Found
 from cvm_monai.annotations.geojson import is_feature, iter_geojson
 from cvm_monai.annotations.label_image import SUFFIXES, iter_label_image
-from cvm_monai.annotations.labels import ClassMap, label_table
+from cvm_monai.annotations.labels import ClassMap, label_table, without_numbers
 from cvm_monai.annotations.model import Annotations, Colour, Point, Region
 from cvm_monai.annotations.outside import clip
 from cvm_monai.annotations.points_csv import iter_single_case
@@ -113,6 +113,8 @@ def iter_annotations(
         what = "is a folder; give one annotation file" if path.is_dir() else "unknown kind of annotation file"
         raise ValueError(f"{path}: {what}; known are {', '.join(PARSERS)}")
     table = label_table(classes if unclassified is None else with_unclassified(classes, unclassified))
+    if PARSERS[suffix] is iter_asap:
+        table = without_numbers(table, classes)
     tally = Counter() if counts is None else counts
     return assign(PARSERS[suffix](path), table=table, path=path, counts=tally, colours=colours)
 

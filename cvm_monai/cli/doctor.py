@@ -109,9 +109,15 @@ def report(found: "Rehearsal") -> Finding:
     print(f"\nDry run on {found.device}\n{table(found.stages)}\n")
     fewest, most = duration(found.fewest), duration(found.most)
     few, many = counts.renewals
-    renewals = f" with {few}, {most} with {many} renewals of the pseudo-labels" if many > few else ""
     sizes = f"{counts.max_epochs} epochs on {counts.train_images} images, validated on {counts.validation_images}"
-    print(f"The whole training, {sizes}: {fewest}{renewals}")
+    if many > few:
+        print(f"The whole training, {sizes}: at most {most}, at least {fewest}")
+        print(
+            f"  Pseudo-labels are renewed at each new low of the validation loss: {many} times where it falls to the "
+            f"end (count on {most}), {few} where it soon stops falling ({fewest})"
+        )
+    else:
+        print(f"The whole training, {sizes}: {most}")
     gpu = "" if found.gpu_mib is None else f", {found.gpu_mib / 2**10:.1f} GiB on the GPU"
     detail = f"the whole training takes {found.memory_mib / 2**10:.1f} GiB{gpu}"
     free = available_memory()

@@ -11,7 +11,8 @@ from cvm_monai.annotations.labels import ClassMap, class_names, label_number, la
 from cvm_monai.annotations.outside import not_one_inside, reaches
 from cvm_monai.data.folder import Source
 from cvm_monai.data.sampling import sample_points
-from cvm_monai.slides import read_image, read_mask
+from cvm_monai.slides import Picture, read_mask, read_picture
+from cvm_monai.slides.mpp import DISAGREE
 
 Outside = Literal["drop", "refuse"]
 """What to do with points that lie outside their image."""
@@ -32,6 +33,9 @@ class CheckedCase:
         dropped: a sentence for each annotation left out because it lies outside the image.
         left_out: annotations of other kinds, and repaired outlines, by kind.
         read: a sentence on what the user's own annotations hold; None where there are none.
+        mpp: um/px as cases.csv says, else as the image's file does.
+        unbelieved: um/px that the file says and no microscope has, where nobody says another.
+        warnings: sentences for the user about the image.
     """
 
     source: Source
@@ -41,6 +45,9 @@ class CheckedCase:
     dropped: tuple[str, ...]
     left_out: Mapping[str, int]
     read: str | None = None
+    mpp: float | None = None
+    unbelieved: float | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def check_case(
@@ -58,7 +65,8 @@ def check_case(
         ValueError: a file that cannot be read, a mask of another size, an unknown label, or, with `outside="refuse"`,
             a point outside the image.
     """
-    height, width = read_image(source.image).shape[:2]
+    picture = read_picture(source.image)
+    height, width = picture.pixels.shape[:2]
     names = class_names(classes)
     stored, mask = _masks(source, (height, width), classes)
     novel = None if source.novel is None else _novel(source, (height, width))
@@ -92,6 +100,20 @@ def check_case(
         dropped=dropped,
         left_out=found.counts if found else {},
         read=describe(found, names=names, image_shape=(height, width)) if found else None,
+        mpp=picture.mpp if source.mpp is None else source.mpp,
+        unbelieved=picture.unbelieved if source.mpp is None else None,
+        warnings=_image_warnings(source, picture),
+    )
+
+
+def _image_warnings(source: Source, picture: Picture) -> tuple[str, ...]:
+    """What the user ought to know about an image: how it was read, and where its um/px is not the listed one."""
+    said, listed = picture.mpp, source.mpp
+    if said is None or listed is None or abs(listed - said) <= DISAGREE * said:
+        return picture.warnings
+    return (
+        *picture.warnings,
+        f"{source.image}: cases.csv says {listed:g} um/px, which is used; the file says {said:g}",
     )
 
 

@@ -10,6 +10,7 @@ from cvm_monai.annotations.labels import ClassMap
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.datalist import KNOWN_KEYS
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES
+from cvm_monai.slides.files import JOINED, below, images_in, joined, other_names, visible
 
 RESERVED_COLUMNS = frozenset(KNOWN_KEYS) - {"case_id", "patient_id", "mpp"} | {"points_source"}
 
@@ -53,8 +54,10 @@ def read_folder(
 ) -> Folder:
     """Match ``images/``, ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv`` by case id.
 
-    The case id is the image's name without its suffix. Files and rows that belong to no image are passed over with a
-    warning; an image without a row of cases.csv is refused, since its patient would be a guess.
+    The case id is the image's name without its suffix; where ``images/`` holds sub-folders alone it is the path, joined
+    by two underscores (``patient/a.svs`` is ``patient__a``). The files of a DICOM series are one image. Annotations,
+    masks and rows may use the path, or the name where no other image has it. Files and rows that belong to no image are
+    passed over with a warning; an image without a row of cases.csv is refused, since its patient would be a guess.
 
     Args:
         classes: class map for a points.csv.
@@ -68,12 +71,12 @@ def read_folder(
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the one that holds images/")
     warnings: list[str] = []
-    images = _images(_image_folder(folder, slides), slides, warnings)
-    tables = _point_tables(folder, classes)
-    files = _point_files(folder / "points", images, generated, warnings)
-    masks, novel = (_label_images(folder / name, images, warnings) for name in ("masks", "novel"))
-    tissue = _point_files(folder / "tissue", images, (), warnings) if slides else {}
-    rows = _rows(folder / "cases.csv", images, warnings)
+    images, aliases = _images(_image_folder(folder, slides), slides, warnings)
+    tables = _renamed(_point_tables(folder, classes), aliases)
+    files = _point_files(folder / "points", images, aliases, generated, warnings)
+    masks, novel = (_label_images(folder / name, images, aliases, warnings) for name in ("masks", "novel"))
+    tissue = _point_files(folder / "tissue", images, aliases, (), warnings) if slides else {}
+    rows = _rows(folder / "cases.csv", images, aliases, warnings)
     _warn_unmatched("points.csv: no image for case", set(tables) - set(images), warnings)
     both = sorted(set(tables) & set(files))
     if both:
@@ -116,44 +119,65 @@ def _image_folder(folder: Path, slides: bool) -> Path:
     return found[0]
 
 
-def _images(folder: Path, slides: bool, warnings: list[str]) -> dict[str, Path]:
-    """Image of each case id, by name."""
+def _images(folder: Path, slides: bool, warnings: list[str]) -> tuple[dict[str, Path], Mapping[str, str]]:
+    """Image of each case id, by name, and the case id of other names."""
     known = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES))) if slides else IMAGE_SUFFIXES
-    files = _visible(folder)
-    images = _unique({file: file.stem for file in files if file.suffix.lower() in known})
-    other = {file.name for file in files if file.suffix.lower() not in known}
+    found, every = images_in(folder, known), visible(folder)
+    images = _unique({image.path: image.name for image in found})
+    other = {file.name for file in every if file.suffix.lower() not in known}
     if not images:
-        cut = "; it holds slides: give --mpp 0.5 to cut tiles from them" * any(map(_is_slide, other))
+        below_too = any(map(_is_slide, {*other, *(file.name for file in below(folder))}))
+        cut = "; it holds slides: give --mpp 0.5 to cut tiles from them" * below_too
         raise ValueError(f"{folder} holds no image; known kinds are {', '.join(known)}{cut}")
     _warn_unmatched(f"{folder.name}/: passed over, not a known kind of image:", other, warnings)
-    return images
+    if len(every) > len(other):
+        inner = {file.relative_to(folder).as_posix() for file in below(folder, known)}
+        what = f"{folder.name}/: passed over, in sub-folders beside images in {folder.name}/ itself:"
+        _warn_unmatched(what, inner, warnings)
+    return images, other_names(found, folder)
+
+
+def _renamed(tables: dict[str, Annotations], aliases: Mapping[str, str]) -> dict[str, Annotations]:
+    """Points by case id, of those that points.csv calls by another name."""
+    renamed: dict[str, Annotations] = {}
+    for name, points in tables.items():
+        if (case_id := aliases.get(name, name)) in renamed:
+            raise ValueError(f"points.csv: case {case_id} has points under two names, one is {name}; use one")
+        renamed[case_id] = points
+    return renamed
 
 
 def _is_slide(name: str) -> bool:
     return Path(name).suffix.lower() in SLIDE_SUFFIXES
 
 
-def _label_images(folder: Path, images: Mapping[str, Path], warnings: list[str]) -> dict[str, Path]:
+def _label_images(
+    folder: Path, images: Mapping[str, Path], aliases: Mapping[str, str], warnings: list[str]
+) -> dict[str, Path]:
     """Mask of each case id that has one."""
-    files = [file for file in _visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
-    found = _unique({file: file.stem for file in files})
+    names = {file: joined(file.relative_to(folder)) for file in _everywhere(folder)}
+    files = {file: name for file, name in names.items() if file.suffix.lower() in IMAGE_SUFFIXES}
+    found = _unique({file: aliases.get(name, name) for file, name in files.items()})
     _warn_unmatched(f"{folder.name}/: no image for", {found[key].name for key in set(found) - set(images)}, warnings)
     return found
 
 
 def _point_files(
-    folder: Path, images: Mapping[str, Path], generated: Collection[Path], warnings: list[str]
+    folder: Path,
+    images: Mapping[str, Path],
+    aliases: Mapping[str, str],
+    generated: Collection[Path],
+    warnings: list[str],
 ) -> dict[str, Path]:
     """Annotation file of each case id; `a.geojson` and `a.png.geojson` both belong to the image a.png."""
-    stem_of = {image.name: case_id for case_id, image in images.items()}
     owners: dict[Path, str] = {}
     other: set[str] = set()
-    for file in _visible(folder):
+    for file in _everywhere(folder):
         if file.name == "points.csv" or file.resolve() in generated:
             continue
         if suffix := annotation_suffix(file):
-            name = file.name[: -len(suffix)]
-            owners[file] = stem_of.get(name, name)
+            name = JOINED.join(file.relative_to(folder).parts)[: -len(suffix)]
+            owners[file] = aliases.get(name, name)
         else:
             other.add(file.name)
     found = _unique({file: owner for file, owner in owners.items() if owner in images})
@@ -172,14 +196,16 @@ def _point_tables(folder: Path, classes: ClassMap | None) -> dict[str, Annotatio
     return read_points_csv(tables[0], classes=classes) if tables else {}
 
 
-def _rows(path: Path, images: Mapping[str, Path], warnings: list[str]) -> dict[str, dict[str, str]]:
+def _rows(
+    path: Path, images: Mapping[str, Path], aliases: Mapping[str, str], warnings: list[str]
+) -> dict[str, dict[str, str]]:
     """Row of each case id in cases.csv; without the file there is none."""
     if not path.is_file():
         return {}
     rows: dict[str, dict[str, str]] = {}
     lines: dict[str, int] = {}
     for line, row in read_table(path, required=("case_id",)):
-        where, case_id = f"{path}, line {line}", row["case_id"]
+        where, case_id = f"{path}, line {line}", aliases.get(row["case_id"], row["case_id"])
         reserved = sorted(RESERVED_COLUMNS & set(row))
         if reserved:
             raise ValueError(f"{path}, line 1: the column {reserved[0]!r} is a name of the data list's own; rename it")
@@ -195,21 +221,19 @@ def _rows(path: Path, images: Mapping[str, Path], warnings: list[str]) -> dict[s
                 raise ValueError(f"{where}: mpp (micrometres per pixel) must be above 0, got {row['mpp']}")
             row["mpp"] = str(mpp)
         rows[case_id], lines[case_id] = row, line
-    missing = [image.name for case_id, image in images.items() if case_id not in rows]
+    missing = [case_id for case_id in images if case_id not in rows]
     if missing:
         raise ValueError(
-            f"{path} has no row for {len(missing)} image(s), the first is {missing[0]} "
-            f"(case_id {Path(missing[0]).stem}); add the rows, or remove the images"
+            f"{path} has no row for {len(missing)} image(s), the first is {images[missing[0]].name} "
+            f"(case_id {missing[0]}); add the rows, or remove the images"
         )
     _warn_unmatched("cases.csv: no image for case", set(rows) - set(images), warnings)
     return rows
 
 
-def _visible(folder: Path) -> list[Path]:
-    """The files of a folder by name; none where it does not exist."""
-    if not folder.is_dir():
-        return []
-    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+def _everywhere(folder: Path) -> list[Path]:
+    """The files of a folder and of its sub-folders."""
+    return [*visible(folder), *below(folder)]
 
 
 def _unique(owners: Mapping[Path, str]) -> dict[str, Path]:

@@ -19,7 +19,7 @@ from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import assign_folds
 from cvm_monai.data.output import check_writable, sha256, write_png
-from cvm_monai.data.report import PrepareReport, make_report
+from cvm_monai.data.report import SHOWN, PrepareReport, make_report
 
 
 def prepare(
@@ -72,7 +72,7 @@ def prepare(
     names, colours = class_names(classes), class_colours(classes)
     cases = [_write_case(case, fold, target, list(names), colours) for case, fold in zip(checked, fold_of, strict=True)]
     datalist = write_datalist(target / FILE_NAME, cases, classes=names)
-    warnings = (*found.warnings, *_same_images(cases))
+    warnings = (*found.warnings, *_image_warnings(checked), *_same_images(cases))
     return make_report(datalist, checked, warnings=warnings, min_distance=min_distance)
 
 
@@ -159,12 +159,25 @@ def _write_case(
         image=source.image.resolve(),
         points=points.resolve() if points else None,
         mask=mask.resolve() if mask else None,
-        mpp=source.mpp,
+        mpp=case.mpp,
         sha256={name: sha256(file) for name, file in files.items() if file},
         fold=fold,
         extra=({"points_source": case.origin} if case.origin else {}) | dict(source.columns),
         novel_mask=source.novel.resolve() if source.novel else None,
     )
+
+
+def _image_warnings(checked: Sequence[CheckedCase]) -> list[str]:
+    """What was found about images; of many the first ten."""
+    found = [sentence for case in checked for sentence in case.warnings]
+    more = [f"{len(found) - SHOWN} more such warnings about images"] if len(found) > SHOWN else []
+    odd = [case for case in checked if case.unbelieved is not None]
+    if odd:
+        more.append(
+            f"the um/px of {len(odd)} of {len(checked)} images are none of a microscope and not used, the first is "
+            f"{odd[0].source.image.name} with {odd[0].unbelieved:.4g}; the column mpp of cases.csv says the right ones"
+        )
+    return [*found[:SHOWN], *more]
 
 
 def _same_images(cases: Sequence[Case]) -> list[str]:

@@ -56,9 +56,10 @@ class PrepareReport:
             return "\n".join(
                 [*lines, "", "Next", "  click target and background on the same image, then prepare again"]
             )
-        folder = shlex.quote(str(self.datalist.path.parent))
+        place = self.datalist.path.parent
+        folder, output = shlex.quote(str(place)), shlex.quote(f"runs/{place.name}")
         lines += ["", "Next", "  python -m monai.bundle run training --config_file bundle/configs/train.json \\"]
-        return "\n".join([*lines, f"    --dataset_dir {folder}"])
+        return "\n".join([*lines, f"    --dataset_dir {folder} --output_dir {output}"])
 
     def _contents(self) -> list[str]:
         """What there is."""

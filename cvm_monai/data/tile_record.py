@@ -12,7 +12,8 @@ from cvm_monai.data.output import sha256
 from cvm_monai.data.slide_plan import SlidePlan
 
 FILE_NAME = "tiles.json"
-VERSION = 1
+VERSION = 2
+"""Of the rules by which tiles are chosen and cut: tiles of other rules are not gone on with."""
 
 
 def check_record(out: Path, *, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +29,10 @@ def check_record(out: Path, *, settings: Mapping[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{images} holds images, and no {FILE_NAME} says that they are tiles: give another --out")
         return {"version": VERSION, "settings": dict(settings), "slides": {}}
     record = read_json(path)
-    if not isinstance(record, dict) or record.get("version") != VERSION or not isinstance(record.get("slides"), dict):
+    version = record.get("version") if isinstance(record, dict) else None
+    if isinstance(version, int) and 0 < version < VERSION:
+        raise ValueError(f"the tiles in {out} were cut by an earlier version, by other rules: give another --out")
+    if version != VERSION or not isinstance(record.get("slides"), dict):
         raise ValueError(f"{path} is no record of tiles that this version knows: give another --out")
     wanted, found = json.loads(json.dumps(dict(settings))), record.get("settings") or {}
     for name in sorted({*wanted, *found}):

@@ -12,6 +12,9 @@ Kind = Literal["points", "tissue", "whole", "lesion"]
 BORDER = 1 / 16
 """Part of a tile's side along its border where a point is avoided: what is there, a network sees from one side only."""
 
+ROUNDED = 0.51
+"""Level-0 pixels that rounding a corner to whole pixels may push a point towards its tile's border."""
+
 MIN_TISSUE = 0.5
 """Part of a tile that must be tissue before a tile without annotations is worth cutting."""
 
@@ -62,7 +65,7 @@ def cover_points(
         image_shape: (height, width) of the slide; one smaller than a tile has its tile at (0, 0).
 
     Returns:
-        Tiles from top to bottom, then from left to right; the points of each in ascending order.
+        Tiles from top to bottom, then from left to right, no two at one place; the points of each in ascending order.
     """
     inner = side * (1 - 2 * BORDER)
     waiting = np.lexsort((positions[:, 1], positions[:, 0])) if len(positions) else np.empty(0, np.int64)
@@ -72,8 +75,7 @@ def cover_points(
         strip = waiting[(positions[waiting, 0] <= x + inner) & (np.abs(positions[waiting, 1] - y) <= inner)]
         taken = strip[_best_band(positions[strip, 1], labels[strip], y, inner)]
         corner = _corner(positions[taken], side, image_shape)
-        offset = positions[waiting] - corner
-        held = ((offset >= side * BORDER) & (offset <= side * (1 - BORDER))).all(1) | np.isin(waiting, taken)
+        held = _held(positions[waiting], corner, side, image_shape) | np.isin(waiting, taken)
         tiles.append(Tile(*corner, tuple(sorted(waiting[held].tolist()))))
         waiting = waiting[~held]
     return tuple(sorted(tiles, key=lambda tile: (tile.y, tile.x)))
@@ -142,6 +144,20 @@ def _corner(positions: np.ndarray, side: float, image_shape: tuple[int, int]) ->
     """Corner of the tile around the middle of some points."""
     low, high = positions.min(0), positions.max(0)
     return place(tuple((low + high) / 2), side=side, image_shape=image_shape)
+
+
+def _held(positions: np.ndarray, corner: tuple[int, int], side: float, image_shape: tuple[int, int]) -> np.ndarray:
+    """(P,) bool: the points that a tile holds away from its border, or at one that the slide's own border explains.
+
+    Every point for which `_corner` could choose this corner is among them, so that no other tile begins there.
+    """
+    held = np.ones(len(positions), dtype=bool)
+    for axis, (start, extent) in enumerate(zip(corner, image_shape[::-1], strict=True)):
+        offset = positions[:, axis] - start
+        low = 0.0 if start == 0 else max(0.0, side * BORDER - ROUNDED)
+        high = side if start == _last(extent, side) else min(side, side * (1 - BORDER) + ROUNDED)
+        held &= (offset >= low) & (offset <= high) & (offset < side)
+    return held
 
 
 def _last(extent: int, side: float) -> int:

@@ -36,6 +36,7 @@ class Counts:
         val_interval: epochs between validations.
         renews: whether the method makes pseudo-labels, and whether only once.
         renew_from: epoch before which none are made.
+        renew_every: epochs after which they are made even without a new low; 0: never.
     """
 
     train_images: int
@@ -46,6 +47,7 @@ class Counts:
     renews: bool = False
     renews_once: bool = False
     renew_from: int = 0
+    renew_every: int = 0
 
     @property
     def steps(self) -> int:
@@ -59,13 +61,15 @@ class Counts:
 
     @property
     def renewals(self) -> tuple[int, int]:
-        """The fewest and the most: at one new low that counts, and at every validation."""
+        """The fewest and the most: at one new low that counts, and those that are due; and at every validation."""
         if not self.renews:
             return 0, 0
         first = max(1, self.renew_from)
         most = self.validations - (first - 1) // self.val_interval
         most = max(0, min(most, 1) if self.renews_once else most)
-        return min(1, most), most
+        waited = self.max_epochs - self.renew_from
+        due = waited // self.renew_every + (self.renew_from > 0) if self.renew_every and waited >= 0 else 0
+        return min(max(1, due), most), most
 
 
 @dataclass(frozen=True)

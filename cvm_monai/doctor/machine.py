@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cvm_monai.doctor.finding import Finding
+from cvm_monai.free_memory import CGROUP, MEMINFO, free_memory
 
 PACKAGES = {
     "torch": "torch",
@@ -29,8 +30,6 @@ MEMORY_GIB = 3
 """What one training of moderate images may need."""
 PYTHON = ((3, 11), (3, 14))
 """First version that runs, first one that is not tried."""
-MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def examine_machine(device: str | None) -> Iterator[Finding]:
@@ -150,16 +149,7 @@ def check_memory(free: int | None) -> Finding:
 
 def available_memory() -> int | None:
     """Free main memory in bytes, of the container where one sets a limit; None where the system does not say."""
-    try:
-        facts = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
-        free = int(facts["MemAvailable"].split()[0]) * 2**10
-    except (OSError, KeyError, ValueError):
-        return None
-    try:
-        limit, used = ((CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        return free if limit == "max" else min(free, max(0, int(limit) - int(used)))
-    except (OSError, ValueError):
-        return free
+    return free_memory(meminfo=MEMINFO, cgroup=CGROUP)
 
 
 def check_disk(folder: Path) -> Finding:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.doctor.finding import Finding
-
-SQLITE = "sqlite:///"
+from cvm_monai.place import as_entry
 
 
 def check_data(folder: Path) -> Finding:
@@ -37,18 +36,19 @@ def check_store(uri: str | None, *, output: Path) -> Finding:
         uri: as the knob `tracking_uri`; None: MLFLOW_TRACKING_URI, else the database in the output folder.
         output: of the training.
     """
-    address = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{output.resolve() / 'mlruns.db'}"
-    if not address.startswith(SQLITE):
-        try:
-            from cvm_monai.engines.tracking import check_tracking_uri
+    try:
+        from cvm_monai.engines.store_address import database_file
+        from cvm_monai.engines.tracking import check_tracking_uri, default_tracking_uri
 
-            check_tracking_uri(address)
-        except ImportError as error:
-            return Finding("MLflow store", "WARN", f"not looked at: {error}", "install what is missing")
-        except ValueError as error:
-            return Finding("MLflow store", "FAIL", str(error), "mend --tracking_uri, or pass none")
+        address = uri or default_tracking_uri(output_dir=str(output))
+        check_tracking_uri(address)
+        file = database_file(address)
+    except ImportError as error:
+        return Finding("MLflow store", "WARN", f"not looked at: {error}", "install what is missing")
+    except ValueError as error:
+        return Finding("MLflow store", "FAIL", str(error), "mend --tracking_uri, or pass none")
+    if file is None:
         return Finding("MLflow store", "PASS", "off" if address == "none" else f"{address} answers")
-    file = Path(address.removeprefix(SQLITE).partition("?")[0])
     return _check_database(file)
 
 
@@ -80,7 +80,8 @@ def check_config(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Fi
     with tidy(), tempfile.TemporaryDirectory(prefix="cvm-monai-doctor-") as folder:
         try:
             with redirect_stderr(said):
-                opened(config, {**knobs, "dataset_dir": str(dataset), "output_dir": folder, "tracking_uri": "none"})
+                place = {"dataset_dir": as_entry(dataset), "output_dir": as_entry(folder), "tracking_uri": "none"}
+                opened(config, {**knobs, **place})
         except SystemExit:
             sentence = (said.getvalue().strip().splitlines() or ["it ended without a word"])[-1]
             return Finding("configuration", "FAIL", sentence.removeprefix("error: "), f"change the knob, or {config}")

@@ -22,6 +22,8 @@ from cvm_monai.data.records import case_record, case_records
 from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, seconds
 from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
 from cvm_monai.doctor.workflow import opened, reason, tidy
+from cvm_monai.engines.store_address import sqlite_address
+from cvm_monai.place import as_entry
 
 EPOCHS = 2
 """The first is cold: workers start, kernels are chosen. The second is measured."""
@@ -85,10 +87,10 @@ def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehear
     """
     began = time.perf_counter()
     with tidy(), tempfile.TemporaryDirectory(prefix="cvm-monai-doctor-") as folder:
-        tracking = "none" if knobs.get("tracking_uri") == "none" else f"sqlite:///{folder}/mlruns.db"
+        tracking = "none" if knobs.get("tracking_uri") == "none" else sqlite_address(Path(folder) / "mlruns.db")
         place = {
-            "dataset_dir": str(dataset.resolve()),
-            "output_dir": folder,
+            "dataset_dir": as_entry(dataset.resolve()),
+            "output_dir": as_entry(folder),
             "tracking_uri": tracking,
             "resume": "never",
         }
@@ -115,7 +117,7 @@ def _built(config: Path) -> Iterator[None]:
 
 def _trim(parser: ConfigParser) -> dict[str, Any]:
     """Leave a few images and epochs; returns the values of the real training that were changed."""
-    asked = {name: parser[name] for name in ("max_epochs", "val_interval", "renew_from")}
+    asked = {name: parser[name] for name in ("max_epochs", "val_interval", "renew_from", "renew_every")}
     where = {"dataset_dir": "@dataset_dir", "fold": "@fold", "seed": "@seed"}
     few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
     images = {"length": f"$@batch_size * @accumulation_steps * {STEPS}"}
@@ -222,6 +224,7 @@ class _Run:
             renews=self.method.renews,
             renews_once=self.method.renews_once,
             renew_from=self.asked["renew_from"],
+            renew_every=self.asked["renew_every"],
         )
 
     def _costs(self) -> Costs:

@@ -49,6 +49,12 @@ class Delivery:
             return False
         return self._reached(action)
 
+    def count(self, action: Callable[[], int]) -> int:
+        """What `action` returns, 0 where MLflow does not answer."""
+        found: list[int] = []
+        self.call(lambda: found.append(action()))
+        return sum(found)
+
     def flush(self, *, now: bool = False) -> int:
         """Bring what waits, unless the server was away a moment ago; returns how many entries are left.
 
@@ -66,6 +72,8 @@ class Delivery:
     def _bring(self, entry: Entry) -> bool:
         if entry["kind"] == "metric" and (entry["name"], entry["step"]) in self.known:
             return True
+        if entry["kind"] == "artifact" and self.outbox is not None:
+            entry = {**entry, "path": str(self.outbox.path.parent / entry["path"])}
         if not self._reached(lambda: bring(self.client, entry)):
             return False
         if entry["kind"] == "artifact" and entry["temporary"]:

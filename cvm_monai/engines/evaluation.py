@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from monai.networks.utils import eval_mode
 
 from cvm_monai.annotations import TARGET
 from cvm_monai.data.transforms import class_labels, resize_image
+from cvm_monai.engines.point_scoring import PointScoring
 from cvm_monai.engines.previews import foreground, point_rows
-from cvm_monai.engines.renewal import class_evidence
-from cvm_monai.engines.scoring import full_probabilities, full_probability, scoring_of, write_text
+from cvm_monai.engines.renewal import class_evidence, feature_sums, mean_of_sums
+from cvm_monai.engines.scoring import TargetScoring, full_probabilities, full_probability, scoring_of, write_text
 from cvm_monai.engines.stain_shifts import FIGURE, TABLE, StainShiftTest, report_shifts
+from cvm_monai.engines.store_address import artifact_folder
 from cvm_monai.engines.tracking import OFF, TrackedRun, recorded_store
 from cvm_monai.figures import FigureRow, dice_box, paper_figure, save_figure
 from cvm_monai.metrics import ShiftedDice, holds_instances, shift_metrics
@@ -26,6 +28,8 @@ from cvm_monai.supervision.categorical import join_classes
 
 logger = logging.getLogger(__name__)
 
+FIGURES = ("cases.png", "dice.png")
+
 
 class TestReport:
     """Scores each test image at its own resolution and writes tables and figures into `output_dir/evaluation`.
@@ -34,7 +38,8 @@ class TestReport:
     they are asked for, `stain_shift.csv` and `stain_shift.png`. The probability is resized bilinearly from the
     network's output to the image's size before it is compared. Objects are scored where a mask of the test fold has two
     values or more beside 0. Of more than two classes each foreground class is scored, and their mean; the figures show
-    all of them together against the background, with the mean Dice.
+    all of them together against the background, with the mean Dice. Where no test image has a mask, the annotated
+    points are scored in their place (`PointScoring`), without figures and stain shifts.
 
     Args:
         network: as of `build_network`; its `features` are for the figure's pseudo-labels.
@@ -69,8 +74,12 @@ class TestReport:
         self.classes = tuple(classes)
         self.stain_shifts, self.shifted = stain_shifts, list[ShiftedDice]()
         self.records = {record["case_id"]: record for record in dataset.data}
-        if not any(record.get("mask") for record in dataset.data):
-            raise ValueError("no case of the test fold has a mask to score against: add masks, or use another --fold")
+        self.by_points = not any(record.get("mask") for record in dataset.data)
+        if self.by_points and not any(record.get("points") for record in dataset.data):
+            raise ValueError(
+                "no case of the test fold has a mask to score against: add masks, or points at least, or use another "
+                "--fold"
+            )
 
     def attach(self, engine: Engine) -> None:
         """Listen to the evaluator."""
@@ -80,15 +89,21 @@ class TestReport:
 
     def _start(self, engine: Engine) -> None:
         del engine
+        self._without_mask = 0
+        self._points = PointScoring(self.classes)
         instances = holds_instances(read_mask(r["mask"]) for r in self.dataset.data if r.get("mask"))
         self._scoring = scoring_of(self.classes, instances=instances)
-        self._without_mask = 0
-        self._instances = holds_instances(read_mask(r["mask"]) for r in self.dataset.data if r.get("mask"))
+        if self.supervision.needs_mean:  # that of the images which are scored: the training's own is not kept
+            images = range(len(self.dataset))
+            found = feature_sums(self.network, self.supervision, self.dataset, images, device=self.device)
+            self.supervision.mean_features = mean_of_sums([found])
 
     def __call__(self, engine: Any) -> None:
         """Score the images of one iteration."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             record = self.records[item["case_id"]]
+            if self.by_points and record.get("points"):
+                self._points.update(record, output["pred"])
             if not record.get("mask"):
                 self._without_mask += 1
                 continue
@@ -96,14 +111,27 @@ class TestReport:
 
     def _complete(self, engine: Engine) -> None:
         del engine
+        if self.by_points:
+            self._complete_points()
+            return
         text, dice = self._scoring.write(self.folder, self._all_facts()), self._scoring.dice()
         title = "" if len(self.classes) == 2 else "Mean of the foreground classes"
         save_figure(dice_box(dice, title=title), self.folder / "dice.png")
         rows = [self._row(case_id, dice[case_id]) for case_id in self._chosen()]
         save_figure(paper_figure(rows), self.folder / "cases.png")
         text = self._shift_stains(text, dice)
-        self._log()
+        files = (*self._scoring.files, *FIGURES, TABLE, FIGURE)
+        self._log(self._scoring.metrics() | shift_metrics(self.shifted), files)
         logger.info("scores of %d test images:\n%s", len(dice), text)
+
+    def _complete_points(self) -> None:
+        """Scores of the points of a test without masks; tables and figures of a former one with masks are removed."""
+        for file in (*TargetScoring.files, *FIGURES, TABLE, FIGURE):
+            (self.folder / file).unlink(missing_ok=True)
+        facts = self.facts | {"test images": f"{len(self._points.rows)} with points, none with a mask"}
+        text = self._points.write(self.folder, facts)
+        self._log(self._points.metrics(), self._points.files)
+        logger.info("no test image has a mask: scores of the points of %d images:\n%s", len(self._points.rows), text)
 
     def _shift_stains(self, text: str, dice: dict[str, float]) -> str:
         """The summary, with a section on stain shifts where they are asked for."""
@@ -169,7 +197,7 @@ class TestReport:
             return full_probability(logits, shape)
         return full_probabilities(logits, shape)[1:].sum(axis=0).clip(0, 1)
 
-    def _log(self) -> None:
+    def _log(self, found: Mapping[str, float], files: Sequence[str]) -> None:
         record = json.loads((self.output / "run.json").read_text()) if (self.output / "run.json").is_file() else {}
         recorded = record.get("mlflow_tracking_uri") or OFF
         try:
@@ -177,10 +205,8 @@ class TestReport:
         except ValueError as error:
             logger.warning("the scores are not in MLflow: %s", error)
             return
-        run = TrackedRun(tracking_uri=uri, experiment="", artifact_dir=self.output / "mlruns")
+        run = TrackedRun(tracking_uri=uri, experiment="", artifact_dir=artifact_folder(uri, output_dir=self.output))
         if run.join(record.get("mlflow_run_id")):
-            found = self._scoring.metrics() | shift_metrics(self.shifted)
             run.metrics({name: value for name, value in found.items() if np.isfinite(value)})
-            files = (*self._scoring.files, "cases.png", "dice.png", TABLE, FIGURE)
-            for file in files if uri == recorded else ():  # a run that moved would write its files where it was
+            for file in files:
                 run.artifact(self.folder / file, folder="evaluation")

@@ -101,10 +101,10 @@ class Progress:
             logger.info("epoch %d/%d: %s", engine.state.epoch, engine.state.max_epochs, text)
 
     def _text(self, terms: dict[str, float]) -> str:
-        parts = [f"{name} {value:.4f}" for name, value in terms.items() if name not in ("loss", "total")]
+        parts = [f"{name} {_number(value)}" for name, value in terms.items() if name not in ("loss", "total")]
         score = self.validator.state.metrics.get(self.metric) if self.validator.state else None
         if score is not None:
-            parts.append(f"{self.metric} {score:.4f}")
+            parts.append(f"{self.metric} {_number(score)}")
         return ", ".join(parts)
 
     def _note_renewal(self, engine: Any) -> None:
@@ -118,3 +118,8 @@ class Progress:
         done = engine.state.epoch - self._first
         seconds = (time.perf_counter() - self._begin) / max(1, done) * (engine.state.max_epochs - engine.state.epoch)
         return tqdm.format_interval(seconds)
+
+
+def _number(value: float) -> str:
+    """Four decimals; of a loss that grows out of them three digits."""
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"

@@ -4,6 +4,7 @@ import atexit
 import copy
 import json
 import logging
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -16,10 +17,12 @@ from monai.handlers import MLFlowHandler
 
 from cvm_monai.data.datalist import read_datalist, write_datalist
 from cvm_monai.data.stain import TARGET_FILE
+from cvm_monai.engines.divergence import divergence
 from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.previews import preview_figure
 from cvm_monai.engines.selection import SelectionEvents, listen
-from cvm_monai.engines.tracking import TrackedRun
+from cvm_monai.engines.store_address import artifact_folder
+from cvm_monai.engines.tracking import TrackedRun, writer_of
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.figures import save_figure, training_curves
 from cvm_monai.provenance import RUN_FILE, now, plain, run_facts, update_json, write_json
@@ -69,8 +72,9 @@ class RunRecorder:
         self.run = TrackedRun(
             tracking_uri=tracking_uri,
             experiment=experiment_name,
-            artifact_dir=self.folder / "mlruns",
+            artifact_dir=artifact_folder(tracking_uri, output_dir=self.folder),
             outbox=self.folder / FILE,
+            writer=writer_of(self.folder, tracking_uri=tracking_uri),
         )
         parser = active_parser()
         self.config = None if parser is None else copy.deepcopy(parser.config)
@@ -80,6 +84,7 @@ class RunRecorder:
         self._renewal_seconds = self._seconds_before = 0.0
         self._began = time.perf_counter()
         self._resumed_from: int | None = None
+        self._diverged: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """What the curves and the record need of the epochs so far."""
@@ -88,6 +93,7 @@ class RunRecorder:
             "renewals": list(self.renewals),
             "renewal_seconds": self._renewal_seconds,
             "seconds": self._seconds(),
+            "diverged": self._diverged,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -97,6 +103,7 @@ class RunRecorder:
         )
         self.renewals = list(state["renewals"])
         self._renewal_seconds, self._seconds_before = state["renewal_seconds"], state["seconds"]
+        self._diverged = state.get("diverged")
         self._resumed_from = max((points[-1][0] for points in self.history.values()), default=0)
 
     def attach(self, engine: Engine) -> None:
@@ -118,6 +125,8 @@ class RunRecorder:
         self._began = time.perf_counter()
         if not self._go_on(facts):
             self.run.start(self.run_name)
+        if stale := self.run.close_stale():
+            logger.info("MLflow: %d runs of trainings here that were killed are closed", stale)
         facts |= {"processes": idist.get_world_size(), "status": "RUNNING"}
         facts |= {"mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
         write_json(self.run_file, facts)
@@ -172,6 +181,16 @@ class RunRecorder:
             self.history[name].append((epoch, float(value)))
         seconds = {"epoch_seconds": time.perf_counter() - self._epoch_start}
         self.run.metrics(seconds if self._shared else {**terms, **scores, **seconds}, step=epoch)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Say once where the training diverges, in the log, `run.json` and MLflow; `_complete` says it again."""
+        found = divergence(self.history, learning_rate=self.knobs.get("learning_rate"))
+        if found is not None and self._diverged is None:
+            logger.warning(found)
+            update_json(self.run_file, diverged=found)
+            self.run.tags({"diverged": found})
+        self._diverged = self._diverged or found
 
     def _log_renewal(self, engine: Any) -> None:
         report = engine.state.renewal
@@ -208,6 +227,9 @@ class RunRecorder:
         self._end("FINISHED")
         self.run.artifact(self.run_file)
         self._settle()
+        if self._diverged is not None:
+            update_json(self.run_file, diverged=self._diverged)
+            print(f"warning: {self._diverged}", file=sys.stderr, flush=True)
 
     def _settle(self) -> None:
         left = self.run.settle()

@@ -9,6 +9,8 @@ from cvm_monai.annotations.files import shown
 from cvm_monai.engines.selection import Selection
 from cvm_monai.networks import EncoderNorm, NetworkName, Normalisation
 from cvm_monai.supervision.contrast_evidence import Contrast
+from cvm_monai.supervision.cvm import Evidence
+from cvm_monai.variational import Centre
 
 WIDEST = 2**12
 """Channels that a layer of a network may have; a record that says more would ask for all memory."""
@@ -56,6 +58,9 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "image_std": (lambda value: _are_numbers(value, above=0), "three numbers greater than 0"),
     "stain_normalisation": (lambda value: value is None or isinstance(value, str), "null or a method's name"),
     "contrast": (lambda value: value in get_args(Contrast), f"one of {', '.join(get_args(Contrast))}"),
+    "centre": (lambda value: value in get_args(Centre), f"one of {', '.join(get_args(Centre))}"),
+    "evidence": (lambda value: value in get_args(Evidence), f"one of {', '.join(get_args(Evidence))}"),
+    "discriminant": (lambda value: _is_number(value) and 0 <= value <= 1, "a number in [0, 1]"),
     "selection": (lambda value: value in get_args(Selection), f"one of {', '.join(get_args(Selection))}"),
     "pairs": (lambda value: _is_whole(value, 1, 2**31), "a whole number of at least 1"),
     "fold": (lambda value: _is_whole(value, 0, 2**31), "a whole number of at least 0"),

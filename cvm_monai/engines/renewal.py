@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from joblib import cpu_count
+from monai.networks.utils import eval_mode
 from tqdm import tqdm
 
 from cvm_monai.annotations import TARGET
@@ -200,7 +201,11 @@ class PseudoLabelRenewal:
         """
         start, rank = time.perf_counter(), idist.get_rank()
         version = from_first(self.store.begin() if rank == 0 else 0)
-        own = self._renew_share(share_of(len(self.dataset), rank=rank, world=idist.get_world_size()))
+        share = share_of(len(self.dataset), rank=rank, world=idist.get_world_size())
+        if self.supervision.needs_mean:
+            found = gathered(feature_sums(self.network, self.supervision, self.dataset, share, device=self.device))
+            self.supervision.mean_features = mean_of_sums(found)
+        own = self._renew_share(share)
         files = self.store.write(own.labels, version=version, writer=rank)
         parts = gathered((files, own.skipped, own.iterations, own.scores))
         if rank == 0:
@@ -283,6 +288,25 @@ class PseudoLabelRenewal:
                 return Candidate(index, {}, NOT_FINITE, probability)
             maps = class_evidence(self.supervision, logits, features, item, classes=self.classes)
         return Candidate(index, maps, "", probability)
+
+
+def feature_sums(
+    network: Any, supervision: Supervision, dataset: Any, indices: Sequence[int], *, device: torch.device | str
+) -> tuple[torch.Tensor | None, int]:
+    """Sum over some images of the mean of their `own_features` (C,), on the CPU, and how many images that are."""
+    total: torch.Tensor | None = None
+    with eval_mode(network):
+        for index in indices:
+            image = dataset[index]["image"][None].to(device)
+            found = supervision.own_features(image, network.features(image)[1])[0].double().mean(dim=(1, 2)).cpu()
+            total = found if total is None else total + found
+    return total, len(indices)
+
+
+def mean_of_sums(parts: Sequence[tuple[torch.Tensor | None, int]]) -> torch.Tensor | None:
+    """The mean over all images of several processes' `feature_sums`; float32."""
+    known = [total for total, _ in parts if total is not None]
+    return torch.stack(known).sum(dim=0).div(sum(count for _, count in parts)).float() if known else None
 
 
 def class_evidence(

@@ -120,7 +120,8 @@ class TargetScoring:
         means = {f"test_{name}": metric.mean for name, metric in summary.metrics.items()}
         deviations = {f"test_{name}_sd": metric.sd for name, metric in summary.metrics.items()}
         together = {f"test_pooled_{name}": getattr(pooled, name) for name in summary.metrics}
-        return {**means, **deviations, **together, **self._claim_metrics()}
+        images = {"test_dice_images": float(summary.metrics["dice"].n)}
+        return {**means, **deviations, **images, **together, **self._claim_metrics()}
 
     def _claim_metrics(self) -> dict[str, float]:
         summary, pooled = summarise_claims(self._claims), pool_claims(self._claims)
@@ -167,7 +168,8 @@ class ClassScoring:
 
     def metrics(self) -> dict[str, float]:
         """Of the mean of the classes, and of each class."""
-        return class_metrics(self.rows, self._pooled.compute(), names=self.names)
+        images = float(np.isfinite(list(self.dice().values())).sum())
+        return class_metrics(self.rows, self._pooled.compute(), names=self.names) | {"test_dice_images": images}
 
 
 def case_dice(record: Mapping[Any, Any], logits: torch.Tensor) -> float:

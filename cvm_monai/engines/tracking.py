@@ -1,8 +1,10 @@
 """MLflow, spoken to through one small class: an address checked first, a run with a unique name, closed in any case."""
 
+import hashlib
 import json
 import math
 import os
+import socket
 import sqlite3
 import time
 import urllib.request
@@ -16,7 +18,10 @@ from typing import Any
 
 from cvm_monai.annotations.files import shown
 from cvm_monai.engines.delivery import Delivery
+from cvm_monai.engines.moved_runs import follow_move
 from cvm_monai.engines.outbox import FILE, Outbox
+from cvm_monai.engines.store_address import artifact_folder, database_file, sqlite_address
+from cvm_monai.engines.store_opening import client_of
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own 7 hold a training up for minutes
@@ -24,14 +29,23 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 OFF = "none"
 DATABASE = "mlruns.db"
-SQLITE = "sqlite:///"
+WRITER = "cvm_monai.writer"
+"""Tag of a run: the output folder that it is of."""
 DIGEST = 12
 """Characters of a data set's digest that MLflow's tables have room for; it keeps 36 at most."""
 
 
 def default_tracking_uri(*, output_dir: str) -> str:
     """MLFLOW_TRACKING_URI where it is set, else a SQLite file below the output folder."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path(output_dir).resolve() / DATABASE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_address(Path(output_dir).resolve() / DATABASE)
+
+
+def writer_of(output_dir: str | Path, *, tracking_uri: str) -> str:
+    """A mark of the output folder among all that write into a store: of its own database it is the only one."""
+    folder, file = Path(output_dir).resolve(), database_file(tracking_uri)
+    if file is not None and file.resolve().parent == folder:
+        return "output folder"
+    return hashlib.sha256(f"{socket.gethostname()}:{folder}".encode()).hexdigest()[:16]
 
 
 def unique_run_name(*, prefix: str) -> str:
@@ -58,32 +72,43 @@ def check_tracking_uri(uri: str) -> None:
             f"tracking_uri {uri!r} is a folder, which MLflow no longer takes: use sqlite:////path/mlruns.db, the "
             "address of a server, or none"
         )
+    database_file(uri)
 
 
 def recorded_store(uri: str, *, output_dir: str | Path) -> str:
     """Where the store that a training recorded is now: that address, or `mlruns.db` of an output folder that moved.
 
-    MLflow would make an empty database where it finds none.
+    Of a folder that was copied it is the copy's. MLflow would make an empty database where it finds none.
 
     Raises:
         ValueError: no address, neither file is there, or one that is no such database.
     """
     if not isinstance(uri, str):
         raise ValueError(f"the training in {output_dir} recorded no MLflow store, but {shown(uri)}: train again")
-    file = Path(uri.removeprefix(SQLITE).partition("?")[0])
-    if not uri.startswith(SQLITE):
-        return uri
-    if file.is_file():
-        check_database(file)
+    file = database_file(uri)
+    if file is None:
         return uri
     moved = Path(output_dir).resolve() / DATABASE
+    if file.is_file() and not _holds_run_of(moved, Path(output_dir) / "run.json"):
+        check_database(file)
+        return uri
     if not moved.is_file():
         raise ValueError(
             f"the MLflow database that the training in {output_dir} recorded, {file}, is not there, nor is {moved}: "
             "put it there, or train again"
         )
     check_database(moved)
-    return f"{SQLITE}{moved}"
+    return sqlite_address(moved)
+
+
+def _holds_run_of(database: Path, record: Path) -> bool:
+    """Whether a database holds the run that a training recorded."""
+    try:
+        run_id = json.loads(record.read_text(encoding="utf-8"))["mlflow_run_id"]
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as found:
+            return found.execute("SELECT 1 FROM runs WHERE run_uuid = ?", [run_id]).fetchone() is not None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, sqlite3.Error):
+        return False
 
 
 def check_database(file: Path) -> None:
@@ -101,25 +126,6 @@ def check_database(file: Path) -> None:
         raise ValueError(f"{file} is no MLflow database: restore it, or train again")
 
 
-def client_of(uri: str) -> Any:
-    """MLflow's client of a store, which is the registry of its models as well.
-
-    Raises:
-        ValueError: a database that cannot be used.
-    """
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-    from sqlalchemy.exc import SQLAlchemyError
-
-    if uri.startswith(SQLITE):
-        _check_place(Path(uri.removeprefix(SQLITE).partition("?")[0]))
-    try:
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except (MlflowException, SQLAlchemyError) as error:
-        reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
-        raise ValueError(f"MLflow cannot use {uri} ({reason}): name another store, or restore this one") from error
-
-
 def send_waiting(output_dir: str | Path) -> int:
     """Bring to MLflow what the training in `output_dir` could not; returns how many entries that were.
 
@@ -128,29 +134,24 @@ def send_waiting(output_dir: str | Path) -> int:
     """
     record, outbox = Path(output_dir) / "run.json", Outbox(Path(output_dir) / FILE)
     try:
-        recorded = json.loads(record.read_text(encoding="utf-8"))["mlflow_tracking_uri"]
+        facts = json.loads(record.read_text(encoding="utf-8"))
+        recorded, run_id = facts["mlflow_tracking_uri"], facts.get("mlflow_run_id")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{record} is not the record of a training: name its output folder") from error
     waiting = len(outbox)
     if not waiting:
         return 0
     uri = recorded_store(recorded, output_dir=output_dir)
+    if database_file(uri) is not None:
+        TrackedRun(tracking_uri=uri, experiment="", artifact_dir=artifact_folder(uri, output_dir=output_dir)).join(
+            run_id
+        )
     left = Delivery(client_of(uri), outbox=outbox).flush(now=True)
     if left:
         raise ValueError(
             f"MLflow at {uri} does not answer: {left} entries still wait in {outbox.path}: try again later"
         )
     return waiting
-
-
-def _check_place(file: Path) -> None:
-    """Refuse a database that cannot be opened; MLflow would try again for a minute."""
-    folder = file.absolute().parent
-    if file.is_dir() or not folder.is_dir():
-        what = "is a folder" if file.is_dir() else f"cannot be made: there is no folder {folder}"
-        raise ValueError(f"the MLflow database {file} {what}; name another")
-    if not os.access(file if file.exists() else folder, os.R_OK | os.W_OK):
-        raise ValueError(f"the MLflow database {file} cannot be written: name another, or change its permissions")
 
 
 class TrackedRun:
@@ -161,11 +162,21 @@ class TrackedRun:
         experiment: name; made where it is missing, with its artifacts in `artifact_dir` for a local database.
         artifact_dir: folder for a local database's artifacts.
         outbox: file for what MLflow cannot be told once the run is there; without one such a failure is an error.
+        writer: whose run it is, the same from one start to the next; `close_stale` knows its runs by it.
     """
 
-    def __init__(self, *, tracking_uri: str, experiment: str, artifact_dir: Path, outbox: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        tracking_uri: str,
+        experiment: str,
+        artifact_dir: Path,
+        outbox: Path | None = None,
+        writer: str | None = None,
+    ) -> None:
         self.tracking_uri, self.experiment, self.artifact_dir = tracking_uri, experiment, artifact_dir
         self.outbox = None if outbox is None else Outbox(outbox)
+        self.writer = writer
         self.run_id: str | None = None
         self._ended = False
         self._params: dict[str, str] = {}
@@ -176,14 +187,41 @@ class TrackedRun:
         if self.tracking_uri == OFF:
             return
         self._connect()
+        tags = {} if self.writer is None else {WRITER: self.writer}  # with the run: a kill may follow at once
+        self.run_id = self._client.create_run(self._experiment_id(), run_name=name, tags=tags).info.run_id
+
+    def close_stale(self) -> int:
+        """Mark the writer's other runs that are still called running as killed; returns how many were.
+
+        The writer holds its output folder alone, so that a kill ended them before they could say so.
+        """
+        return 0 if self.run_id is None or self.writer is None else self._delivery.count(self._close_stale)
+
+    def _close_stale(self) -> int:
+        experiment = self._client.get_run(self.run_id).info.experiment_id
+        running = f"attributes.status = 'RUNNING' and tags.`{WRITER}` = '{self.writer}'"
+        stale = [run.info.run_id for run in self._client.search_runs([experiment], running)]
+        for run_id in stale:
+            if run_id != self.run_id:
+                self._client.set_terminated(run_id, status="KILLED")
+        return len(stale) - (self.run_id in stale)
+
+    def _experiment_id(self) -> str:
+        """Of the experiment, made where it is missing; another process may make it at the same moment."""
+        from mlflow.exceptions import MlflowException
+
         found = self._client.get_experiment_by_name(self.experiment)
         if found is None:
             local = self.tracking_uri.startswith("sqlite:")
             location = self.artifact_dir.resolve().as_uri() if local else None
-            experiment_id = self._client.create_experiment(self.experiment, artifact_location=location)
-        else:
-            experiment_id = found.experiment_id
-        self.run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
+            try:
+                return str(self._client.create_experiment(self.experiment, artifact_location=location))
+            except MlflowException:
+                found = self._client.get_experiment_by_name(self.experiment)
+                if found is None:
+                    raise
+        follow_move(self.tracking_uri, recorded=found.artifact_location, now=self.artifact_dir)
+        return str(found.experiment_id)
 
     def join(self, run_id: str | None) -> bool:
         """Write into an existing run, where there is one; returns whether there is."""
@@ -193,9 +231,10 @@ class TrackedRun:
 
         self._connect()
         try:
-            self._client.get_run(run_id)
+            run = self._client.get_run(run_id)
         except MlflowException:
             return False
+        follow_move(self.tracking_uri, recorded=run.info.artifact_uri, now=self.artifact_dir)
         self.run_id = run_id
         return True
 
@@ -243,7 +282,7 @@ class TrackedRun:
     def artifact(self, path: Path, *, folder: str | None = None) -> None:
         """Copy a file into the run."""
         if path.is_file():
-            self._send("artifact", path=str(path.resolve()), folder=folder, temporary=False)
+            self._send("artifact", path=self._named(path), folder=folder, temporary=False)
 
     def figure(self, figure: Any, name: str) -> None:
         """Store a matplotlib figure as PNG."""
@@ -254,7 +293,13 @@ class TrackedRun:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
         folder = name.rpartition("/")[0] or None
-        self._send("artifact", path=str(path.resolve()), folder=folder, temporary=True)
+        self._send("artifact", path=self._named(path), folder=folder, temporary=True)
+
+    def _named(self, path: Path) -> str:
+        """A file as an entry names it: seen from the outbox's folder, which may move before the entry is sent."""
+        if self.outbox is None or not path.resolve().is_relative_to(self.outbox.path.parent.resolve()):
+            return str(path.resolve())
+        return str(path.resolve().relative_to(self.outbox.path.parent.resolve()))
 
     def end(self, status: str) -> None:
         """FINISHED, FAILED or KILLED; later calls change nothing."""
@@ -271,8 +316,9 @@ class TrackedRun:
             self._delivery.send({"kind": kind, "run_id": self.run_id, **what})
 
     def _connect(self) -> None:
-        if self.tracking_uri.startswith(SQLITE):
-            Path(self.tracking_uri.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        file = database_file(self.tracking_uri)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
         self._client = client_of(self.tracking_uri)
         self._delivery = Delivery(self._client, outbox=self.outbox)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvm_monai.experiments.plan import Run
+from cvm_monai.place import as_entry
 
 QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
 """MONAI warns at each start that configurations execute code: this one is the project's own."""
@@ -25,7 +26,7 @@ class Place:
 def training_words(run: Run, place: Place) -> list[str]:
     """What follows `python` to train."""
     words = ["-m", "monai.bundle", "run", "training", "--config_file", str(place.bundle / "configs" / "train.json")]
-    words += ["--dataset_dir", str(place.dataset), "--output_dir", str(run.folder)]
+    words += ["--dataset_dir", as_entry(place.dataset), "--output_dir", as_entry(run.folder)]
     words += ["--fold", str(run.fold), "--seed", str(run.seed), *_options(run, nested=True)]
     words += ["--tracking_uri", place.tracking_uri]
     return words + (["--parent_run_id", place.parent_run_id] if place.parent_run_id else [])
@@ -35,7 +36,14 @@ def evaluating_words(run: Run, place: Place) -> list[str]:
     """What follows `python` to score the test fold; inner parts that were changed for the training stay out."""
     configs = [str(place.bundle / "configs" / name) for name in ("train.json", "evaluate.json")]
     words = ["-m", "monai.bundle", "run", "evaluating", "--config_file", str(configs)]
-    return [*words, "--output_dir", str(run.folder), *_options(run, nested=False), "--tracking_uri", place.tracking_uri]
+    return [
+        *words,
+        "--output_dir",
+        as_entry(run.folder),
+        *_options(run, nested=False),
+        "--tracking_uri",
+        place.tracking_uri,
+    ]
 
 
 def runnable(words: Sequence[str]) -> list[str]:

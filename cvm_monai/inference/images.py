@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.data.datalist import FILE_NAME, read_datalist
-from cvm_monai.slides import IMAGE_SUFFIXES, image_size
+from cvm_monai.slides import IMAGE_SUFFIXES, image_header
 
 
 def find_images(
@@ -20,7 +20,8 @@ def find_images(
     Args:
         folder: of the data.
         images: file names, looked for in `images/`, in the folder, and as paths; they keep their order.
-        image_mpp: micrometres per pixel of all images; None takes what `datalist.json` says of each, if there is one.
+        image_mpp: micrometres per pixel of all images; None takes what `datalist.json` says of each, else what its file
+            does (not the dpi of PNG, JPEG and BMP, nor a value that no microscope has).
 
     Raises:
         ValueError: no such folder or file, no image, an unreadable one, or two images of one name.
@@ -37,15 +38,11 @@ def find_images(
             "give the folder that holds them, or name them by --images"
         )
     _check_names(paths)
-    for path in paths:
-        image_size(path)
+    said = [image_header(path)[1] for path in paths]
+    known = [own if (mpp := listed.get(path.resolve())) is None else mpp for path, own in zip(paths, said, strict=True)]
     return [
-        {
-            "case_id": path.stem,
-            "image": str(path),
-            "mpp": image_mpp if image_mpp is not None else listed.get(path.resolve()),
-        }
-        for path in paths
+        {"case_id": path.stem, "image": str(path), "mpp": mpp if image_mpp is None else image_mpp}
+        for path, mpp in zip(paths, known, strict=True)
     ]
 
 

@@ -1,5 +1,6 @@
 """MONAI dictionary transforms around the network: an image in, its probability and mask out."""
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.inference.predict import network_input, working_factor
 from cvm_monai.inference.write import OutputFormat, ProbabilityType, check_output, write_classes, write_prediction
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
-from cvm_monai.slides import read_image
+from cvm_monai.slides import read_picture
 
 Item = dict[Hashable, Any]
+
+logger = logging.getLogger(__name__)
 
 
 class ReadImaged(Transform):
@@ -23,8 +26,10 @@ class ReadImaged(Transform):
 
     def __call__(self, record: Mapping[Hashable, Any]) -> Item:
         known = {key: value for key, value in record.items() if value is not None}
-        pixels = read_image(record["image"])
-        return {**known, "image": torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))}
+        picture = read_picture(record["image"])
+        for sentence in picture.warnings:
+            logger.warning("%s", sentence)
+        return {**known, "image": torch.from_numpy(np.ascontiguousarray(np.moveaxis(picture.pixels, -1, 0)))}
 
 
 class PrepareImaged(Transform):

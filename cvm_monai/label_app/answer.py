@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cvm_monai.inference import working_factor
+from cvm_monai.interactive import ColdFeatures
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.automatic import segment_window
 from cvm_monai.label_app.current import Current, CurrentNetwork
@@ -23,8 +24,11 @@ from cvm_monai.slides import SlideImage, open_image
 
 Method = Literal["points", "network"]
 
-DEFAULTS: Mapping[str, float] = {"eta": 0.6, "lam": 0.5, "iterations": 50, "simplify": 1.0, "min_area": 0.0}
-"""Tunables of a request; `min_poly_area`, as QuPath's plug-in calls it, stands for `min_area`."""
+DEFAULTS: Mapping[str, float] = {"simplify": 1.0, "min_area": 0.0}
+"""Of the outlines; `min_poly_area`, as QuPath's plug-in calls it, stands for `min_area`."""
+
+TUNABLES = ("eta", "lam", "iterations")
+"""Of the variational model, where a request names them."""
 
 
 class Answerer:
@@ -69,7 +73,7 @@ class Answerer:
         folder: str,
     ) -> tuple[Segmented, dict[str, Any], Current]:
         """The segmentation, whose files may lie in `folder`, what is known about it, and the network that gave it."""
-        with open_image(path, mpp=_mpp(request, "mpp")) as image:
+        with open_image(path, mpp=_given(request, "mpp")) as image:
             current = self.current.get()
             factor = self.factor(image, current)
             if method == "points":
@@ -111,9 +115,11 @@ class Answerer:
             clicks,
             current=current,
             factor=factor,
-            eta=numbers["eta"],
-            lam=numbers["lam"],
-            iterations=int(numbers["iterations"]),
+            chosen={
+                name: int(value) if name == "iterations" else value
+                for name in TUNABLES
+                if (value := _given(request, name)) is not None
+            },
         )
         names = self.settings.names[:2]
         found = Segmented((answer.u > 0.5).astype(np.uint8), answer.u, window, image.shape, names)
@@ -148,12 +154,12 @@ def _polygons(found: Segmented, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(current: Current) -> dict[str, Any]:
     name = None if current.output_dir is None else current.output_dir.name
-    network = current.knobs["network"] if current.trained else "colours"
+    network = current.network.kind if isinstance(current.network, ColdFeatures) else current.knobs["network"]
     return {"trained": current.trained, "name": network, "training": name}
 
 
-def _mpp(request: Mapping[str, Any], name: str) -> float | None:
-    """Micrometres per pixel as a request says them; None where it does not."""
+def _given(request: Mapping[str, Any], name: str) -> float | None:
+    """A number of a request; None where it does not say one."""
     value = request.get(name)
     if value in (None, ""):
         return None

@@ -121,7 +121,9 @@ class CvmApp(MONAILabelApp):
         if self.settings.model is not None:
             self.current.use(self.settings.model)
         current = self.current.get()
-        logger.info("the current network: %s", current.output_dir or "none is trained yet, clicks work on colours")
+        logger.info(
+            "the current network: %s", current.output_dir or "none is trained yet, clicks use pretrained features"
+        )
         super().on_init_complete()
 
     def cleanup_sessions(self) -> None:
@@ -163,8 +165,9 @@ class CvmApp(MONAILabelApp):
         """Weights are neither given out nor taken."""
         del model, validate
 
-    def _check_label(self, path: Path, image_id: str) -> None:
-        check_label_file(path, Path(self._datastore.get_image_uri(image_id)), classes=self.settings.classes)
+    def _check_label(self, path: Path, image_id: str) -> dict[str, Any]:
+        image = Path(self._datastore.get_image_uri(image_id))
+        return check_label_file(path, image, classes=self.settings.classes)
 
     def _image_path(self, image: Any, datastore: Any) -> Path:
         """The file of an image's id, or an upload of this server."""

@@ -10,6 +10,9 @@ from cvm_monai.annotations.labels import class_names
 from cvm_monai.label_app.outputs import predicted_names
 from cvm_monai.place import BESIDE, bundle_folder
 
+PLUGIN_CLASSES = {"Positive": "target", "Negative": "background"}
+"""Classes that QuPath's plug-in itself gives a meaning, unless the class map gives them another."""
+
 KNOWN = (
     "model",
     "work",
@@ -33,7 +36,7 @@ class AppSettings:
         work: folder of trainings, of the data list, and of the pointer to the current network.
         model: output folder of the training to start with; None for the last one made here, the bundle's, or none.
         bundle: folder that holds `configs/train.json`.
-        classes: class map for uploaded annotations; what was predicted here is known too.
+        classes: class map for uploaded annotations; what was predicted here is known too, and `PLUGIN_CLASSES`.
         names: of the classes by number.
         image_mpp: micrometres per pixel of images whose files do not say it; None where unknown.
         device: to compute on.
@@ -67,12 +70,18 @@ def read_settings(conf: Mapping[str, Any], *, studies: str | Path) -> AppSetting
         work=Path(conf.get("work") or Path(studies) / "cvm_monai").expanduser().resolve(),
         model=None if not model else Path(model).expanduser().resolve(),
         bundle=_bundle(conf.get("bundle")),
-        classes=predicted | given,
+        classes=_unless_given({**predicted, **PLUGIN_CLASSES}, given) | given,
         names=names,
         image_mpp=_mpp(conf.get("image_mpp")),
         device=str(conf.get("device") or _best_device()),
         follow_links=_switch(conf.get("follow_links", "false")),
     )
+
+
+def _unless_given(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries whose names the given map does not have, in any case."""
+    names = {str(name).strip().lower() for name in given}
+    return {name: meaning for name, meaning in known.items() if name.lower() not in names}
 
 
 def _bundle(given: str | None) -> Path:

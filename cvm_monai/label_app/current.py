@@ -1,4 +1,4 @@
-"""The network that answers: a given training, the last one made here, the bundle's, or colours alone."""
+"""The network that answers: a given training, the last one made here, the bundle's, or pretrained features."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ from cvm_monai.data.stain import StainTarget
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 from cvm_monai.inference import load_network, load_stain
 from cvm_monai.inference.network import RECORDED_NETWORK
-from cvm_monai.label_app.colours import ColourFeatures
+from cvm_monai.interactive import ColdFeatures
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 POINTER = "current.json"
@@ -27,9 +27,8 @@ class Current:
 
     Attributes:
         network: in evaluation mode.
-        output_dir: of its training; None for `ColourFeatures`.
-        knobs: network, network_channels, classes, scale, mpp, stain_normalisation, image_mean, image_std, as the
-            training recorded them.
+        output_dir: of its training; None for `ColdFeatures`.
+        knobs: what makes the network, how it wants its images and how u was made, as the training recorded them.
         key: changes whenever the weights do.
         stain: what its training normalised stains to; None: nothing.
     """
@@ -97,7 +96,7 @@ class CurrentNetwork:
             ValueError: weights that cannot be read, or of another network.
         """
         output_dir = self.output_dir()
-        key = "colours" if output_dir is None else _key(model_path(output_dir, bundle=self.bundle))
+        key = "untrained" if output_dir is None else _key(model_path(output_dir, bundle=self.bundle))
         with self._lock:
             if self._loaded is None or self._loaded.key != key:
                 self._loaded = _load(output_dir, key, self.device, self.bundle)
@@ -114,7 +113,14 @@ def recorded_knobs(output_dir: Path | None) -> dict[str, Any]:
     """What a training recorded of how its network is built and fed; the defaults without one."""
     defaults: dict[str, Any] = {
         **RECORDED_NETWORK,
+        "eta": None,
+        "lam": None,
+        "solver": None,
+        "iterations": None,
+        "combination": None,
         "contrast": "one_sided",
+        "centre": "none",
+        "discriminant": 0.0,
         "scale": 1.0,
         "mpp": None,
         "stain_normalisation": "none",
@@ -149,4 +155,4 @@ def _load(output_dir: Path | None, key: str, device: torch.device, bundle: Path)
         network = load_network(output_dir, device=device, bundle=root)
         stain = load_stain(output_dir, bundle=root)
         return Current(network, output_dir, recorded_knobs(output_dir), key, stain)
-    return Current(ColourFeatures().to(device).eval(), None, recorded_knobs(None), key)
+    return Current(ColdFeatures().to(device).eval(), None, recorded_knobs(None), key)

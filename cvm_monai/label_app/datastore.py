@@ -15,9 +15,13 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.exception import ImageNotFoundException
 
 from cvm_monai.label_app.names import IMAGES, LABELS, check_image_id, check_tag, lies_inside, split_suffix
+from cvm_monai.slides.dicom import one_of_each_series
 
-Check = Callable[[Path, str], None]
+Check = Callable[[Path, str], object]
 """Reads an uploaded file and raises ValueError where it is not sound; the text is the image's id."""
+
+Read = Callable[[Path, str], dict[str, Any]]
+"""A `Check` that says what it read and what it left out."""
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +36,7 @@ class StudiesDatastore(LocalDatastore):
     Args:
         folder: of the studies; its `images/` where it has one.
         check_image: of an uploaded image.
-        check_label: of an uploaded label, given the path of its image's id.
+        check_label: of an uploaded label, given its image's id; what it says is kept in the label's `info`.
         follow_links: take images and labels that are links out of the folder.
         auto_reload: watch the folder.
     """
@@ -42,7 +46,7 @@ class StudiesDatastore(LocalDatastore):
         folder: str,
         *,
         check_image: Check,
-        check_label: Check,
+        check_label: Read,
         follow_links: bool = False,
         auto_reload: bool = True,
         read_only: bool = False,
@@ -50,6 +54,7 @@ class StudiesDatastore(LocalDatastore):
         self._root = Path(folder).resolve()
         self._check_image, self._check_label, self._follow_links = check_image, check_label, follow_links
         self._changing = threading.RLock()
+        self._last_read: tuple[str, dict[str, Any]] = ("", {})
         suffixes = dict.fromkeys((*IMAGES, *LABELS))
         super().__init__(
             str(self._root),
@@ -100,6 +105,8 @@ class StudiesDatastore(LocalDatastore):
                 logger.warning("passed over, a link out of the studies folder: %s", file)
                 continue
             found[file.name] = file.name
+        if known is IMAGES:  # the files of one DICOM series are one image
+            return {slide.name: slide.name for slide in one_of_each_series(Path(path) / name for name in found)}
         return found
 
     def _inside(self, path: str | Path) -> bool:
@@ -156,7 +163,7 @@ class StudiesDatastore(LocalDatastore):
             raise ValueError(
                 f"a label must be one of {', '.join(LABELS)}, got {os.path.basename(label_filename)[-40:]!r}"
             )
-        self._check_label(Path(label_filename), image_id)
+        read = self._check_label(Path(label_filename), image_id)
         suffix = ".geojson" if found[1].lower() == ".json" else found[1]
         folder = Path(self._datastore.label_path(tag))
         if not lies_inside(folder, self._root):
@@ -168,10 +175,15 @@ class StudiesDatastore(LocalDatastore):
             _keep(Path(label_filename), folder / f"{image_id}{suffix}")
             if old is not None and old.ext != suffix:
                 (folder / f"{image_id}{old.ext}").unlink(missing_ok=True)
-            info = dict(label_info or {}) | {"ts": int(time.time()), "name": f"{image_id}{suffix}"}
+            info = dict(label_info or {}) | {"ts": int(time.time()), "name": f"{image_id}{suffix}", "read": read}
+            self._last_read = (image_id, read)
             entry.labels[tag] = DataModel(info=info, ext=suffix)
             self._update_datastore_file(lock=False)
         return image_id
+
+    def last_read(self, image_id: str) -> dict[str, Any]:
+        """What was read of the label that was kept last, where it is of this image."""
+        return dict(self._last_read[1]) if self._last_read[0] == image_id else {}
 
     def remove_image(self, image_id: str) -> None:
         """Remove an image and its labels.

@@ -5,6 +5,7 @@ this app needs (a proxy, sessions that unpack archives, an exchange of model fil
 """
 
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +20,12 @@ SERVED = ("info", "infer", "batch", "train", "activelearning", "scoring", "datas
 
 NOT_SERVED = ("/logs/gpu",)
 
+JSON_BODIES = ("/train/", "/activelearning/", "/batch/infer/", "/scoring/", "/infer/wsi/")
+"""Beginnings of the paths whose bodies are JSON; the others that take a body take forms."""
+
 MIB = 2**20
+
+logger = logging.getLogger(__name__)
 
 
 class Guard:
@@ -51,10 +57,11 @@ class Guard:
             return
         refused = self._refusal(scope)
         if refused is not None:
+            log_refusal(scope["method"], scope["path"], *refused)
             await _answer(send, *refused)
             return
         limit = self._limit(scope)
-        await self._limited(scope, receive, send, limit)
+        await self._limited(_with_json_type(scope), receive, send, limit)
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         """Status and sentence where a request is not served at all."""
@@ -117,7 +124,28 @@ class Guard:
             if not over:
                 raise
         if over and not begun:
-            await _answer(send, 413, f"the body is larger than {limit / MIB:g} MiB")
+            sentence = f"the body is larger than {limit / MIB:g} MiB"
+            log_refusal(scope["method"], scope["path"], 413, sentence)
+            await _answer(send, 413, sentence)
+
+
+def log_refusal(method: str, path: str, status: int, sentence: str) -> None:
+    """A refused request as one line of the server's log; clients ask for what is not there (404) all the time."""
+    level = logging.INFO if status == 404 else logging.WARNING
+    logger.log(level, "refused (%d) %s %.200r: %s", status, method, path, " ".join(sentence.split())[:2000])
+
+
+def _with_json_type(scope: Message) -> Message:
+    """The request with the Content-Type that a body of JSON has, where it names none.
+
+    QuPath's plug-in sends JSON without one, which FastAPI refuses to read since pages of other sites can do the same;
+    those are kept out by their Origin here.
+    """
+    untyped = not _headers(scope).get("content-type", "").strip()
+    if not untyped or scope["method"] != "POST" or not scope["path"].startswith(JSON_BODIES):
+        return scope
+    kept = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-type"]
+    return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
 
 
 def _headers(scope: Message) -> dict[str, str]:

@@ -39,8 +39,12 @@ class CvmInferTask(InferTask):
         self.answerer, self.method = answerer, method
 
     def info(self) -> dict[str, Any]:
-        """What QuPath's plug-in asks for: `pathology` models, and of those the ones that take clicks."""
-        return super().info() | {"pathology": True, "nuclick": self.method == "points"}
+        """What QuPath's plug-in asks for: `pathology` models, none of them a NuClick.
+
+        To a NuClick the plug-in sends points of every class as foreground, and keeps its earlier results; to others it
+        sends points of the classes Positive and Negative apart, and replaces the objects of the model's classes.
+        """
+        return super().info() | {"pathology": True, "nuclick": False}
 
     def is_valid(self) -> bool:
         return True

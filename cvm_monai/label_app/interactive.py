@@ -3,7 +3,9 @@
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,21 +13,20 @@ import torch
 from torch.nn import functional
 
 from cvm_monai.inference import network_input
+from cvm_monai.interactive import COLD, ColdFeatures, recorded_model, segment_clicks
 from cvm_monai.label_app.current import Current
 from cvm_monai.label_app.segmented import read_pixels
 from cvm_monai.label_app.window import Clicks, Window, working_shape
 from cvm_monai.slides import SlideImage
-from cvm_monai.supervision.contrast_evidence import ContrastEvidence
-from cvm_monai.variational import average, solve
 
 LONGEST = 512
 """Longest side in working px of a region whose features are computed; a larger one is downsampled."""
 
-MAX_SOLVED = 3 * 2**15
-"""Pixels of all maps together that are solved; more clicks make each map coarser, so that the answer comes in time."""
+FINEST = 192
+"""Longest side of the grid of features; clicks know no finer borders than the pretrained features have."""
 
 KEPT = 4
-"""Regions whose features are kept (32 MiB each with the default network)."""
+"""Regions whose features are kept (up to 80 MiB each)."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Answer:
     Attributes:
         u: (h, w) float32 in [0, 1] at the working size, the soft segmentation of Eq. 7.
         solved: (height, width) of the maps that were solved.
-        statuses: how the solve of each foreground click ended.
+        statuses: how the solve of each map ended.
         cached: whether the features were there already.
         seconds: wall time.
     """
@@ -47,12 +48,28 @@ class Answer:
     seconds: float
 
 
+@dataclass(frozen=True)
+class RegionFeatures:
+    """What is kept of a region.
+
+    Attributes:
+        values: (C, h, w) float32, on the CPU.
+        parts: channels of each stage, see `centred`.
+        probability: (h, w) of the target by the trained network; None without one.
+    """
+
+    values: torch.Tensor
+    parts: tuple[int, ...] | None
+    probability: torch.Tensor | None
+
+
 class ClickSegmenter:
     """Segments regions by clicks and keeps the features of the last ones. Threads may share it."""
 
     def __init__(self) -> None:
-        self._features: OrderedDict[tuple[object, ...], torch.Tensor] = OrderedDict()
+        self._features: OrderedDict[tuple[object, ...], RegionFeatures] = OrderedDict()
         self._lock = threading.Lock()
+        self._pretrained: ColdFeatures | None = None
 
     def __call__(
         self,
@@ -62,38 +79,40 @@ class ClickSegmenter:
         *,
         current: Current,
         factor: float,
-        eta: float = 0.6,
-        lam: float = 0.5,
-        iterations: int = 50,
+        chosen: Mapping[str, Any] = MappingProxyType({}),
     ) -> Answer:
-        """Features of the current network -> contrast maps -> CVM -> u, one solve for each foreground click.
+        """Features of the current network -> evidence -> CVM -> u, see `segment_clicks`.
 
         Args:
             factor: working px of one level-0 pixel.
-            eta, lam, iterations: see `contrast_maps` and `solve`. The contrast is that of the network's training.
+            chosen: eta, lam, iterations, where the request names them; all else is as the network was trained, or as
+                `COLD` says where none is trained.
 
         Raises:
             ValueError: a tunable out of its range, or clicks that separate nothing (the sentence says why).
         """
         start = time.perf_counter()
-        features, cached = self.features(image, window, current=current, factor=factor)
-        grid = (int(features.shape[-2]), int(features.shape[-1]))
-        inside, outside = (_to_grid(found, window, grid) for found in (clicks.foreground, clicks.background))
-        evidence = ContrastEvidence(eta=eta, contrast=current.knobs["contrast"])
-        maps = _pooled(evidence.maps(features, inside, outside).numpy(), MAX_SOLVED)
-        solution = solve(maps, lam=lam, iterations=iterations)
-        u = average(solution)
-        statuses = tuple(status.value.split(":")[0] for status in solution.status)
-        if u is None:
-            reason = solution.status[0].value
-            raise ValueError(f"the clicks separate nothing here ({reason}): add clicks, or lower eta")
+        found, cached = self.features(image, window, current=current, factor=factor)
+        grid = (int(found.values.shape[-2]), int(found.values.shape[-1]))
+        inside, outside = (_to_grid(part, window, grid) for part in (clicks.foreground, clicks.background))
+        model = replace(recorded_model(current.knobs) if current.trained else COLD, **chosen)
+        result = segment_clicks(
+            found.values, inside, outside, model=model, parts=found.parts, probability=found.probability
+        )
+        if result.u is None:
+            raise ValueError(
+                f"the clicks in and outside the target cannot be told apart ({result.reason}): add clicks, or lower eta"
+            )
+        u = result.u
         shape = working_shape(window, factor=factor, longest=LONGEST)
-        return Answer(_resized(u, shape), (u.shape[0], u.shape[1]), statuses, cached, time.perf_counter() - start)
+        return Answer(
+            _resized(u, shape), (u.shape[0], u.shape[1]), result.statuses, cached, time.perf_counter() - start
+        )
 
     def features(
         self, image: SlideImage, window: Window, *, current: Current, factor: float
-    ) -> tuple[torch.Tensor, bool]:
-        """Feature Map 2 (C, h, w) of a window, on the CPU, and whether it was kept from before."""
+    ) -> tuple[RegionFeatures, bool]:
+        """What clicks in a window need, and whether it was kept from before."""
         shape = working_shape(window, factor=factor, longest=LONGEST)
         facts = image.path.stat()
         key = (str(image.path), facts.st_mtime_ns, facts.st_size, window, shape, current.key)
@@ -104,17 +123,37 @@ class ClickSegmenter:
         knobs = current.knobs
         pixels = read_pixels(image, window, shape)
         mean, std = knobs["image_mean"], knobs["image_std"]
-        inputs = network_input(pixels, stain=current.stain, image_mean=mean, image_std=std)
-        network: Any = current.network
-        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-        with torch.inference_mode():
-            _, found = network.features(inputs[None].to(device))
-        features = found[0].float().cpu()
+        inputs = network_input(pixels, stain=current.stain, image_mean=mean, image_std=std)[None]
+        features = self._region(current.network, inputs)
         with self._lock:
             self._features[key] = features
             while len(self._features) > KEPT:
                 self._features.popitem(last=False)
         return features, False
+
+    @torch.no_grad()
+    def _region(self, network: Any, inputs: torch.Tensor) -> RegionFeatures:
+        """Of `ColdFeatures` what it gives; of a trained network its answer, and its features beside those."""
+        device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+        inputs = inputs.to(device)
+        if isinstance(network, ColdFeatures):
+            return RegionFeatures(network(inputs)[0].float().cpu(), network.parts, None)
+        if self._pretrained is None:
+            self._pretrained = ColdFeatures().eval()
+        logits, own = network.features(inputs)
+        probability = torch.softmax(logits[0].float(), dim=0)[1:].sum(dim=0)
+        size = _at_most(own.shape[-2:], FINEST)
+        maps = torch.cat([own.float(), probability[None, None]], dim=1)
+        if size != tuple(own.shape[-2:]):
+            maps = functional.adaptive_avg_pool2d(maps, size)
+        values = torch.cat([maps[:, :-1], self._pretrained.to(device).on_grid(inputs, size)], dim=1)
+        return RegionFeatures(values[0].cpu(), (own.shape[1], *self._pretrained.parts), maps[0, -1].cpu())
+
+
+def _at_most(shape: Sequence[int], longest: int) -> tuple[int, int]:
+    """(height, width) shrunk in proportion until its longer side is at most so many."""
+    shrink = min(1.0, longest / max(shape))
+    return max(1, round(shape[0] * shrink)), max(1, round(shape[1] * shrink))
 
 
 def _to_grid(clicks: tuple[tuple[float, float], ...], window: Window, grid: tuple[int, int]) -> np.ndarray:
@@ -123,16 +162,6 @@ def _to_grid(clicks: tuple[tuple[float, float], ...], window: Window, grid: tupl
     rows = np.floor((y - window.y) * grid[0] / window.height).astype(np.int64)
     columns = np.floor((x - window.x) * grid[1] / window.width).astype(np.int64)
     return np.stack([np.minimum(rows, grid[0] - 1), np.minimum(columns, grid[1] - 1)], axis=1)
-
-
-def _pooled(maps: np.ndarray, most: int) -> np.ndarray:
-    """(P, H, W) maps averaged over areas until they have at most so many pixels together."""
-    shrink = min(1.0, (most / maps.size) ** 0.5)
-    if shrink == 1:
-        return maps
-    size = [max(1, round(side * shrink)) for side in maps.shape[1:]]
-    pooled = functional.interpolate(torch.from_numpy(maps)[None], size=size, mode="area")[0]
-    return np.asarray(pooled.numpy())
 
 
 def _resized(u: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

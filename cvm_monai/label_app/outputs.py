@@ -122,14 +122,14 @@ def dsa_document(results: Sequence[RegionResult], names: Sequence[str], *, title
 
 
 def _write_asap(path: Path, results: Sequence[RegionResult], names: Sequence[str]) -> None:
-    """ASAP's XML, which QuPath's plug-in reads as well."""
+    """ASAP's XML: the class is the group for ASAP, and the name for QuPath's plug-in."""
     colours = label_colours(names, COLOURS)
     root = Element("ASAP_Annotations")
     annotations, groups = SubElement(root, "Annotations"), SubElement(root, "AnnotationGroups")
-    for number, result in enumerate(results):
+    for result in results:
         label = result.region.label
         colour = "#{:02x}{:02x}{:02x}".format(*colours[label])
-        facts = {"Name": str(number), "Type": "Polygon", "PartOfGroup": names[label], "Color": colour}
+        facts = {"Name": names[label], "Type": "Polygon", "PartOfGroup": names[label], "Color": colour}
         vertices = SubElement(SubElement(annotations, "Annotation", facts), "Coordinates")
         for order, (x, y) in enumerate(keyhole_ring(result.region)):
             SubElement(vertices, "Coordinate", {"Order": str(order), "X": f"{x:.10g}", "Y": f"{y:.10g}"})

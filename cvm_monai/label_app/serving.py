@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cvm_monai.label_app.guard import Guard, is_loopback
+from cvm_monai.label_app.guard import Guard, is_loopback, log_refusal
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = ("0.0.0.0", "::", "")
@@ -43,6 +43,7 @@ def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str
     Raises:
         ValueError: a limit that is no number above 0.
     """
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
     from starlette.middleware import Middleware
 
@@ -55,10 +56,12 @@ def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str
     local_only = is_local(arguments)
 
     async def sentence(request: Any, error: Exception) -> JSONResponse:
-        del request
-        return JSONResponse({"detail": " ".join(str(getattr(error, "msg", error)).split())}, status_code=400)
+        text = _malformed(error) if isinstance(error, RequestValidationError) else str(getattr(error, "msg", error))
+        text = " ".join(text.split())
+        log_refusal(request.method, request.url.path, 400, text)
+        return JSONResponse({"detail": text}, status_code=400)
 
-    for kind in _kinds():
+    for kind in (*_kinds(), RequestValidationError):
         application.add_exception_handler(kind, sentence)
     application.user_middleware.insert(0, Middleware(Guard, local_only=local_only, origins=origins, **limits))
     application.middleware_stack = application.build_middleware_stack()
@@ -91,6 +94,17 @@ def _kinds() -> tuple[type[Exception], ...]:
     from monailabel.interfaces.exception import MONAILabelException
 
     return (ValueError, MONAILabelException)
+
+
+def _malformed(error: Any) -> str:
+    """What is wrong with a request that FastAPI cannot read, in one sentence: its first fault."""
+    first = (error.errors() or [{}])[0]
+    place = ".".join(str(part) for part in first.get("loc", ())[1:])
+    where = "the body of the request" if not place else f"{place!r} of the request"
+    advice = ""
+    if "body" in first.get("loc", ()):
+        advice = " (a JSON object is sent with Content-Type: application/json, a form as multipart/form-data)"
+    return f"{where} cannot be read: {first.get('msg', 'it is malformed')}{advice}"[:500]
 
 
 def _number(conf: Mapping[str, str], name: str, default: float) -> float:

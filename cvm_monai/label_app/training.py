@@ -15,10 +15,12 @@ import torch
 
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.engines.selection import Selection
+from cvm_monai.engines.store_address import sqlite_address
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import model_path, recorded_knobs
 from cvm_monai.label_app.training_data import write_dataset
 from cvm_monai.networks import NETWORK_NAMES
+from cvm_monai.place import as_entry
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast
 from cvm_monai.supervision.factory import SupervisionName
 from cvm_monai.variational import SolverName
@@ -164,7 +166,7 @@ def _options(
     weights: Path | None,
 ) -> list[str]:
     """The overrides of the bundle's training configuration."""
-    dataset = str(output / "dataset")
+    dataset = as_entry(output / "dataset")
     names = ("network", "scale", "mpp", "contrast", "stain_normalisation", "image_mean", "image_std")
     kept = {name: inherited[name] for name in names}
     if chosen.get("network", inherited["network"]) == inherited["network"]:
@@ -172,10 +174,10 @@ def _options(
     values: dict[str, Any] = {name: value for name, value in kept.items() if value is not None} | dict(chosen)
     values |= {
         "dataset_dir": dataset,
-        "output_dir": str(output),
-        "tracking_uri": f"sqlite:///{settings.work / 'mlruns.db'}",
+        "output_dir": as_entry(output),
+        "tracking_uri": sqlite_address(settings.work / "mlruns.db"),
         "experiment_name": "cvm_monai_label",
-        "initialize#1#check_data": False,
+        "initialize#2#check_data": False,
         "device": f"$torch.device({settings.device!r})",
     }
     if torch.device(settings.device).type == "cpu":

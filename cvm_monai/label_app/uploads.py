@@ -1,5 +1,6 @@
 """Uploaded files are read before they are kept."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cvm_monai.annotations import Annotations, read_annotations
+from cvm_monai.annotations.labels import UnknownLabelsError, example_map
 from cvm_monai.slides import open_image
 
 
@@ -23,21 +25,37 @@ def check_image_file(path: Path, image_id: str) -> None:
         raise ValueError(f"{image_id}: {_without(error, path, image_id)}") from None
 
 
-def check_label_file(path: Path, image: Path, *, classes: Mapping[str, Any]) -> None:
-    """Read an annotation file of an image by the readers that training uses.
+def check_label_file(path: Path, image: Path, *, classes: Mapping[str, Any]) -> dict[str, Any]:
+    """Read an annotation file of an image by the readers that training uses; what was read and what was left out.
 
     Raises:
         ValueError: whatever they refuse, a file without any point or region, or a label image of another size.
     """
     if path.name.lower().endswith(".nii.gz"):
         _check_nifti(path, image)
-        return
+        return {}
     try:
         found = read_label(path, image, classes=classes)
+    except UnknownLabelsError as error:
+        raise ValueError(f"{error.fault.replace(str(path), 'the label')}; {_remedy(error)}") from None
     except ValueError as error:
-        raise ValueError(_without(error, path, "the label")) from None
+        raise ValueError(_without(ValueError(_without(error, path, "the label")), image, image.stem)) from None
+    left_out = {kind: count for kind, count in found.counts.items() if kind != "repaired"}
     if not found.points and not found.regions:
-        raise ValueError("the label holds neither a point nor a region")
+        without = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+        raise ValueError(f"the label holds neither a point nor a region{f' (left out: {without})' * bool(without)}")
+    return {"points": len(found.points), "regions": len(found.regions), "left_out": left_out}
+
+
+def _remedy(error: UnknownLabelsError) -> str:
+    """How the server is told what labels mean."""
+    example = example_map(error.labels)
+    pairs = ",".join(f"{name}={meaning}" for name, meaning in example.items())
+    if any(sign in name for name in example for sign in ",= '\""):
+        pairs = f"'{json.dumps(example, ensure_ascii=False)}'"
+    options = [f"--conf classes {pairs}"] if example else []
+    options += ["--conf unclassified skip"] if None in error.labels else []
+    return f"tell the server what they mean when it is started, for example {' '.join(options)}"
 
 
 def read_label(path: Path, image: Path, *, classes: Mapping[str, Any]) -> Annotations:
@@ -62,11 +80,14 @@ def _check_nifti(path: Path, image: Path) -> None:
         shape = tuple(side for side in found.shape if side != 1)
         sound = np.issubdtype(found.get_data_dtype(), np.integer)
     except Exception as error:  # nibabel raises several kinds
-        raise ValueError(f"the label cannot be read as NIfTI: {error}") from None
+        raise ValueError(f"the label cannot be read as NIfTI: {_without(error, path, 'the label')}") from None
     if shape != (width, height) or not sound:
         raise ValueError(f"the label must be integers of {width} x {height}, got {shape}")
 
 
-def _without(error: ValueError, path: Path, name: str) -> str:
-    """A reader's sentence that names the file as its sender knows it."""
-    return str(error).replace(str(path), name)
+def _without(error: Exception, path: Path, name: str) -> str:
+    """A reader's sentence that names the file as its sender knows it: an upload lies under a name of the server's."""
+    sentence = str(error)
+    for written in (str(path.resolve()), str(path), path.name, path.stem):
+        sentence = sentence.replace(written, name)
+    return sentence.replace(f"{path.resolve().parent}/", "").replace(f"{path.parent}/", "")

@@ -23,6 +23,20 @@ def norm_layer(kind: Normalisation, channels: int) -> nn.Module:
     return nn.GroupNorm(gcd(GROUPS, channels), channels)
 
 
+def replace_batch_norms(module: nn.Module, kind: Normalisation) -> None:
+    """Put the chosen normalisation in place of every batch normalisation, with the same scale and shift."""
+    if kind == "batch":
+        return
+    for name, part in list(module.named_children()):
+        if isinstance(part, nn.BatchNorm2d):
+            layer: Any = norm_layer(kind, part.num_features)
+            layer.load_state_dict({"weight": part.weight.detach(), "bias": part.bias.detach()})
+            layer.eps = part.eps
+            setattr(module, name, layer)
+        else:
+            replace_batch_norms(part, kind)
+
+
 class DoubleConv(nn.Sequential):
     """(3x3 convolution, normalisation, ReLU) twice, (B, in_channels, H, W) to (B, out_channels, H, W).
 

@@ -1,26 +1,20 @@
 """The ResNet34 encoder: MONAI's ResNet with torchvision's layout, so that torchvision's weights fit it."""
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from monai.networks.nets.resnet import ResNet
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from cvm_monai.networks.blocks import replace_batch_norms
 from cvm_monai.networks.multi_stage import unchanged_statistics
-from cvm_monai.networks.normalisation import GROUPS, Normalisation, check_normalisation
+from cvm_monai.networks.normalisation import Normalisation, check_normalisation
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in [0, 1], by which images are normalised for torchvision's weights."""
 STAGE_CHANNELS = (64, 64, 128, 256, 512)
 """Channels of the stem and of layers 1 to 4, at strides 2, 4, 8, 16 and 32."""
-MONAI_NORMS: Mapping[Normalisation, tuple[str, dict[str, Any]]] = {
-    "instance": ("instance", {"affine": True}),
-    "group": ("group", {"num_groups": GROUPS}),
-    "batch": ("batch", {}),
-}
 Maps = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -47,11 +41,11 @@ class ResNet34Encoder(ResNet):
             conv1_t_stride=2,
             shortcut_type="B",
             bias_downsample=False,
-            norm=MONAI_NORMS[normalisation],
             feed_forward=False,
         )
         if not with_layer4:
             self.layer4 = nn.Sequential()
+        replace_batch_norms(self, normalisation)  # MONAI's own choice reaches the stem alone
 
     def forward(self, x: torch.Tensor) -> Maps:  # type: ignore[override]
         stem = self.act(self.bn1(self.conv1(x)))

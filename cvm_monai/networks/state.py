@@ -1,6 +1,7 @@
 """A trained network's weights: the plain state dict that a training saved, or the same numbers as NumPy arrays."""
 
 import warnings
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""What batch normalisation remembers of a training, and no other normalisation does."""
 
 
 def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch.device | str = "cpu") -> nn.Module:
@@ -24,12 +28,29 @@ def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch
     unfit = sorted(key for key in expected if key not in state or state[key].shape != expected[key].shape)
     unfit += sorted(key for key in state if key not in expected)
     if unfit:
+        _check_normalisation(expected, state, path)
         raise ValueError(
             f"the weights in {path} do not fit the network {type(network).__name__}: {len(unfit)} of them are missing, "
             f"of another shape or unknown, such as {unfit[0]}; give --network and --network_channels as in the training"
         )
     network.load_state_dict(state)
     return network.to(device).eval()
+
+
+def _check_normalisation(expected: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> None:
+    """ValueError where running statistics alone tell the two apart."""
+    different = [key for key in {*expected} ^ {*state} if key.rpartition(".")[2] not in STATISTICS]
+    if different or any(state[key].shape != expected[key].shape for key in {*expected} & {*state}):
+        return
+    if len(state) > len(expected):
+        raise ValueError(
+            f"the weights in {path} were trained with --normalisation batch, and the network is built with another: "
+            "give --normalisation batch"
+        )
+    raise ValueError(
+        f"the weights in {path} were trained without running statistics, and the network is built with them: give "
+        "--normalisation instance or group, as in the training"
+    )
 
 
 def write_arrays(weights: str | PathLike[str], target: str | PathLike[str]) -> None:

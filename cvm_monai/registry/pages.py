@@ -40,7 +40,7 @@ def version_description(trained: Trained, *, tests: Mapping[str, float], tags: M
         tests: `test_*` values.
         tags: of the version.
     """
-    dice = f", test Dice {tests['test_dice']:.3f}" if "test_dice" in tests else ""
+    together = pooled_overlap(tests) if len(trained.classes) == 2 else {}
     size = f"{tags['um_per_px']} um/px" if trained.knobs.get("mpp") else f"{tags['scale']} times their own size"
     facts = {
         "classes": tags["classes"],
@@ -48,17 +48,47 @@ def version_description(trained: Trained, *, tests: Mapping[str, float], tags: M
         "stain": f"{tags['stain']}; normalisation: {tags['stain_normalisation']}",
         "trained by": f"{tags['supervision']}, network {tags['network']}",
         "tested on": f"fold {tags['fold']} of data list {tags['data_sha256'][:12]}",
-        **{name: f"{value:.4g}" for name, value in headline(tests).items()},
+        **{name: f"{value:.4g}{_spread(name, tests)}" for name, value in headline(tests).items()},
+        **{name: f"{value:.4g}, all pixels of the test together" for name, value in together.items()},
     }
     rows = [f"| {name} | {value.replace('|', '/')} |" for name, value in facts.items()]
-    first = f"{tags['supervision']}, {tags['network']}{dice}; research only"
+    first = f"{tags['supervision']}, {tags['network']}{_verdict(tests)}; research only"
     return "\n".join([first, "", "| | |", "|---|---|", *rows]) + "\n"
 
 
 def headline(tests: Mapping[str, float]) -> dict[str, float]:
-    """Of the test values those of all classes: means over the images, or medians of distances."""
+    """Of the test values those of all classes: means over the images, or medians of distances; or those of points."""
     names = [name for metric in METRICS for name in (f"{TEST}{metric}", f"{TEST}{metric}_median")]
-    return {name: tests[name] for name in names if name in tests}
+    points = [name for name in sorted(tests) if name.startswith(f"{TEST}point_")]
+    return {name: tests[name] for name in (*names, *points) if name in tests}
+
+
+def pooled_overlap(tests: Mapping[str, float]) -> dict[str, float]:
+    """Recall and IoU over all pixels, which follow from the pooled Dice D = 2 P R / (P + R) and precision P."""
+    dice, precision = tests.get(f"{TEST}pooled_dice"), tests.get(f"{TEST}pooled_precision")
+    if dice is None:
+        return {}
+    recall = {} if not precision or 2 * precision <= dice else {"recall": dice * precision / (2 * precision - dice)}
+    return recall | {"IoU": dice / (2 - dice)}
+
+
+def _verdict(tests: Mapping[str, float]) -> str:
+    """The Dice with what it is a mean of, or that there is none."""
+    if f"{TEST}dice" in tests:
+        return f", test Dice {tests[f'{TEST}dice']:.3f}{_spread(f'{TEST}dice', tests)}"
+    if f"{TEST}point_balanced_accuracy" not in tests:
+        return ""
+    count = tests.get(f"{TEST}point_count", 0)
+    accuracy = tests[f"{TEST}point_balanced_accuracy"]
+    return f", no Dice: tested on {count:.0f} points alone, balanced accuracy {accuracy:.3f}"
+
+
+def _spread(name: str, tests: Mapping[str, float]) -> str:
+    """Deviation and number of images of a mean; nothing where neither was recorded."""
+    images = tests.get(f"{name}_images", tests.get(f"{TEST}dice_images") if name.startswith(f"{TEST}dice") else None)
+    found = [f"sd {tests[f'{name}_sd']:.2g}"] if f"{name}_sd" in tests else []
+    found += [f"n = {images:.0f}"] if images is not None else []
+    return f" ({', '.join(found)})" if found else ""
 
 
 def link(client: Any, *, model_id: str, run_id: str, name: str, version: str, tests: Mapping[str, float]) -> None:

@@ -30,6 +30,12 @@ BETTER: Mapping[MetricName | ClaimName, Better] = {
     "region_ratio": "closer to 1",
     "boundary_ratio": "closer to 1",
 }
+POINTS: Mapping[str, Better] = {
+    "point_balanced_accuracy": "higher",
+    "point_recall": "higher",
+    "point_cross_entropy": "lower",
+}
+"""Of a test without masks."""
 SHIFTED = re.compile(rf"stain_(lowest|({'|'.join(STAIN_NAMES)})_[^_]+)_(?=dice$)")
 """What stands before `dice` in a test under stain shifts: as good when high as the Dice itself."""
 
@@ -146,11 +152,15 @@ def _kind(full: str, classes: Sequence[str]) -> Better | None:
     for name, better in BETTER.items():
         if base == name or base in (f"{name}_{label}" for label in classes[1:]):
             return better
+    for point_name, better in POINTS.items():
+        if base == point_name or base in (f"{point_name}_{label}" for label in classes):
+            return better
     return None
 
 
 def _listed(usable: Mapping[str, Better]) -> str:
-    return ", ".join(name for name in usable if not name.startswith(f"{TEST}pooled_")) or "none: there is none"
+    pooled_last = sorted(usable, key=lambda name: (name.startswith(f"{TEST}pooled_"), name))
+    return ", ".join(pooled_last) or "none: there is none"
 
 
 def _short(digest: str | None) -> str:

@@ -93,7 +93,10 @@ def _image(value: Any) -> np.ndarray:
         image = np.asarray(value)
     except ValueError:  # lists of unequal lengths
         raise ValueError(f"its image is not a full array: {SEND}") from None
-    if isinstance(value, list) and image.dtype == np.int64 and image.size and 0 <= image.min() <= image.max() <= 255:
+    if isinstance(value, list) and image.dtype == np.int64 and image.size:
+        if image.min() < 0 or image.max() > 255:
+            wrong = int(image.min() if image.min() < 0 else image.max())
+            raise ValueError(f"its image holds the value {wrong}, outside 0 to 255: {SEND}")
         image = image.astype(np.uint8)  # JSON knows whole numbers only
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"its image is {image.shape} {image.dtype}: {SEND}")

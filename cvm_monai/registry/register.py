@@ -181,7 +181,7 @@ class _Entry:
             "stain": self.request.stain,
             "stain_normalisation": knobs.get("stain_normalisation"),
             "classes": ", ".join(trained.classes),
-            "test_dice": f"{self.tests['test_dice']:.4f}" if "test_dice" in self.tests else None,
+            "test_dice": self._dice(),
             "commit": trained.record.get("commit"),
             "supervision": knobs.get("supervision"),
             "network": knobs.get("network"),
@@ -190,14 +190,20 @@ class _Entry:
         }
         return {name: "not known" if value is None else str(value) for name, value in facts.items()}
 
+    def _dice(self) -> str | None:
+        if "test_dice" in self.tests:
+            return f"{self.tests['test_dice']:.4f}"
+        return "none: tested on points" if "test_point_count" in self.tests else None
+
     def _run(self) -> str:
         """The training's own run where this is its store; else a new one that repeats what the training recorded."""
-        from cvm_monai.engines.tracking import SQLITE, TrackedRun, unique_run_name
+        from cvm_monai.engines.store_address import database_file
+        from cvm_monai.engines.tracking import TrackedRun, unique_run_name
 
         record = self.trained.record
         if self.uri == record["mlflow_tracking_uri"]:
             return str(record["mlflow_run_id"])
-        artifacts = Path(self.uri.removeprefix(SQLITE)).parent / "mlruns"
+        artifacts = (database_file(self.uri) or Path()).parent / "mlruns"
         run = TrackedRun(tracking_uri=self.uri, experiment=self._experiment(artifacts), artifact_dir=artifacts)
         run.start(unique_run_name(prefix="registered"))
         self.undo(lambda: self.client.delete_run(run.run_id))
@@ -209,7 +215,7 @@ class _Entry:
 
     def _experiment(self, artifacts: Path) -> str:
         """The usual one; in a database that moved one for its new place, as the usual one's files belong in the old."""
-        from cvm_monai.engines.tracking import SQLITE
+        from cvm_monai.engines.store_address import SQLITE
 
         found = self.client.get_experiment_by_name(EXPERIMENT) if self.uri.startswith(SQLITE) else None
         if found is None or not found.artifact_location.startswith("file:"):
@@ -251,4 +257,6 @@ def _sign(model: Path, *, model_id: str, run_id: str) -> None:
 
     described = Model.load(str(model))
     described.model_id, described.run_id = model_id, run_id
+    for artifact in described.flavors["python_function"].get("artifacts", {}).values():
+        artifact["uri"] = artifact["path"]  # in the model; where it was staged is nobody's business
     described.save(str(model / "MLmodel"))

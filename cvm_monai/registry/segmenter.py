@@ -16,6 +16,19 @@ BUNDLE = "bundle"
 CLASSES = "classes.json"
 
 
+class WrongRecordError(MlflowException):
+    """What is wrong with a record, and nothing else: MLflow's server would put the whole request before the reason."""
+
+    @property
+    def message(self) -> str:
+        """The sentence."""
+        return self._sentence
+
+    @message.setter
+    def message(self, words: str) -> None:
+        self._sentence = words.rpartition("\nError: ")[2]
+
+
 class Segmenter(PythonModel):
     """Segments records {image, mpp?} as the bundle's `inference` does; see `cvm_monai.registry.records`."""
 
@@ -39,7 +52,7 @@ class Segmenter(PythonModel):
         del context
         records = model_input.to_dict("records")
         if not records:
-            raise MlflowException.invalid_parameter_value("there is no record with an 'image': send [{'image': ...}]")
+            raise WrongRecordError.invalid_parameter_value("there is no record with an 'image': send [{'image': ...}]")
         polygons = bool((params or {}).get("polygons", False))
         return [self._segment(record, number, polygons) for number, record in enumerate(records, start=1)]
 
@@ -48,4 +61,4 @@ class Segmenter(PythonModel):
             asked = read_record(record)
             return answer(self.pipeline(asked.image, mpp=asked.mpp), classes=self.classes, polygons=polygons)
         except ValueError as error:
-            raise MlflowException.invalid_parameter_value(f"record {number}: {error}") from error
+            raise WrongRecordError.invalid_parameter_value(f"record {number}: {error}") from error

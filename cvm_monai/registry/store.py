@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from cvm_monai.annotations.files import shown
-from cvm_monai.engines.tracking import OFF, check_tracking_uri, client_of
+from cvm_monai.engines.store_opening import client_of
+from cvm_monai.engines.tracking import OFF, check_tracking_uri
 
 NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
 ALIAS = re.compile(r"[\w-]+")

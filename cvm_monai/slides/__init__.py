@@ -1,7 +1,7 @@
 """Images and slides opened at a requested um/px."""
 
 from cvm_monai.slides.bounds import Bounds, Origin, corner, warnings_of
-from cvm_monai.slides.image import IMAGE_SUFFIXES, image_size, read_image, read_mask
+from cvm_monai.slides.image import IMAGE_SUFFIXES, read_mask
 from cvm_monai.slides.levels import Level
 from cvm_monai.slides.mpp import Mpp, check_mpp, require_mpp
 from cvm_monai.slides.opening import SLIDE_SUFFIXES, open_image
@@ -9,6 +9,7 @@ from cvm_monai.slides.pyramid import write_pyramid
 from cvm_monai.slides.slide import SlideImage
 from cvm_monai.slides.tissue import TissueMask, tissue_mask
 from cvm_monai.slides.tissue_file import read_tissue_mask
+from cvm_monai.slides.whole import Picture, image_header, image_size, read_image, read_picture
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -17,14 +18,17 @@ __all__ = [
     "Level",
     "Mpp",
     "Origin",
+    "Picture",
     "SlideImage",
     "TissueMask",
     "check_mpp",
     "corner",
+    "image_header",
     "image_size",
     "open_image",
     "read_image",
     "read_mask",
+    "read_picture",
     "read_tissue_mask",
     "require_mpp",
     "tissue_mask",

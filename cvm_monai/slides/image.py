@@ -1,73 +1,85 @@
-"""Flat images and label masks: PNG, JPEG, BMP and TIFF.
+"""Flat images decoded as a whole by Pillow, label masks, and samples of any depth turned into RGB.
 
 Pixels are taken as they are stored: an EXIF orientation is never applied, neither to images nor to masks nor to sizes,
-so that (x, y) means the same pixel for all of them. Of a file with several pages the first one is read.
+so that (x, y) means the same pixel for all of them. Of a file with several pictures the largest one is read.
 """
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+from cvm_monai.annotations.stored import (
+    check_size,
+    decode_png,
+    is_tiff,
+    largest_series,
+    open_stored,
+    open_unlimited,
+    png_header,
+    stored_labels,
+    stored_size,
+)
+from cvm_monai.slides.depth import brightest_bits, to_bytes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 MAX_PIXELS = 2**30
 """Larger flat images are refused before they are decoded (2^30 pixels are 3 GiB of RGB)."""
 
-COMPACT = ("PNG", "JPEG", "MPO", "BMP")
-DENSEST = 2**14
-"""Pixels that a byte of these formats can hold: deflate packs 1032 bytes into one, 8256 pixels of one bit. A header
-that claims more is refused before memory is taken for it."""
-
-_GREY16 = ("I", "I;16", "I;16L", "I;16B", "I;16N")
-_opening = threading.Lock()
+SINGLE_ALPHA = (1, 2)
+"""TIFF's kinds of extra samples that are transparency: colours multiplied by it already, or not."""
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Decode an image as (H, W, 3) uint8 RGB.
-
-    Grey becomes RGB, transparency lies on white, of 16 bits the upper eight are kept.
-
-    Raises:
-        ValueError: a file that is missing, unreadable or truncated, or pixels of another kind (float, many channels).
-    """
-    path = Path(path)
-    with _sentences(path, "an image"), _open(path) as image:
-        return _rgb(image) if isinstance(image, Image.Image) else _rgb_of_page(image.pages.first)
+class UndeclaredChannelsError(ValueError):
+    """A file of which a reader would show one channel, or any three, as if they were the picture."""
 
 
 def read_mask(path: str | Path) -> np.ndarray:
-    """Decode a label image as an (H, W) array of integers; of a palette the indices are kept.
+    """Decode a label image as an (H, W) array of the integers that the file stores, see `stored_labels`.
 
     Raises:
         ValueError: a file that is missing, unreadable or truncated, a JPEG (compression changes labels), or colours.
     """
     path = Path(path)
-    with _sentences(path, "a mask"), _open(path) as image:
-        if not isinstance(image, Image.Image):
-            return _labels(_samples_last(image.pages.first))
-        if image.format in ("JPEG", "MPO"):
-            raise ValueError("JPEG changes labels near borders; save it as PNG")
-        return _labels(np.array(image.convert("L") if image.mode == "LA" else image))
+    with sentences(path, "a mask"), open_stored(path, max_pixels=MAX_PIXELS, what="flat image") as opened:
+        return stored_labels(opened, path)
 
 
-def image_size(path: str | Path) -> tuple[int, int]:
+def flat_size(path: Path) -> tuple[int, int]:
     """(height, width) from the file's header, without decoding.
 
     Raises:
         ValueError: a file that is missing or no image.
     """
-    path = Path(path)
-    with _sentences(path, "an image"), _open(path) as image:
-        return _size(image)
+    with sentences(path, "an image"), open_stored(path, max_pixels=MAX_PIXELS, what="flat image") as opened:
+        return stored_size(opened)
+
+
+def decode_flat(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Decode an image as (H, W, 3) uint8 RGB, with what the user ought to know about it.
+
+    Grey becomes RGB, transparency lies on white, more than 8 bits are scaled, see `depth`.
+
+    Raises:
+        ValueError: a file that is missing, unreadable or truncated, or pixels of another kind (float, many channels).
+    """
+    with sentences(path, "an image"):
+        if is_tiff(path):
+            return _decode_tiff(path), ()
+        with open_unlimited(path) as image:
+            check_size(image, path, max_pixels=MAX_PIXELS, what="flat image")
+            if image.format == "PNG" and png_header(path)[0] == 16:
+                return _decode_deep_png(path)
+            return _rgb(image), ()
 
 
 @contextmanager
-def _sentences(path: Path, what: str) -> Iterator[None]:
+def sentences(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a decoder raises into one ValueError that names the file."""
     try:
         yield
@@ -78,6 +90,8 @@ def _sentences(path: Path, what: str) -> Iterator[None]:
     except MemoryError:
         raise ValueError(f"{path} cannot be read as {what}: not enough memory") from None
     except Exception as error:  # decoders raise many kinds
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
         raise ValueError(f"{path} cannot be read as {what}: {error_reason(error)}") from None
 
 
@@ -86,112 +100,119 @@ def error_reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
-def _open(path: Path) -> Image.Image | tifffile.TiffFile:
-    """The file opened by Pillow, or by tifffile where Pillow cannot read it as it is stored; nothing is decoded yet."""
-    image = _open_stored(path)
-    height, width = _size(image)
-    if not isinstance(height, int) or not isinstance(width, int):  # a tag that was given several values
-        image.close()
-        raise ValueError("its header is damaged: height and width are no numbers")
-    if not height * width:
-        image.close()
-        raise ValueError(f"it has no pixels ({width} x {height})")
-    if height * width > MAX_PIXELS:
-        image.close()
-        raise ValueError(f"{width} x {height} px are too many for a flat image; cut it into tiles")
-    size = path.stat().st_size
-    if getattr(image, "format", None) in COMPACT and height * width > DENSEST * size:
-        image.close()
-        raise ValueError(f"its {size} bytes cannot hold the {width} x {height} px that it claims: copy it again")
-    return image
+def _decode_tiff(path: Path) -> np.ndarray:
+    """A TIFF that is not read by its tiles: palette, CMYK, 1 bit and other odd pixels."""
+    with tifffile.TiffFile(path) as tiff:
+        check_size(tiff, path, max_pixels=MAX_PIXELS, what="flat image")
+        page = largest_series(tiff).keyframe
+        if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+            return _rgb_of_palette(page.asarray(), page.colormap)
+        turned = page.tags.valueof(ExifTags.Base.Orientation, default=1) != 1
+        if page.bitspersample > 8 or turned or page.photometric in _PLAIN:
+            return rgb_of_samples(_samples_last(page), page.photometric, extra=page.extrasamples)
+        index = page.index
+    with open_unlimited(path) as image:
+        if isinstance(index, int):  # not of a SubIFD, which is never the largest
+            image.seek(index)
+        return _rgb(image)
 
 
-def _open_stored(path: Path) -> Image.Image | tifffile.TiffFile:
-    """Pillow refuses some TIFFs, takes others with 16 bits for 8, and turns those that have an orientation."""
-    try:
-        image = _open_unlimited(path)
-    except UnidentifiedImageError:
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise
-        return tifffile.TiffFile(path)
-    tags = getattr(image, "tag_v2", {})
-    if tags.get(ExifTags.Base.Orientation, 1) == 1 and max(tags.get(ExifTags.Base.BitsPerSample, (8,))) <= 8:
-        return image
-    image.close()
-    return tifffile.TiffFile(path)
+_PLAIN = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
 
 
-def _open_unlimited(path: Path) -> Image.Image:
-    """Open by Pillow without its limit of 179 million pixels, which is a common size of tissue images."""
-    with _opening:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+def _rgb_of_palette(indices: np.ndarray, palette: np.ndarray | None) -> np.ndarray:
+    """(H, W, 3) uint8 of indices into a TIFF's (3, N) palette of 16 bits; some programs write 8."""
+    if palette is None or indices.ndim != 2 or indices.dtype.kind != "u":
+        raise ValueError("its palette cannot be read; save it as RGB with 8 bits per channel")
+    colours = palette >> 8 if palette.max() > 255 else palette
+    return np.ascontiguousarray(np.moveaxis(colours.astype(np.uint8)[:, indices], 0, -1))
 
 
-def _size(image: Image.Image | tifffile.TiffFile) -> tuple[int, int]:
-    """(height, width) of an opened file."""
-    if isinstance(image, Image.Image):
-        return image.height, image.width
-    page = image.pages.first
-    return page.imagelength, page.imagewidth
+def _decode_deep_png(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A PNG of 16 bits, of which Pillow would keep the upper eight of its colours."""
+    pixels, kind = decode_png(path), png_header(path)[1]
+    alpha = pixels[..., -1:] if kind & 4 else None
+    colours = pixels if alpha is None else pixels[..., :-1]
+    bits, warnings = brightest_bits(path, int(colours.max(initial=0)))
+    grey = 3 if colours.ndim == 2 or colours.shape[2] == 1 else 1
+    colours = np.repeat(to_bytes(colours.reshape(*pixels.shape[:2], -1), bits), grey, axis=2)
+    return (colours if alpha is None else over_white(colours, to_bytes(alpha, 16))), warnings
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 of an image opened by Pillow."""
     if image.mode == "F":
         raise ValueError("its pixels are floating point numbers; save it with 8 bits per channel")
-    if image.mode in _GREY16:
-        image = Image.fromarray((np.array(image) >> 8).astype(np.uint8))
+    if image.mode.startswith("I"):
+        raise ValueError(f"its pixels are {np.array(image).dtype}; save it with 8 bits per channel")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB"))
 
 
-def _rgb_of_page(page: tifffile.TiffPage) -> np.ndarray:
-    """(H, W, 3) uint8 of a TIFF page."""
-    return rgb_of_samples(_samples_last(page), page.photometric)
+def colour_samples(photometric: int, samples: int, extra: Sequence[int]) -> int:
+    """How many of a page's samples are colours; the others are extra, as the file declares them.
+
+    Raises:
+        UndeclaredChannelsError: grey with further samples that nothing declares to be transparency, or too many.
+    """
+    colours = 1 if photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE) else 3
+    if samples > 4:
+        raise UndeclaredChannelsError(f"it has {samples} channels; save it as RGB")
+    if samples > colours == 1 and not (samples == 2 and extra and int(extra[0]) in SINGLE_ALPHA):
+        raise UndeclaredChannelsError(
+            f"it has {samples} channels, and the file does not say that they are red, green and blue; save it as RGB"
+        )
+    return colours
 
 
-def rgb_of_samples(pixels: np.ndarray, photometric: int) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of decoded TIFF samples, (H, W) or (H, W, samples); see `read_image`.
+def rgb_of_samples(pixels: np.ndarray, photometric: int, *, extra: Sequence[int] = (), bits: int = 16) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of decoded TIFF samples, (H, W) or (H, W, samples).
+
+    Transparency lies on white: colours that are multiplied by it already are taken so, and extra samples of which the
+    file does not say what they are, are left out.
+
+    Args:
+        photometric: of the page.
+        extra: its extra samples: 0 unspecified, 1 transparency that colours are multiplied by, 2 transparency.
+        bits: that values of 16 bits use.
 
     Raises:
         ValueError: pixels of another kind.
     """
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
-    if pixels.dtype != np.uint8 or photometric == tifffile.PHOTOMETRIC.SEPARATED:
-        kind = "CMYK" if pixels.dtype == np.uint8 else pixels.dtype
+    if pixels.dtype not in (np.uint8, np.uint16) or photometric == tifffile.PHOTOMETRIC.SEPARATED:
+        kind = "CMYK" if pixels.dtype in (np.uint8, np.uint16) else pixels.dtype
         raise ValueError(f"its pixels are {kind}; save it as RGB with 8 bits per channel")
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    colours = colour_samples(photometric, pixels.shape[2], extra)
+    rgb = to_bytes(pixels[..., :colours], bits)
     if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-        pixels = ~pixels
-    if pixels.ndim == 3 and pixels.shape[2] > 4:
-        raise ValueError(f"it has {pixels.shape[2]} channels; save it as RGB")
-    if pixels.ndim == 3 and pixels.shape[2] == 3:
-        return pixels
-    return _rgb(Image.fromarray(pixels))  # L, LA, RGB or RGBA by its shape
+        rgb = ~rgb
+    rgb = np.repeat(rgb, 3, axis=2) if colours == 1 else rgb
+    alphas = [index for index, kind in enumerate(extra[: pixels.shape[2] - colours]) if int(kind) in SINGLE_ALPHA]
+    if not alphas:
+        return np.ascontiguousarray(rgb)
+    alpha = to_bytes(pixels[..., colours + alphas[0], None], bits)
+    return over_white(rgb, alpha, multiplied=int(extra[alphas[0]]) == 1)
 
 
-def _samples_last(page: tifffile.TiffPage) -> np.ndarray:
+def over_white(rgb: np.ndarray, alpha: np.ndarray, *, multiplied: bool = False) -> np.ndarray:
+    """(H, W, 3) uint8 of colours and (H, W, 1) uint8 opacity on white.
+
+    Args:
+        multiplied: the colours are multiplied by the opacity already.
+    """
+    if alpha.min(initial=255) == 255:
+        return np.ascontiguousarray(rgb)
+    opacity = alpha.astype(np.uint32)
+    own = rgb.astype(np.uint32) * (255 if multiplied else opacity)
+    return np.minimum((own + 255 * (255 - opacity) + 127) // 255, 255).astype(np.uint8)
+
+
+def _samples_last(page: Any) -> np.ndarray:
     """The page's pixels, (H, W) or (H, W, samples)."""
     pixels = page.asarray()
     return np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels
-
-
-def _labels(pixels: np.ndarray) -> np.ndarray:
-    """One channel of integers, or a sentence; the alpha channel of a grey RGBA is passed over."""
-    if pixels.ndim == 3:
-        if pixels.shape[2] not in (3, 4) or (pixels[..., :3] != pixels[..., :1]).any():
-            raise ValueError("it has colours, where a mask is one channel of labels (0 = background)")
-        pixels = pixels[..., 0]
-    if pixels.dtype == bool:
-        return pixels.astype(np.uint8)
-    if not np.issubdtype(pixels.dtype, np.integer):
-        raise ValueError(f"its pixels are {pixels.dtype}; save the labels as integers")
-    return pixels

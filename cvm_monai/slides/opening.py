@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from cvm_monai.slides.image import IMAGE_SUFFIXES, error_reason
+from cvm_monai.annotations.stored import is_tiff
+from cvm_monai.slides.image import IMAGE_SUFFIXES, UndeclaredChannelsError, error_reason
 from cvm_monai.slides.slide import SlideImage
 from cvm_monai.slides.source import FlatSource, Source
 
@@ -28,7 +29,7 @@ def open_image(path: str | Path, *, mpp: float | None = None) -> SlideImage:
     """
     path = Path(path)
     _check(path)
-    return SlideImage(path, _open_source, mpp=mpp)
+    return SlideImage(path, open_source, mpp=mpp)
 
 
 def reopen(path: Path, mpp: float | None) -> SlideImage:
@@ -49,14 +50,14 @@ def _check(path: Path) -> None:
         raise ValueError(f"{path} is empty (0 bytes); copy it again")
 
 
-def _open_source(path: Path) -> Source:
-    """The reader of one file."""
+def open_source(path: Path) -> Source:
+    """The reader of one file, the same for all commands; a TIFF is one by its content, whatever its name."""
     suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES and suffix not in TIFF_SUFFIXES:
-        return FlatSource(path)
-    if suffix not in TIFF_SUFFIXES:
+    if suffix in OPENSLIDE_SUFFIXES:
         return _by_openslide(path)
-    return _tiff_source(path)
+    if suffix in TIFF_SUFFIXES or is_tiff(path):
+        return _tiff_source(path)
+    return FlatSource(path)
 
 
 def _by_openslide(path: Path) -> Source:
@@ -76,7 +77,7 @@ def _by_openslide(path: Path) -> Source:
 def _tiff_source(path: Path) -> Source:
     """OpenSlide for its own kinds; of generic TIFFs whoever sees more; the flat reader for odd pixels."""
     from cvm_monai.slides.openslide_source import OpenSlideSource
-    from cvm_monai.slides.tiff_source import SeparateChannelsError, TiffSource
+    from cvm_monai.slides.tiff_source import TiffSource
 
     slide: OpenSlideSource | None
     try:
@@ -88,12 +89,13 @@ def _tiff_source(path: Path) -> Source:
     try:
         tiff = TiffSource(path)
     except Exception as error:  # tifffile raises many kinds
-        if isinstance(error, SeparateChannelsError):
+        if isinstance(error, UndeclaredChannelsError):
             raise ValueError(f"{path} cannot be opened as an image: {error}") from None
         return slide or _flat_tiff(path, error)
-    if slide is None or len(tiff.sizes) > len(slide.sizes) or not slide.exact:
+    alike = slide is not None and tiff.plain and tiff.sizes[0] == slide.sizes[0] and slide.exact
+    if slide is None or not alike or len(tiff.sizes) > len(slide.sizes):
         return tiff
-    slide.mpp = tiff.mpp  # OpenSlide does not read OME-XML
+    slide.mpp, slide.warnings = tiff.mpp, tiff.warnings  # OpenSlide does not read OME-XML
     tiff.close()
     return slide
 

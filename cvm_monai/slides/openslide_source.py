@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cvm_monai.slides.bounds import read_bounds
+from cvm_monai.slides.image import over_white
 
 
 class OpenSlideSource:
@@ -16,6 +17,7 @@ class OpenSlideSource:
     """
 
     forks = False
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         import openslide
@@ -31,19 +33,11 @@ class OpenSlideSource:
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         factor = self._downsamples[level]
         region = self._slide.read_region((round(x * factor), round(y * factor)), level, (width, height))
-        return over_white(np.asarray(region))
+        rgba = np.asarray(region)
+        return over_white(rgba[..., :3], rgba[..., 3:])
 
     def close(self) -> None:
         self._slide.close()
-
-
-def over_white(rgba: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 of RGBA on white."""
-    alpha = rgba[..., 3:]
-    if alpha.min(initial=255) == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    mixed = rgba[..., :3] * alpha.astype(np.uint32) + 255 * (255 - alpha.astype(np.uint32))
-    return ((mixed + 127) // 255).astype(np.uint8)
 
 
 def _mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:

@@ -32,7 +32,8 @@ class SlideImage:
         levels: of the pyramid, the finest first.
         mpp: um/px of level 0, and who said so.
         bounds: the part of level 0 that was scanned, where the file names one that is not all of it (MRXS does).
-        warnings: sentences for the user about the um/px, and about coordinates that other programs count otherwise.
+        warnings: sentences for the user about the um/px, about pages and bits that were chosen, and about coordinates
+            that other programs count otherwise.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class SlideImage:
             self.close()
             raise
         self.bounds = self._source.bounds
+        warnings = (*self._source.warnings, *warnings)
         self.warnings = warnings if self.bounds is None else (*warnings, crop_warning(path, self.bounds))
 
     @property

@@ -5,8 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
+from cvm_monai.annotations.stored import png_header
 from cvm_monai.slides.bounds import Bounds
-from cvm_monai.slides.image import image_size, read_image
+from cvm_monai.slides.image import decode_flat, flat_size
 
 
 class Source(Protocol):
@@ -17,12 +18,16 @@ class Source(Protocol):
         mpp: um/px (x, y) that the file states, or None.
         forks: a child process may go on using it.
         bounds: the part of level 0 that was scanned, where the file names one that is not all of it.
+        warnings: sentences about how the file is read.
     """
 
     sizes: list[tuple[int, int]]
     mpp: tuple[float, float] | None
     forks: bool
     bounds: Bounds | None
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """(height, width, 3) uint8 RGB of pixels of a level, all of them inside it; transparency lies on white."""
@@ -41,16 +46,26 @@ class FlatSource:
 
     def __init__(self, path: Path, *, mpp: tuple[float, float] | None = None) -> None:
         self.path = path
-        self.sizes = [image_size(path)]
+        self.sizes = [flat_size(path)]
         self.mpp = mpp
-        self._pixels: np.ndarray | None = None
+        self._decoded: tuple[np.ndarray, tuple[str, ...]] | None = None
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         del level
-        pixels = self._pixels
-        if pixels is None:
-            pixels = self._pixels = read_image(self.path)
-        return pixels[y : y + height, x : x + width]
+        return self._whole()[0][y : y + height, x : x + width]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about how the file is read; a PNG of 16 bits is decoded for them."""
+        with self.path.open("rb") as file:
+            deep = file.read(4) == b"\x89PNG" and png_header(self.path)[0] == 16
+        return self._whole()[1] if deep else ()
 
     def close(self) -> None:
-        self._pixels = None
+        self._decoded = None
+
+    def _whole(self) -> tuple[np.ndarray, tuple[str, ...]]:
+        decoded = self._decoded
+        if decoded is None:
+            decoded = self._decoded = decode_flat(self.path)
+        return decoded

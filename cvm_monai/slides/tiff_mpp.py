@@ -5,29 +5,53 @@ from typing import Any
 
 import tifffile
 
+from cvm_monai.slides.tiff_channels import find_pixels
+
 UNITS = {
     "m": 1e6,
+    "dm": 1e5,
     "cm": 1e4,
     "mm": 1e3,
     "\N{MICRO SIGN}m": 1.0,
     "\N{GREEK SMALL LETTER MU}m": 1.0,
     "um": 1.0,
     "nm": 1e-3,
+    "pm": 1e-6,
     "\N{ANGSTROM SIGN}": 1e-4,
     "\N{LATIN CAPITAL LETTER A WITH RING ABOVE}": 1e-4,
     "in": 25400.0,
 }
 """um of each unit of OME's PhysicalSizeXUnit; `pixel` and `reference frame` are no lengths."""
 
-_IMAGEJ = {"micron": 1.0, "microns": 1.0, "um": 1.0, "\\u00B5m": 1.0, "\N{MICRO SIGN}m": 1.0, "mm": 1e3, "nm": 1e-3}
+_IMAGEJ = UNITS | {
+    "micron": 1.0,
+    "microns": 1.0,
+    "micrometer": 1.0,
+    "micrometre": 1.0,
+    "\\u00B5m": 1.0,
+    "\\u03BCm": 1.0,
+    "nanometer": 1e-3,
+    "millimeter": 1e3,
+    "centimeter": 1e4,
+    "meter": 1e6,
+    "inch": 25400.0,
+    "inches": 25400.0,
+    '"': 25400.0,
+}
+"""um of each unit that ImageJ's Properties take; it writes other characters than ASCII as escapes."""
+
 _APERIO = re.compile(r"\|\s*MPP\s*=\s*([0-9.,]+)")
 _INCH, _CENTIMETRE = 2, 3
 
 
-def tiff_mpp(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
-    """um/px (x, y) of the first image of an opened TIFF, or None where it says nothing."""
-    page = tiff.pages.first
-    found = ome_mpp(tiff.ome_metadata) if tiff.is_ome and tiff.ome_metadata else None
+def tiff_mpp(page: tifffile.TiffPage, pixels: Any = None) -> tuple[float, float] | None:
+    """um/px (x, y) of a page of a TIFF, or None where it says nothing.
+
+    Args:
+        page: of the picture.
+        pixels: the picture's element of OME-XML, see `ome_pixels`.
+    """
+    found = _of_pixels(pixels)
     if found is not None:
         return found
     description = page.description or ""
@@ -40,13 +64,11 @@ def tiff_mpp(tiff: tifffile.TiffFile) -> tuple[float, float] | None:
 
 def ome_mpp(xml: str) -> tuple[float, float] | None:
     """um/px (x, y) of the first image of an OME-XML text, or None; a text that is not XML says nothing."""
-    from defusedxml.ElementTree import fromstring
+    return _of_pixels(find_pixels(xml))
 
-    try:
-        root = fromstring(xml.encode())
-    except Exception:  # defusedxml has its own kinds for what it forbids
-        return None
-    pixels = next((element for element in root.iter() if element.tag.rpartition("}")[2] == "Pixels"), None)
+
+def _of_pixels(pixels: Any) -> tuple[float, float] | None:
+    """um/px (x, y) of a Pixels element."""
     if pixels is None:
         return None
     x, y = (_length(pixels, f"PhysicalSize{axis}") for axis in "XY")
@@ -61,11 +83,16 @@ def _length(pixels: Any, name: str) -> float | None:
 
 
 def _of_tags(page: tifffile.TiffPage, description: str) -> tuple[float, float] | None:
-    """um/px of XResolution and YResolution, pixels per unit."""
-    unit = {_INCH: 25400.0, _CENTIMETRE: 1e4}.get(int(page.tags.valueof("ResolutionUnit", default=_INCH)))
-    if description.startswith("ImageJ="):
-        named = re.search(r"^unit=(.+)$", description, re.MULTILINE)
-        unit = _IMAGEJ.get(named[1].strip()) if named else None
+    """um/px of XResolution and YResolution, pixels per unit; where ImageJ names a unit it is that one."""
+    stated = page.tags.valueof("ResolutionUnit", default=None)
+    imagej = description.startswith("ImageJ=")
+    named = re.search(r"^unit=(.+)$", description, re.MULTILINE) if imagej else None
+    if named:
+        unit = _IMAGEJ.get(named[1].strip(), _IMAGEJ.get(named[1].strip().lower()))
+    elif imagej and stated is None:
+        unit = None
+    else:
+        unit = {_INCH: 25400.0, _CENTIMETRE: 1e4}.get(int(_INCH if stated is None else stated))
     values = [_rational(page.tags.valueof(name, default=None)) for name in ("XResolution", "YResolution")]
     if unit is None or values[0] is None or values[1] is None:
         return None

@@ -3,19 +3,26 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tifffile
 
+from cvm_monai.annotations.stored import largest_series
 from cvm_monai.slides.bounds import Bounds
 from cvm_monai.slides.byte_cache import ByteCache
-from cvm_monai.slides.image import MAX_PIXELS, rgb_of_samples
+from cvm_monai.slides.depth import brightest_bits, declared_bits
+from cvm_monai.slides.image import MAX_PIXELS, colour_samples, rgb_of_samples
+from cvm_monai.slides.tiff_channels import colour_planes, ome_pixels
 from cvm_monai.slides.tiff_mpp import tiff_mpp
 
 CACHE_BYTES = 2**26
 """Decoded tiles that an opened file holds: 64 MiB, 85 tiles of 512 x 512 RGB."""
+
+LOOKED_AT = 1024
+"""Tiles or strips of the coarsest level, spread evenly, that are looked at for the brightest value of 16 bits."""
 
 RAW_BYTES = 2**20
 """An uncompressed strip is read in pieces of about so many bytes: many programs write one strip for all."""
@@ -35,6 +42,7 @@ class Segments:
         planes: 1, or the number of samples where each is stored apart.
         decode: (bytes, index) -> (height, width, samples).
         photometric: of the page.
+        extra: kinds of its extra samples.
     """
 
     size: tuple[int, int]
@@ -44,6 +52,7 @@ class Segments:
     planes: int
     decode: Callable[[bytes, int], np.ndarray]
     photometric: int
+    extra: Sequence[int] = ()
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -51,31 +60,60 @@ class Segments:
         return -(-self.size[0] // self.step[0]), -(-self.size[1] // self.step[1])
 
 
-class SeparateChannelsError(ValueError):
-    """A file of which other readers would show one channel as if it were the picture."""
-
-
 class TiffSource:
     """A TIFF of 8 or 16 bits, grey or RGB, of which only the tiles or strips that a read touches are decoded.
 
+    Of several pictures in a file the largest is read. Attribute `plain`: 8 bits and no extra samples, of which every
+    reader makes the same picture.
+
     Raises:
-        ValueError: pixels of another kind; channels stored as separate pages; a tile or strip too large to hold.
+        ValueError: pixels of another kind; channels of which nobody says that they are red, green and blue; a tile or
+            strip too large to hold.
     """
 
     forks = False
     bounds: Bounds | None = None
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         with tifffile.TiffFile(path) as tiff:
-            series = tiff.series[0]
-            if dict(zip(series.axes, series.shape, strict=True)).get("C", 1) > 1:
-                raise SeparateChannelsError("its channels are separate pages (fluorescence?); save it as RGB")
-            self.mpp = tiff_mpp(tiff)
-            self._levels = [_segments(level.pages[0], level.keyframe) for level in series.levels]
+            series = largest_series(tiff)
+            page = series.keyframe
+            described = ome_pixels(tiff, (page.imagelength, page.imagewidth))
+            planes, pages = colour_planes(tiff, series, described)
+            self._pages = pages // planes
+            self.mpp = tiff_mpp(page, described)
+            self._levels = [_level(level, planes) for level in series.levels]
+            self.plain = page.dtype == np.uint8 and not page.extrasamples and planes == 1
+            self._bits = 16 if page.dtype == np.uint8 else declared_bits(page, described)
         self.sizes = [level.size for level in self._levels]
         self._cache = ByteCache(CACHE_BYTES)
         self._lock = threading.Lock()
         self._file = path.open("rb")
+
+    @cached_property
+    def depth(self) -> tuple[int, tuple[str, ...]]:
+        """The bits that values of 16 use, and a warning where the values alone say so."""
+        if self._bits is not None:
+            return self._bits, ()
+        level = self._levels[-1]
+        rows, columns = level.grid
+        brightest, looked_at = 0, np.linspace(0, rows * columns - 1, min(rows * columns, LOOKED_AT)).astype(int)
+        for place in np.unique(looked_at).tolist():
+            try:
+                samples = self._samples(level, *divmod(place, columns))
+            except Exception:  # a damaged place is named when it is read
+                continue
+            if samples is not None:
+                brightest = max(brightest, int(samples[..., : samples.shape[-1] - len(level.extra)].max()))
+        return brightest_bits(self.path, brightest)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about how the file is read."""
+        if self._pages == 1:
+            return self.depth[1]
+        return (*self.depth[1], f"{self.path}: it has {self._pages} pages of one size; the first one is read")
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         step = self._levels[level].step
@@ -102,18 +140,26 @@ class TiffSource:
         return held
 
     def _decode(self, segments: Segments, row: int, column: int) -> np.ndarray:
+        samples = self._samples(segments, row, column)
+        if samples is None:
+            return np.full((*segments.step, 3), 255, dtype=np.uint8)
+        bits = 16 if samples.dtype == np.uint8 else self.depth[0]
+        return rgb_of_samples(samples, segments.photometric, extra=segments.extra, bits=bits)
+
+    def _samples(self, segments: Segments, row: int, column: int) -> np.ndarray | None:
+        """(h, w, samples) as they are stored; None of a tile without bytes."""
         rows, columns = segments.grid
         planes = []
         for plane in range(segments.planes):
             index = (plane * rows + row) * columns + column
             if segments.counts[index] == 0:
-                return np.full((*segments.step, 3), 255, dtype=np.uint8)
+                return None
             planes.append(segments.decode(self._bytes(segments.offsets[index], segments.counts[index]), index))
         samples = planes[0] if segments.planes == 1 else np.concatenate(planes, axis=-1)
         needed = tuple(min(s, n - i * s) for s, n, i in zip(segments.step, segments.size, (row, column), strict=True))
         if any(have < need for have, need in zip(samples.shape, needed, strict=False)):
             raise ValueError(f"a tile has {samples.shape[1]} x {samples.shape[0]} px, too few")
-        return rgb_of_samples(samples[..., 0] if samples.shape[-1] == 1 else samples, segments.photometric)
+        return samples
 
     def _bytes(self, offset: int, count: int) -> bytes:
         with self._lock:
@@ -124,31 +170,51 @@ class TiffSource:
         return data
 
 
+def _level(level: tifffile.TiffPageSeries, planes: int) -> Segments:
+    """The layout of a level, of which the first page is read, or three as red, green and blue."""
+    segments = [_segments(level.pages[index], level.keyframe) for index in range(planes)]
+    if planes == 1:
+        return segments[0]
+    first, each = segments[0], len(segments[0].offsets)
+    if any((one.size, one.step, len(one.offsets)) != (first.size, first.step, each) for one in segments):
+        raise ValueError("its red, green and blue pages are stored in different ways; save it as RGB")
+
+    def decode(data: bytes, index: int) -> np.ndarray:
+        return segments[index // each].decode(data, index % each)
+
+    offsets = [offset for one in segments for offset in one.offsets]
+    counts = [count for one in segments for count in one.counts]
+    return Segments(first.size, first.step, offsets, counts, planes, decode, int(tifffile.PHOTOMETRIC.RGB))
+
+
 def _segments(page: Any, keyframe: tifffile.TiffPage) -> Segments:
     """The layout of a page (or of a frame, whose tags are its keyframe's)."""
     _check(keyframe)
     size = keyframe.imagelength, keyframe.imagewidth
     apart = keyframe.planarconfig == 2 and keyframe.samplesperpixel > 1
     planes = keyframe.samplesperpixel if apart else 1
-    photometric = int(keyframe.photometric)
-    if keyframe.compression == 1 and not keyframe.is_tiled and planes == 1 and keyframe.predictor == 1:
-        return _raw_strips(page, keyframe, size, photometric)
+    photometric, extra = int(keyframe.photometric), tuple(map(int, keyframe.extrasamples))
+    whole = keyframe.bitspersample == 8 * np.dtype(keyframe.dtype).itemsize
+    if keyframe.compression == 1 and not keyframe.is_tiled and planes == 1 and keyframe.predictor == 1 and whole:
+        return _raw_strips(page, keyframe, size, photometric, extra)
     step = (keyframe.tilelength, keyframe.tilewidth) if keyframe.is_tiled else (keyframe.rowsperstrip, size[1])
     step = (min(step[0], size[0]) if not keyframe.is_tiled else step[0], step[1])
     if step[0] * step[1] > MAX_PIXELS:
         raise ValueError(f"a tile or strip of {step[1]} x {step[0]} px is too large to hold; save it with tiles")
-    extra = {}
+    tables = {}
     if keyframe.compression in _JPEGS:
-        extra = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
+        tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
     decode_page = keyframe.decode
 
     def decode(data: bytes, index: int) -> np.ndarray:
-        return np.asarray(decode_page(data, index, **extra)[0])[0]
+        return np.asarray(decode_page(data, index, **tables)[0])[0]
 
-    return Segments(size, step, page.dataoffsets, page.databytecounts, planes, decode, photometric)
+    return Segments(size, step, page.dataoffsets, page.databytecounts, planes, decode, photometric, extra)
 
 
-def _raw_strips(page: Any, keyframe: tifffile.TiffPage, size: tuple[int, int], photometric: int) -> Segments:
+def _raw_strips(
+    page: Any, keyframe: tifffile.TiffPage, size: tuple[int, int], photometric: int, extra: tuple[int, ...]
+) -> Segments:
     """Uncompressed strips cut into pieces of about a mebibyte, which must not cross a strip."""
     kind = np.dtype(keyframe.dtype)
     dtype = kind.newbyteorder(keyframe.parent.byteorder)
@@ -166,15 +232,20 @@ def _raw_strips(page: Any, keyframe: tifffile.TiffPage, size: tuple[int, int], p
         del index
         return np.frombuffer(data, dtype).astype(kind, copy=False).reshape(-1, size[1], samples)
 
-    return Segments(size, (step, size[1]), offsets, counts, 1, decode, photometric)
+    return Segments(size, (step, size[1]), offsets, counts, 1, decode, photometric, extra)
 
 
 def _check(page: tifffile.TiffPage) -> None:
     """Refuse pixels that `rgb_of_samples` or tifffile's decoders cannot take."""
+    if page.photometric in _PLAIN:
+        colour_samples(page.photometric, page.samplesperpixel, page.extrasamples)
     jpeg = page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression in _JPEGS
-    if page.dtype not in (np.uint8, np.uint16) or not (page.photometric in _PLAIN or jpeg):
-        raise ValueError(f"its pixels are {page.dtype}, {page.photometric!s}; save it as RGB with 8 bits per channel")
+    if page.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"its pixels are {page.dtype}; save it as RGB with 8 bits per channel")
+    if not (page.photometric in _PLAIN or jpeg):
+        kind = getattr(page.photometric, "name", page.photometric)
+        raise ValueError(f"its colours are stored as {kind}; save it as RGB with 8 bits per channel")
     if page.compression not in tifffile.TIFF.DECOMPRESSORS:
         raise ValueError(f"its compression {page.compression} is unknown; save it as JPEG, LZW or deflate")
-    if page.samplesperpixel > 4 or page.imagedepth > 1:
-        raise ValueError(f"it has {page.samplesperpixel} channels; save it as RGB")
+    if page.imagedepth > 1:
+        raise ValueError(f"it has {page.imagedepth} planes; save the one that is meant as RGB")

@@ -23,6 +23,9 @@ GLASS = 15.0
 VIEW_PIXELS = (64, 4096)
 """The longer side of the small view at least (unless the image is smaller) and at most, whatever the um/px asked."""
 
+SMALLEST_PART = 0.1
+"""Part of an image that its smallest piece of tissue need not exceed: in a small region nothing would be large enough.
+"""
 
 UNKNOWN_PIXELS = 2048
 """The longer side of the small view where nobody knows the um/px, at most."""
@@ -98,8 +101,8 @@ def tissue_mask(
     Args:
         mpp: um/px of the view; raising it is faster and rounds the outline. From 2 to 32. Of a slide whose um/px nobody
             knows the view's longer side is 2048 px at most, and areas count as if its pixels were ``mpp`` wide.
-        min_area_um2: tissue smaller than this is taken for dirt; raising it loses small fragments. From 0; 10,000 um2
-            are 100 x 100 um.
+        min_area_um2: tissue smaller than this, or than a tenth of the image where that is less, is taken for dirt;
+            raising it loses small fragments. From 0; 10,000 um2 are 100 x 100 um.
         max_hole_um2: gaps smaller than this inside tissue are filled, such as lumina and fat; raising it reads more
             glass. From 0.
         threshold: of colour, 0 to 255, instead of Otsu's; raising it leaves out pale tissue.
@@ -119,7 +122,8 @@ def tissue_mask(
     if threshold is None:
         threshold, decided = choose_threshold(colour)
     pixel_um2 = mpp**2 if image.mpp.value is None else scale[0] * scale[1] * image.mpp.value**2
-    mask = clean(colour > threshold, min_area=min_area_um2 / pixel_um2, max_hole=max_hole_um2 / pixel_um2)
+    min_area = min(min_area_um2 / pixel_um2, SMALLEST_PART * height * width)
+    mask = clean(colour > threshold, min_area=min_area, max_hole=max_hole_um2 / pixel_um2)
     return TissueMask(mask, scale, decided, threshold)
 
 

@@ -62,6 +62,11 @@ class Supervision(ABC):
         """A state dict of the network to validate and save in place of the weights that train; None: there is none."""
         return None
 
+    needs_mean: bool = False
+    """Whether `evidence` needs the mean of `own_features` over the training set, in `mean_features`."""
+    mean_features: Tensor | None = None
+    """(C,), set before a renewal where it is needed."""
+
     def own_features(self, image: Tensor, features: Tensor) -> Tensor:
         """What `evidence` is given as features, (1, C, h, w): those of the network, unless the method has others.
 

@@ -1,5 +1,6 @@
 """From the features of an image and its points to the maps that are segmented."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -7,12 +8,13 @@ import numpy as np
 from torch import Tensor
 
 from cvm_monai.losses.checks import check_number
-from cvm_monai.variational import contrast_maps
+from cvm_monai.variational import Centre, centred, contrast_maps, linear_discriminant, nearest_point_vote
 
-Combination = Literal["mean", "max"]
-"""`mean`: every point's map is segmented and the results are averaged (Eq. 7). `max`: the largest contrast of any point
-is segmented: for targets of several kinds of tissue (epithelium, lumen and mucus of a gland), of which each point
-speaks for its own only and the mean calls none of them target. Not in the paper."""
+Combination = Literal["mean", "pooled", "max", "vote"]
+"""Of the in-target points' contrast maps. `mean` (the paper): every point's map is segmented, and the results are
+averaged (Eq. 7). `pooled`: the mean of the maps is segmented, once. `max`: the largest contrast of any point is
+segmented: for targets of several kinds of tissue (epithelium, lumen and mucus of a gland), of which each point speaks
+for its own only. `vote`: the points vote in place of the contrast maps, see `nearest_point_vote`."""
 
 Contrast = Literal["one_sided", "two_sided"]
 """`one_sided`: in-target against out-of-target (the paper): what is like neither is background. `two_sided`: less the
@@ -26,7 +28,10 @@ class ContrastEvidence:
     Attributes:
         eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
         combination: of the in-target points' maps; see `Combination`.
-        contrast: see `Contrast`.
+        contrast: see `Contrast`; without effect on `vote`, which is two-sided by itself.
+        centre: what is taken off the features first; see `centred`.
+        discriminant: share of `linear_discriminant` in the evidence, [0, 1]; raising it trusts what tells the points
+            apart more than what resembles them. 0: the contrast maps alone (the paper).
 
     Raises:
         ValueError: one of them out of its range, naming it.
@@ -35,25 +40,54 @@ class ContrastEvidence:
     eta: float = 0.6
     combination: Combination = "mean"
     contrast: Contrast = "one_sided"
+    centre: Centre = "none"
+    discriminant: float = 0.0
 
     def __post_init__(self) -> None:
         check_number("eta", self.eta, high=1)
-        for name, choices in (("combination", get_args(Combination)), ("contrast", get_args(Contrast))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        check_number("discriminant", self.discriminant, high=1)
+        choices = {"combination": Combination, "contrast": Contrast, "centre": Centre}
+        for name, known in choices.items():
+            if getattr(self, name) not in get_args(known):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
 
-    def maps(self, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
-        """(P, h, w) maps in [0, 1], or, for `max`, (1, h, w), from features (C, h, w) and points (P, 2), (Q, 2).
+    def maps(
+        self,
+        features: Tensor,
+        in_points: np.ndarray,
+        out_points: np.ndarray,
+        *,
+        mean: Tensor | None = None,
+        parts: Sequence[int] | None = None,
+    ) -> Tensor:
+        """(P, h, w) maps in [0, 1], or (1, h, w) for all combinations but `mean`.
 
-        `one_sided`: z_p, the mean contrast map of each in-target point (Eqs. 5 and 6), or the largest of any.
-        `two_sided`: (1 + z_p - z_Q) / 2, z_Q the mean, or the largest, of the out-of-target points' own contrast maps,
-        in which the points have changed sides.
+        `one_sided`: z_p, the mean contrast map of each in-target point (Eqs. 5 and 6), combined. `two_sided`:
+        (1 + z_p - z_Q) / 2, z_Q the mean, or the largest, of the out-of-target points' own contrast maps, in which the
+        points have changed sides. The discriminant's map is mixed into each.
+
+        Args:
+            features: (C, h, w).
+            in_points, out_points: (P, 2) and (Q, 2) integer (row, column).
+            mean, parts: see `centred`.
         """
-        inside = self._combined(contrast_maps(features, in_points, out_points, eta=self.eta).float())
+        found = centred(features, self.centre, mean=mean, parts=parts)
+        maps = self._contrast(found, in_points, out_points)
+        if self.discriminant:
+            other = linear_discriminant(found, in_points, out_points)
+            maps = (1 - self.discriminant) * maps + self.discriminant * other
+        return maps.float()
+
+    def _contrast(self, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
+        if self.combination == "vote":
+            return nearest_point_vote(features, in_points, out_points)[None]
+        inside = self._combined(contrast_maps(features, in_points, out_points, eta=self.eta))
         if self.contrast == "one_sided":
             return inside
-        outside = self._combined(contrast_maps(features, out_points, in_points, eta=self.eta).float())
+        outside = self._combined(contrast_maps(features, out_points, in_points, eta=self.eta))
         return (1 + inside - outside.mean(dim=0)) / 2
 
     def _combined(self, maps: Tensor) -> Tensor:
-        return maps.amax(dim=0, keepdim=True) if self.combination == "max" else maps
+        if self.combination == "max":
+            return maps.amax(dim=0, keepdim=True)
+        return maps.mean(dim=0, keepdim=True) if self.combination == "pooled" else maps

@@ -9,7 +9,7 @@ from torch import Tensor
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast, ContrastEvidence
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 from cvm_monai.supervision.pseudo_labelled import PseudoLabelled, PseudoLabelLoss
-from cvm_monai.variational import Status, normalise
+from cvm_monai.variational import Centre, Status, normalise
 
 
 class ContrastMap(PseudoLabelled):
@@ -18,7 +18,7 @@ class ContrastMap(PseudoLabelled):
     A mean that is constant gives no pseudo-label: "all background" is never learnt by accident.
 
     Args:
-        eta, combination, contrast: see `ContrastEvidence`.
+        eta, combination, contrast, centre, discriminant: see `ContrastEvidence`.
         weight, pseudo_label_loss: see `PseudoLabelled`.
 
     Raises:
@@ -33,17 +33,21 @@ class ContrastMap(PseudoLabelled):
         eta: float = 0.6,
         combination: Combination = "mean",
         contrast: Contrast = "one_sided",
+        centre: Centre = "none",
+        discriminant: float = 0.0,
         weight: float = 1.0,
         pseudo_label_loss: PseudoLabelLoss = "weighted_kl",
     ) -> None:
-        self.contrasts = ContrastEvidence(eta, combination, contrast)
+        self.contrasts = ContrastEvidence(eta, combination, contrast, centre, discriminant)
+        self.needs_mean = centre in ("dataset", "both")
         super().__init__(weight=weight, pseudo_label_loss=pseudo_label_loss)
 
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
     ) -> Tensor:
         """The mean contrast map of all in-target points, (1, h, w), or the largest."""
-        return self.contrasts.maps(features, in_points, out_points).mean(0, keepdim=True)
+        maps = self.contrasts.maps(features, in_points, out_points, mean=self.mean_features)
+        return maps.mean(0, keepdim=True)
 
     def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
         """The mean of each image's maps, stretched to [0, 1]; nothing is solved."""

@@ -1,23 +1,34 @@
 """The proposed method: the contrast-based variational model supervises beside the points."""
 
-from typing import Any, ClassVar
+from os import PathLike
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast, ContrastEvidence
+from cvm_monai.supervision.frozen_features import FrozenFeatures
 from cvm_monai.supervision.pseudo_labelled import VariationalPseudoLabelled
+from cvm_monai.variational import Centre
+
+Evidence = Literal["own", "frozen", "both"]
+"""Whose features the contrast maps are of: `own`, those of the network that trains (the paper); `frozen`, those of an
+extractor that does not change; `both`, the mean of the two."""
 
 
 class ContrastVariational(VariationalPseudoLabelled):
     """L = L_pce + weight * L_wkl (Eq. 2), with u of Eq. 7 from the contrast maps as the current pseudo-label.
 
     Args:
-        eta, combination, contrast: see `ContrastEvidence`.
+        eta, combination, contrast, centre, discriminant: see `ContrastEvidence`.
+        evidence: see `Evidence`.
+        extractor_path, extractor_weights, feature_store: see `FrozenFeatures`; looked at unless the evidence is `own`.
         settings: lam, solver, iterations, tolerance, means, weight, pseudo_label_loss; see `VariationalPseudoLabelled`.
 
     Raises:
-        ValueError: a constant out of its range, naming it.
+        ValueError: a constant out of its range, naming it, or whatever `FrozenFeatures` finds.
     """
 
     name: ClassVar[str] = "cvm"
@@ -28,13 +39,46 @@ class ContrastVariational(VariationalPseudoLabelled):
         eta: float = 0.6,
         combination: Combination = "mean",
         contrast: Contrast = "one_sided",
+        centre: Centre = "none",
+        discriminant: float = 0.0,
+        evidence: Evidence = "own",
+        extractor_path: str | PathLike[str] | None = None,
+        extractor_weights: str | PathLike[str] | None = None,
+        feature_store: FeatureStore = NOT_STORED,
         **settings: Any,
     ) -> None:
-        self.contrasts = ContrastEvidence(eta, combination, contrast)
+        if evidence not in get_args(Evidence):
+            raise ValueError(f"evidence must be one of {', '.join(get_args(Evidence))}, got {evidence!r}")
+        self.contrasts = ContrastEvidence(eta, combination, contrast, centre, discriminant)
+        self.source = evidence
+        self.needs_mean = centre in ("dataset", "both")
         super().__init__(**settings)
+        self.frozen: FrozenFeatures | None = None
+        if evidence != "own":
+            self.frozen = FrozenFeatures(
+                extractor_path, extractor_weights=extractor_weights, feature_store=feature_store
+            )
+
+    def own_features(self, image: Tensor, features: Tensor) -> Tensor:
+        """(1, C, h, w) on the grid of the network's features: those, the frozen ones, or one after the other."""
+        if self.frozen is None:
+            return features
+        rows, columns = features.shape[-2:]
+        frozen = self.frozen.to(image.device).on_grid(image, (rows, columns))
+        return frozen if self.source == "frozen" else torch.cat([features.float(), frozen], dim=1)
 
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
     ) -> Tensor:
-        """The mean contrast map of each in-target point (Eqs. 4 to 6) from Feature Map 2; see `ContrastEvidence`."""
-        return self.contrasts.maps(features, in_points, out_points)
+        """The mean contrast map of each in-target point (Eqs. 4 to 6), see `ContrastEvidence`; of `both` the mean."""
+        mean, points = self.mean_features, (in_points, out_points)
+        if self.frozen is None:
+            return self.contrasts.maps(features, *points, mean=mean)
+        if self.source == "frozen":
+            return self.contrasts.maps(features, *points, mean=mean, parts=self.frozen.parts)
+        width = self.frozen.channels
+        own = self.contrasts.maps(features[:-width], *points, mean=None if mean is None else mean[:-width])
+        frozen = self.contrasts.maps(
+            features[-width:], *points, mean=None if mean is None else mean[-width:], parts=self.frozen.parts
+        )
+        return (own + frozen) / 2

@@ -2,7 +2,8 @@
 
 from cvm_monai.variational.aos import aos_step
 from cvm_monai.variational.backends import BackendName
-from cvm_monai.variational.contrast import contrast_maps, correlation_maps, normalise
+from cvm_monai.variational.contrast import Centre, centred, contrast_maps, correlation_maps, normalise
+from cvm_monai.variational.point_classifiers import linear_discriminant, nearest_point_vote
 from cvm_monai.variational.result import Solution, Status
 from cvm_monai.variational.segment import Segmentation, average, segment
 from cvm_monai.variational.selective import euclidean_distance, geodesic_distance
@@ -11,6 +12,7 @@ from cvm_monai.variational.solve import solve
 
 __all__ = [
     "BackendName",
+    "Centre",
     "MeansRule",
     "Segmentation",
     "Solution",
@@ -18,10 +20,13 @@ __all__ = [
     "Status",
     "aos_step",
     "average",
+    "centred",
     "contrast_maps",
     "correlation_maps",
     "euclidean_distance",
     "geodesic_distance",
+    "linear_discriminant",
+    "nearest_point_vote",
     "normalise",
     "segment",
     "solve",

@@ -1,5 +1,8 @@
 """Correlation maps (Eq. 4) and contrast maps (Eq. 5) of a feature map, for NumPy arrays and torch tensors alike."""
 
+from collections.abc import Sequence
+from typing import Literal, get_args
+
 import numpy as np
 from array_api_compat import array_namespace
 
@@ -16,6 +19,57 @@ def normalise(maps: Array) -> Array:
     span = xp.max(maps, axis=(-2, -1), keepdims=True) - low
     constant = span <= 0
     return (maps - low) * ~constant / (span + constant)
+
+
+Centre = Literal["none", "image", "dataset", "both"]
+"""What is taken off the feature vectors before Eq. 4: nothing (the paper), the image's own mean, the mean over the data
+set, or half of each."""
+
+
+def centred(
+    features: Array, centre: Centre = "none", *, mean: Array | None = None, parts: Sequence[int] | None = None
+) -> Array:
+    """Feature vectors with a mean taken off: f_x - m, for the cosine of Eq. 4 to tell tissue apart.
+
+    m = 0 for `none`; mean_x f_x for `image`; M, the mean over the data set, for `dataset`; (mean_x f_x + M) / 2 for
+    `both`. Features that come out of a ReLU are all positive, so that the cosines of raw ones hardly differ; what all
+    pixels of an image share, its stain above all, goes with its mean. Not in the paper, which takes `none`.
+
+    Args:
+        features: (C, H, W).
+        centre: see above.
+        mean: (C,), M; for `dataset` and `both`.
+        parts: channels of each stage, where features of several strides were joined: each part is then scaled to length
+            one after it was centred, so that no stage outweighs the others. None: one part, left unscaled.
+
+    Raises:
+        ValueError: features of another rank, an unknown choice, M that is missing or does not fit, or parts that do
+            not add up to C.
+    """
+    if features.ndim != 3:
+        raise ValueError(f"features must have shape (C, H, W), got {tuple(features.shape)}")
+    if centre not in get_args(Centre):
+        raise ValueError(f"centre must be one of {', '.join(get_args(Centre))}, got {centre!r}")
+    channels = int(features.shape[0])
+    if parts is not None and sum(parts) != channels:
+        raise ValueError(f"parts must add up to the {channels} channels of the features, got {list(parts)}")
+    if centre in ("dataset", "both") and (mean is None or tuple(mean.shape) != (channels,)):
+        shape = None if mean is None else tuple(mean.shape)
+        raise ValueError(f"centre {centre} needs the data set's mean, of shape ({channels},), got {shape}")
+    if centre != "none":
+        own = features.reshape(channels, -1).mean(1)
+        chosen: Array = own if centre == "image" else mean if centre == "dataset" else (own + mean) / 2
+        features = features - chosen[:, None, None]
+    if parts is None:
+        return features
+    xp, ends = array_namespace(features), np.cumsum(parts).tolist()
+    return xp.concat([_unit(features[end - size : end]) for size, end in zip(parts, ends, strict=True)])
+
+
+def _unit(features: Array) -> Array:
+    """(C, H, W) with every vector of length one; a zero vector stays."""
+    norm = (features * features).sum(0) ** 0.5
+    return features / (norm + (norm == 0))
 
 
 def correlation_maps(features: Array, points: Array) -> Array:
@@ -37,8 +91,7 @@ def correlation_maps(features: Array, points: Array) -> Array:
         raise ValueError(f"features must be finite, got {int((~finite).sum())} NaN or infinite values")
     channels, height, width = features.shape
     flat = features.reshape(channels, height * width)
-    norm = (flat * flat).sum(0) ** 0.5
-    unit = flat / (norm + (norm == 0))
+    unit = _unit(flat)
     index = checked[:, 0] * width + checked[:, 1]
     return (unit[:, index].T @ unit).reshape(len(checked), height, width)
 

@@ -1,8 +1,10 @@
 """ASAP's XML."""
 
 import gzip
+import math
 
 import pytest
+import shapely
 
 from cvm_monai.annotations import Annotations, Point, Region, describe, read_annotations, read_class_map
 
@@ -130,3 +132,54 @@ def test_real_unclassified_files_are_read(shared_dir):
     polygon = read_annotations(folder / "asap-polygon.xml", unclassified=0)
     assert [len(region.exterior) for region in polygon.regions] == [6]
     assert describe(polygon) == "1 background region"
+
+
+RING = ((10, 10), (60, 10), (60, 50), (10, 50), (10, 10))
+HOLE = ((20, 20), (20, 40), (40, 40), (40, 20), (20, 20))
+ISLAND = ((25, 25), (35, 25), (35, 35), (25, 35), (25, 25))
+PART = ((80, 10), (90, 10), (90, 20), (80, 20), (80, 10))
+
+
+def area(path, label=1):
+    """What the regions of a file cover."""
+    regions = read_annotations(path, classes=CLASSES).regions
+    assert {region.label for region in regions} == {label}
+    return shapely.union_all([shapely.Polygon(region.exterior, region.holes) for region in regions])
+
+
+def test_an_ellipse_is_drawn_through_its_four_outermost_vertices(tmp_path):
+    """As QuPath's plug-in sends it: top, right, bottom, left."""
+    path = save(tmp_path / "a.xml", document(annotation("Ellipse", "Tumor", (30, 10), (50, 20), (30, 30), (10, 20))))
+    assert area(path).area == pytest.approx(math.pi * 20 * 10, rel=0.01)
+    assert area(path).bounds == pytest.approx((10, 10, 50, 30), abs=0.1)
+
+
+def test_a_geometry_has_its_parts_holes_and_islands(tmp_path):
+    """As QuPath's plug-in sends it: the vertices of all rings in one row."""
+    path = save(tmp_path / "a.xml", document(annotation("Geometry", "Tumor", *RING, *HOLE, *ISLAND, *PART)))
+    assert area(path).area == 50 * 40 - 20 * 20 + 10 * 10 + 10 * 10
+    assert not area(path).contains(shapely.Point(22, 22))
+    assert len(read_annotations(path, classes=CLASSES).regions) == 3
+
+
+def test_a_geometry_whose_rounded_vertices_meet_its_first_one_is_whole(tmp_path):
+    dense = ((10, 10), (10, 10), (11, 10), (10, 10), (60, 10), (60, 50), (10, 50), (10, 10))
+    path = save(tmp_path / "a.xml", document(annotation("Geometry", "Tumor", *dense, *HOLE)))
+    assert area(path).area == 50 * 40 - 20 * 20
+
+
+def test_a_geometry_without_closed_rings_is_counted(tmp_path):
+    lines = document(annotation("Geometry", "Tumor", *RING[:4]), annotation("Polyline", "Tumor", *RING[:4]))
+    assert read_annotations(save(tmp_path / "a.xml", lines), classes=CLASSES).counts == {
+        "open Geometry": 1,
+        "Polyline": 1,
+    }
+
+
+@pytest.mark.parametrize("number", ["0", "1", "2", "255"])
+def test_a_number_names_no_class(tmp_path, number):
+    path = save(tmp_path / "a.xml", document(annotation("Polygon", number, *SQUARE)))
+    with pytest.raises(ValueError, match=f"unknown label '{number}'"):
+        read_annotations(path, classes={"Immune": 2})
+    (region,) = read_annotations(path, classes={number: "background"}).regions
+    assert region.label == 0

@@ -35,7 +35,7 @@ def test_outlines_follow_the_borders_of_pixels_and_holes_are_holes(tmp_path):
 
 def test_what_is_no_label_image_is_named(tmp_path):
     Image.new("RGB", (4, 4), "red").save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a.png has colours"):
+    with pytest.raises(ValueError, match=r"a.png cannot be read as a label image: it has colours"):
         read_annotations(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"damaged")
     with pytest.raises(ValueError, match=r"b.png cannot be read as a label image"):
@@ -43,7 +43,7 @@ def test_what_is_no_label_image_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"c.png does not exist"):
         read_annotations(tmp_path / "c.png")
     tifffile.imwrite(tmp_path / "d.tif", np.zeros((4, 4), dtype=np.float32))
-    with pytest.raises(ValueError, match=r"d.tif: its pixels are float32"):
+    with pytest.raises(ValueError, match=r"d.tif cannot be read as a label image: its pixels are float32"):
         read_annotations(tmp_path / "d.tif")
     Image.new("L", (4, 4), 9).save(tmp_path / "e.png")
     with pytest.raises(ValueError, match=r"e.png, value 9: unknown label '9'"):

@@ -42,7 +42,9 @@ def run(tmp_path):
     folder = tmp_path / "run"
     (folder / "models").mkdir(parents=True)
     torch.manual_seed(0)
-    torch.save(build_network("unet", channels=CHANNELS).state_dict(), folder / "models" / "model.pt")
+    torch.save(
+        build_network("unet", channels=CHANNELS, normalisation="batch").state_dict(), folder / "models" / "model.pt"
+    )
     record(folder)
     return folder
 
@@ -109,7 +111,9 @@ def test_flips_and_the_networks_of_other_folds_are_averaged_on_request(data, run
     other = tmp_path / "fold1"
     (other / "models").mkdir(parents=True)
     torch.manual_seed(1)
-    torch.save(build_network("unet", channels=CHANNELS).state_dict(), other / "models" / "model.pt")
+    torch.save(
+        build_network("unet", channels=CHANNELS, normalisation="batch").state_dict(), other / "models" / "model.pt"
+    )
     record(other)
     folder = infer(data, run, images=["a.png"], ensemble=[str(other)], test_time_flips=True)
     both = average_networks(load_network(run), ensemble=[other], flips=True)

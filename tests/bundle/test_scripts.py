@@ -26,7 +26,11 @@ KNOBS = {
     "extraction": "whole",
     "patch_size": 1024,
     "halo": 192,
-    "encoder_norm": "batch",
+    "normalisation": "instance",
+    "encoder_norm": None,
+    "centre": "none",
+    "evidence": "own",
+    "discriminant": 0.0,
     "solver": "aos",
     "pairs": 5,
     "point_size": 3,
@@ -215,7 +219,7 @@ def test_good_knobs_pass(script):
         ("mpp", 10**30, "--mpp must be a number greater than 0, got 1000"),
         ("stain_jitter", 1, r"--stain_jitter must lie in \[0, 1\), got 1"),
         ("stain_jitter", "0.1", r"--stain_jitter must lie in \[0, 1\), got '0.1'"),
-        ("combination", "median", "--combination must be one of mean, max, got 'median'"),
+        ("combination", "median", "--combination must be one of mean, pooled, max, vote, got 'median'"),
         ("selection", "best", "--selection must be one of lowest, last, got 'best'"),
         ("contrast", "both", "--contrast must be one of one_sided, two_sided, got 'both'"),
         ("renew_every", -1, "--renew_every must be a whole number of at least 0, got -1"),
@@ -237,8 +241,11 @@ def test_good_knobs_pass(script):
         ("amp", "true", "--amp must be True or False, got 'true'"),
         ("extraction", "tiles", "--extraction must be one of whole, checkpointed, multi_stage, got 'tiles'"),
         ("extraction", "multi_stage", "--extraction multi_stage is for --network two_component alone"),
-        ("encoder_norm", "none", "--encoder_norm must be one of batch, frozen, got 'none'"),
-        ("encoder_norm", "frozen", "--encoder_norm frozen is for --network two_component alone"),
+        ("encoder_norm", "none", "--encoder_norm must be null or one of batch, frozen, instance, got 'none'"),
+        ("normalisation", "layer", "--normalisation must be one of instance, group, batch, got 'layer'"),
+        ("centre", "mean", "--centre must be one of none, image, dataset, both, got 'mean'"),
+        ("evidence", "all", "--evidence must be one of own, frozen, both, got 'all'"),
+        ("discriminant", 1.5, r"--discriminant must be a number in \[0, 1\], got 1.5"),
         ("patch_size", 1000, "--patch_size must be a multiple of 16 of at least 64 pixels, got 1000"),
         ("halo", 8, "--halo must be a multiple of 16 of at least 0 pixels, got 8"),
         ("accumulation_steps", 0, "--accumulation_steps must be a whole number of at least 1, got 0"),
@@ -253,8 +260,10 @@ def test_a_knob_out_of_its_range_is_named(script, name, value, sentence):
         script("before_training").check_knobs(KNOBS | {name: value})
 
 
-def test_a_normalisation_is_frozen_with_weights_from_a_file_alone(script):
-    with pytest.raises(ValueError, match=r"^--encoder_norm frozen needs weights to freeze: give .* --encoder_weights"):
+def test_statistics_of_an_encoder_are_kept_with_weights_from_a_file_alone(script):
+    with pytest.raises(
+        ValueError, match=r"^--encoder_norm frozen is for the statistics of weights that are read: give"
+    ):
         script("before_training").check_knobs(KNOBS | {"network": "two_component", "encoder_norm": "frozen"})
 
 

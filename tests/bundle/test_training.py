@@ -200,6 +200,7 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
             "a frozen extractor is needed: give its file, timm:NAME or imagenet, by --extractor_path",
         ),
         ({"network": "frozen_probe", "extractor_path": "none.pt"}, r"there is no frozen extractor at .*/none\.pt"),
+        ({"scale": 1000.0}, r"needs at least .* of memory and .* are free: .* 64000 x 64000 px .*; lower --scale"),
         ({"output_dir": "/proc/nowhere"}, "the output folder /proc/nowhere cannot be written"),
     ],
 )
@@ -280,3 +281,25 @@ def test_the_two_component_network_trains_at_a_sixteenth_and_is_scored_at_the_im
     monai.bundle.run("evaluating", config_file=EVALUATE, output_dir=str(tmp_path), device="cpu")
     with (tmp_path / "evaluation" / "per_case.csv").open() as stream:
         assert {row["n_pixels"] for row in csv.DictReader(stream)} == {"4096"}
+
+
+def test_an_evaluation_without_a_training_says_so_and_makes_nothing(tmp_path, capsys):
+    output = tmp_path / "nothing"
+    with pytest.raises(SystemExit, match="2"):
+        monai.bundle.run("evaluating", config_file=EVALUATE, output_dir=str(output), device="cpu")
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"error: there is no trained network in {output} (model.pt is missing: nothing was trained")
+    assert "phantom" not in last
+    assert not output.exists()
+
+
+def test_a_training_that_diverges_says_so_and_ends(phantom, tmp_path, capsys):
+    settings = SMALL | {"supervision": "partial_ce", "learning_rate": 1000.0, "output_dir": str(tmp_path)}
+    monai.bundle.run("training", config_file=TRAIN, dataset_dir=phantom, **settings)
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("warning: the training has diverged: ")
+    assert last.endswith("lower --learning_rate, which is 1000, and train again")
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["status"], f"warning: {record['diverged']}"[:36]) == ("FINISHED", last[:36])
+    _, run = only_run(tmp_path)
+    assert run.data.tags["diverged"] == record["diverged"]

@@ -19,7 +19,9 @@ def training(tmp_path):
     folder = tmp_path / "run"
     (folder / "models").mkdir(parents=True)
     torch.manual_seed(0)
-    torch.save(build_network("unet", channels=CHANNELS).state_dict(), folder / "models" / "model.pt")
+    torch.save(
+        build_network("unet", channels=CHANNELS, normalisation="batch").state_dict(), folder / "models" / "model.pt"
+    )
     known = {"network": "unet", "network_channels": CHANNELS, "scale": 1.0, "mpp": 0.5}
     (folder / "run.json").write_text(json.dumps({"knobs": known}))
     return folder

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from cvm_monai.annotations import Annotations, Point, Region, read_annotations, write_geojson
@@ -193,7 +194,7 @@ the test scores will be too good
 
 Next
   python -m monai.bundle run training --config_file bundle/configs/train.json \\
-    --dataset_dir '{tmp_path}/my out'"""
+    --dataset_dir '{tmp_path}/my out' --output_dir 'runs/my out'"""
     )
 
 
@@ -301,4 +302,82 @@ def test_unknown_labels_of_all_files_are_named_together(folder, tmp_path):
 def test_a_file_of_another_image_is_refused(folder, tmp_path):
     add_points(folder, "a", Point(300, 5, 1), Point(99, 5, 0))
     with pytest.raises(ValueError, match=r"points/a.geojson: nothing in it lies inside .*images/a.png of 30 x 20 px"):
+        prepare(folder, out=tmp_path / "out")
+
+
+def add_tiff(folder, name, *, mpp, grey=9, dtype=np.uint8):
+    """An image whose resolution tags say a um/px."""
+    pixels = np.full((*SIZE, 3), grey, dtype)
+    options = {"resolution": (1e4 / mpp,) * 2, "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(folder / "images" / f"{name}.tif", pixels, photometric="rgb", **options)
+
+
+def test_um_per_px_come_from_the_images_own_file_where_no_table_says_them(folder, tmp_path):
+    add_tiff(folder, "e", mpp=0.5, grey=20)
+    add_tiff(folder, "f", mpp=0.25, grey=21)
+    (folder / "cases.csv").write_text("case_id,patient_id,mpp\na,a,\nb,b,\nc,c,\nd,d,1\ne,e,\nf,f,0.5\n")
+    report = prepare(folder, out=tmp_path / "out")
+    assert {name: case.mpp for name, case in by_id(report).items()} == {
+        "a": None, "b": None, "c": None, "d": 1, "e": pytest.approx(0.5), "f": 0.5,
+    }  # fmt: skip
+    assert [sentence for sentence in report.warnings if "um/px" in sentence] == [
+        f"{folder / 'images' / 'f.tif'}: cases.csv says 0.5 um/px, which is used; the file says 0.25"
+    ]
+
+
+def test_a_um_per_px_that_no_microscope_has_is_not_taken_from_a_file(folder, tmp_path):
+    for grey, name in enumerate("xyz", start=30):
+        add_tiff(folder, name, mpp=352.8, grey=grey)
+    report = prepare(folder, out=tmp_path / "out")
+    assert {case.mpp for case in report.datalist.cases} == {None}
+    (warning,) = [sentence for sentence in report.warnings if "um/px" in sentence]
+    assert warning.startswith("the um/px of 3 of 7 images are none of a microscope and not used, the first is x.tif")
+
+
+def test_dark_images_of_16_bits_are_named_in_the_report(folder, tmp_path):
+    for number in range(12):
+        add_tiff(folder, f"dark{number:02}", mpp=0.5, grey=4000 - number, dtype=np.uint16)
+    warnings = [sentence for sentence in prepare(folder, out=tmp_path / "out").warnings if "12 bits" in sentence]
+    assert len(warnings) == 10
+    assert "dark00.tif: its 16 bits hold values up to 4000 only" in warnings[0]
+    assert "2 more such warnings about images" in str(prepare(folder, out=tmp_path / "out"))
+
+
+def test_images_whose_channels_nobody_named_are_refused(folder, tmp_path):
+    tifffile.imwrite(folder / "images" / "e.tif", np.zeros((3, *SIZE), np.uint8), imagej=True)
+    with pytest.raises(ValueError, match=r"e\.tif cannot be read as an image: its channels are separate pages"):
+        prepare(folder, out=tmp_path / "out")
+
+
+def test_points_sampled_from_a_mask_that_calls_zero_white_lie_on_its_target(folder, tmp_path):
+    (folder / "masks").mkdir()
+    options = {"photometric": "miniswhite", "metadata": None, "description": "ImageJ=1.53t\n"}
+    for name in "abcd":
+        tifffile.imwrite(folder / "masks" / f"{name}.tif", MASK * 255, **options)
+    for case in prepare(folder, out=tmp_path / "out", pairs=3).datalist.cases:
+        points = read_annotations(case.points).points
+        assert len(points) == 6
+        for point in points:
+            assert MASK[int(point.y), int(point.x)] == point.label
+
+
+def test_images_in_sub_folders_are_named_by_their_path_and_so_are_their_masks(folder, tmp_path):
+    for number, name in enumerate(("p1/a", "p2/a", "p2/b")):
+        (folder / "images" / name).parent.mkdir(exist_ok=True)
+        (folder / "masks" / name).parent.mkdir(exist_ok=True, parents=True)
+        add_image(folder, name, number)
+        add_mask(folder, name if number < 2 else "b")
+    for name in "abcd":
+        (folder / "images" / f"{name}.png").unlink()
+    report = prepare(folder, out=tmp_path / "out", folds=2)
+    assert sorted(by_id(report)) == ["p1__a", "p2__a", "p2__b"]
+    assert all(case.mask is not None for case in report.datalist.cases)
+    assert sorted(file.name for file in (tmp_path / "out" / "points").iterdir()) == [
+        "p1__a.geojson", "p2__a.geojson", "p2__b.geojson",
+    ]  # fmt: skip
+
+
+def test_two_names_of_one_case_in_a_table_of_points_are_refused(folder, tmp_path):
+    (folder / "points.csv").write_text("case_id,x,y,label\na,1,1,1\na.png,2,2,0\n")
+    with pytest.raises(ValueError, match=r"case a has points under two names, one is a\.png; use one"):
         prepare(folder, out=tmp_path / "out")

@@ -294,6 +294,24 @@ def test_other_settings_in_the_same_folder_are_refused(cut, settings, name, was,
     assert snapshot(tmp_path / "out") == before
 
 
+def test_tiles_of_an_earlier_versions_rules_are_not_gone_on_with(cut, tmp_path):
+    cut()
+    path = tmp_path / "out" / "tiles.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
+    with pytest.raises(ValueError, match=r"were cut by an earlier version, by other rules: give another --out"):
+        cut()
+
+
+def test_points_in_the_corner_of_a_small_region_lie_on_one_tile(cut, folder, tmp_path):
+    corners = (Point(300, 200, 1), Point(5, 480, 0), Point(630, 490, 1), Point(3, 2, 0))
+    for name in "ab":
+        write_geojson(folder / "points" / f"{name}.geojson", Annotations(corners))
+    cut(replace(SETTINGS, tile=512))
+    assert list(rows(tmp_path / "out")) == ["a_0_0", "b_0_0"]
+    found = read_annotations(tmp_path / "out" / "points" / "a_0_0.geojson").points
+    assert set(found) == {Point(point.x / 2, point.y / 2, point.label) for point in corners}
+
+
 def test_other_annotations_in_the_same_folder_are_refused(cut, folder):
     cut()
     write_geojson(folder / "points" / "b.geojson", Annotations(POINTS[:2]))
@@ -542,3 +560,40 @@ def test_annotations_of_a_cropped_slide_are_read_where_qupath_shows_them(partly_
 
 def _tissue(path):
     return read_annotations(path, classes={"tissue": "target"}).regions
+
+
+def test_the_files_of_one_dicom_series_are_one_slide_and_one_patient(tmp_path, dicom_series):
+    """Annotations may have the name of any of its files."""
+    for number, name in enumerate("ab"):
+        files = [f"{name}{level}" for level in range(4)]
+        dicom_series(tmp_path / "data" / "slides", picture(seed=number), files, series=f"1.2.{number}")
+        write_geojson(tmp_path / "data" / "points" / f"{name}3.geojson", Annotations(POINTS))
+    (tmp_path / "data" / "cases.csv").write_text("case_id,patient_id\na2,p\nb0,q\n")
+    settings = replace(SETTINGS, mpp=1.0)
+    report = prepare_slides(tmp_path / "data", out=tmp_path / "out", settings=settings, folds=2)
+    assert list(report.slides) == ["a0", "b0"]
+    assert {case.patient_id for case in report.prepared.datalist.cases} == {"p", "q"}
+    assert {case.extra["slide"] for case in report.prepared.datalist.cases} == {"a0", "b0"}
+
+
+def test_slides_in_sub_folders_are_found_and_named_by_their_path(tmp_path):
+    """As the GDC's client lays them out; annotations lie beside each other by name, or in the same sub-folders."""
+    for number, name in enumerate(("0a/s", "0a/t", "2c/s")):
+        add_slide(tmp_path / "data", name, seed=number, points=())
+    (tmp_path / "data" / "slides" / "0a" / "logs").mkdir()
+    (tmp_path / "data" / "slides" / "0a" / "logs" / "s.tif.parcel").write_text("")
+    for name in ("0a/s", "2c__s", "t"):
+        write_geojson(tmp_path / "data" / "points" / f"{name}.geojson", Annotations(POINTS))
+    (tmp_path / "data" / "cases.csv").write_text("case_id,patient_id\n0a/s.tif,p\nt,p\n2c/s,q\n")
+    report = prepare_slides(tmp_path / "data", out=tmp_path / "out", settings=SETTINGS, folds=2)
+    assert list(report.slides) == ["0a__s", "0a__t", "2c__s"]
+    assert all(sentence.startswith("2 target, 2 background; 2 tiles") for sentence in report.slides.values())
+    patients = {case.extra["slide"]: case.patient_id for case in report.prepared.datalist.cases}
+    assert patients == {"0a__s": "p", "0a__t": "p", "2c__s": "q"}
+
+
+def test_slides_in_sub_folders_beside_others_are_named_in_a_warning(cut, folder):
+    (folder / "slides" / "c").mkdir()
+    (folder / "slides" / "b.tif").rename(folder / "slides" / "c" / "b.tif")
+    add_slide(folder, "d")
+    assert "slides/: passed over, in sub-folders beside images in slides/ itself: c/b.tif" in cut().warnings

@@ -1,10 +1,13 @@
 """What holds of the tiles of every slide."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvm_monai.data.tiles import BORDER, cover_points, grid, outside_part
+
+TILE_SIDES = st.one_of(st.integers(8, 64), st.floats(8, 2000, allow_nan=False))
+"""Of a tile at a slide's um/px, which need not be whole."""
 
 SIDES = st.integers(8, 64)
 EXTENTS = st.integers(1, 300)
@@ -18,6 +21,7 @@ def test_every_point_belongs_to_one_tile_that_holds_it_and_lies_in_the_slide(dat
     labels = np.array([label for *_, label in clicks], dtype=int)
     tiles = cover_points(positions, labels, side=side, image_shape=(height, width))
     assert sorted(index for tile in tiles for index in tile.points) == list(range(len(clicks)))
+    assert len({(tile.x, tile.y) for tile in tiles}) == len(tiles)
     for tile in tiles:
         assert 0 <= tile.x <= max(0, width - side)
         assert 0 <= tile.y <= max(0, height - side)
@@ -27,6 +31,23 @@ def test_every_point_belongs_to_one_tile_that_holds_it_and_lies_in_the_slide(dat
             for place, corner, extent in ((x, tile.x, width), (y, tile.y, height)):
                 if extent > side and 0 < corner < extent - side:  # no border of the slide in the way
                     assert side * BORDER - 1 <= place - corner <= side * (1 - BORDER) + 1
+
+
+@settings(max_examples=200)
+@given(TILE_SIDES, st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_no_two_tiles_lie_at_one_place_whatever_the_points_and_sizes(side, height, width, count, seed):
+    rng = np.random.default_rng(seed)
+    positions = rng.uniform(0, 1, (count, 2)) * (width, height)
+    if seed % 2:  # clicks near the slide's borders, where tiles are moved inwards
+        near = rng.integers(0, 2, (count, 2)) * (np.array((width, height)) - 1)
+        positions = np.where(rng.random((count, 2)) < 0.7, np.abs(near - positions % (side / 8)), positions)
+    positions = np.clip(positions, 0, np.nextafter((width, height), 0))
+    tiles = cover_points(positions, rng.integers(0, 2, count), side=side, image_shape=(height, width))
+    assert len({(tile.x, tile.y) for tile in tiles}) == len(tiles)
+    assert sorted(index for tile in tiles for index in tile.points) == list(range(count))
+    for tile in tiles:
+        offset = positions[list(tile.points)] - (tile.x, tile.y)
+        assert ((offset >= 0) & (offset < side)).all()
 
 
 @given(SIDES, EXTENTS, EXTENTS)

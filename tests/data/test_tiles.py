@@ -61,6 +61,17 @@ def test_a_tile_that_was_moved_takes_what_it_now_holds():
     assert cover((3, 5, 1), (149, 100, 0)) == (Tile(0, 0, (0, 1)),)
 
 
+def test_points_at_the_slides_border_do_not_get_the_same_tile_again():
+    assert cover((500, 300, 1), (10, 490, 0), side=512, shape=(512, 512)) == (Tile(0, 0, (0, 1)),)
+
+
+@pytest.mark.parametrize("clicks", range(200))
+def test_ten_random_clicks_on_a_region_of_1000_px_never_give_a_tile_twice(clicks):
+    rng = np.random.default_rng(clicks)
+    tiles = cover_points(rng.uniform(0, 1000, (10, 2)), rng.integers(0, 2, 10), side=1024, image_shape=(1000, 1000))
+    assert [(tile.x, tile.y) for tile in tiles] == [(0, 0)]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_every_point_is_in_exactly_one_tile_and_away_from_its_border(seed):
     rng = np.random.default_rng(seed)

@@ -38,6 +38,8 @@ def test_the_whole_is_the_sum_of_its_parts():
         ({"renews": True, "renew_from": 8, "val_interval": 2}, (1, 2)),  # 8 and 10
         ({"renews": True, "renew_from": 11}, (0, 0)),
         ({"renews": True, "val_interval": 11}, (0, 0)),
+        ({"renews": True, "renew_every": 3}, (3, 10)),
+        ({"renews": True, "renew_every": 1, "renew_from": 4}, (7, 7)),
     ],
 )
 def test_renewals_are_between_one_and_one_for_each_validation(changes, renewals):

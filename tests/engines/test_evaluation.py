@@ -163,7 +163,7 @@ def test_the_figure_shows_cases_from_the_worst_to_the_best(tmp_path):
     assert report._chosen() == ["b_r", "c", "g"]
 
 
-def test_a_test_fold_without_masks_is_refused_before_the_network_runs(tmp_path):
+def test_a_test_fold_without_masks_and_points_is_refused_before_the_network_runs(tmp_path):
     dataset = Fold(tmp_path, ["a"], unmasked=["a"])
     with pytest.raises(ValueError, match="no case of the test fold has a mask to score against: add masks"):
         report_of(tmp_path, dataset)
@@ -186,7 +186,8 @@ def test_a_training_that_moved_is_logged_where_its_database_is(tmp_path, monkeyp
     assert uris == ([f"sqlite:///{output / 'mlruns.db'}"] if there else [])
     if there:
         assert "test_dice" in runs.return_value.metrics.call_args.args[0]
-    runs.return_value.artifact.assert_not_called()  # the run's files belong where it was
+        assert runs.call_args.kwargs["artifact_dir"] == output / "mlruns"  # its files too
+        assert {call.args[0].name for call in runs.return_value.artifact.call_args_list} >= {"summary.md", "cases.png"}
     assert ("the scores are not in MLflow: the MLflow database" in caplog.text) is not there
 
 

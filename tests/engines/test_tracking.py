@@ -20,7 +20,7 @@ from cvm_monai.data.datalist import Case, read_datalist, write_datalist
 from cvm_monai.engines import EpochMeans, LowestMetric, RunRecorder, default_tracking_uri, unique_run_name
 from cvm_monai.engines.renewal import Preview, RenewalReport
 from cvm_monai.engines.selection import SelectionEvents
-from cvm_monai.engines.tracking import TrackedRun, check_tracking_uri
+from cvm_monai.engines.tracking import TrackedRun, check_tracking_uri, writer_of
 
 # addresses
 
@@ -388,3 +388,45 @@ def test_monais_own_handler_writes_into_the_same_run_and_nothing_is_logged_twice
     assert [step for step, _ in history(run, "epoch_seconds")] == [1, 2]
     assert logged(run).data.params["lam"] == "2.0"
     assert logged(run).info.status == "FINISHED"
+
+
+def stale_and_next(database: Path, *, writer: str | None, other: str | None) -> tuple[TrackedRun, TrackedRun, int]:
+    """A run left running by one writer, and what the start of another closes."""
+    runs = []
+    for mark in (writer, other):
+        run = tracked(database)
+        run.writer = mark
+        run.start(f"of {mark}")
+        runs.append(run)
+    return *runs, runs[1].close_stale()
+
+
+def test_a_run_that_a_kill_left_running_is_closed_by_the_next_start_in_its_folder(database):
+    stale, following, closed = stale_and_next(database, writer="a", other="a")
+    assert (closed, logged(stale).info.status, logged(following).info.status) == (1, "KILLED", "RUNNING")
+    assert following.close_stale() == 0
+    following.end("FINISHED")
+
+
+@pytest.mark.parametrize("writer, other", [("b", "c"), (None, "d"), ("e", None)])
+def test_runs_of_other_folders_go_on(database, writer, other):
+    stale, following, closed = stale_and_next(database, writer=writer, other=other)
+    assert (closed, logged(stale).info.status) == (0, "RUNNING")
+    stale.end("FINISHED")
+    following.end("FINISHED")
+
+
+def test_a_training_killed_before_its_first_record_leaves_no_running_run(tmp_path):
+    uri = f"sqlite:///{tmp_path / 'out' / 'mlruns.db'}"
+    killed = Training(tmp_path, uri=uri)
+    killed.recorder.run.start("killed")  # and no more
+    following = Training(tmp_path, uri=uri)
+    following.run()
+    assert logged(killed.recorder.run).info.status == "KILLED"
+    assert logged(following.recorder.run).info.status == "FINISHED"
+
+
+def test_the_writer_is_the_folder_s_own_in_its_database_and_host_and_path_elsewhere(tmp_path):
+    own = {writer_of(tmp_path / name, tracking_uri=f"sqlite:///{tmp_path}/{name}/mlruns.db") for name in "ab"}
+    shared = {writer_of(tmp_path / name, tracking_uri="sqlite:////elsewhere/mlruns.db") for name in "ab"}
+    assert (len(own), len(shared), own & shared) == (1, 2, set())

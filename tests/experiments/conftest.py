@@ -51,7 +51,9 @@ def finish(
     """Write what a run of a network that knows nothing leaves behind, with these scores; claims alike for all cases."""
     (run.folder / "models").mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    torch.save(build_network("unet", channels=CHANNELS).state_dict(), run.folder / "models" / "model.pt")
+    torch.save(
+        build_network("unet", channels=CHANNELS, normalisation="batch").state_dict(), run.folder / "models" / "model.pt"
+    )
     knobs = {"network": "unet", "network_channels": CHANNELS, "supervision": run.arm}
     (run.folder / "run.json").write_text(json.dumps({"status": "FINISHED", "knobs": knobs}))
     cases = [CaseScores(case, (patients or {}).get(case, case), scores(value), claims) for case, value in dice.items()]

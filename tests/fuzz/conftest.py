@@ -102,7 +102,9 @@ def make_training(folder: Path) -> Path:
     (folder / "models").mkdir(parents=True)
     (folder / "data").mkdir()
     torch.manual_seed(0)
-    torch.save(build_network("unet", channels=CHANNELS).state_dict(), folder / "models" / "model.pt")
+    torch.save(
+        build_network("unet", channels=CHANNELS, normalisation="batch").state_dict(), folder / "models" / "model.pt"
+    )
     stain = {"method": "reinhard", "images": 3, "left_out": 0, "mean": [60.0, 10.0, -10.0], "spread": [9.0, 5.0, 5.0]}
     (folder / "models" / "stain.json").write_text(json.dumps(stain))
     knobs = {

@@ -74,7 +74,7 @@ def test_an_ensemble_is_read_from_the_trainings_folders(tmp_path: Path):
     networks = []
     for seed in range(2):
         torch.manual_seed(seed)
-        networks.append(build_network("unet", channels=[8] * 5).eval())
+        networks.append(build_network("unet", channels=[8] * 5, normalisation="batch").eval())
         save_weights(networks[-1], tmp_path / str(seed) / "models" / "model.pt")
         knobs = '{"knobs": {"network": "unet", "network_channels": [8, 8, 8, 8, 8]}}'
         (tmp_path / str(seed) / "run.json").write_text(knobs)

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from cvm_monai.inference import find_images
+from cvm_monai.inference import ReadImaged, find_images
 
 
 def save(path: Path) -> Path:
@@ -86,3 +88,30 @@ def test_two_images_of_one_name_are_refused(tmp_path):
         find_images(tmp_path)
     with pytest.raises(ValueError, match="would both be written as a"):
         find_images(tmp_path, images=["a.png", "a.png"])
+
+
+def test_um_per_px_are_the_users_else_the_data_lists_else_the_files(tmp_path):
+    for name, mpp in {"a": 0.5, "b": 352.8}.items():
+        options = {"resolution": (1e4 / mpp,) * 2, "resolutionunit": "CENTIMETER"}
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((4, 4, 3), np.uint8), photometric="rgb", **options)
+    save(tmp_path / "c.png")
+    assert [record["mpp"] for record in find_images(tmp_path)] == [pytest.approx(0.5), None, None]
+    assert [record["mpp"] for record in find_images(tmp_path, image_mpp=0.3)] == [0.3] * 3
+    case = {"case_id": "a", "patient_id": "p", "image": "a.tif", "points": None, "mpp": 0.7, "sha256": {}, "fold": 0}
+    content = {"version": 1, "classes": {"background": 0, "target": 1}, "cases": [case]}
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    assert [record["mpp"] for record in find_images(tmp_path)] == [0.7, None, None]
+
+
+def test_images_whose_channels_nobody_named_are_refused_before_the_first_is_segmented(tmp_path):
+    save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "z.tif", np.zeros((3, 8, 8), np.uint8), imagej=True)
+    with pytest.raises(ValueError, match=r"z\.tif cannot be read as an image: its channels are separate pages"):
+        find_images(tmp_path)
+
+
+def test_an_image_of_12_bits_is_read_bright_with_a_warning(tmp_path, caplog):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((4, 4, 3), 4080, np.uint16), photometric="rgb")
+    (record,) = find_images(tmp_path)
+    assert ReadImaged()(record)["image"].min() == 255
+    assert "taken for 12 bits" in caplog.text

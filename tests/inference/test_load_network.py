@@ -16,7 +16,7 @@ CHANNELS = [2, 3, 4, 5, 6]
 
 @pytest.fixture
 def run(tmp_path):
-    network = build_network("unet", channels=CHANNELS)
+    network = build_network("unet", channels=CHANNELS, normalisation="batch")
     (tmp_path / "models").mkdir()
     torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
     (tmp_path / "run.json").write_text(json.dumps({"knobs": {"network": "unet", "network_channels": CHANNELS}}))
@@ -39,13 +39,13 @@ def test_a_folder_without_a_model_says_how_to_train(tmp_path):
 
 def test_weights_of_another_network_are_refused(run):
     folder, _ = run
-    other = build_network("unet", channels=[2, 3, 4, 5, 7])
+    other = build_network("unet", channels=[2, 3, 4, 5, 7], normalisation="batch")
     with pytest.raises(ValueError, match=r"do not fit the network UNet: \d+ of them .*--network_channels"):
         load_weights(other, folder / "models" / "model.pt")
 
 
 def test_files_that_are_no_state_dict_are_refused(tmp_path):
-    network = build_network("unet", channels=CHANNELS)
+    network = build_network("unet", channels=CHANNELS, normalisation="batch")
     (tmp_path / "damaged.pt").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"damaged\.pt cannot be read as weights"):
         load_weights(network, tmp_path / "damaged.pt")

@@ -57,7 +57,7 @@ def test_a_scaled_image_comes_back_at_its_own_size_and_place():
 
 @pytest.mark.parametrize("name", ["resnet34_unet", "unet", "two_component"])
 def test_every_network_takes_every_size(name):
-    network = build_network(name, channels=[8] * 5).eval()
+    network = build_network(name, channels=[8] * 5, normalisation="batch").eval()
     for shape in ((1, 1), (5, 33), (31, 32), (65, 47)):
         probability = predict(network, random_image(*shape), window=64)
         assert probability.shape == shape
@@ -66,7 +66,7 @@ def test_every_network_takes_every_size(name):
 
 def test_windows_agree_with_one_pass_over_the_image():
     torch.manual_seed(0)
-    network = build_network("unet", channels=[4, 8, 8, 8, 8])
+    network = build_network("unet", channels=[4, 8, 8, 8, 8], normalisation="batch")
     image = np.kron(random_image(19, 13), np.ones((16, 16, 1), dtype=np.uint8))[:300, :200]
     with torch.no_grad():  # batch statistics such as a training leaves
         network.train()(network_input(image, scale=1.0, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD)[None])
@@ -77,7 +77,7 @@ def test_windows_agree_with_one_pass_over_the_image():
 
 
 def test_the_networks_mode_is_restored():
-    network = build_network("unet", channels=[2] * 5).train()
+    network = build_network("unet", channels=[2] * 5, normalisation="batch").train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     predict(network, random_image(32, 32))
     assert network.training

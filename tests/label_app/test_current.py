@@ -18,7 +18,9 @@ def bundle(tmp_path):
     folder = tmp_path / "bundle"
     for name in ("models", "eval"):
         (folder / name).mkdir(parents=True)
-    torch.save(build_network("unet", channels=CHANNELS).state_dict(), folder / "models" / "model.pt")
+    torch.save(
+        build_network("unet", channels=CHANNELS, normalisation="batch").state_dict(), folder / "models" / "model.pt"
+    )
     knobs = {"network": "unet", "network_channels": CHANNELS}
     (folder / "eval" / "run.json").write_text(json.dumps({"knobs": knobs}))
     return folder

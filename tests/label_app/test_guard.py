@@ -18,7 +18,7 @@ async def echo(scope, receive, send):
     await send({"type": "http.response.body", "body": str(length).encode()})
 
 
-def ask(path="/info/", *, headers=(), client="127.0.0.1", body=(b"",), application=echo, **options):
+def ask(path="/info/", *, method="GET", headers=(), client="127.0.0.1", body=(b"",), application=echo, **options):
     """(status, body) of one request through a guard."""
     parts = list(body)
     sent = []
@@ -32,6 +32,7 @@ def ask(path="/info/", *, headers=(), client="127.0.0.1", body=(b"",), applicati
     given = dict(headers) if dict(headers).get("host") else {"host": "127.0.0.1:8000", **dict(headers)}
     scope = {
         "type": "http",
+        "method": method,
         "path": path,
         "client": (client, 1),
         "headers": [(name.encode(), value.encode()) for name, value in given.items()],
@@ -104,3 +105,36 @@ def test_headers_that_cannot_be_read_are_refused(local_only):
     for length in ("x", "-1", "1_0", "\xb2"):
         assert ask(headers={"content-length": length}, local_only=local_only)[0] == 400
     assert ask(headers={"content-length": "9" * 5000}, local_only=local_only)[0] == 413
+
+
+async def its_type(scope, receive, send):
+    """Says the Content-Type that it sees."""
+    del receive
+    found = [value for name, value in scope["headers"] if name == b"content-type"]
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b", ".join(found)})
+
+
+@pytest.mark.parametrize(
+    "path", ["/infer/wsi/cvm", "/train/cvm", "/activelearning/first", "/batch/infer/cvm", "/scoring/x"]
+)
+def test_a_json_body_without_a_content_type_is_taken_as_json(path):
+    """Java's HTTP client, which QuPath's plug-in uses, sends none."""
+    assert ask(path, method="POST", application=its_type) == (200, b"application/json")
+    assert ask(path, method="POST", headers={"content-type": ""}, application=its_type)[1] == b"application/json"
+    assert ask(path, method="POST", headers={"content-type": "text/x"}, application=its_type)[1] == b"text/x"
+
+
+@pytest.mark.parametrize("path", ["/infer/cvm", "/infer/wsi_v2/cvm", "/datastore/label"])
+def test_a_form_keeps_its_own_content_type(path):
+    assert ask(path, method="POST", application=its_type) == (200, b"")
+
+
+def test_a_page_of_another_site_may_not_send_json_without_a_type():
+    headers = {"origin": "https://evil.example"}
+    assert ask("/train/cvm", method="POST", headers=headers, application=its_type)[0] == 403
+
+
+def test_a_refusal_is_a_line_of_the_log(caplog):
+    ask("/train/cvm", method="POST", headers={"content-length": str(2**20 + 1)}, max_body_mib=1)
+    assert "refused (413) POST '/train/cvm': the body is larger than 1 MiB" in caplog.text

@@ -1,6 +1,7 @@
 """Segmentations as files, read back by others."""
 
 import json
+from xml.etree import ElementTree
 
 import nibabel
 import numpy as np
@@ -43,6 +44,15 @@ def test_polygons_cover_the_pixels_with_their_holes(tmp_path, kind):
     found = read_annotations(path, classes=CLASSES, image_shape=labels.shape)
     drawn = rasterise_regions(found.regions, image_shape=labels.shape, map_shape=labels.shape)
     np.testing.assert_array_equal(drawn == 1, labels == 1)
+
+
+def test_the_class_is_name_and_group_in_asaps_xml(tmp_path):
+    """QuPath's plug-in takes the name for the class, ASAP the group."""
+    write_output(tmp_path / "a.xml", segmented(ring_with_island()), "asap")
+    found = ElementTree.parse(tmp_path / "a.xml").getroot().findall(".//Annotation")
+    assert len(found) == 2
+    assert {element.get("Name") for element in found} == {"target (predicted)"}
+    assert {element.get("PartOfGroup") for element in found} == {"target (predicted)"}
 
 
 @pytest.mark.parametrize("kind", POLYGONS)

@@ -41,7 +41,12 @@ def finished(store: str, tmp_path_factory: pytest.TempPathFactory) -> Maker:
         output = tmp_path_factory.mktemp("run")
         (output / "models").mkdir()
         torch.manual_seed(seed)
-        network = build_network("unet", channels=CHANNELS, out_channels=knobs.get("classes", 2))
+        network = build_network(
+            "unet",
+            channels=CHANNELS,
+            out_channels=knobs.get("classes", 2),
+            normalisation=knobs.get("normalisation", "batch"),
+        )
         torch.save(network.state_dict(), output / "models" / "model.pt")
         knobs = {"network": "unet", "network_channels": CHANNELS, "fold": fold, "dataset_dir": "/secret", **knobs}
         run = TrackedRun(tracking_uri=uri, experiment="cvm_monai", artifact_dir=output / "mlruns")

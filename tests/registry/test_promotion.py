@@ -55,7 +55,7 @@ def test_a_class_has_its_own_metric():
     "asked, sentence",
     [
         ("dise", "recorded no test_dise; choose test_dice, test_hd95_px_median, test_pieces, test_stain_eosin"),
-        ("auc", "recorded no test_auc"),
+        ("auc", "recorded no test_auc; choose test_dice, .*, test_pooled_dice$"),
         ("dice_sd", "neither more nor less of test_dice_sd is better; choose test_dice"),
     ],
 )

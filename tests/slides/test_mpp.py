@@ -119,3 +119,23 @@ def test_a_screen_resolution_in_a_tiff_is_read_and_then_refused(shared_dir):
         assert image.mpp.value == pytest.approx(352.778, abs=1e-3)
         with pytest.raises(ValueError, match=r"352\.8 um/px is no resolution of a microscope"):
             check_mpp(image.mpp.value, 0.5)
+
+
+@pytest.mark.parametrize(
+    "unit, factor",
+    [
+        ("cm", 1e4), ("inch", 25_400), ("m", 1e6), ("mm", 1e3), ("nm", 1e-3), ("micron", 1), ("\\u00B5m", 1),
+        ("Inches", 25_400), ("meter", 1e6), ("pixel", None), ("parsec", None),
+    ],
+)  # fmt: skip
+def test_imagej_counts_pixels_for_each_of_its_units(tmp_path, unit, factor):
+    pixels_per_unit = (factor or 1) / 0.5
+    options = {"imagej": True, "resolution": (pixels_per_unit, pixels_per_unit), "metadata": {"unit": unit}}
+    with open_image(saved(tmp_path / "a.tif", **options)) as image:
+        assert image.mpp.value == (None if factor is None else pytest.approx(0.5, rel=1e-6))
+
+
+def test_imagej_without_a_unit_has_the_resolution_of_the_tags(tmp_path):
+    options = {"imagej": True, "resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    with open_image(saved(tmp_path / "a.tif", **options)) as image:
+        assert image.mpp.value == pytest.approx(0.5)

@@ -22,7 +22,7 @@ def test_flat_images_open_and_are_decoded_once(tmp_path, pixels, name, monkeypat
     with open_image(tmp_path / name) as image:
         assert image.levels[0].downsample == 1
         np.testing.assert_array_equal(image.read((5, 6), shape=(20, 30)), pixels[6:26, 5:35])
-        monkeypatch.setattr("cvm_monai.slides.source.read_image", lambda path: pytest.fail("decoded twice"))
+        monkeypatch.setattr("cvm_monai.slides.source.decode_flat", lambda path: pytest.fail("decoded twice"))
         image.read((0, 0), shape=(20, 30))
 
 

@@ -11,13 +11,13 @@ from cvm_monai.slides import TissueMask, open_image, read_tissue_mask, tissue_ma
 GLASS, PINK = (242, 241, 243), (205, 140, 190)
 
 
-def slide(tmp_path, draw, *, shape=(800, 1200), noise=3):
-    """An image of 4 um/px of glass with noise, on which `draw` puts tissue."""
+def slide(tmp_path, draw, *, shape=(800, 1200), noise=3, mpp=4.0):
+    """An image, of 4 um/px unless said otherwise, of glass with noise, on which `draw` puts tissue."""
     pixels = np.full((*shape, 3), GLASS, dtype=np.int64)
     draw(pixels)
     pixels += np.random.default_rng(0).integers(-noise, noise + 1, pixels.shape)
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(tmp_path / "slide.png", compress_level=1)
-    return open_image(tmp_path / "slide.png", mpp=4.0)
+    return open_image(tmp_path / "slide.png", mpp=mpp)
 
 
 def two_pieces(pixels):
@@ -75,6 +75,27 @@ def test_one_flat_colour_is_decided_too(tmp_path):
         with open_image(tmp_path / "flat.png") as image:
             found = tissue_mask(image)
         assert (found.decided, found.fraction) == (decided, fraction)
+
+
+@pytest.mark.parametrize("mpp", [0.1, 0.2426, 0.26, 0.99])
+def test_the_smallest_piece_is_never_larger_than_the_image_allows(tmp_path, mpp):
+    """300 x 400 px at 0.1 um/px are 1,200 um2, less than the 10,000 that a piece of tissue otherwise needs."""
+
+    def draw(pixels):
+        pixels[50:250, 60:200] = (190, 110, 160)
+
+    with slide(tmp_path, draw, shape=(300, 400), mpp=mpp) as image:
+        found = tissue_mask(image)
+        assert found.fraction == pytest.approx(200 * 140 / (300 * 400), rel=0.05)
+        assert found.covers(80, 70, 100, 160) > 0.99
+
+
+def test_specks_in_a_small_region_are_dirt_still(tmp_path):
+    def draw(pixels):
+        pixels[100:120, 100:120] = (190, 110, 160)
+
+    with slide(tmp_path, draw, shape=(300, 400), mpp=0.25) as image:
+        assert tissue_mask(image).fraction == 0
 
 
 def test_without_um_per_px_the_longer_side_of_the_view_is_limited(tmp_path, monkeypatch):

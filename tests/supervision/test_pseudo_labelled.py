@@ -113,7 +113,7 @@ def test_two_sided_contrast_is_each_side_s_against_the_other(combination):
 @pytest.mark.parametrize(
     "constants, sentence",
     [
-        ({"combination": "sum"}, "combination must be one of mean, max, got 'sum'"),
+        ({"combination": "sum"}, "combination must be one of mean, pooled, max, vote, got 'sum'"),
         ({"contrast": "both"}, "contrast must be one of one_sided, two_sided, got 'both'"),
     ],
 )

@@ -19,6 +19,8 @@ from cvm_monai.slides import (
     require_mpp,
     warnings_of,
 )
+from cvm_monai.slides.dicom import one_of_each_series
+from cvm_monai.slides.files import ImageFile, images_in, visible
 
 SUFFIXES = tuple(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
 MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".png", ".tif", ".tiff")
@@ -33,6 +35,7 @@ class Slide:
 
     Attributes:
         path: of its file.
+        name: of its results' folder.
         shape: (height, width) of level 0.
         mpp: um/px of level 0.
         mpp_source: `file` or `user`.
@@ -42,6 +45,7 @@ class Slide:
     """
 
     path: Path
+    name: str
     shape: tuple[int, int]
     mpp: float
     mpp_source: str
@@ -50,28 +54,33 @@ class Slide:
     corner: tuple[int, int] = (0, 0)
 
 
-def find_slides(names: Iterable[str | Path]) -> tuple[Path, ...]:
-    """Files as they are named, and those of folders, or of their `images/`, in the order of their names.
+def find_slides(names: Iterable[str | Path]) -> tuple[ImageFile, ...]:
+    """Files as they are named, and those of folders, of their `images/`, or of their sub-folders, by name.
+
+    The files of one DICOM series are one slide. A slide in a sub-folder is called by its path, see `ImageFile`.
 
     Raises:
         ValueError: no such file or folder, a folder without any, none at all, or two slides of one name.
     """
-    paths: list[Path] = []
+    named: list[Path] = []
+    found: list[ImageFile] = []
     for name in names:
         path = Path(name)
         if not path.exists():
             raise ValueError(f"{path} does not exist: give a slide, or a folder of slides")
-        found = _inside(path) if path.is_dir() else [path]
-        if not found:
+        inside = _inside(path) if path.is_dir() else ()
+        if path.is_dir() and not inside:
             raise ValueError(f"there is no image or slide in {path}; known are {', '.join(SUFFIXES)}")
-        paths += found
-    if not paths:
+        named += [] if path.is_dir() else [path]
+        found += inside
+    singles = [ImageFile(path, path.stem, files) for path, files in one_of_each_series(named).items()]
+    if not singles and not found:
         raise ValueError("give at least one slide, or a folder of slides")
-    _check_names(paths)
-    return tuple(paths)
+    _check_names([*singles, *found])
+    return (*singles, *found)
 
 
-def share_of_slides(paths: Sequence[Path], shard: str | None) -> tuple[Path, ...]:
+def share_of_slides(slides: Sequence[ImageFile], shard: str | None) -> tuple[ImageFile, ...]:
     """The slides of one of several array jobs: `3/16` has the 3rd, 19th, 35th ... of them in the order of their names.
 
     Every slide is in exactly one share, and which one depends on the names alone, as long as all jobs are given the
@@ -81,12 +90,12 @@ def share_of_slides(paths: Sequence[Path], shard: str | None) -> tuple[Path, ...
         ValueError: not K/N with 1 <= K <= N.
     """
     if shard is None:
-        return tuple(paths)
+        return tuple(slides)
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", str(shard))
     number, count = (int(part) for part in match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
         raise ValueError(f"--shard must be K/N with K from 1 to N, such as 3/16, got {shown(shard)}")
-    return tuple(sorted(paths, key=lambda path: path.stem)[number - 1 :: count])
+    return tuple(sorted(slides, key=lambda slide: slide.name)[number - 1 :: count])
 
 
 def look_at(
@@ -100,6 +109,7 @@ def look_at(
     overlap: float,
     mpp_flag: str = "--mpp",
     origin: Origin = "level0",
+    name: str = "",
 ) -> Slide:
     """Open a slide, decide how it is scaled, and close it.
 
@@ -115,6 +125,7 @@ def look_at(
         window, overlap: see `make_grid`.
         mpp_flag: the option by which the user says `mpp`, for sentences.
         origin: what coordinates in files count from.
+        name: of its results' folder; empty: the file's without the suffix.
 
     Raises:
         ValueError: a slide that cannot be opened, without um/px, or with one that is refused.
@@ -129,7 +140,8 @@ def look_at(
         scale = 1 / model_scale if model_mpp is None else model_mpp / own
         grid = make_grid(image.shape, scale=scale, window=window, overlap=overlap)
         warnings = warnings_of(image, origin)
-        return Slide(path, image.shape, own, image.mpp.source, warnings, grid, corner(image, origin))
+        facts = (image.shape, own, image.mpp.source, warnings, grid, corner(image, origin))
+        return Slide(path, name or path.stem, *facts)
 
 
 def open_slide(slide: Slide) -> SlideImage:
@@ -137,7 +149,7 @@ def open_slide(slide: Slide) -> SlideImage:
     return open_image(slide.path, mpp=slide.mpp if slide.mpp_source == "user" else None)
 
 
-def mask_file(given: Path, slide: Path) -> Path:
+def mask_file(given: Path, slide: Path, name: str = "") -> Path:
     """The user's mask of tissue: a file, or the one that has the slide's name in a folder of masks.
 
     Raises:
@@ -147,9 +159,10 @@ def mask_file(given: Path, slide: Path) -> Path:
         if not given.is_file():
             raise ValueError(f"there is no mask of tissue at {given}: give otsu, none, a file or a folder as --tissue")
         return given
-    for suffix in MASK_SUFFIXES:
-        if (path := given / f"{slide.stem}{suffix}").is_file():
-            return path
+    for stem in dict.fromkeys((name or slide.stem, slide.stem)):
+        for suffix in MASK_SUFFIXES:
+            if (path := given / f"{stem}{suffix}").is_file():
+                return path
     raise ValueError(f"{given} has no mask of tissue for {slide.name}, such as {slide.stem}.geojson")
 
 
@@ -171,25 +184,19 @@ def fingerprint(path: Path) -> str:
     return total.hexdigest()
 
 
-def _inside(folder: Path) -> list[Path]:
-    """Images and slides of the folder, else of its `images/`."""
-    for place in (folder, folder / "images"):
-        found = [path for path in place.iterdir() if _is_slide(path)] if place.is_dir() else []
-        if found:
-            return sorted(found)
-    return []
+def _inside(folder: Path) -> tuple[ImageFile, ...]:
+    """Images and slides of the folder, else of its `images/`, else of its sub-folders."""
+    places = (folder / "images", folder) if not visible(folder, SUFFIXES) else (folder,)
+    return next((found for place in places if (found := images_in(place, SUFFIXES))), ())
 
 
-def _is_slide(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _check_names(paths: Sequence[Path]) -> None:
-    """Results are named by the stem, so that no two slides may share one."""
-    seen: dict[str, Path] = {}
-    for path in paths:
-        other = seen.setdefault(path.stem, path)
-        if other is not path:
+def _check_names(slides: Sequence[ImageFile]) -> None:
+    """Results are named by the slide, so that no two may share a name."""
+    seen: dict[str, ImageFile] = {}
+    for slide in slides:
+        other = seen.setdefault(slide.name, slide)
+        if other is not slide:
             raise ValueError(
-                f"{other} and {path} would both be written into {path.stem}: rename one, or give another --out to one"
+                f"{other.path} and {slide.path} would both be written into {slide.name}: rename one, or give another "
+                "--out to one"
             )

@@ -72,7 +72,7 @@ def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Setti
     """
     tissue: Any = options.tissue
     if tissue not in ("otsu", "none"):
-        tissue = sha256(mask_file(Path(tissue), slide.path))
+        tissue = sha256(mask_file(Path(tissue), slide.path, slide.name))
     prediction: Mapping[str, Any] = {
         **model.settings(),
         "slide_bytes": slide.path.stat().st_size,
@@ -154,12 +154,12 @@ def _map(
     told: TileProgress,
 ) -> SlideMap:
     """The slide's map, finished."""
-    mask = find_tissue(image, slide.path, options.tissue, options.origin)
+    mask = find_tissue(image, slide.path, options.tissue, options.origin, slide.name)
     tissue = TissueOnGrid(mask, slide.grid)
     height, width = slide.grid.output_shape(stride)
     store = MapFile(folder / PARTIAL, (height, len(model.names) - 1, width), settings.prediction)
     needed = tissue_tiles(tissue, stride=stride)
-    told.start(slide.path.stem, int(needed.sum()), int(needed[: len(store.bands)].sum()))
+    told.start(slide.name, int(needed.sum()), int(needed[: len(store.bands)].sum()))
     if store.bands:
         told.line(f"{slide.path.name}: goes on after {len(store.bands)} of {len(needed)} rows of tiles")
     change, unchanged = slide_change(model, image, tissue, stride=stride)
@@ -181,15 +181,19 @@ def _map(
     return SlideMap(image, mask, tissue, store, stride, tuple(model.names), slide.corner)
 
 
-def find_tissue(image: SlideImage, path: Path, how: str, origin: Origin = "level0") -> TissueMask | None:
-    """The slide's mask of tissue; None: all of it.
+def find_tissue(
+    image: SlideImage, path: Path, how: str, origin: Origin = "level0", name: str = ""
+) -> TissueMask | None:
+    """The slide's mask of tissue, drawn for its file's name or its own; None: all of it.
 
     Raises:
         ValueError: a user's mask that is missing or cannot be read, or a slide that cannot.
     """
     if how == "none":
         return None
-    return tissue_mask(image) if how == "otsu" else read_tissue_mask(mask_file(Path(how), path), image, origin=origin)
+    if how == "otsu":
+        return tissue_mask(image)
+    return read_tissue_mask(mask_file(Path(how), path, name), image, origin=origin)
 
 
 def _tissue_facts(mask: TissueMask | None) -> dict[str, Any]:

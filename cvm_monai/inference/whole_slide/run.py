@@ -21,6 +21,7 @@ from cvm_monai.inference.whole_slide.one_slide import (
 from cvm_monai.inference.whole_slide.progress import TileProgress
 from cvm_monai.inference.whole_slide.record import FILE, Settings, SlideRecord
 from cvm_monai.slides import open_image
+from cvm_monai.slides.files import ImageFile
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def predict_slides(
     jobs = _jobs(model, mine, out, options, report, say)
     if jobs:
         check_out(out)
-    waiting = {slide.path.stem: slide.grid.tiles for slide, _ in jobs}
+    waiting = {slide.name: slide.grid.tiles for slide, _ in jobs}
     progress = TileProgress(waiting, enabled=bar, say=say) if jobs else None
     try:
         for slide, settings in jobs:
@@ -139,7 +140,7 @@ class SlidePredictor:
 
 def _jobs(
     model: SlideModel,
-    paths: Sequence[Path],
+    slides: Sequence[ImageFile],
     out: Path,
     options: SlideOptions,
     report: SlidesReport,
@@ -147,14 +148,14 @@ def _jobs(
 ) -> list[tuple[Slide, Settings]]:
     """The slides to predict, all looked at first; those that cannot be opened have failed."""
     jobs = []
-    for path in paths:
+    for file in slides:
         try:
-            slide = _look(path, model, options)
+            slide = _look(file, model, options)
         except _NotOpened as error:
-            report.failed[path.stem] = str(error)
+            report.failed[file.name] = str(error)
             say(f"failed: {error}")
             continue
-        settings, folder = settings_of(slide, model, options), out / path.stem
+        settings, folder = settings_of(slide, model, options), out / slide.name
         if (reason := conflict(folder, settings)) and not options.overwrite:
             raise ValueError(
                 f"{folder} was made with other settings: {reason}; give another --out, or --overwrite to begin again"
@@ -162,10 +163,10 @@ def _jobs(
         for warning in slide.warnings:
             say(f"warning: {warning}")
         if SlideRecord(folder).finished and not reason:
-            report.skipped.append(path.stem)
+            report.skipped.append(slide.name)
         else:
             jobs.append((slide, settings))
-    if len(report.failed) == len(paths):
+    if len(report.failed) == len(slides):
         raise ValueError("; ".join(report.failed.values()))
     if model.mpp is None and jobs:
         say(
@@ -179,14 +180,15 @@ class _NotOpened(ValueError):
     """A file that is no slide, or a damaged one."""
 
 
-def _look(path: Path, model: SlideModel, options: SlideOptions) -> Slide:
+def _look(file: ImageFile, model: SlideModel, options: SlideOptions) -> Slide:
     """Look at a slide; what cannot be opened at all is told apart from what lacks a flag."""
     try:
-        open_image(path).close()
+        open_image(file.path).close()
     except (ValueError, OSError) as error:
         raise _NotOpened(str(error)) from None
     return look_at(
-        path,
+        file.path,
+        name=file.name,
         model_mpp=model.mpp,
         model_scale=model.scale,
         mpp=options.mpp,
@@ -209,7 +211,7 @@ def _predict_claimed(
     progress: TileProgress,
 ) -> None:
     """Predict one slide unless another process does or just did; what goes wrong is in the report."""
-    name, folder = slide.path.stem, out / slide.path.stem
+    name, folder = slide.name, out / slide.name
     try:
         with claimed(folder) as holder:
             if holder is not None:

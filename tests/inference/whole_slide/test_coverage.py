@@ -95,7 +95,7 @@ def test_a_coarse_output_is_whole_at_the_border_of_tissue_without_overlap(tmp_pa
 @pytest.mark.parametrize("shape", [(200, 300), (90, 121)])
 def test_a_network_that_sees_its_surroundings_agrees_with_predict_of_a_flat_image(tmp_path, shape):
     torch.manual_seed(0)
-    network = build_network("unet", channels=[4, 8, 8, 8, 8]).eval()
+    network = build_network("unet", channels=[4, 8, 8, 8, 8], normalisation="batch").eval()
     image = np.kron(pixels(-(-shape[0] // 8), -(-shape[1] // 8)), np.ones((8, 8, 1), np.uint8))[: shape[0], : shape[1]]
     found = run(SlideModel(network, mpp=0.5), write_slide(tmp_path / "a.tif", image), tmp_path / "out")
     flat = predict(network, image, window=128)
@@ -135,7 +135,7 @@ def test_only_tiles_with_tissue_are_run():
 @pytest.mark.parametrize("columns", [1, 50, 96, 200])
 def test_columns_finished_in_blocks_give_the_same_bits(tmp_path, monkeypatch, columns):
     torch.manual_seed(0)
-    model = SlideModel(build_network("unet", channels=[4, 8, 8, 8, 8]).eval(), mpp=0.5)
+    model = SlideModel(build_network("unet", channels=[4, 8, 8, 8, 8], normalisation="batch").eval(), mpp=0.5)
     image = np.kron(pixels(38, 62), np.ones((8, 8, 1), np.uint8))
     path = write_slide(tmp_path / "a.tif", image)
     half_mask(tmp_path, image.shape[:2])

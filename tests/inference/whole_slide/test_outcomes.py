@@ -14,7 +14,8 @@ from torch import nn
 from cvm_monai.annotations.spool import CornerSpool
 from cvm_monai.data.claim import claimed
 from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, load_slide_model, predict_slides
-from cvm_monai.inference.whole_slide.find import fingerprint, share_of_slides
+from cvm_monai.inference.whole_slide.find import fingerprint, mask_file, share_of_slides
+from cvm_monai.slides.files import ImageFile
 
 from .conftest import PLAIN, Red, pixels, write_slide
 
@@ -174,9 +175,9 @@ def test_um_per_px_are_asked_for_before_any_work(red, tmp_path):
 
 @pytest.mark.parametrize("count", range(1, 8))
 def test_every_slide_is_in_exactly_one_share_whatever_the_order_they_are_given_in(count):
-    paths = [Path(f"{name}.tif") for name in "dbeac"]
+    paths = [ImageFile(Path(f"{name}.tif"), name, (Path(f"{name}.tif"),)) for name in "dbeac"]
     shares = [share_of_slides(paths, f"{number}/{count}") for number in range(1, count + 1)]
-    assert sorted(path for share in shares for path in share) == sorted(paths)
+    assert sorted(slide.name for share in shares for slide in share) == list("abcde")
     assert shares == [share_of_slides(paths[::-1], f"{number}/{count}") for number in range(1, count + 1)]
     assert [len(share) for share in shares] == [len(range(number, 5, count)) for number in range(count)]
 
@@ -262,3 +263,30 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         load_slide_model(tmp_path / "none")
     with pytest.raises(ValueError, match=r"there is no trained network at .*model\.pt"):
         load_slide_model(tmp_path)
+
+
+def test_the_files_of_one_dicom_series_are_predicted_once(red, tmp_path, dicom_series):
+    folder = dicom_series(tmp_path / "data", smooth(), ("c", "a", "b"))
+    report, _ = predict(red, [folder], tmp_path / "out")
+    assert report.finished == ["a"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == ["a"]
+    report, _ = predict(red, sorted(folder.iterdir()), tmp_path / "out")
+    assert (report.finished, report.skipped) == ([], ["a"])
+
+
+def test_slides_in_sub_folders_are_named_by_their_path_and_results_are_none(red, tmp_path):
+    folder = tmp_path / "data"
+    for name in ("p1/s.tif", "p2/deeper/s.tif", ".hidden/s.tif"):
+        write_slide(folder / name, smooth())
+    report, _ = predict(red, [folder], folder / "out")
+    assert report.finished == ["p1__s", "p2__deeper__s"]
+    report, _ = predict(red, [folder], folder / "out")
+    assert report.skipped == ["p1__s", "p2__deeper__s"]
+    assert report.finished == []
+
+
+def test_drawn_tissue_of_a_slide_in_a_sub_folder_has_its_name_or_its_files(tmp_path):
+    for name in ("p1__s.geojson", "s.png"):
+        (tmp_path / name).write_text("")
+    assert mask_file(tmp_path, Path("p1/s.tif"), "p1__s").name == "p1__s.geojson"
+    assert mask_file(tmp_path, Path("p2/s.tif"), "p2__s").name == "s.png"

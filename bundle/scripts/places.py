@@ -1,0 +1,116 @@
+"""The folders and files that a run is given, checked as they were written: MONAI reads some characters as its own."""
+
+import ast
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cvm_monai.annotations.files import shorten, shown
+from cvm_monai.engines.workflow import active_parser
+
+from .errors import exit_on_error
+
+FOLDERS = ("dataset_dir", "output_dir")
+"""Entries that are one path in every configuration."""
+PATHS = (*FOLDERS, "prediction_dir", "feature_store", "encoder_weights", "extractor_path", "extractor_weights")
+"""Entries that are a path, or None."""
+COMPUTED = ("tracking_uri", "knobs")
+"""Entries that are made of the paths, here first, so that what is wrong with them ends as one sentence."""
+LONGEST_PATH = 4096
+"""Characters that a path may have on Linux."""
+REFERENCE = re.compile(r"@[A-Za-z_]\w*")
+
+
+def check_places() -> None:
+    """Check the paths of the running configuration before anything is made of them; see `check_place`."""
+    parser = active_parser()
+    if parser is None:
+        raise RuntimeError("check_places is called from a bundle's configuration, by python -m monai.bundle run")
+    with exit_on_error():
+        for name in PATHS:
+            if name in parser:
+                check_place(name, parser.get(name), typed=typed(name, sys.argv))
+        for name in COMPUTED:
+            if name in parser:
+                parser.get_parsed_content(name)
+
+
+def typed(name: str, words: Sequence[str]) -> str | None:
+    """The text that the command line of `python -m monai.bundle` gives to an entry; None where it gives none."""
+    if not words or not words[0].endswith("monai/bundle/__main__.py"):
+        return None
+    found = None
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        option, equals, value = word.partition("=")
+        if option.startswith("-") and option.lstrip("-").replace("-", "_") == name:
+            found = value if equals else following
+    return found
+
+
+def check_place(name: str, written: Any, *, typed: str | None = None) -> None:
+    """Refuse a path that MONAI does not take as it is meant: a folder's name may hold what is its own syntax.
+
+    Where a configuration computes a path it refers to another entry, `$... @bundle_root ...`, or builds an object
+    (`_target_`); neither is looked at.
+
+    Args:
+        name: of the entry.
+        written: in the configuration, after MONAI has put `::` for each `#`.
+        typed: on the command line, where Python Fire drops what follows a `#`, and brackets.
+
+    Raises:
+        ValueError: what MONAI would take it for, and how to write it.
+    """
+    if isinstance(written, dict) and "_target_" in written:
+        return
+    if written is None and name not in FOLDERS:
+        return
+    if not isinstance(written, str):
+        _refuse_value(name, written)
+    elif written[:1] in ("$", "@"):
+        if not _is_computed(written):
+            what = "runs a value that begins with '$'" if written[0] == "$" else "looks '@' up among its entries"
+            raise ValueError(
+                f"--{name} {shorten(written)}: MONAI {what}: for a folder of that name write ./{shorten(written)}"
+            )
+    elif "::" in written or (typed is not None and "#" in typed):
+        raise ValueError(
+            f"--{name} {shorten(typed or written)}: MONAI reads '#' and '::' as steps into its configuration, so that "
+            "this path cannot be given: rename the folder, or go into it and give the rest of the path"
+        )
+    elif typed is not None and typed != written and typed.strip("'\"") != written:
+        raise ValueError(
+            f"--{name} {shorten(typed)} is read as {shown(written)}: for a folder of that name write ./{shorten(typed)}"
+        )
+    elif (name in FOLDERS and not written.strip()) or "\0" in written or len(written) > LONGEST_PATH:
+        raise ValueError(f"--{name} must be a path or an address, got {shown(written)}")
+
+
+def _refuse_value(name: str, written: Any) -> None:
+    """Of a text that Python Fire has read as a number, a list or another value."""
+    if isinstance(written, list | tuple) and written and all(isinstance(part, str | int | float) for part in written):
+        text = ",".join(map(str, written))
+        raise ValueError(
+            f"--{name} must be a path, and {shorten(text)} is read as a list: for a folder of that name write "
+            f"./{shorten(text)}"
+        )
+    raise ValueError(
+        f"--{name} must be a path or an address, got {shown(written)}: for a folder of that name write "
+        f"./{shorten(str(written))}"
+    )
+
+
+def _is_computed(written: str) -> bool:
+    """Whether a configuration means to compute it: from another entry of its own, or from one quoted text."""
+    if written[0] == "@":
+        return REFERENCE.fullmatch(written) is not None and _has(written[1:])
+    try:
+        return isinstance(ast.literal_eval(written[1:]), str)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return any(_has(found[1:]) for found in REFERENCE.findall(written))
+
+
+def _has(entry: str) -> bool:
+    parser = active_parser()
+    return parser is not None and entry in parser

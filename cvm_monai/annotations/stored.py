@@ -1,0 +1,175 @@
+"""Image files opened as they are stored, and label images decoded to the numbers that the file holds."""
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tifffile
+    from PIL import Image
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a TIFF or BigTIFF begins, whatever its name ends in."""
+
+COMPACT = ("PNG", "JPEG", "MPO", "BMP")
+DENSEST = 2**14
+"""Pixels that a byte of these formats can hold: deflate packs 1032 bytes into one, 8256 pixels of one bit. A header
+that claims more is refused before memory is taken for it."""
+
+_LOSSY = (6, 7, 33007, 34892)
+"""TIFF's compressions by JPEG."""
+
+_opening = threading.Lock()
+
+
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF does."""
+    with path.open("rb") as file:
+        return file.read(4) in TIFF_MAGIC
+
+
+def open_stored(path: Path, *, max_pixels: int, what: str) -> "Image.Image | tifffile.TiffFile":
+    """A TIFF by tifffile, anything else by Pillow; checked by its header, nothing is decoded yet.
+
+    Args:
+        max_pixels: more are refused.
+        what: it is, for that sentence.
+
+    Raises:
+        ValueError: without pixels, with too many, or with more than its bytes can hold.
+        Exception: whatever a decoder raises for what is no image.
+    """
+    if is_tiff(path):
+        import tifffile
+
+        opened: Any = tifffile.TiffFile(path)
+    else:
+        opened = open_unlimited(path)
+    try:
+        check_size(opened, path, max_pixels=max_pixels, what=what)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def open_unlimited(path: Path) -> "Image.Image":
+    """Open by Pillow without its limit of 179 million pixels, which is a common size of tissue images."""
+    from PIL import Image
+
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def stored_size(opened: Any) -> tuple[int, int]:
+    """(height, width) of an opened file; of a TIFF that of its largest picture."""
+    if hasattr(opened, "pages"):
+        page = largest_series(opened).keyframe
+        return page.imagelength, page.imagewidth
+    return opened.height, opened.width
+
+
+def largest_series(tiff: "tifffile.TiffFile") -> "tifffile.TiffPageSeries":
+    """The picture of a TIFF: the largest of its series of pages, the first of equals.
+
+    A thumbnail, label or macro image may come first in the file, and is never larger than what it shows.
+    """
+
+    series = tiff.series if _has_size(tiff.pages.first) else []
+    if not series or not all(_has_size(one.keyframe) for one in series):
+        raise ValueError("its header is damaged: height and width are no numbers")
+    return max(series, key=lambda one: one.keyframe.imagelength * one.keyframe.imagewidth)
+
+
+def _has_size(page: Any) -> bool:
+    """Whether height and width are numbers; a damaged tag may have several values."""
+    return isinstance(page.imagelength, int) and isinstance(page.imagewidth, int)
+
+
+def check_size(opened: Any, path: Path, *, max_pixels: int, what: str) -> None:
+    """Refuse by the header: no pixels, too many, or more than the bytes of a compact format can hold."""
+    height, width = stored_size(opened)
+    if not height * width:
+        raise ValueError(f"it has no pixels ({width} x {height})")
+    if height * width > max_pixels:
+        raise ValueError(f"{width} x {height} px are too many for a {what}; cut it into tiles")
+    size = path.stat().st_size
+    if getattr(opened, "format", None) in COMPACT and height * width > DENSEST * size:
+        raise ValueError(f"its {size} bytes cannot hold the {width} x {height} px that it claims: copy it again")
+
+
+def stored_labels(opened: Any, path: Path) -> np.ndarray:
+    """(H, W) integers that an opened label image stores, whatever its palette, polarity or depth.
+
+    Of a palette these are the indices; a file that calls 0 white (ImageJ's inverting look-up table) is not inverted;
+    grey of 2 and 4 bits is not stretched; 16 bits are kept; of alpha channels nothing is read.
+
+    Raises:
+        ValueError: colours, channels, numbers that are no integers, or JPEG, which changes labels.
+    """
+    pixels = _tiff_samples(opened) if hasattr(opened, "pages") else _picture_samples(opened, path)
+    if pixels.ndim == 3:
+        colour = pixels.shape[2] not in (1, 3) or (pixels != pixels[..., :1]).any()
+        if colour:
+            raise ValueError("it has colours, where a mask is one channel of labels (0 = background)")
+        pixels = pixels[..., 0]
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8)
+    if not np.issubdtype(pixels.dtype, np.integer):
+        raise ValueError(f"its pixels are {pixels.dtype}; save the labels as integers")
+    return pixels
+
+
+def png_header(path: Path) -> tuple[int, int]:
+    """(bits per channel, colour type) of a PNG."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    return head[24], head[25]
+
+
+def _picture_samples(image: Any, path: Path) -> np.ndarray:
+    """(H, W) or (H, W, channels) as stored, without alpha, of an image opened by Pillow."""
+    if image.format in ("JPEG", "MPO"):
+        raise ValueError("JPEG changes labels near borders; save it as PNG")
+    if image.format == "PNG":
+        bits, kind = png_header(path)
+        if bits == 16:  # of which Pillow keeps the upper eight where there are several channels
+            return _without_alpha(decode_png(path), alpha=kind & 4 > 0)
+        if kind == 0 and bits in (2, 4):  # which Pillow stretches to 0 to 255
+            return np.array(image) // np.uint8(255 // (2**bits - 1))
+    return _without_alpha(np.array(image), alpha=image.mode in ("LA", "PA", "RGBA"))
+
+
+def decode_png(path: Path) -> np.ndarray:
+    """(H, W) or (H, W, channels) of a PNG with all its bits."""
+    import imagecodecs
+
+    return np.asarray(imagecodecs.png_decode(path.read_bytes()))
+
+
+def _without_alpha(pixels: np.ndarray, *, alpha: bool) -> np.ndarray:
+    return pixels[..., :-1] if alpha and pixels.ndim == 3 else pixels
+
+
+def _tiff_samples(tiff: Any) -> np.ndarray:
+    """(H, W) or (H, W, samples) of a TIFF's picture as stored, without its extra samples."""
+    series = largest_series(tiff)
+    page = series.keyframe
+    if page.compression in _LOSSY:
+        raise ValueError("JPEG changes labels near borders; save it as PNG")
+    planes = int(np.prod(series.shape)) // (page.imagelength * page.imagewidth * page.samplesperpixel)
+    if planes > 1:
+        raise ValueError(f"it has {planes} pages of one size, where a mask is one channel of labels; save that alone")
+    pixels = page.asarray()
+    if page.axes == "SYX":
+        pixels = np.moveaxis(pixels, 0, -1)
+    extra = len(page.extrasamples) if pixels.ndim == 3 else 0
+    if extra and any(int(kind) == 0 for kind in page.extrasamples) and pixels.shape[2] - extra == 1:
+        raise ValueError(f"it has {pixels.shape[2]} channels, where a mask is one channel of labels (0 = background)")
+    return pixels[..., : pixels.shape[2] - extra] if extra else pixels

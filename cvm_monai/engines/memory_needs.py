@@ -1,0 +1,215 @@
+"""The least memory that a run can do with, from sizes and settings alone: what cannot fit is refused before it begins.
+
+Every number is a lower bound: what is held at once for certain. What a run really takes is more; `cvm-monai doctor
+--dry-run` measures it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from cvm_monai.annotations import BACKGROUND, UNLABELLED, first_pairs, read_annotations
+from cvm_monai.data.datalist import Case, DataList
+from cvm_monai.data.folds import split
+from cvm_monai.free_memory import free_memory, gib
+from cvm_monai.networks import build_network
+from cvm_monai.slides import image_size
+
+RAW, PREPARED = 3, 12
+"""Bytes of a pixel of an image as it is read, and as a network takes it."""
+MAPS = 2
+"""Bytes of a pixel of the label and the mask."""
+FORWARD, BACKWARD = 64, 100
+"""Bytes of a pixel of the output that any network holds at least, to segment and to learn."""
+NUMBER = 4
+"""Bytes of a number of a map, or of a weight."""
+STRIDES: Mapping[str, int] = {"two_component": 16, "frozen_probe": 32, "frozen_two_component": 32}
+"""Pixels of an image for one of the output, in each direction; of a frozen extractor the most."""
+BY_POINT = ("cvm", "contrast_map", "frozen_cvm")
+"""Methods that hold a map for each point."""
+POINTS_OF_A_REGION = 5
+HELD = 8
+"""Images whose maps a renewal holds at once, where there are so many."""
+COPIES = 4
+"""Of each weight: itself, its gradient and Adam's two moments."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes, what for, and which knobs make it less."""
+
+    size: float
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A case with the working size of its image in pixels, its sides and its points used, of the target and others."""
+
+    case_id: str
+    pixels: float
+    sides: str
+    inside: int = 0
+    outside: int = 0
+
+
+def check_fits(needs: Iterable[Need], *, free: int | None, where: str = "") -> None:
+    """Refuse what cannot fit.
+
+    Args:
+        free: bytes; None: not known, nothing is refused.
+        where: such memory, ` on the GPU`.
+
+    Raises:
+        ValueError: the needs together are more than what is free, with the largest and its remedy.
+    """
+    found = sorted(needs, key=lambda need: need.size, reverse=True)
+    total = sum(need.size for need in found)
+    if free is not None and total > free:
+        raise ValueError(
+            f"this run needs at least {gib(total)} of memory{where} and {gib(free)} are free: {found[0].what} take "
+            f"{gib(found[0].size)}; {found[0].remedy}"
+        )
+
+
+def check_training_memory(knobs: Mapping[str, Any], datalist: DataList, *, trains: bool = True) -> None:
+    """Refuse a training whose images, maps, batches or network cannot fit into the memory that is free.
+
+    Args:
+        trains: False for an evaluation, which holds the test images alone.
+
+    Raises:
+        ValueError: as `check_fits`.
+    """
+    parts = split(datalist, fold=knobs["fold"], seed=knobs["seed"])
+    device = torch.device(knobs["device"])
+    with_points = trains and knobs["supervision"] in BY_POINT
+    seen = [
+        sized(case, knobs, datalist.classes, points=with_points) for case in (parts.train if trains else parts.test)
+    ]
+    checked = [sized(case, knobs, datalist.classes) for case in parts.validation] if trains else seen
+    held = _caches(seen if trains else [], checked)
+    computed = [_forward([*seen, *checked], knobs)]
+    if trains:
+        computed += [*_batch(knobs, len(seen)), *_maps(seen, knobs), *_weights(knobs)]
+    check_fits(held, free=free_memory())
+    if device.type == "cuda" and torch.cuda.is_available():
+        check_fits(computed, free=torch.cuda.mem_get_info(device)[0], where=" on the GPU")
+    else:
+        check_fits([*held, *computed], free=free_memory())
+
+
+def check_inference_memory(records: Iterable[Mapping[str, Any]], knobs: Mapping[str, Any]) -> None:
+    """Refuse an image that at its working size does not fit into the memory that is free.
+
+    Args:
+        records: {image, case_id?, mpp?}.
+        knobs: with `scale` and `mpp`.
+
+    Raises:
+        ValueError: as `check_fits`, of the first such image.
+    """
+    free = free_memory()
+    for record in records:
+        height, width = image_size(record["image"])
+        factor = knobs["scale"] if knobs["mpp"] is None else (record.get("mpp") or knobs["mpp"]) / knobs["mpp"]
+        sides = f"{width * factor:.0f} x {height * factor:.0f} px"
+        size = height * factor * width * factor * (RAW + PREPARED + NUMBER)
+        remedy = f"{_size_remedy(knobs)}, or check the um/px of the image"
+        check_fits([Need(size, f"the {sides} of {record['image']}", remedy)], free=free)
+
+
+def sized(case: Case, knobs: Mapping[str, Any], classes: Mapping[str, int], *, points: bool = False) -> Sized:
+    """The working size of a case from the header of its image, and with `points` how many of them are used."""
+    height, width = image_size(case.image)
+    factor = knobs["scale"] if knobs["mpp"] is None else (case.mpp or knobs["mpp"]) / knobs["mpp"]
+    sides = f"{width * factor:.0f} x {height * factor:.0f} px"
+    counts = _counts(case, knobs["pairs"], classes) if points else (0, 0)
+    return Sized(case.case_id, height * factor * width * factor, sides, *counts)
+
+
+def _counts(case: Case, pairs: int, classes: Mapping[str, int]) -> tuple[int, int]:
+    """Points of foreground and of background that are used, those of regions included where they are not too small."""
+    if case.points is None:
+        return 0, 0
+    found = read_annotations(case.points, classes=classes)
+    labels = [point.label for point in first_pairs(found.points, pairs)]
+    labels += [
+        region.label for region in found.regions if region.label != UNLABELLED for _ in range(POINTS_OF_A_REGION)
+    ]
+    outside = labels.count(BACKGROUND)
+    return len(labels) - outside, outside
+
+
+def _size_remedy(knobs: Mapping[str, Any]) -> str:
+    return "lower --scale" if knobs["mpp"] is None else "raise --mpp"
+
+
+def _caches(seen: Sequence[Sized], checked: Sequence[Sized]) -> list[Need]:
+    """The images that are kept in main memory: twice those that are trained on, once those that are validated on."""
+    size = sum(case.pixels * (RAW + PREPARED + 2 * MAPS) for case in seen)
+    size += sum(case.pixels * (PREPARED + MAPS) for case in checked)
+    count = len({case.case_id for case in (*seen, *checked)})
+    largest = max((*seen, *checked), key=lambda case: case.pixels)
+    what = f"{count} images of up to {largest.sides} ({largest.case_id})"
+    return [Need(size, what, "lower --scale (or raise --mpp), or take fewer or smaller images")]
+
+
+def _forward(cases: Sequence[Sized], knobs: Mapping[str, Any]) -> Need:
+    """The largest image as a whole through the network."""
+    largest = max(cases, key=lambda case: case.pixels)
+    size = largest.pixels * PREPARED + _cells(largest.pixels, knobs) * FORWARD
+    return Need(
+        size, f"the {largest.sides} of case {largest.case_id} in the network", f"{_size_remedy(knobs)}, or cut it"
+    )
+
+
+def _batch(knobs: Mapping[str, Any], images: int) -> list[Need]:
+    """The crops of one step, and what the network keeps of a micro-batch for its gradient; none of whole images."""
+    if not knobs["crop_size"]:
+        return []
+    side, batch = knobs["crop_size"], knobs["batch_size"]
+    held = min(batch * knobs["accumulation_steps"], images)
+    size = side**2 * (held * (PREPARED + MAPS) + min(batch, images) * BACKWARD / _stride(knobs) ** 2)
+    return (
+        [Need(size, f"the crops of {side} x {side} px of a step", "lower --crop_size or --batch_size")] if side else []
+    )
+
+
+def _maps(seen: Sequence[Sized], knobs: Mapping[str, Any]) -> list[Need]:
+    """The contrast maps of the image with most of them, and the evidence that a renewal holds of some images."""
+    both = [case for case in seen if case.inside and case.outside]
+    if not both:
+        return []
+
+    def contrast(case: Sized) -> float:
+        return _cells(case.pixels, knobs) * NUMBER * (4 * case.inside + case.outside)
+
+    largest = max(both, key=contrast)
+    least = sorted(_cells(case.pixels, knobs) * NUMBER * case.inside for case in both)[:HELD]
+    size = contrast(largest) + (0 if knobs["combination"] == "max" else sum(least))
+    what = f"the contrast maps of the {largest.inside} + {largest.outside} points of case {largest.case_id}"
+    return [Need(size, what, f"lower --pairs, annotate by fewer points and regions, or {_size_remedy(knobs)}")]
+
+
+def _weights(knobs: Mapping[str, Any]) -> list[Need]:
+    """Of a network that needs no file to be made, without making it."""
+    if knobs["network"] in STRIDES and knobs["network"] != "two_component":
+        return []
+    with torch.device("meta"):
+        network = build_network(
+            knobs["network"], out_channels=knobs["classes"], channels=knobs.get("network_channels") or None
+        )
+    size = sum(weight.numel() for weight in network.parameters()) * NUMBER * COPIES
+    return [Need(size, "the network, its gradients and Adam's moments", "lower --network_channels")]
+
+
+def _stride(knobs: Mapping[str, Any]) -> int:
+    return STRIDES.get(knobs["network"], 1)
+
+
+def _cells(pixels: float, knobs: Mapping[str, Any]) -> float:
+    return float(pixels) / _stride(knobs) ** 2

@@ -1,0 +1,100 @@
+"""Pictures decoded as a whole, by the same readers as regions of slides."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cvm_monai.slides import image
+from cvm_monai.slides.image import IMAGE_SUFFIXES, sentences
+from cvm_monai.slides.mpp import LIMITS, decide_mpp
+from cvm_monai.slides.opening import SLIDE_SUFFIXES, open_source
+from cvm_monai.slides.source import FlatSource, Source
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture and what its file says of it.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        mpp: um/px that the file says, as `believed`.
+        unbelieved: um/px that the file says and no microscope has.
+        warnings: sentences for the user about how the file was read.
+    """
+
+    pixels: np.ndarray
+    mpp: float | None
+    unbelieved: float | None
+    warnings: tuple[str, ...]
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode an image as (H, W, 3) uint8 RGB, as `open_image` reads it.
+
+    Grey becomes RGB, transparency lies on white, of 16 bits the upper eight of those that are used are kept.
+
+    Raises:
+        ValueError: a file that is missing, unreadable or truncated, or pixels of another kind (float, many channels).
+    """
+    return read_picture(path).pixels
+
+
+def read_picture(path: str | Path) -> Picture:
+    """Decode an image, with the um/px that its file says and warnings; see `read_image`."""
+    path = Path(path)
+    with sentences(path, "an image"):
+        source = _source(path)
+        try:
+            height, width = source.sizes[0]
+            pixels = source.read(0, 0, 0, width, height)
+            said, warnings = decide_mpp(path, source.mpp, None)
+            mpp = believed(said.value)
+            unbelieved = said.value if mpp is None else None
+            return Picture(pixels, mpp, unbelieved, (*source.warnings, *warnings))
+        finally:
+            source.close()
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) from the file's header, without decoding.
+
+    Raises:
+        ValueError: a file that is missing or no image.
+    """
+    return image_header(path)[0]
+
+
+def image_header(path: str | Path) -> tuple[tuple[int, int], float | None]:
+    """(height, width), and the um/px that the file says, as `believed`; without decoding.
+
+    Raises:
+        ValueError: a file that is missing or no image.
+    """
+    path = Path(path)
+    with sentences(path, "an image"):
+        source = _source(path)
+        try:
+            return source.sizes[0], believed(decide_mpp(path, source.mpp, None)[0].value)
+        finally:
+            source.close()
+
+
+def believed(mpp: float | None) -> float | None:
+    """A um/px that a microscope may have; None for others, such as the 352.8 that 72 dpi are."""
+    return mpp if mpp is not None and LIMITS[0] <= mpp <= LIMITS[1] else None
+
+
+def _source(path: Path) -> Source:
+    """The reader of a file, whose picture is small enough to hold."""
+    known = path.suffix.lower() in (*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)
+    try:
+        source = open_source(path) if known and path.stat().st_size else FlatSource(path)
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{path} cannot be opened as an image: ")
+        raise ValueError(reason) from None
+    height, width = source.sizes[0]
+    if height * width > image.MAX_PIXELS:
+        source.close()
+        raise ValueError(f"{width} x {height} px are too many for a flat image; cut it into tiles")
+    return source

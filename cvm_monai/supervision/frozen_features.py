@@ -1,0 +1,55 @@
+"""Features that never change, as evidence: the stages of a frozen extractor, and optical density."""
+
+from os import PathLike
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cvm_monai.networks.density import DENSITY_CHANNELS, DensityFeatures
+from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
+from cvm_monai.networks.frozen import FrozenExtractor, to_grid
+
+
+class FrozenFeatures(nn.Module):
+    """(1, 3, H, W), normalised, to features (1, C, h, w) on a given grid, without a gradient.
+
+    Of an extractor of several stages (`imagenet`, `timm:NAME+stages`): each stage as the network gives it, and optical
+    density (`DensityFeatures`) as one more, side by side; `parts` says where each ends, so that they can be centred and
+    scaled one by one (`centred`). Of an extractor of one map: that map alone.
+
+    Args:
+        extractor_path, extractor_weights, feature_store: see `FrozenExtractor`.
+
+    Attributes:
+        parts: channels of each stage; None where there is one map.
+        channels: C.
+
+    Raises:
+        ValueError: whatever `FrozenExtractor` finds.
+    """
+
+    def __init__(
+        self,
+        extractor_path: str | PathLike[str] | None,
+        *,
+        extractor_weights: str | PathLike[str] | None = None,
+        feature_store: FeatureStore = NOT_STORED,
+    ) -> None:
+        super().__init__()
+        self.extractor = FrozenExtractor(extractor_path, weights=extractor_weights, store=feature_store)
+        side = 2 * self.extractor.grid
+        widths = [int(found.shape[1]) for found in self.extractor.stages(torch.zeros(1, 3, side, side))]
+        self.parts = None if len(widths) == 1 else (*widths, DENSITY_CHANNELS)
+        self.channels = sum(self.parts) if self.parts else self.extractor.channels
+        self.density = DensityFeatures()
+
+    def on_grid(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """The features on a grid of `size` over the image; bilinear, density averaged over areas where it shrinks."""
+        if self.parts is None:
+            return self.extractor.on_grid(image, size)
+        multiple = self.extractor.grid
+        stages = [to_grid(found, image=image, size=size, multiple=multiple) for found in self.extractor.stages(image)]
+        with torch.no_grad():
+            density = functional.adaptive_avg_pool2d(self.density(image), size)
+        return torch.cat([*stages, density], dim=1)

@@ -1,0 +1,84 @@
+"""Two classifiers learnt from the points of one image alone: evidence beside its contrast maps. Not in the paper."""
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from cvm_monai.variational.chan_vese import Array
+from cvm_monai.variational.contrast import check_points, correlation_maps
+
+
+def nearest_point_vote(features: Array, in_points: Array, out_points: Array, *, sharpness: float = 15.0) -> Array:
+    """Soft vote of the points by their correlation: sum_p exp(k S_p) / (sum_p exp(k S_p) + sum_q exp(k S_q)).
+
+    Each pixel listens to the points that it resembles most, so that a class may hold tissue of several kinds; for
+    large k it is the class of the nearest point (Eq. 4's cosine).
+
+    Args:
+        features: (C, H, W), centred where cosines of raw features hardly differ (`centred`).
+        in_points: (P, 2) integer (row, column) of in-target points.
+        out_points: (Q, 2) likewise, of out-of-target points.
+        sharpness: k; raising it listens to the nearest point alone; 5 to 30.
+
+    Returns:
+        (H, W) in [0, 1]; above 0.5 speaks for the target.
+
+    Raises:
+        ValueError: sharpness that is not above 0, or as `contrast_maps`.
+    """
+    if not sharpness > 0:
+        raise ValueError(f"sharpness must be a number greater than 0, got {sharpness!r}")
+    xp = array_namespace(features)
+    votes = [
+        xp.mean(xp.exp(sharpness * (correlation_maps(features, points) - 1)), axis=0)
+        for points in _checked(features, in_points, out_points)
+    ]
+    total = votes[0] + votes[1]
+    return (votes[0] + 0.5 * (total == 0)) / (total + (total == 0))
+
+
+def linear_discriminant(
+    features: Array, in_points: Array, out_points: Array, *, ridge: float = 1.0, prior: Array | None = None
+) -> Array:
+    """Regularised least-squares discriminant of the points: w minimises sum (y - w f)^2 + ridge |w|^2, y = +-1.
+
+    Each channel is centred and scaled to deviation one over the image, and the vectors divided by sqrt(C). It is solved
+    in the dual, a system of as many unknowns as there are points (Hastie, Tibshirani and Friedman, The Elements of
+    Statistical Learning, 2009, Section 3.4).
+
+    Args:
+        features: (C, H, W).
+        in_points, out_points: as for `nearest_point_vote`.
+        prior: (H, W) in [0, 1], what is known of each pixel before (a network's probability). The discriminant then
+            learns what is left at the points, y - (2 prior - 1), and is added to it. None: 0.5 everywhere.
+        ridge: raising it draws w to the difference of the classes' means; lowering it fits every point; 0.1 to 10.
+
+    Returns:
+        (H, W) in [0, 1]: (1 + w f) / 2, cut off; 0.5 is the decision boundary.
+
+    Raises:
+        ValueError: ridge that is not above 0, or as `contrast_maps`.
+    """
+    if not ridge > 0:
+        raise ValueError(f"ridge must be a number greater than 0, got {ridge!r}")
+    xp = array_namespace(features)
+    inside, outside = _checked(features, in_points, out_points)
+    channels, height, width = features.shape
+    flat = features.reshape(channels, height * width)
+    flat = flat - xp.mean(flat, axis=1, keepdims=True)
+    spread = xp.mean(flat * flat, axis=1, keepdims=True) ** 0.5
+    flat = flat / ((spread + (spread == 0)) * channels**0.5)
+    points = np.concatenate([inside, outside])
+    samples = flat[:, points[:, 0] * width + points[:, 1]]
+    signs = np.repeat([1.0, -1.0], [len(inside), len(outside)])
+    target = xp.asarray(signs, dtype=flat.dtype, device=flat.device)
+    before = xp.zeros_like(flat[0]) if prior is None else 2 * prior.reshape(height * width) - 1
+    target = target - before[points[:, 0] * width + points[:, 1]]
+    kernel = samples.T @ samples + ridge * xp.eye(len(points), dtype=flat.dtype, device=flat.device)
+    weights = samples @ xp.linalg.solve(kernel, target[:, None])
+    score = (before + weights[:, 0] @ flat).reshape(height, width)
+    return ((1 + score) / 2).clip(min=0, max=1)
+
+
+def _checked(features: Array, in_points: Array, out_points: Array) -> tuple[np.ndarray, np.ndarray]:
+    shape = tuple(features.shape)
+    return check_points(in_points, shape, name="in_points"), check_points(out_points, shape, name="out_points")
