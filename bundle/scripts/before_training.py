@@ -20,7 +20,9 @@ from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.networks import FROZEN_NETWORKS, Extraction, FeatureDtype, LargeImages, NetworkName, Normalisation
-from cvm_monai.networks.extractor_files import checked_extractor
+from cvm_monai.networks.extractor_files import checked_encoder, checked_extractor
+from cvm_monai.networks.extractor_names import is_timm
+from cvm_monai.networks.timm_weights import pinned_name
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast
 from cvm_monai.supervision.cvm import Evidence
 from cvm_monai.supervision.factory import METHODS, SupervisionName, check_classes
@@ -83,8 +85,13 @@ def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int 
             check_trained(Path(knobs["output_dir"]), Path(parser.get_parsed_content("ckpt_path")))
         check_knobs(knobs | {"val_interval": val_interval})
         check_writable(Path(knobs["output_dir"]))
+        extractor = (knobs.get("extractor_path"), knobs.get("extractor_weights"))  # MONAI drops None
+        if is_timm(knobs.get("encoder_weights")):
+            pinned_name(knobs["encoder_weights"])
+        if knobs["network"] == "timm_unet":
+            checked_encoder(*extractor)
         if knobs["supervision"] == "frozen_cvm" or knobs["network"] in FROZEN_NETWORKS:
-            checked_extractor(knobs.get("extractor_path"), knobs.get("extractor_weights"))  # MONAI drops None
+            checked_extractor(*extractor)
         if knobs["feature_store"] is not None:
             check_writable(Path(knobs["feature_store"]), knob="feature_store", what="folder of features")
         check_tracking_uri(knobs["tracking_uri"])
@@ -206,7 +213,8 @@ def check_large_images(knobs: dict[str, Any]) -> None:
         raise ValueError(f"--{error}") from error
     if knobs["extraction"] != "whole" and knobs["network"] != "two_component":
         raise ValueError(f"--extraction {knobs['extraction']} is for --network two_component alone: leave it out")
-    if knobs.get("encoder_norm") is not None and knobs.get("encoder_weights") is None:
+    with_weights = knobs.get("encoder_weights") is not None or knobs["network"] == "timm_unet"
+    if knobs.get("encoder_norm") is not None and not with_weights:
         raise ValueError(
             f"--encoder_norm {knobs['encoder_norm']} is for the statistics of weights that are read: give their file "
             "by --encoder_weights, or leave it out"

@@ -22,6 +22,7 @@ from cvm_monai.experiments.schedule import run_all
 from cvm_monai.experiments.state import run_state
 from cvm_monai.experiments.tracking import COMPARE, ParentRun, check_study
 from cvm_monai.losses.checks import check_whole
+from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_files import absolute_extractor
 from cvm_monai.networks.frozen import FrozenExtractor
 
@@ -207,9 +208,16 @@ def _sampled_pairs(study: Study) -> int:
 
 
 def _passed_on(knobs: dict[str, str]) -> dict[str, str]:
-    """What every run gets; MLflow's address is passed for all together, an extractor to the methods that need it."""
+    """What every run gets; MLflow's address is passed for all together, an extractor to the methods that need it.
+
+    An extractor that is the encoder of the network belongs to every run.
+    """
     own = ("tracking_uri", "extractor_path", "extractor_weights")
-    return {name: value for name, value in knobs.items() if name not in own}
+    shared = {name: value for name, value in knobs.items() if name not in own}
+    if knobs.get("network") in NAMED_NETWORKS:
+        named = {"extractor_path": _extractor(knobs), "extractor_weights": _weights(knobs)}
+        shared |= {name: value for name, value in named.items() if value is not None}
+    return shared
 
 
 def _extractor(knobs: dict[str, str]) -> str | None:

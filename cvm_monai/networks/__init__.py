@@ -3,13 +3,14 @@
 Importing this package loads neither torch nor MONAI; building a network does.
 """
 
-from cvm_monai.networks.factory import FROZEN_NETWORKS, NETWORK_NAMES, NetworkName, build_network
+from cvm_monai.networks.factory import FROZEN_NETWORKS, NAMED_NETWORKS, NETWORK_NAMES, NetworkName, build_network
 from cvm_monai.networks.feature_store import FeatureDtype, FeatureStore
 from cvm_monai.networks.large_images import Extraction, LargeImages
 from cvm_monai.networks.normalisation import EncoderNorm, Normalisation
 
 __all__ = [
     "FROZEN_NETWORKS",
+    "NAMED_NETWORKS",
     "NETWORK_NAMES",
     "EncoderNorm",
     "Extraction",

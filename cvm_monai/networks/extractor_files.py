@@ -44,6 +44,20 @@ def checked_extractor(path: str | PathLike[str] | None, weights: str | PathLike[
     return str(path)
 
 
+def checked_encoder(path: str | PathLike[str] | None, weights: str | PathLike[str] | None = None) -> str:
+    """The name of the encoder of `timm_unet`, as text.
+
+    Raises:
+        ValueError: no name, or as `checked_extractor`.
+    """
+    if not is_name(path):
+        raise ValueError(
+            "the network 'timm_unet' needs an encoder by name: give imagenet, timm:NAME or timm:NAME@pretrained by "
+            "--extractor_path" + ("" if path is None else f", not {path}")
+        )
+    return checked_extractor(path, weights)
+
+
 def absolute_extractor(path: Any) -> Any:
     """What a record keeps of an extractor, or of its weights: the file from the root on, or a name as it is.
 

@@ -13,10 +13,12 @@ from cvm_monai.networks.normalisation import EncoderNorm, Normalisation
 if TYPE_CHECKING:
     from torch import nn
 
-NetworkName = Literal["resnet34_unet", "unet", "two_component", "frozen_probe", "frozen_two_component"]
+NetworkName = Literal["resnet34_unet", "unet", "two_component", "timm_unet", "frozen_probe", "frozen_two_component"]
 NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
 FROZEN_NETWORKS: tuple[NetworkName, ...] = ("frozen_probe", "frozen_two_component")
 """Those that learn on a frozen extractor's features and need its file or name."""
+NAMED_NETWORKS: tuple[NetworkName, ...] = ("timm_unet", *FROZEN_NETWORKS)
+"""Those that hold what `extractor_path` names."""
 
 
 def build_network(
@@ -43,17 +45,19 @@ def build_network(
     Args:
         name: `resnet34_unet`, ResNet34 encoder with a decoder up to full resolution; `unet`, the paper's U-Net alone at
             full resolution; `two_component`, the paper's network (ResNet34 to 1/16, then that U-Net), for large images;
+            `timm_unet`, an encoder by name with the decoder of `resnet34_unet`, which learns with it;
             `frozen_probe`, a linear classifier of a frozen extractor's features; `frozen_two_component`, that U-Net on
             a frozen extractor's features, at the extractor's stride.
         in_channels: channels of the image, at least 1.
         out_channels: classes, at least 2; channel 0 is background.
-        channels: five widths: of the decoder from coarse to fine for `resnet34_unet`, of the U-Net from fine to coarse
-            for the others. Larger ones cost time and memory; 8 to 512. None: the network's own default.
+        channels: five widths: of the decoder from coarse to fine for `resnet34_unet` and `timm_unet`, of the U-Net from
+            fine to coarse for the others. Larger ones cost time and memory; 8 to 512. None: the network's own default.
         normalisation: of whatever starts at random; see `Normalisation`.
         encoder_weights: file for `load_encoder_weights`; only for networks with a ResNet34 encoder.
-        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights`, else the encoder is as the rest.
-        extractor_path, extractor_weights, feature_store: for `FrozenExtractor`; only the networks on a frozen
-            extractor look at them.
+        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights` and for `timm_unet`, else the encoder is
+            as the rest.
+        extractor_path, extractor_weights: of `timm_unet`, see `TimmUNet`; of the networks on a frozen extractor, with
+            feature_store, see `FrozenExtractor`; the others do not look at them.
         large_images: how images of thousands of pixels fit into memory; only `two_component` looks at it.
         pretrained: False leaves what is given by name (`imagenet`, `timm:NAME`) at random, for the weights of a
             training, which hold it, to be loaded next.
@@ -81,7 +85,19 @@ def build_network(
         if encoder_weights is not None:
             raise ValueError("the network 'unet' has no ResNet34 encoder: drop encoder_weights or use 'resnet34_unet'")
         return UNet(**arguments) if channels is None else UNet(**arguments, channels=channels)
-    arguments |= {"encoder_weights": encoder_weights, "encoder_norm": encoder_norm}
+    arguments["encoder_norm"] = encoder_norm
+    if name == "timm_unet":
+        from cvm_monai.networks.timm_unet import TimmUNet
+
+        if encoder_weights is not None:
+            raise ValueError("the network 'timm_unet' takes its encoder by extractor_path: drop encoder_weights")
+        arguments |= {
+            "extractor_path": extractor_path,
+            "extractor_weights": extractor_weights,
+            "pretrained": pretrained,
+        }
+        return TimmUNet(**arguments) if channels is None else TimmUNet(**arguments, decoder_channels=channels)
+    arguments["encoder_weights"] = encoder_weights
     if name == "two_component":
         from cvm_monai.networks.two_component import TwoComponentNet
 

@@ -76,7 +76,7 @@ def unreachable(asked: TimmName, error: Exception) -> ValueError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return ValueError(
         f"the published weights of {TIMM}{asked.name} are not in the cache of the Hugging Face hub and cannot be "
-        f"downloaded ({reason}): connect this machine once, or give their file by --extractor_weights"
+        f"downloaded ({reason}): connect this machine once, or give their file"
     )
 
 

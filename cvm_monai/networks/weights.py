@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from cvm_monai.networks.extractor_names import is_timm
+
 ANCHOR = "layer1.0.conv1.weight"
 """A key that every ResNet34 has: what precedes it in a file is the file's prefix."""
 WRAPPERS = ("state_dict", "model")
@@ -22,15 +24,17 @@ def load_encoder_weights(network: nn.Module, path: str | PathLike[str]) -> None:
 
     Args:
         network: one with a ResNet34 `encoder`.
-        path: a `.pt` or `.pth` file.
+        path: a `.pt` or `.pth` file, or `timm:resnet34@pretrained` for those that timm downloads, see
+            `published_state`; torchvision's are `timm:resnet34.tv_in1k@pretrained`.
 
     Raises:
-        ValueError: no encoder; a file that is missing or unreadable, holds several encoders, or does not fit.
+        ValueError: no encoder; a file that is missing or unreadable, holds several encoders, or does not fit; weights
+            that cannot be downloaded.
     """
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise ValueError(f"{type(network).__name__} has no ResNet34 encoder to load {path} into")
-    state = _without_prefix(read_state(Path(path)), path)
+    state = _without_prefix(_published(path) if is_timm(path) else read_state(Path(path)), path)
     expected = encoder.state_dict()
     wanted = [key for key in expected if not key.endswith("num_batches_tracked")]
     missing = [key for key in wanted if key not in state]
@@ -47,6 +51,13 @@ def load_encoder_weights(network: nn.Module, path: str | PathLike[str]) -> None:
                 f"where {tuple(expected[key].shape)} is needed"
             )
     encoder.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
+
+
+def _published(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
+    """What timm publishes; timm is looked for only here."""
+    from cvm_monai.networks.timm_weights import published_state
+
+    return published_state(str(path))
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:

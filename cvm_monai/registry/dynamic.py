@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-MULTIPLES: Mapping[str, int] = {"unet": 16, "resnet34_unet": 32}
+MULTIPLES: Mapping[str, int] = {"unet": 16, "resnet34_unet": 32, "timm_unet": 32}
 """To which multiple in pixels the networks pad that give logits of the image's own size."""
 
 

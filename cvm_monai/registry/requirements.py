@@ -4,7 +4,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
-from cvm_monai.networks import FROZEN_NETWORKS
+from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_names import is_timm
 
 REQUIREMENTS = (
@@ -38,7 +38,7 @@ def requirements_of(knobs: Mapping[str, Any]) -> tuple[str, ...]:
 
     The weights of an extractor are part of the network's own, so that no package of weights is among them.
     """
-    by_timm = knobs.get("network") in FROZEN_NETWORKS and is_timm(knobs.get("extractor_path"))
+    by_timm = knobs.get("network") in NAMED_NETWORKS and is_timm(knobs.get("extractor_path"))
     return (*REQUIREMENTS, "timm") if by_timm else REQUIREMENTS
 
 

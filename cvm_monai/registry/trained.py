@@ -8,7 +8,7 @@ from typing import Any
 
 from cvm_monai.data.datalist import CLASSES, FILE_NAME
 from cvm_monai.engines.record_checks import check_recorded
-from cvm_monai.networks import FROZEN_NETWORKS
+from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_names import is_name
 
 TEST = "test_"
@@ -58,7 +58,7 @@ def read_trained(output_dir: str | Path, *, bundle: Path | None = None) -> Train
     if record.get("status") != "FINISHED":
         raise ValueError(f"the training in {output} is {record.get('status', 'unknown')}, not FINISHED: train again")
     network, extractor = record["knobs"].get("network"), record["knobs"].get("extractor_path")
-    if network in FROZEN_NETWORKS and not is_name(extractor):
+    if network in NAMED_NETWORKS and not is_name(extractor):
         raise ValueError(
             f"the network of {output} is a {network!r}, which needs its extractor's file: train it on an extractor by "
             "name (--extractor_path imagenet), or another --network"

@@ -91,7 +91,8 @@ def test_addresses_are_those_that_a_training_takes(tmp_path, uri, status, words)
         ({"eta": 2}, "--eta must lie in [0, 1], got 2"),
         (
             {"network": "vgg"},
-            "--network must be one of resnet34_unet, unet, two_component, frozen_probe, frozen_two_component, got",
+            "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, "
+            "frozen_two_component, got",
         ),
         ({"fold": 9}, "fold 9 does not exist in"),
     ],

@@ -40,6 +40,7 @@ def test_names_are_the_literal() -> None:
             "resnet34_unet",
             "unet",
             "two_component",
+            "timm_unet",
             "frozen_probe",
             "frozen_two_component",
         )

@@ -36,13 +36,18 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Any:
     return found
 
 
-@pytest.mark.parametrize("ask", [checked_extractor, absolute_extractor, FrozenExtractor, published_state])
+def load_into_resnet34(path: str) -> None:
+    build_network("resnet34_unet", channels=(8, 8, 8, 8, 8), encoder_weights=path)
+
+
+@pytest.mark.parametrize(
+    "ask", [load_into_resnet34, checked_extractor, absolute_extractor, FrozenExtractor, published_state]
+)
 def test_without_network_and_cache_it_says_so_in_one_sentence(library: Any, ask: Any) -> None:
     with pytest.raises(ValueError, match=r"the published weights of timm:resnet18 are not in the cache") as caught:
         ask("timm:resnet18@pretrained")
     assert str(caught.value).endswith(
-        "(Cannot reach huggingface.co: offline mode is enabled): connect this machine once, or give their file by "
-        "--extractor_weights"
+        "(Cannot reach huggingface.co: offline mode is enabled): connect this machine once, or give their file"
     )
 
 
@@ -124,6 +129,16 @@ def test_one_stride_cannot_be_joined(hub: dict[str, Any]) -> None:
         pytest.raises(ValueError, match=r"has no stages to join, only stride 16: drop @stages"),
     ):
         FrozenExtractor("timm:vit_tiny_patch16_224@stages")
+
+
+def test_the_resnet34_of_the_u_net_takes_the_published_weights(hub: dict[str, Any]) -> None:
+    path = "timm:resnet34@pretrained"
+    network: Any = build_network("resnet34_unet", channels=(8, 8, 8, 8, 8), encoder_weights=path)
+    expected = hub["resnet34.a1_in1k", COMMIT]
+    assert all(torch.equal(value, expected[key]) for key, value in network.encoder.state_dict().items())
+    assert absolute_extractor(path) == f"{path}:{COMMIT}"
+    with pytest.raises(ValueError, match=r"timm:resnet18@pretrained is not a ResNet34: it has .* of the encoder's"):
+        build_network("resnet34_unet", encoder_weights="timm:resnet18@pretrained")
 
 
 def test_a_trained_network_is_built_without_the_published_weights(hub: dict[str, Any]) -> None:

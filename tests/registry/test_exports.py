@@ -53,9 +53,10 @@ def on_imagenet(finished, name, **options):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_a_network_on_a_named_extractor_is_exported_whole(finished, tmp_path):
+@pytest.mark.parametrize("name", ["frozen_two_component", "timm_unet"])
+def test_a_network_on_a_named_extractor_is_exported_whole(finished, tmp_path, name):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
-    output = on_imagenet(finished, "frozen_two_component", channels=[4, 8, 8, 8, 8])
+    output = on_imagenet(finished, name, channels=[8, 8, 8, 8, 4])
     assert main(["export", str(output), str(tmp_path / "net.onnx"), str(tmp_path / "net.pt2")]) == 0
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     program = torch.export.load(tmp_path / "net.pt2").module()

@@ -93,10 +93,11 @@ def test_the_share_is_drawn_anew_by_torch_s_generator():
     assert sorted(set(found)) == pytest.approx(sorted(losses), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["resnet34_unet", "unet", "two_component"])
+@pytest.mark.parametrize("name", ["resnet34_unet", "unet", "two_component", "timm_unet"])
 def test_every_network_trains_both_decoders_and_keeps_its_keys(name):
     torch.manual_seed(0)
-    network = build_network(name, channels=(8, 8, 8, 8, 8))
+    named = {"extractor_path": "imagenet", "pretrained": False} if name == "timm_unet" else {}
+    network = build_network(name, channels=(8, 8, 8, 8, 8), **named)
     keys = list(network.state_dict())
     method, optimiser = prepared(network)
     batch = with_labels(batch_of(), network.output_shape(64, 64))
@@ -114,7 +115,7 @@ def test_every_network_trains_both_decoders_and_keeps_its_keys(name):
     changed = [not torch.equal(old, new) for old, new in zip(before, method.decoder.parameters(), strict=True)]
     assert all(changed)
     assert list(network.state_dict()) == keys
-    build_network(name, channels=(8, 8, 8, 8, 8)).load_state_dict(network.state_dict())
+    build_network(name, channels=(8, 8, 8, 8, 8), **named).load_state_dict(network.state_dict())
 
 
 def test_the_second_decoder_s_weights_join_the_optimiser_with_its_own_rates():
