@@ -17,9 +17,17 @@ from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.automatic import segment_window
 from cvm_monai.label_app.current import Current, CurrentNetwork
 from cvm_monai.label_app.interactive import ClickSegmenter
-from cvm_monai.label_app.outputs import LABEL_IMAGES, SUFFIXES, OutputKind, output_kind, predicted_names, write_output
+from cvm_monai.label_app.outputs import (
+    LABEL_IMAGES,
+    SUFFIXES,
+    OutputKind,
+    contour_annotations,
+    output_kind,
+    predicted_names,
+    write_output,
+)
 from cvm_monai.label_app.segmented import Segmented, check_label_size
-from cvm_monai.label_app.window import read_clicks, read_window, whole, window_of_clicks
+from cvm_monai.label_app.window import read_box, read_clicks, read_window, whole, window_of_clicks
 from cvm_monai.slides import SlideImage, open_image
 
 Method = Literal["points", "network"]
@@ -43,8 +51,8 @@ class Answerer:
     ) -> tuple[str | None, dict[str, Any]]:
         """The result's file (a temporary one, the receiver's to remove) and what is known about it, GeoJSON included.
 
-        The request may hold `foreground`, `background`, `location`, `size`, `mpp`, `result_extension`, `polygons` and
-        the tunables of `DEFAULTS`.
+        The request may hold `foreground`, `background`, `location`, `size`, `roi`, `mpp`, `result_extension`,
+        `polygons`, `output` (`json` adds `annotations`, contours as CVAT reads them) and the tunables of `DEFAULTS`.
 
         Raises:
             ValueError: whatever is wrong with the request, the image or the network.
@@ -57,7 +65,9 @@ class Answerer:
             options = {"simplify": numbers["simplify"], "min_area": numbers["min_area"], "title": path.name}
             if request.get("polygons", True):
                 facts |= _polygons(found, options)
-            file = _written(found, kind, options) if write else None
+            if request.get("output") == "json":
+                facts["annotations"] = contour_annotations(found, **options)
+            file = _written(found, kind, options | {"whole": _is_of_all(request, kind)}) if write else None
         names = {name: label for label, name in enumerate(predicted_names(found.names)) if label}
         region = [found.window.x, found.window.y, found.window.width, found.window.height]
         facts |= {"label_names": names, "region": region, "network": _shown(current)}
@@ -81,7 +91,9 @@ class Answerer:
             else:
                 window, facts = read_window(request, image.shape) or whole(image.shape), {}
                 if kind in LABEL_IMAGES:
-                    check_label_size(window)  # before the network runs, which may take hours
+                    check_label_size(
+                        whole(image.shape) if _is_of_all(request, kind) else window
+                    )  # before the network runs, which may take hours
                 names, place = self.settings.names, Path(folder)
                 found = segment_window(image, window, current=current, factor=factor, names=names, folder=place)
             return replace(found, mpp=self._known_mpp(image)), facts | {"working_px": 1 / factor}, current
@@ -129,7 +141,14 @@ class Answerer:
             "features_cached": answer.cached,
             "clicks_outside": clicks.outside,
         }
+        facts |= {"clicks_assumed": clicks.assumed} if clicks.assumed else {}
         return found, facts
+
+
+def _is_of_all(request: Mapping[str, Any], kind: OutputKind) -> bool:
+    """Whether a label image is to have the size of the whole image, as clients that draw a `roi` expect it."""
+    named = request.get("location") is not None or request.get("size") is not None
+    return kind == "nrrd" or (not named and read_box(request) is not None)
 
 
 def _written(found: Segmented, kind: Any, options: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from monailabel.utils.async_tasks import utils as async_utils
 
 from cvm_monai.label_app.answer import Answerer
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.background import secure_background_tasks
+from cvm_monai.label_app.automatic import UNTRAINED
+from cvm_monai.label_app.background import checked_request, secure_background_tasks
 from cvm_monai.label_app.current import CurrentNetwork
 from cvm_monai.label_app.datastore import StudiesDatastore
 from cvm_monai.label_app.infer_tasks import CvmInferTask
+from cvm_monai.label_app.objects import secure_forms
+from cvm_monai.label_app.running import end_with_server, take_up
 from cvm_monai.label_app.serving import secure
 from cvm_monai.label_app.strategies import First, MostUncertain, Random
 from cvm_monai.label_app.train_task import CvmTrainTask
@@ -45,16 +49,36 @@ class NoSessions:
 
 
 class OneAtATime(BatchInferTask):
-    """MONAI Label's batch of images, one after the other: by default it shares them over GPUs that may not be there."""
+    """MONAI Label's batch of images, one after the other: by default it shares them over GPUs that may not be there.
+
+    An image that cannot be segmented is named with the reason, and the others are segmented.
+    """
 
     def __init__(self, device: str) -> None:
         super().__init__()
         self.device = device
 
     def __call__(self, request: dict[str, Any], datastore: Any, infer: Any) -> Any:
-        return super().__call__(
-            request | {"multi_gpu": False, "gpus": "all", "device": self.device, "max_workers": 1}, datastore, infer
-        )
+        failed: dict[str, str] = {}
+
+        def tried(asked: dict[str, Any], store: Any) -> dict[str, Any]:
+            try:
+                found: dict[str, Any] = infer(asked, store)
+                return found
+            except Exception as error:
+                reason = " ".join(str(getattr(error, "msg", error)).split()) or type(error).__name__
+                expected = isinstance(error, ValueError | MONAILabelException)
+                logger.warning("not segmented: %s: %s", asked["image"], reason, exc_info=not expected)
+                failed[asked["image"]] = reason
+                return {"error": reason}
+
+        settings = {"multi_gpu": False, "gpus": "all", "device": self.device, "max_workers": 1}
+        results: dict[str, Any] = super().__call__(request | settings, datastore, tried)
+        named = "; ".join(f"{image}: {reason}" for image, reason in failed.items())
+        if failed and len(failed) == len(results):
+            raise ValueError(f"none of the {len(results)} images was segmented: {named}"[:2000])
+        logger.info("%d of %d images were segmented; not: %s", len(results) - len(failed), len(results), named or "-")
+        return results
 
 
 class CvmApp(MONAILabelApp):
@@ -63,7 +87,7 @@ class CvmApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         if studies.startswith(("http://", "https://")):
             raise ValueError(f"--studies must be a folder of this machine, got {studies}")
-        secure_background_tasks(async_utils, async_task)
+        secure_background_tasks(async_utils, async_task, check=self._check_task)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if "OMP_NUM_THREADS" not in os.environ:  # several threads on busy cores can be twenty times slower than one
             os.environ["OMP_NUM_THREADS"] = "1"
@@ -78,6 +102,7 @@ class CvmApp(MONAILabelApp):
         if server is not None:
             origins = [str(origin).rstrip("/") for origin in server_settings.MONAI_LABEL_CORS_ORIGINS]
             secure(server.app, conf=conf or {}, arguments=sys.argv[1:], origins=origins)
+            secure_forms(*(sys.modules[f"monailabel.endpoints.{name}"] for name in ("infer", "wsi_infer", "datastore")))
         super().__init__(
             app_dir=app_dir,
             studies=studies,
@@ -110,7 +135,11 @@ class CvmApp(MONAILabelApp):
         return {"cvm": CvmTrainTask(self.settings, self.current)}
 
     def init_strategies(self) -> dict[str, Any]:
-        return {"random": Random(), "first": First(), "most_uncertain": MostUncertain(self.answerer)}
+        return {
+            "random": Random(self.answerer),
+            "first": First(self.answerer),
+            "most_uncertain": MostUncertain(self.answerer),
+        }
 
     def _load_sessions(self, load: bool = False) -> NoSessions:
         del load
@@ -124,6 +153,8 @@ class CvmApp(MONAILabelApp):
         logger.info(
             "the current network: %s", current.output_dir or "none is trained yet, clicks use pretrained features"
         )
+        take_up(self.settings.work, async_utils)
+        end_with_server(async_utils)
         super().on_init_complete()
 
     def cleanup_sessions(self) -> None:
@@ -136,9 +167,9 @@ class CvmApp(MONAILabelApp):
         """As MONAI Label's, for images of the studies folder and for uploads alone."""
         store = datastore or self.datastore()
         name, image_id = request.get("model"), request.get("image")
-        task = self._infers.get(name)
+        task = self._infers.get(name) if isinstance(name, str) else None
         if task is None:
-            raise MONAILabelException(MONAILabelError.INVALID_INPUT, f"there is no model {str(name)[:60]!r}")
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, _no_such("model", name, self._infers))
         asked = copy.deepcopy(request) | {"image": str(self._image_path(image_id, store))}
         file, facts = task(asked)
         label_id = file
@@ -161,13 +192,57 @@ class CvmApp(MONAILabelApp):
         result = self.infer(asked, datastore)
         return {"file": result["file"], "params": result["params"]}
 
+    def next_sample(self, request: dict[str, Any]) -> Any:
+        """As MONAI Label's, for the strategies that there are."""
+        name = request.get("strategy") or "random"
+        if not isinstance(name, str) or name not in self._strategies:
+            raise MONAILabelException(MONAILabelError.INVALID_INPUT, _no_such("strategy", name, self._strategies))
+        return super().next_sample(request)
+
+    def train(self, request: dict[str, Any]) -> Any:
+        return super().train(self._checked(request, "train"))
+
+    def batch_infer(self, request: dict[str, Any], datastore: Any = None) -> Any:
+        return super().batch_infer(self._checked(request, "batch_infer"), datastore)
+
+    def _checked(self, request: dict[str, Any], method: str) -> dict[str, Any]:
+        """The known keys of a request that can be served, for the way that starts no process."""
+        known = checked_request(request, method)
+        self._check_task(known, method)
+        return known
+
+    def _check_task(self, request: Mapping[str, Any], method: str) -> None:
+        """Refuse at once a task that would fail once its process has started.
+
+        Raises:
+            ValueError: an unknown model or scoring method, a training that cannot teach, or a network without training.
+        """
+        model = request.get("model")
+        if method == "train":
+            if model not in self._trainers:
+                raise ValueError(_no_such("trainer", model, self._trainers))
+            self._trainers[model].check(request, self.datastore())
+        elif method == "batch_infer":
+            if model not in self._infers:
+                raise ValueError(_no_such("model", model, self._infers))
+            if model == "cvm" and self.current.output_dir() is None:
+                raise ValueError(UNTRAINED)
+        else:
+            raise ValueError(_no_such("scoring method", request.get("method"), self._scoring_methods))
+
     def model_file(self, model: str, validate: bool = True) -> None:
         """Weights are neither given out nor taken."""
         del model, validate
 
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """What the answer to an upload says beside the ids: what was read of the label, and what was left out."""
+        read: dict[str, Any] = self._datastore.last_read(image_id)
+        if read.get("left_out"):
+            logger.warning("the label of %r: left out %s", image_id, read["left_out"])
+        return read
+
     def _check_label(self, path: Path, image_id: str) -> dict[str, Any]:
-        image = Path(self._datastore.get_image_uri(image_id))
-        return check_label_file(path, image, classes=self.settings.classes)
+        return check_label_file(path, Path(self._datastore.get_image_uri(image_id)), classes=self.settings.classes)
 
     def _image_path(self, image: Any, datastore: Any) -> Path:
         """The file of an image's id, or an upload of this server."""
@@ -178,3 +253,8 @@ class CvmApp(MONAILabelApp):
         if path.parent == Path(self._uploads.name) and path.is_file() and not path.is_symlink():
             return path
         raise ImageNotFoundException(f"Image {str(image)[:60]!r} not found")
+
+
+def _no_such(kind: str, name: object, known: Iterable[str]) -> str:
+    """The sentence for a name that is none of those that there are."""
+    return f"there is no {kind} {str(name)[:60]!r}; known: {', '.join(known) or 'none'}"

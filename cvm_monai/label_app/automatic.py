@@ -17,6 +17,8 @@ EXACT = 2**24
 MOST = 2**24
 """Working pixels of a region that is segmented at once; a larger one is segmented tile by tile."""
 
+UNTRAINED = "there is no trained network yet: train one (POST /train/cvm), or give --conf model OUTPUT_DIR"
+
 GLANCE = 512
 """Longest side in px at which an image is looked at to rank it."""
 
@@ -43,9 +45,7 @@ def segment_window(
         ValueError: a network without training, or of other classes.
     """
     if not current.trained:
-        raise ValueError(
-            "there is no trained network yet: train one (POST /train/cvm), or give --conf model OUTPUT_DIR"
-        )
+        raise ValueError(UNTRAINED)
     if current.knobs["classes"] != len(names):
         raise ValueError(
             f"the network tells {current.knobs['classes']} classes apart, the class map has {len(names)}: train again, "
@@ -66,15 +66,15 @@ def segment_window(
     return Segmented(labels.astype(np.uint8), probabilities[1] if two else None, window, image.shape, names)
 
 
-def mean_entropy(image: SlideImage, *, current: Current, factor: float) -> float:
-    """Mean over a whole image of the entropy of the network's prediction, in bits, at most 512 px of longer side.
+def entropy_map(image: SlideImage, *, current: Current, factor: float) -> np.ndarray:
+    """(h, w) entropy of the network's prediction over a whole image, in bits, at most 512 px of longer side.
 
     0 where the network is sure everywhere, log2(classes) where it knows nothing.
     """
     whole = Window(0, 0, image.shape[1], image.shape[0])
     shape = working_shape(whole, factor=factor, longest=GLANCE)
     probabilities = _probabilities(current, read_pixels(image, whole, shape), scale=1.0, window_px=1024)
-    return float(entropy(probabilities).mean())
+    return entropy(probabilities)
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """MONAI Label's folder of images and labels: names stay inside it, and files are read before they are kept."""
 
+import filecmp
 import json
 import logging
 import os
@@ -123,10 +124,10 @@ class StudiesDatastore(LocalDatastore):
         return uri if uri and self._inside(uri) else ""
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Keep a copy of an image that can be opened.
+        """Keep a copy of an image that can be opened; the same bytes under the same id are the image that is there.
 
         Raises:
-            ValueError: a name that is none, an id that is taken, or a file that is no image.
+            ValueError: a name that is none, an id that another image has, or a file that is no image.
         """
         found = split_suffix(os.path.basename(image_filename), IMAGES)
         if found is None:
@@ -139,8 +140,11 @@ class StudiesDatastore(LocalDatastore):
         folder = Path(self._datastore.image_path())
         with self._changing, FileLock(self._lock_file):
             taken = {self._to_id(name)[0] for name in os.listdir(folder)}
+            known = self.get_image_uri(image_id)
+            if known and os.path.isfile(known) and filecmp.cmp(known, image_filename, shallow=False):
+                return image_id
             if image_id in self._datastore.objects or image_id in taken:
-                raise ValueError(f"there is an image {image_id!r} already: delete it first, or choose another id")
+                raise ValueError(f"there is another image {image_id!r} already: delete it first, or choose another id")
             self._check_image(Path(image_filename), image_id)
             _keep(Path(image_filename), folder / f"{image_id}{suffix}")
             info = dict(image_info or {}) | {"ts": int(time.time()), "name": f"{image_id}{suffix}"}

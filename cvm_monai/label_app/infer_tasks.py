@@ -27,7 +27,7 @@ class CvmInferTask(InferTask):
 
     def __init__(self, answerer: Answerer, method: Method) -> None:
         names = predicted_names(answerer.settings.names if method == "network" else answerer.settings.names[:2])
-        config: dict[str, Any] = {"result_extension": [".png", ".nii.gz", ".geojson", ".xml", ".json"]}
+        config: dict[str, Any] = {"result_extension": [".png", ".nii.gz", ".nrrd", ".geojson", ".xml", ".json"]}
         config |= dict(DEFAULTS) if method == "points" else {name: DEFAULTS[name] for name in ("simplify", "min_area")}
         super().__init__(
             type=InferType.DEEPGROW if method == "points" else InferType.SEGMENTATION,

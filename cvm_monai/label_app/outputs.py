@@ -1,5 +1,6 @@
 """A segmentation as a file that annotation programs open."""
 
+import gzip
 import json
 import os
 from collections.abc import Sequence
@@ -14,20 +15,34 @@ from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.geojson import label_colours
 from cvm_monai.annotations.results import AREA
 from cvm_monai.label_app.keyhole import keyhole_ring
-from cvm_monai.label_app.segmented import Segmented, label_image, regions
+from cvm_monai.label_app.segmented import Segmented, label_image, regions, whole_label_image
 
-OutputKind = Literal["png", "nifti", "geojson", "asap", "dsa"]
+OutputKind = Literal["png", "nifti", "nrrd", "geojson", "asap", "dsa"]
 
 SUFFIXES: dict[OutputKind, str] = {
     "png": ".png",
     "nifti": ".nii.gz",
+    "nrrd": ".nrrd",
     "geojson": ".geojson",
     "asap": ".xml",
     "dsa": ".json",
 }
-LABEL_IMAGES: tuple[OutputKind, ...] = ("png", "nifti")
+LABEL_IMAGES: tuple[OutputKind, ...] = ("png", "nifti", "nrrd")
 """Kinds of a pixel for each of the image's; the others are polygons."""
 _BY_SUFFIX: dict[str, OutputKind] = {suffix: kind for kind, suffix in SUFFIXES.items()} | {".nii": "nifti"}
+
+NRRD = """NRRD0004
+type: uint8
+dimension: 3
+space: left-posterior-superior
+sizes: {width} {height} 1
+space directions: (1,0,0) (0,1,0) (0,0,1)
+kinds: domain domain domain
+encoding: gzip
+space origin: (0,0,0)
+
+"""
+"""The head of a file of 3D Slicer, before the bytes."""
 
 PREDICTED = " (predicted)"
 """Follows the name of a class in what is predicted: QuPath's plug-in deletes the objects whose class a model has."""
@@ -61,22 +76,25 @@ def write_output(
     simplify: float = 1.0,
     min_area: float = 0.0,
     title: str = "",
+    whole: bool = False,
 ) -> int:
     """Write one file, aside and renamed; returns the number of regions (0 for label images).
 
     Args:
-        kind: `png` and `nifti`, a label image of the window at level 0 (NIfTI: array axes x, y, identity affine);
+        kind: `png`, `nifti` and `nrrd`, a label image of the window at level 0 (NIfTI: array axes x, y, identity
+            affine; NRRD: axes x, y, z of one slice, pixels of size 1 in the patient's space, as 3D Slicer has images);
             `geojson`, polygons with holes for QuPath and the Digital Slide Archive; `asap`, whose polygons have no
             holes, so that a cut of no width leads to each; `dsa`, an annotation document with holes.
         simplify, min_area: of polygons, see `regions`.
         title: of an annotation document.
+        whole: make label images of the whole image, background beside the window.
 
     Raises:
         ValueError: as `regions` and `label_image`.
     """
     path, names = Path(path), predicted_names(found.names)
-    if kind in ("png", "nifti"):
-        _write_labels(path, label_image(found), kind)
+    if kind in LABEL_IMAGES:
+        _write_labels(path, whole_label_image(found) if whole else label_image(found), kind)
         return 0
     results = regions(found, simplify=simplify, min_area=min_area)
     if kind == "geojson":
@@ -121,6 +139,19 @@ def dsa_document(results: Sequence[RegionResult], names: Sequence[str], *, title
     return {"name": title or "cvm_monai", "description": "predicted by cvm_monai", "elements": elements}
 
 
+def contour_annotations(
+    found: Segmented, *, simplify: float = 1.0, min_area: float = 0.0, title: str = ""
+) -> list[dict[str, Any]]:
+    """The regions as MONAI Label's annotations: of each class its contours, a cut of no width leading to each hole."""
+    names, results = predicted_names(found.names), regions(found, simplify=simplify, min_area=min_area)
+    contours: dict[str, list[list[list[float]]]] = {}
+    for result in results:
+        ring = keyhole_ring(result.region)
+        contours.setdefault(names[result.region.label], []).append([[x, y] for x, y in ring])
+    elements = [{"label": label, "contours": rings} for label, rings in contours.items()]
+    return [{"annotation": {"name": title, "description": "predicted by cvm_monai", "elements": elements}}]
+
+
 def _write_asap(path: Path, results: Sequence[RegionResult], names: Sequence[str]) -> None:
     """ASAP's XML: the class is the group for ASAP, and the name for QuPath's plug-in."""
     colours = label_colours(names, COLOURS)
@@ -154,6 +185,9 @@ def _write_labels(path: Path, labels: np.ndarray, kind: OutputKind) -> None:
             from PIL import Image
 
             Image.fromarray(labels).save(aside, format="PNG")
+        elif kind == "nrrd":
+            height, width = labels.shape
+            aside.write_bytes(NRRD.format(width=width, height=height).encode() + gzip.compress(labels.tobytes(), 6))
         else:
             import nibabel
 

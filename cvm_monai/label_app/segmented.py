@@ -93,6 +93,20 @@ def label_image(found: Segmented) -> np.ndarray:
     return (np.asarray(resized) > half).astype(np.uint8)
 
 
+def whole_label_image(found: Segmented) -> np.ndarray:
+    """(height, width) uint8 class numbers of the whole image at level 0, background beside the window.
+
+    Raises:
+        ValueError: an image that is too large for one.
+    """
+    height, width = found.image_shape
+    window = found.window
+    check_label_size(Window(0, 0, width, height))
+    labels = np.zeros((height, width), np.uint8)
+    labels[window.y : window.y + window.height, window.x : window.x + window.width] = label_image(found)
+    return labels
+
+
 def check_label_size(window: Window) -> None:
     """Refuse a label image of a window that is too large for one.
 

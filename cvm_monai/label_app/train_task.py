@@ -1,5 +1,6 @@
 """The training as MONAI Label's task."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
@@ -7,7 +8,8 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import CurrentNetwork
-from cvm_monai.label_app.training import CHOICES, DEFAULTS, read_knobs, summary, train
+from cvm_monai.label_app.running import recorded, say
+from cvm_monai.label_app.training import CHOICES, DEFAULTS, check_training, read_knobs, summary, train
 
 
 class CvmTrainTask(TrainTask):
@@ -31,8 +33,19 @@ class CvmTrainTask(TrainTask):
         output_dir = self.current.output_dir()
         return {} if output_dir is None else summary(output_dir)
 
+    def check(self, request: Mapping[str, Any], datastore: Any) -> None:
+        """Refuse at once what the training would refuse after its start.
+
+        Raises:
+            ValueError: as `check_training`.
+        """
+        current = self.current.output_dir()
+        check_training(datastore.labels_of(), settings=self.settings, current=current, knobs=read_knobs(request))
+
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         labelled = datastore.labels_of()
-        trained = train(labelled, settings=self.settings, current=self.current.output_dir(), knobs=read_knobs(request))
-        self.current.use(trained.output_dir)
+        with recorded(self.settings.work, request):
+            knobs, current = read_knobs(request), self.current.output_dir()
+            trained = train(labelled, settings=self.settings, current=current, knobs=knobs, say=say)
+            self.current.use(trained.output_dir)
         return {"output_dir": trained.output_dir.name, "images": trained.images} | summary(trained.output_dir)

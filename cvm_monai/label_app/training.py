@@ -18,7 +18,7 @@ from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.store_address import sqlite_address
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import model_path, recorded_knobs
-from cvm_monai.label_app.training_data import write_dataset
+from cvm_monai.label_app.training_data import check_labels, write_dataset
 from cvm_monai.networks import NETWORK_NAMES
 from cvm_monai.place import as_entry
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast
@@ -95,6 +95,39 @@ def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
     return knobs
 
 
+def check_training(
+    labelled: Sequence[tuple[str, Path, Path]],
+    *,
+    settings: AppSettings,
+    current: Path | None,
+    knobs: Mapping[str, Any],
+) -> None:
+    """Refuse what `train` would refuse before its first epoch; no pixel is read.
+
+    Raises:
+        ValueError: no bundle, labels that cannot be read or cannot teach, or um/px that nobody says.
+    """
+    _configuration(settings)
+    _, scale, mpp = _working_size(knobs, current)
+    check_labels(labelled, classes=settings.classes, scale=scale, mpp=mpp, image_mpp=settings.image_mpp)
+
+
+def _configuration(settings: AppSettings) -> Path:
+    """The bundle's configuration of a training."""
+    config = settings.bundle / "configs" / "train.json"
+    if not config.is_file():
+        raise ValueError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
+    return config
+
+
+def _working_size(knobs: Mapping[str, Any], current: Path | None) -> tuple[dict[str, Any], float, float | None]:
+    """The knobs of the network in use, and the scale or um/px that a training works at."""
+    inherited = recorded_knobs(current)
+    if "scale" in knobs:
+        inherited["mpp"] = None  # a scale means nothing beside an mpp
+    return inherited, knobs.get("scale", inherited["scale"]), knobs.get("mpp", inherited["mpp"])
+
+
 def train(
     labelled: Sequence[tuple[str, Path, Path]],
     *,
@@ -114,14 +147,9 @@ def train(
     Raises:
         ValueError: no bundle, labels that cannot teach, or a training that fails, with its last sentence.
     """
-    config = settings.bundle / "configs" / "train.json"
-    if not config.is_file():
-        raise ValueError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
-    inherited = recorded_knobs(current)
-    if "scale" in knobs:
-        inherited["mpp"] = None  # a scale means nothing beside an mpp
+    config = _configuration(settings)
+    inherited, scale, mpp = _working_size(knobs, current)
     chosen = {key: value for key, value in knobs.items() if key != "start"}
-    scale, mpp = chosen.get("scale", inherited["scale"]), chosen.get("mpp", inherited["mpp"])
     output = _new_folder(settings.work / "runs")
     datalist = write_dataset(
         labelled,

@@ -10,7 +10,7 @@ import numpy as np
 from cvm_monai.annotations import UNLABELLED, Annotations, Point, region_points, write_geojson
 from cvm_monai.annotations.labels import class_names
 from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, write_datalist
-from cvm_monai.data.folds import Split, check_trainable
+from cvm_monai.data.folds import Split, check_trainable, teaches
 from cvm_monai.data.output import sha256
 from cvm_monai.data.records import case_record
 from cvm_monai.inference import working_factor
@@ -26,7 +26,36 @@ FLAT = 4096
 HELD_OUT = 5
 """Of so many labelled images one validates; of fewer all train and all validate."""
 
+NO_LABEL = "no image has a label yet: PUT /datastore/label first"
 PART_KEY = "label_app_part"
+
+
+def check_labels(
+    labelled: Sequence[tuple[str, Path, Path]],
+    *,
+    classes: Mapping[str, Any],
+    scale: float = 1.0,
+    mpp: float | None = None,
+    image_mpp: float | None = None,
+) -> None:
+    """Refuse labels that `write_dataset` would refuse, before any pixel is read; arguments as there.
+
+    Raises:
+        ValueError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
+    """
+    if not labelled:
+        raise ValueError(NO_LABEL)
+    taught = []
+    for image_id, image, label in labelled:
+        taught.append(read_label(label, image, classes=classes).labels())
+        with open_image(image) as opened:
+            known = opened.mpp.value if opened.mpp.value is not None else image_mpp
+        working_factor(scale=scale, mpp=mpp, image_mpp=known, case_id=image_id)
+    if not any(map(teaches, taught)):
+        raise ValueError(
+            f"none of the {len(labelled)} labelled images has points or regions of both classes: annotate target and "
+            "background on at least one"
+        )
 
 
 def write_dataset(
@@ -56,7 +85,7 @@ def write_dataset(
         ValueError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
     """
     if not labelled:
-        raise ValueError("no image has a label yet: PUT /datastore/label first")
+        raise ValueError(NO_LABEL)
     folder, cases = Path(folder).resolve(), []
     for image_id, image, label in labelled:
         found = read_label(label, image, classes=classes)

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from cvm_monai.slides import SlideImage
 
@@ -30,26 +30,37 @@ class Window:
 
 @dataclass(frozen=True)
 class Clicks:
-    """Positions (x, y) in level-0 pixels that lie in a window, and how many did not."""
+    """Positions (x, y) in level-0 pixels that lie in a window.
+
+    Attributes:
+        outside: how many did not.
+        assumed: what stands for missing clicks, `foreground` or `background`; None where there are both.
+    """
 
     foreground: tuple[tuple[float, float], ...]
     background: tuple[tuple[float, float], ...]
     outside: int = 0
+    assumed: Literal["foreground", "background"] | None = None
 
 
 def read_window(request: Mapping[str, Any], shape: tuple[int, int]) -> Window | None:
-    """The `location` and `size` of a request, cut to the image of (height, width); None where it names no region.
+    """The `location` and `size` of a request, or its `roi`, cut to the image; None where it names no region.
 
-    A size of 0 reaches to the image's border.
+    A size of 0 reaches to the image's border; -1 throughout, as the Digital Slide Archive has it, is no region.
 
     Raises:
-        ValueError: no two finite numbers, or a region outside the image.
+        ValueError: no two finite numbers, or a region outside the image of (height, width).
     """
     location, size = request.get("location"), request.get("size")
     if location is None and size is None:
+        box = read_box(request)
+        if box is None:
+            return None
+        location, size = box[:2], (box[2] - box[0], box[3] - box[1])
+    if _is_whole(location) and _is_whole(size):
         return None
-    x, y = (math.floor(value) for value in _pair("location", (0, 0) if location is None else location))
-    width, height = (math.ceil(value) for value in _pair("size", (0, 0) if size is None else size))
+    x, y = (math.floor(value) for value in read_pair("location", (0, 0) if location is None else location))
+    width, height = (math.ceil(value) for value in read_pair("size", (0, 0) if size is None else size))
     if width < 0 or height < 0:
         raise ValueError(f"size must be a width and a height from 0, got {size!r}")
     right = shape[1] if width == 0 else min(shape[1], x + width)
@@ -60,6 +71,31 @@ def read_window(request: Mapping[str, Any], shape: tuple[int, int]) -> Window | 
             f"the region at {location!r} of size {size!r} lies outside the image, {shape[1]} x {shape[0]} px"
         )
     return Window(x, y, right - x, bottom - y)
+
+
+def read_box(request: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    """(left, top, right, bottom) of the `roi` of a request, as CVAT (those four) and 3D Slicer (a range for each axis,
+    in either direction) draw it; None where there is none.
+
+    Raises:
+        ValueError: anything else, or a box without area.
+    """
+    roi = request.get("roi")
+    if roi in (None, "", [], ()):
+        return None
+    if isinstance(roi, list | tuple) and len(roi) == 6:
+        roi = [roi[0], roi[2], roi[1], roi[3]]
+    if not isinstance(roi, list | tuple) or len(roi) != 4:
+        raise ValueError(f"roi must be [left, top, right, bottom], got {roi!r}"[:200])
+    (x0, y0), (x1, y1) = read_pair("roi", roi[:2]), read_pair("roi", roi[2:])
+    if x0 == x1 or y0 == y1:
+        raise ValueError(f"roi must have an area, got {roi!r}"[:200])
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+
+def _is_whole(pair: Any) -> bool:
+    """Whether both of a location or a size are -1."""
+    return isinstance(pair, list | tuple) and len(pair) == 2 and all(value == -1 for value in pair)
 
 
 def whole(shape: tuple[int, int]) -> Window:
@@ -81,14 +117,17 @@ def read_positions(request: Mapping[str, Any], name: str) -> list[tuple[float, f
             raise ValueError(f"{name} must be a list of [x, y], got {found[:60]!r}") from None
     if not isinstance(found, Sequence):
         raise ValueError(f"{name} must be a list of [x, y], got {found!r}")
-    return [_pair(name, position) for position in found]
+    return [read_pair(name, position) for position in found]
 
 
 def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
     """The `foreground` and `background` clicks of a request that lie in a window.
 
+    Without any background click the window's corners stand for it, those that lie far from the clicks; without any
+    click at all the middle of a `roi` stands for the target.
+
     Raises:
-        ValueError: malformed ones, or none of one of the two.
+        ValueError: malformed ones, or none on the target and no `roi`.
     """
     inside: dict[str, tuple[tuple[float, float], ...]] = {}
     outside = 0
@@ -102,13 +141,28 @@ def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
         if len(inside[name]) > MOST_CLICKS:
             raise ValueError(f"there are {len(inside[name])} {name} clicks in the region: give at most {MOST_CLICKS}")
         outside += len(found) - len(inside[name])
-        if not inside[name]:
-            where = f" in the region ({outside} outside)" if outside else ""
-            raise ValueError(
-                f"there is no {name} click{where}: give at least one click on the target (foreground) and one "
-                "beside it (background)"
-            )
-    return Clicks(inside["foreground"], inside["background"], outside)
+    assumed: Literal["foreground", "background"] | None = None
+    if not inside["foreground"] and not inside["background"] and read_box(request) is not None:
+        inside["foreground"] = ((window.x + window.width / 2, window.y + window.height / 2),)
+        assumed = "foreground"
+    if not inside["foreground"]:
+        where = f" in the region ({outside} outside)" if outside else ""
+        raise ValueError(
+            f"there is no foreground click{where}: give at least one click on the target (in QuPath a point of the "
+            "class Positive)"
+        )
+    if not inside["background"]:
+        inside["background"] = far_corners(inside["foreground"], window)
+        assumed = assumed or "background"
+    return Clicks(inside["foreground"], inside["background"], outside, assumed)
+
+
+def far_corners(clicks: Sequence[tuple[float, float]], window: Window) -> tuple[tuple[float, float], ...]:
+    """The window's corner pixels that lie at least half as far from the nearest click as the farthest of them does."""
+    columns, rows = (window.x + 0.5, window.x + window.width - 0.5), (window.y + 0.5, window.y + window.height - 0.5)
+    corners = [(x, y) for y in rows for x in columns]
+    distances = [min(math.dist(corner, click) for click in clicks) for corner in corners]
+    return tuple(c for c, distance in zip(corners, distances, strict=True) if distance >= max(distances) / 2)
 
 
 def window_of_clicks(request: Mapping[str, Any], image: SlideImage, *, factor: float) -> Window:
@@ -141,7 +195,7 @@ def working_shape(window: Window, *, factor: float, longest: float = math.inf) -
     return max(1, round(window.height * factor * shrink)), max(1, round(window.width * factor * shrink))
 
 
-def _pair(name: str, value: Any) -> tuple[float, float]:
+def read_pair(name: str, value: Any) -> tuple[float, float]:
     """The first two numbers of a position."""
     try:
         x, y = (float(number) for number in list(value)[:2])

@@ -53,9 +53,7 @@ class Still(nn.Module):
 
     def __init__(self, classes=2):
         super().__init__()
-        self.net = build_network(
-            "unet", out_channels=classes, channels=[4, 4, 4, 4, 4], normalisation="batch"
-        )
+        self.net = build_network("unet", out_channels=classes, channels=[4, 4, 4, 4, 4], normalisation="batch")
 
     def train(self, mode=True):
         return super().train(False)

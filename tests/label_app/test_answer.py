@@ -116,6 +116,34 @@ def test_a_region_gives_its_own_label_image(answerer, image):
         assert facts["region"] == [20, 8, 60, 40]
 
 
+@pytest.mark.parametrize(
+    "request_, assumed",
+    [
+        (CLICKS | {"roi": [0, 8, 75, 60]}, None),
+        ({"foreground": [[30, 30]], "background": [], "roi": [0, 8, 75, 60]}, "background"),
+        ({"foreground": [], "background": [], "roi": [0, 8, 75, 60]}, "foreground"),
+        ({"foreground": [[30, 30]]}, "background"),
+    ],
+)
+def test_a_box_or_clicks_on_the_target_alone_give_the_square(answerer, image, request_, assumed):
+    """As CVAT asks; the mask has the size of the image."""
+    file, facts = answerer(request_, image, method="points")
+    np.testing.assert_array_equal(read(file), square())
+    assert facts.get("clicks_assumed") == assumed
+
+
+def test_a_box_bounds_the_network_and_its_mask_is_of_the_whole_image(answerer, image):
+    file, _ = answerer({"roi": [20, 8, 80, 48]}, image, method="network")
+    np.testing.assert_array_equal(read(file), square() * (np.arange(80) >= 20))
+
+
+def test_json_answers_hold_contours(answerer, image):
+    _, facts = answerer({"output": "json"}, image, method="network", write=False)
+    (element,) = facts["annotations"][0]["annotation"]["elements"]
+    assert element["label"] == "target (predicted)"
+    assert "annotations" not in answerer({}, image, method="network", write=False)[1]
+
+
 def test_the_same_is_not_said_by_an_untrained_network(answerer, image, monkeypatch, tmp_path):
     network = Current(Colours().eval(), None, recorded_knobs(None), "random")
     monkeypatch.setattr(answerer.current, "get", lambda: network)

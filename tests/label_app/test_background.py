@@ -39,6 +39,40 @@ def test_an_unknown_method_is_refused():
         checked_request({}, "infer")
 
 
+@pytest.mark.parametrize(
+    "request_, message",
+    [
+        ({"model": ["cvm"]}, "model must be a name"),
+        ({"logging": 5}, "logging must be a level"),
+        ({"images": "some"}, "images must be one of all, labeled, unlabeled"),
+        ({"images": ["a", 3]}, "images must be one of all, labeled, unlabeled"),
+        ({"max_batch_size": "2"}, "max_batch_size must be a whole number"),
+        ({"max_workers": None}, "max_workers must be a whole number"),
+        ({"label_tag": "../x"}, "a tag has letters"),
+    ],
+)
+def test_values_of_another_kind_are_refused(request_, message):
+    with pytest.raises(ValueError, match=message):
+        checked_request(request_, "batch_infer")
+
+
+def test_what_would_fail_later_is_refused_where_it_is_accepted():
+    started = []
+    utils = SimpleNamespace(
+        run_background_task=lambda request, method: started.append(method), _task_func=lambda *_: None
+    )
+
+    def check(request, method):
+        raise ValueError(f"{method} of {request['model']} would fail")
+
+    secure_background_tasks(utils, check=check)
+    with pytest.raises(ValueError, match="train of cvm would fail"):
+        utils.run_background_task({"model": "cvm"}, "train")
+    secure_background_tasks(utils, check=None)  # another app of the same process
+    utils.run_background_task({"model": "cvm"}, "train")
+    assert started == ["train"]
+
+
 def test_tasks_are_checked_where_they_are_accepted_and_where_they_start():
     seen = []
     utils = SimpleNamespace(
@@ -75,3 +109,25 @@ def test_the_process_that_starts_has_the_servers_own_path(monailabel, method, tm
         async_task.run_background_task({"model": "cvm", "bundle_path": str(tmp_path)}, method, debug=True)
     assert [env["PYTHONPATH"] for env in environments] == ["own"]
     assert os.environ["PYTHONPATH"] == "own"
+
+
+def test_a_batch_goes_on_after_a_bad_image(monailabel):
+    from cvm_monai.label_app.app import OneAtATime
+
+    asked = []
+
+    def infer(request, store):
+        asked.append(request["image"])
+        if request["image"] != "c":
+            raise {"a": ValueError("it cannot be opened"), "b": RuntimeError("a layer is broken")}[request["image"]]
+        return {"label": "c", "file": None}
+
+    store = SimpleNamespace(list_images=lambda: ["c", "b", "a"])
+    results = OneAtATime("cpu")({"images": "all"}, store, infer)
+    assert asked == ["a", "b", "c"]
+    assert results["a"] == {"error": "it cannot be opened"}
+    assert results["b"] == {"error": "a layer is broken"}
+    assert results["c"]["label"] == "c"
+    store.list_images = lambda: ["a", "b"]
+    with pytest.raises(ValueError, match="none of the 2 images was segmented: a: it cannot be opened; b: a layer"):
+        OneAtATime("cpu")({"images": "all"}, store, infer)

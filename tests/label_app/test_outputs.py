@@ -1,5 +1,6 @@
 """Segmentations as files, read back by others."""
 
+import gzip
 import json
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from cvm_monai.annotations import Region, rasterise_regions, read_annotations
 from cvm_monai.label_app.keyhole import keyhole_ring
-from cvm_monai.label_app.outputs import output_kind, write_output
+from cvm_monai.label_app.outputs import contour_annotations, output_kind, write_output
 from cvm_monai.label_app.segmented import Segmented
 from cvm_monai.label_app.window import Window
 
@@ -98,6 +99,48 @@ def test_nifti_has_the_axes_x_y(tmp_path):
     assert found.shape == (16, 12)
     assert found.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(found.dataobj).T, labels)
+
+
+def test_an_nrrd_is_one_slice_as_3d_slicer_has_images(tmp_path):
+    labels = ring_with_island()
+    write_output(tmp_path / "a.nrrd", segmented(labels), "nrrd")
+    head, _, packed = (tmp_path / "a.nrrd").read_bytes().partition(b"\n\n")
+    assert b"sizes: 16 12 1\n" in head
+    np.testing.assert_array_equal(np.frombuffer(gzip.decompress(packed), np.uint8).reshape(12, 16), labels)
+
+
+def test_others_read_the_nrrd(tmp_path):
+    sitk = pytest.importorskip("SimpleITK", reason="SimpleITK comes with MONAI Label")
+    labels = ring_with_island()
+    write_output(tmp_path / "a.nrrd", segmented(labels), "nrrd")
+    image = sitk.ReadImage(str(tmp_path / "a.nrrd"))
+    assert (image.GetSize(), image.GetSpacing(), image.GetOrigin()) == ((16, 12, 1), (1, 1, 1), (0, 0, 0))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image)[0], labels)
+
+
+@pytest.mark.parametrize("kind", ["png", "nrrd"])
+def test_a_label_image_of_the_whole_image_is_background_beside_the_window(tmp_path, kind):
+    part = segmented(np.ones((2, 3), np.uint8), window=Window(4, 5, 3, 2), image_shape=(12, 16))
+    write_output(tmp_path / "a", part, kind, whole=True)
+    expected = np.zeros((12, 16), np.uint8)
+    expected[5:7, 4:7] = 1
+    if kind == "png":
+        found = np.array(Image.open(tmp_path / "a"))
+    else:
+        packed = (tmp_path / "a").read_bytes().partition(b"\n\n")[2]
+        found = np.frombuffer(gzip.decompress(packed), np.uint8).reshape(12, 16)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_contours_for_cvat_cover_the_pixels_with_their_holes():
+    labels = ring_with_island()
+    (one,) = contour_annotations(segmented(labels), simplify=0, title="a.png")
+    (element,) = one["annotation"]["elements"]
+    assert element["label"] == "target (predicted)"
+    drawn = shapely.union_all([shapely.make_valid(shapely.Polygon(ring)) for ring in element["contours"]])
+    assert drawn.area == labels.sum()
+    (none,) = contour_annotations(segmented(np.zeros((4, 4), np.uint8)))
+    assert none["annotation"]["elements"] == []
 
 
 def test_a_coarse_probability_is_resized_before_it_is_cut(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from cvm_monai.annotations import Annotations, Point, write_geojson
 from cvm_monai.label_app import training
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.training import read_knobs, train
+from cvm_monai.label_app.training import check_training, read_knobs, train
 
 
 @pytest.fixture
@@ -71,3 +71,15 @@ def test_a_chosen_scale_replaces_the_mpp_in_use(told):
 def test_scale_and_mpp_together_are_refused():
     with pytest.raises(ValueError, match="give one of them"):
         read_knobs({"scale": 0.5, "mpp": 1})
+
+
+def test_a_training_that_fails_is_told_by_its_last_sentence(tmp_path, draw, monkeypatch):
+    monkeypatch.setattr(training, "_run", lambda command, **_: (1, "ValueError: no memory is left"))
+    with pytest.raises(ValueError, match="the training ended with code 1: ValueError: no memory is left"):
+        train([("a", *draw("a", 0))], settings=read_settings({}, studies=tmp_path), current=None, knobs=read_knobs({}))
+
+
+def test_a_training_without_a_bundle_is_refused_before_it_starts(tmp_path, draw):
+    settings = read_settings({"bundle": str(tmp_path / "nowhere")}, studies=tmp_path)
+    with pytest.raises(ValueError, match="there is no bundle to train with at"):
+        check_training([("a", *draw("a", 0))], settings=settings, current=None, knobs={})

@@ -9,7 +9,7 @@ from PIL import Image
 from cvm_monai.annotations import Annotations, Point, read_annotations, write_geojson
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.label_app.training import read_knobs
-from cvm_monai.label_app.training_data import part_records, write_dataset
+from cvm_monai.label_app.training_data import check_labels, part_records, write_dataset
 
 BOTH = (Point(2.5, 3.5, 1), Point(30.5, 31.5, 0))
 
@@ -51,6 +51,16 @@ def test_points_of_one_class_cannot_teach(tmp_path):
 def test_without_a_label_nothing_is_trained(tmp_path):
     with pytest.raises(ValueError, match="no image has a label yet"):
         write_dataset([], tmp_path / "out", classes={})
+    with pytest.raises(ValueError, match="no image has a label yet"):
+        check_labels([], classes={})
+
+
+def test_labels_that_cannot_teach_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"annotate target and background on at least one$"):
+        check_labels([study(tmp_path, "a", BOTH[:1]), study(tmp_path, "b", BOTH[1:])], classes={})
+    with pytest.raises(ValueError, match="those of the image c are not known"):
+        check_labels([study(tmp_path, "c")], classes={}, mpp=0.5)
+    check_labels([study(tmp_path, "c"), study(tmp_path, "d", BOTH[:1])], classes={}, mpp=0.5, image_mpp=0.25)
 
 
 def test_a_slide_gives_crops_around_its_points(tmp_path, monkeypatch):

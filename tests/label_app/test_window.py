@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cvm_monai.label_app.window import Window, read_clicks, read_window, window_of_clicks, working_shape
+from cvm_monai.label_app.window import Window, far_corners, read_clicks, read_window, window_of_clicks, working_shape
 
 
 def test_a_region_is_cut_to_the_image():
@@ -27,11 +27,46 @@ def test_no_region_is_none():
         ({"location": [float("nan"), 0], "size": [5, 5]}, "pairs of numbers"),
         ({"location": [0, 0], "size": [-1, 5]}, "from 0"),
         ({"location": [0, 1e300], "size": [1, 5]}, "pairs of numbers"),
+        ({"location": [-1, -1], "size": [5, -1]}, "from 0"),
+        ({"roi": [1, 2, 3]}, "roi must be"),
+        ({"roi": "x"}, "roi must be"),
+        ({"roi": {"x": 1}}, "roi must be"),
+        ({"roi": [1, 2, 1, 5]}, "roi must have an area"),
+        ({"roi": [1, 2, "x", 5]}, "pairs of numbers"),
     ],
 )
 def test_a_region_that_is_none_is_refused(request_, message):
     with pytest.raises(ValueError, match=message):
         read_window(request_, (50, 100))
+
+
+def test_minus_one_throughout_is_the_whole_image():
+    """The default of the Digital Slide Archive's client."""
+    assert read_window({"location": [-1, -1], "size": [-1, -1]}, (50, 100)) is None
+    assert read_window({"location": (-1.0, -1.0), "size": (-1.0, -1.0)}, (50, 100)) is None
+
+
+@pytest.mark.parametrize("roi", [[10, 20, 30, 45], [30, 45, 10, 20], [30, 10, 20, 45, 0, 0], [10, 30, 45, 20, 1, 1]])
+def test_a_box_is_a_region(roi):
+    """As CVAT draws it, and 3D Slicer: a range for each axis."""
+    assert read_window({"roi": roi}, (50, 100)) == Window(10, 20, 20, 25)
+    assert read_window({"roi": []}, (50, 100)) is None
+
+
+def test_corners_stand_for_a_missing_background():
+    found = read_clicks({"foreground": [[40, 40]], "background": []}, Window(0, 0, 50, 50))
+    assert found.background == ((0.5, 0.5), (49.5, 0.5), (0.5, 49.5))
+    assert found.assumed == "background"
+    assert read_clicks({"foreground": [[40, 40]], "background": [[1, 1]]}, Window(0, 0, 50, 50)).assumed is None
+    assert len(far_corners([(25, 25)], Window(0, 0, 50, 50))) == 4
+
+
+def test_the_middle_of_a_box_stands_for_the_target():
+    request = {"foreground": [], "background": [], "roi": [10, 20, 30, 44]}
+    window = read_window(request, (50, 100))
+    found = read_clicks(request, window)
+    assert (found.foreground, found.assumed) == (((20, 32),), "foreground")
+    assert len(found.background) == 4
 
 
 def test_clicks_outside_the_region_are_counted():
@@ -45,7 +80,8 @@ def test_clicks_outside_the_region_are_counted():
 @pytest.mark.parametrize(
     "request_, message",
     [
-        ({"foreground": [[1, 1]]}, "no background click"),
+        ({"background": [[1, 1]]}, "no foreground click"),
+        ({}, "no foreground click"),
         ({"foreground": [[99, 1]], "background": [[1, 1]]}, r"no foreground click in the region \(1 outside\)"),
         ({"foreground": 5, "background": [[1, 1]]}, "foreground must be a list"),
         ({"foreground": [[1]], "background": [[1, 1]]}, "pairs of numbers"),

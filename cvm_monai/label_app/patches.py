@@ -1,0 +1,130 @@
+"""The next part of one image to annotate."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvm_monai.annotations import Annotations
+from cvm_monai.label_app.answer import Answerer
+from cvm_monai.label_app.uploads import read_label
+from cvm_monai.label_app.window import Window, read_pair
+from cvm_monai.slides import open_image, tissue_mask
+
+PATCH = (1024, 1024)
+"""Width and height in level-0 pixels where a request says none."""
+
+SMALLEST = 16
+MOST = 10**6
+"""Patches of an image."""
+
+TISSUE = 0.2
+"""Part of a patch that must be tissue, where there is such a patch."""
+
+Rank = Callable[[Path, Sequence[Window]], np.ndarray]
+"""A number for each patch of an image: the largest is the next."""
+
+
+class NextPatch:
+    """Chooses the next patch of an image: of tissue, not annotated, and not handed out before.
+
+    Where all were handed out it begins anew. Of an image that the server does not have the request's `image_size`
+    speaks, and any of its patches may be the next.
+    """
+
+    def __init__(self, answerer: Answerer) -> None:
+        self.answerer = answerer
+        self._given: dict[str, set[Window]] = {}
+
+    def __call__(self, request: Mapping[str, Any], datastore: Any, rank: Rank) -> dict[str, Any] | None:
+        """The image's id and the patch as `bbox` [x, y, width, height]; None where the request names no image.
+
+        Args:
+            request: `image`, and where wanted `patch_size` and `image_size`, each a width and a height.
+            rank: of the patches; it is asked only for images of the server.
+
+        Raises:
+            ValueError: sizes that are none, or an image that nobody knows.
+        """
+        image_id = request.get("image")
+        if not image_id:
+            return None
+        if not isinstance(image_id, str):
+            raise ValueError(f"image must be an id, got {image_id!r}"[:200])
+        size = read_pair("patch_size", request.get("patch_size") or PATCH)
+        uri = datastore.get_image_uri(image_id)
+        if not uri:
+            patches = list(lattice(_told_shape(image_id, request), size))
+            scores = np.random.default_rng().random(len(patches))
+        else:
+            patches = self._candidates(Path(uri), datastore.get_label_uri(image_id, "final"), size)
+            scores = rank(Path(uri), patches)
+        given = self._given.setdefault(image_id, set())
+        if given.issuperset(patches):
+            given.clear()
+        fresh = [(-score, number) for number, score in enumerate(scores) if patches[number] not in given]
+        patch = patches[min(fresh)[1]]
+        given.add(patch)
+        return {"id": image_id, "bbox": [patch.x, patch.y, patch.width, patch.height]}
+
+    def _candidates(self, path: Path, label: str, size: tuple[float, float]) -> list[Window]:
+        """The patches of tissue without an annotation; all of them where there are none such."""
+        with open_image(path) as image:
+            patches = list(lattice(image.shape, size))
+            tissue = tissue_mask(image)
+        corners = np.array([(patch.x, patch.y, patch.width, patch.height) for patch in patches]).T
+        kept = tissue.covers(*corners) >= TISSUE
+        patches = [patch for patch, keep in zip(patches, kept, strict=True) if keep or not kept.any()]
+        if not label:
+            return patches
+        found = read_label(Path(label), path, classes=self.answerer.settings.classes)
+        return [patch for patch in patches if not _annotated(found, patch)] or patches
+
+
+def lattice(shape: tuple[int, int], size: tuple[float, float]) -> list[Window]:
+    """Patches of a (width, height) that cover an image of (height, width), row by row; the last ones end at its border.
+
+    Raises:
+        ValueError: patches that are too small.
+    """
+    (height, width), (across, down) = shape, size
+    if min(size) < SMALLEST or (width / across + 1) * (height / down + 1) > MOST:
+        raise ValueError(f"patch_size must be a width and a height from {SMALLEST} px, got {across:g} x {down:g}")
+    w, h = min(int(across), width), min(int(down), height)
+    columns, rows = (
+        sorted({min(start, side - step) for start in range(0, side, step)}) for side, step in ((width, w), (height, h))
+    )
+    return [Window(x, y, w, h) for y in rows for x in columns]
+
+
+def mean_in(values: np.ndarray, shape: tuple[int, int], patches: Sequence[Window]) -> np.ndarray:
+    """The mean of a map of a whole image of (height, width) in each patch."""
+    scale_y, scale_x = values.shape[0] / shape[0], values.shape[1] / shape[1]
+    means = []
+    for patch in patches:
+        top, left = int(patch.y * scale_y), int(patch.x * scale_x)
+        bottom = max(top + 1, round((patch.y + patch.height) * scale_y))
+        right = max(left + 1, round((patch.x + patch.width) * scale_x))
+        means.append(values[top:bottom, left:right].mean())
+    return np.array(means)
+
+
+def _told_shape(image_id: str, request: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) of an image that the server does not have, as the request tells it."""
+    width, height = read_pair("image_size", request.get("image_size") or (0, 0))
+    if min(width, height) < 1:
+        raise ValueError(f"there is no image {image_id[:60]!r} on the server, and the request tells no image_size")
+    return int(height), int(width)
+
+
+def _annotated(found: Annotations, patch: Window) -> bool:
+    """Whether a point, or a region's bounding box, meets a patch."""
+    right, bottom = patch.x + patch.width, patch.y + patch.height
+    if any(patch.x <= point.x < right and patch.y <= point.y < bottom for point in found.points):
+        return True
+    for region in found.regions:
+        (x0, y0), (x1, y1) = np.min(region.exterior, axis=0), np.max(region.exterior, axis=0)
+        if x0 < right and x1 > patch.x and y0 < bottom and y1 > patch.y:
+            return True
+    return False
