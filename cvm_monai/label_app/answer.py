@@ -62,7 +62,11 @@ class Answerer:
         numbers = {name: _number(request, name) for name in DEFAULTS}
         with tempfile.TemporaryDirectory() as folder:
             found, facts, current = self._segmented(request, path, method, numbers, kind if write else None, folder)
-            options = {"simplify": numbers["simplify"], "min_area": numbers["min_area"], "title": path.name}
+            options: dict[str, Any] = {
+                "simplify": numbers["simplify"],
+                "min_area": numbers["min_area"],
+                "title": path.name,
+            }
             if request.get("polygons", True):
                 facts |= _polygons(found, options)
             if request.get("output") == "json":
