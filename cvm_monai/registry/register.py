@@ -73,6 +73,7 @@ class Registered:
 def register(request: Request) -> Registered:
     """Log one MLflow model, register it as a version, set its alias; promote it where asked and where it is better.
 
+    A training that is registered already, with the same values, is one version: its alias and promotion are set anew.
     All that can be checked is checked before anything is written; what fails later is undone.
 
     Raises:
@@ -97,9 +98,14 @@ def register(request: Request) -> Registered:
             check_comparable(metric, champion, trained=trained, name=request.name)
         with tempfile.TemporaryDirectory() as folder, current_store(str(uri)), _undoing() as undo:
             entry = _Entry(request, trained, tests, str(uri), client, undo)
-            version, model_id = entry.write(entry.save(Path(folder), bundle))
+            version, model_id = entry.same(), None
+            if version is None:
+                version, model_id = entry.write(entry.save(Path(folder), bundle))
+            else:
+                entry.point(request.alias, version)
             decision = _promote(entry, version, metric, champion) if metric else None
-            entry.link(version, model_id)
+            if model_id is not None:
+                entry.link(version, model_id)
     except MlflowException as error:
         raise ValueError(f"MLflow at {uri} refused: {str(error).splitlines()[0]}") from error
     return Registered(request.name, version, f"models:/{request.name}@{request.alias}", str(uri), decision)
@@ -115,6 +121,14 @@ class _Entry:
     uri: str
     client: Any
     undo: Undo
+
+    def same(self) -> str | None:
+        """The version that says the same of itself, of this very training; None where there is none."""
+        tags = self.tags()
+        for version in self.client.search_model_versions(f"name = '{self.request.name}'"):
+            if tags.items() <= version.tags.items():
+                return str(version.version)
+        return None
 
     def save(self, folder: Path, bundle: Path) -> Path:
         """The MLflow model as a local folder."""
@@ -187,6 +201,7 @@ class _Entry:
             "network": knobs.get("network"),
             "weights_sha256": sha256(trained.weights),
             "cvm_monai": package_version(),
+            "training_run": trained.record.get("mlflow_run_id"),
         }
         return {name: "not known" if value is None else str(value) for name, value in facts.items()}
 
@@ -199,17 +214,20 @@ class _Entry:
         """The training's own run where this is its store; else a new one that repeats what the training recorded."""
         from cvm_monai.engines.store_address import database_file
         from cvm_monai.engines.tracking import TrackedRun, unique_run_name
+        from cvm_monai.registry.common_run import fill_common_run, find_common_run
 
         record = self.trained.record
         if self.uri == record["mlflow_tracking_uri"]:
             return str(record["mlflow_run_id"])
         artifacts = (database_file(self.uri) or Path()).parent / "mlruns"
-        run = TrackedRun(tracking_uri=self.uri, experiment=self._experiment(artifacts), artifact_dir=artifacts)
+        experiment = self._experiment(artifacts)
+        before = find_common_run(self.client, self.trained, experiment=experiment)
+        if before is not None and self.tests.items() <= self.client.get_run(before).data.metrics.items():
+            return before
+        run = TrackedRun(tracking_uri=self.uri, experiment=experiment, artifact_dir=artifacts)
         run.start(unique_run_name(prefix="registered"))
         self.undo(lambda: self.client.delete_run(run.run_id))
-        run.params({name: value for name, value in self.trained.knobs.items() if value is not None})
-        run.metrics(self.tests)
-        run.tags({name: record.get(name) for name in ("commit", "data_sha256", "mlflow_run_id")})
+        fill_common_run(run, self.client, self.trained, name=self.request.name)
         run.end("FINISHED")
         return str(run.run_id)
 
@@ -232,6 +250,8 @@ class _Entry:
 
 
 def _promote(entry: _Entry, version: str, metric: Metric, champion: Champion | None) -> Decision:
+    if champion is not None and champion.version == version:
+        return Decision(False, f"{entry.request.name} version {version} is {CHAMPION} already.")
     decision = decide(metric, entry.tests[metric.name], champion, name=entry.request.name, version=version)
     if decision.promoted:
         entry.point(CHAMPION, version)

@@ -234,6 +234,41 @@ def model_of_nothing(folder: Path) -> Path:
     return folder / "model"
 
 
+def test_a_common_store_gets_curves_figures_data_set_and_source_once(finished, store, client, tmp_path):
+    output, uri = finished(), f"sqlite:///{tmp_path / 'common.db'}"
+    own = json.loads((output / "run.json").read_text())["mlflow_run_id"]
+    for step in (1, 2, 3):
+        client.log_metric(own, "train_total", 1 / step, step=step)
+    for name in ("figures/training.png", "evaluation/cases.png", "evaluation/per_case.csv"):
+        (output / name).parent.mkdir(exist_ok=True)
+        (output / name).touch()
+    done = [register(Request(output=output, name="common", tracking_uri=uri)) for _ in range(2)]
+    assert [one.version for one in done] == ["1", "1"]
+    there = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
+    experiment = there.get_experiment_by_name("cvm_monai").experiment_id
+    (run,) = there.search_runs([experiment])
+    assert [(p.step, p.value) for p in there.get_metric_history(run.info.run_id, "train_total")] == [
+        (step, 1 / step) for step in (1, 2, 3)
+    ]
+    files = {
+        file.path for folder in ("figures", "evaluation") for file in there.list_artifacts(run.info.run_id, folder)
+    }
+    assert files == {"figures/training.png", "evaluation/cases.png"}
+    assert run.inputs.dataset_inputs[0].dataset.name == "secret"
+    assert run.data.tags["mlflow.source.name"] == "cvm_monai"
+    assert run.data.tags["mlflow_run_id"] == own
+
+
+def test_a_training_registered_twice_is_one_version_and_takes_the_alias(finished, client, capsys):
+    output = finished()
+    for alias in ("candidate", "champion"):
+        assert main(["register", str(output), "--name", "twice", "--alias", alias]) == 0
+    assert len(client.search_model_versions("name = 'twice'")) == 1
+    assert str(client.get_model_version_by_alias("twice", "champion").version) == "1"
+    assert main(["register", str(output), "--name", "twice", "--promote-if-better", "dice"]) == 0
+    assert "twice version 1 is champion already." in capsys.readouterr().out
+
+
 def test_a_training_that_moved_is_registered_where_it_is(finished, store, tmp_path, capsys):
     output, old = finished(), tmp_path / "old"
     database = f"sqlite:///{output / 'mlruns.db'}"
