@@ -206,7 +206,7 @@ def prepare_tiles(
         min_distance=min_distance,
         unsampled=unsampled,
     )
-    return replace(report, read={})
+    return replace(report, read={}, overlaps=())  # said of the slides
 
 
 def _planner(settings: CutSettings, classes: ClassMap | None, outside: Outside) -> Callable[[Source], SlidePlan]:

@@ -302,3 +302,17 @@ def test_a_file_of_another_image_is_refused(folder, tmp_path):
     add_points(folder, "a", Point(300, 5, 1), Point(99, 5, 0))
     with pytest.raises(ValueError, match=r"points/a.geojson: nothing in it lies inside .*images/a.png of 30 x 20 px"):
         prepare(folder, out=tmp_path / "out")
+
+
+def test_overlaps_of_equals_are_counted_and_warned_about(folder, tmp_path):
+    square = ((12, 1), (20, 1), (20, 9), (12, 9))
+    beside = Region(tuple((x + 4, y) for x, y in square), (), 0)
+    inside = Region(((13, 2), (15, 2), (15, 4), (13, 4)), (), 0)
+    add_points(folder, "a", regions=(Region(square, (), 1), beside))
+    add_points(folder, "b", regions=(Region(square, (), 1), inside))
+    report = prepare(folder, out=tmp_path / "out")
+    assert report.left_out == {"overlap of two classes": 1}
+    (sentence,) = report.overlaps
+    assert sentence.startswith("a.geojson: 1 pair of regions of different classes overlap and neither lies inside")
+    assert sentence in str(report)
+    assert by_id(report)["a"].points == folder / "points" / "a.geojson"
