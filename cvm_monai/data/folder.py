@@ -9,7 +9,9 @@ from cvm_monai.annotations.files import read_number, read_table
 from cvm_monai.annotations.labels import ClassMap
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.datalist import KNOWN_KEYS
+from cvm_monai.data.notes import noted
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES
+from cvm_monai.slides.names import Names, normal
 
 RESERVED_COLUMNS = frozenset(KNOWN_KEYS) - {"case_id", "patient_id", "mpp"} | {"points_source"}
 
@@ -42,10 +44,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Folder:
-    """The cases by case id, and what the user ought to know about the folder."""
+    """The cases by case id, and what the user ought to know about the folder.
+
+    Attributes:
+        warnings: all of them.
+        passed_over: those about files and rows that belong to no image; they may explain what is missing.
+    """
 
     sources: tuple[Source, ...]
     warnings: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()
 
 
 def read_folder(
@@ -53,8 +61,9 @@ def read_folder(
 ) -> Folder:
     """Match ``images/``, ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv`` by case id.
 
-    The case id is the image's name without its suffix. Files and rows that belong to no image are passed over with a
-    warning; an image without a row of cases.csv is refused, since its patient would be a guess.
+    The case id is the image's name without its suffix; files and rows may name the image with or without it, see
+    ``slides.names``. Those that belong to no image are passed over with a warning; an image without a row of cases.csv
+    is refused, since its patient would be a guess.
 
     Args:
         classes: class map for a points.csv.
@@ -62,14 +71,23 @@ def read_folder(
         slides: the images are slides to be cut; they may lie in ``slides/``, and masks of their tissue in ``tissue/``.
 
     Raises:
-        ValueError: no images, two files for one case, or a bad table, with file and line.
+        ValueError: no images, two files for one case, or a bad table, with file and line; the warnings so far are its
+            notes.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the one that holds images/")
     warnings: list[str] = []
+    with noted(warnings):
+        return _read(folder, classes, generated, slides, warnings)
+
+
+def _read(
+    folder: Path, classes: ClassMap | None, generated: Collection[Path], slides: bool, warnings: list[str]
+) -> Folder:
+    """The same as `read_folder`; `warnings` are added to."""
     images = _images(_image_folder(folder, slides), slides, warnings)
-    tables = _point_tables(folder, classes)
+    tables = _point_tables(folder, images, classes)
     files = _point_files(folder / "points", images, generated, warnings)
     masks, novel = (_label_images(folder / name, images, warnings) for name in ("masks", "novel"))
     tissue = _point_files(folder / "tissue", images, (), warnings) if slides else {}
@@ -78,6 +96,7 @@ def read_folder(
     both = sorted(set(tables) & set(files))
     if both:
         raise ValueError(f"{files[both[0]]}: case {both[0]} has points in points.csv as well; keep one of the two")
+    passed_over = tuple(warnings)
     if not any(row.get("patient_id") for row in rows.values()):
         warnings.append(
             "no patient_id in cases.csv: each image counts as a patient of its own; if some images come from the same "
@@ -102,7 +121,7 @@ def read_folder(
                 tissue=tissue.get(case_id),
             )
         )
-    return Folder(tuple(sources), tuple(warnings))
+    return Folder(tuple(sources), tuple(warnings), passed_over)
 
 
 def _image_folder(folder: Path, slides: bool) -> Path:
@@ -120,7 +139,7 @@ def _images(folder: Path, slides: bool, warnings: list[str]) -> dict[str, Path]:
     """Image of each case id, by name."""
     known = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES))) if slides else IMAGE_SUFFIXES
     files = _visible(folder)
-    images = _unique({file: file.stem for file in files if file.suffix.lower() in known})
+    images = _unique({file: normal(file.stem) for file in files if file.suffix.lower() in known})
     other = {file.name for file in files if file.suffix.lower() not in known}
     if not images:
         cut = "; it holds slides: give --mpp 0.5 to cut tiles from them" * any(map(_is_slide, other))
@@ -136,7 +155,8 @@ def _is_slide(name: str) -> bool:
 def _label_images(folder: Path, images: Mapping[str, Path], warnings: list[str]) -> dict[str, Path]:
     """Mask of each case id that has one."""
     files = [file for file in _visible(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
-    found = _unique({file: file.stem for file in files})
+    names = Names(images)
+    found = _unique({file: names.find(file.name) or file.stem for file in files})
     _warn_unmatched(f"{folder.name}/: no image for", {found[key].name for key in set(found) - set(images)}, warnings)
     return found
 
@@ -145,7 +165,7 @@ def _point_files(
     folder: Path, images: Mapping[str, Path], generated: Collection[Path], warnings: list[str]
 ) -> dict[str, Path]:
     """Annotation file of each case id; `a.geojson` and `a.png.geojson` both belong to the image a.png."""
-    stem_of = {image.name: case_id for case_id, image in images.items()}
+    names = Names(images)
     owners: dict[Path, str] = {}
     other: set[str] = set()
     for file in _visible(folder):
@@ -153,7 +173,7 @@ def _point_files(
             continue
         if suffix := annotation_suffix(file):
             name = file.name[: -len(suffix)]
-            owners[file] = stem_of.get(name, name)
+            owners[file] = names.find(name) or name
         else:
             other.add(file.name)
     found = _unique({file: owner for file, owner in owners.items() if owner in images})
@@ -164,22 +184,29 @@ def _point_files(
     return found
 
 
-def _point_tables(folder: Path, classes: ClassMap | None) -> dict[str, Annotations]:
+def _point_tables(folder: Path, images: Mapping[str, Path], classes: ClassMap | None) -> dict[str, Annotations]:
     """Points of each case id from points.csv, which lies in the folder or in points/."""
     tables = [file for file in (folder / "points.csv", folder / "points" / "points.csv") if file.is_file()]
     if len(tables) > 1:
         raise ValueError(f"{tables[0]} and {tables[1]} both exist; keep one of the two")
-    return read_points_csv(tables[0], classes=classes) if tables else {}
+    names, found = Names(images), dict[str, Annotations]()
+    written: dict[str, str] = {}
+    for name, points in read_points_csv(tables[0], classes=classes).items() if tables else ():
+        case_id = names.find(name) or name
+        if case_id in found:
+            raise ValueError(f"{tables[0]}: {written[case_id]} and {name} are the same case; write one of the two")
+        found[case_id], written[case_id] = points, name
+    return found
 
 
 def _rows(path: Path, images: Mapping[str, Path], warnings: list[str]) -> dict[str, dict[str, str]]:
     """Row of each case id in cases.csv; without the file there is none."""
     if not path.is_file():
         return {}
-    rows: dict[str, dict[str, str]] = {}
+    names, rows = Names(images), dict[str, dict[str, str]]()
     lines: dict[str, int] = {}
     for line, row in read_table(path, required=("case_id",)):
-        where, case_id = f"{path}, line {line}", row["case_id"]
+        where, case_id = f"{path}, line {line}", names.find(row["case_id"]) or row["case_id"]
         reserved = sorted(RESERVED_COLUMNS & set(row))
         if reserved:
             raise ValueError(f"{path}, line 1: the column {reserved[0]!r} is a name of the data list's own; rename it")

@@ -19,6 +19,7 @@ from cvm_monai.slides import (
     require_mpp,
     warnings_of,
 )
+from cvm_monai.slides.names import Names
 
 SUFFIXES = tuple(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
 MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".png", ".tif", ".tiff")
@@ -147,9 +148,13 @@ def mask_file(given: Path, slide: Path) -> Path:
         if not given.is_file():
             raise ValueError(f"there is no mask of tissue at {given}: give otsu, none, a file or a folder as --tissue")
         return given
+    names = Names({slide.stem: slide})
     for suffix in MASK_SUFFIXES:
-        if (path := given / f"{slide.stem}{suffix}").is_file():
-            return path
+        own = given / f"{slide.stem}{suffix}"
+        others = (path for path in sorted(given.iterdir()) if path.name.endswith(suffix))
+        for path in (own, *(path for path in others if names.find(path.name.removesuffix(suffix)))):
+            if path.is_file():
+                return path
     raise ValueError(f"{given} has no mask of tissue for {slide.name}, such as {slide.stem}.geojson")
 
 

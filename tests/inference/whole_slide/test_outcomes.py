@@ -241,7 +241,7 @@ def test_masks_of_tissue_in_a_folder_belong_to_the_slide_of_their_name(red, tmp_
         predict(red, [path], tmp_path / "out", options)
     mask = np.zeros((64, 64), np.uint8)
     mask[:32] = 1
-    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.tif.png")
     assert predict(red, [path], tmp_path / "out", options)[0].finished == ["a"]
     assert json.loads((tmp_path / "out" / "a" / "run.json").read_text())["tissue"]["fraction"] == 0.5
 
