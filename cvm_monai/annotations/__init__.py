@@ -11,6 +11,7 @@ from cvm_monai.annotations.polygons import RegionResult, regions_from_labels, re
 from cvm_monai.annotations.raster import rasterise_points, rasterise_regions, region_points
 from cvm_monai.annotations.reader import iter_annotations, read_annotations
 from cvm_monai.annotations.results import ClassTotal, total_by_class, write_region_table, write_results_geojson
+from cvm_monai.annotations.seeds import seed_points
 
 __all__ = [
     "BACKGROUND",
@@ -35,6 +36,7 @@ __all__ = [
     "region_points",
     "regions_from_labels",
     "regions_from_rows",
+    "seed_points",
     "total_by_class",
     "write_geojson",
     "write_region_table",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.annotations.files import TOO_LONG, read_json, read_table, shorten, shown
-from cvm_monai.annotations.labels import UNCLASSIFIED, ClassMap, class_colours, label_table
+from cvm_monai.annotations.labels import UNCLASSIFIED, ClassMap, class_colours, label_key, label_table
 
 READY: Mapping[str, Mapping[str, str]] = {
     "camelyon16": {
@@ -62,7 +62,7 @@ def with_unclassified(classes: ClassMap | None, meaning: str | int | None) -> di
     kept = dict(classes or {})
     if meaning is None:
         return kept
-    kept = {key: value for key, value in kept.items() if str(key).strip().lower() != UNCLASSIFIED}
+    kept = {key: value for key, value in kept.items() if label_key(key) != UNCLASSIFIED}
     try:
         label_table(kept | {"Unclassified": meaning})
     except ValueError as error:

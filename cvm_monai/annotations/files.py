@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -93,11 +94,12 @@ def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, di
     """The rows of a CSV file with a header, each with its line number; values and names are stripped.
 
     Commas separate, or semicolons where the header has no comma. Empty lines and nameless columns are passed over.
+    Accents come in one normal form.
 
     Raises:
         ValueError: an empty file, a missing or repeated column, or a row of another length.
     """
-    text = read_text(path)
+    text = unicodedata.normalize("NFC", read_text(path))
     names = text.partition("\n")[0]
     delimiter = ";" if ";" in names and "," not in names else ","
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)

@@ -1,5 +1,6 @@
 """GeoJSON as QuPath writes it, read and written."""
 
+import ast
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +19,12 @@ FURTHER_COLOURS = ((0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233)
 POINT_KINDS = ("Point", "MultiPoint")
 REGION_KINDS = ("Polygon", "MultiPolygon")
 
-STRUCTURE = ("root", "tma_core", "tmaCore")
-"""Objects of QuPath that hold others and mean nothing themselves, unless they have a class."""
+STRUCTURE = ("root", "pathrootobject", "tmacore", "pathtmacoreobject")
+"""Objects of QuPath that hold others and mean nothing themselves, unless they have a class, as its versions call them,
+in lower case and without underscores."""
+
+LONGEST_TEXT = 10_000
+"""Characters of a text that is looked at as an object."""
 
 
 def is_feature(item: object) -> bool:
@@ -34,8 +39,8 @@ def iter_geojson(item: Any, path: Path, numbers: Iterator[int]) -> Iterator[Foun
     """One object of a file as QuPath writes it, and its child objects after it.
 
     The label is ``properties.classification.name`` (of derived classes the names, joined as QuPath shows them), or else
-    ``properties.label`` or ``properties.group``, as the Digital Slide Archive has them; never ``properties.name``. Of a
-    cell its outline is read and its nucleus is not.
+    ``properties.label`` or ``properties.group``, as the Digital Slide Archive has them; never ``properties.name``. The
+    classification may be held as text, as GIS libraries write it. Of a cell its outline is read and its nucleus is not.
 
     Args:
         numbers: gives each feature its number.
@@ -53,7 +58,8 @@ def iter_geojson(item: Any, path: Path, numbers: Iterator[int]) -> Iterator[Foun
     properties = item.get("properties") or {}
     if not isinstance(geometry or {}, dict) or not isinstance(properties, dict):
         raise ValueError(f"{where}: geometry and properties must be objects")
-    yield _found(geometry or {"type": "no geometry"}, properties, where)
+    kind = properties.get("objectType") or properties.get("object_type") or item.get("id")  # QuPath 0.4, 0.3, 0.2
+    yield _found(geometry or {"type": "no geometry"}, properties, kind, where)
     yield from _children(properties.get("childObjects") or item.get("childObjects"), path, numbers)
 
 
@@ -110,16 +116,16 @@ def _children(features: Any, path: Path, numbers: Iterator[int]) -> Iterator[Fou
         yield from iter_geojson(feature, path, numbers)
 
 
-def _found(geometry: dict[str, Any], properties: dict[str, Any], where: str) -> Found:
-    """What a feature's geometry shows."""
-    label, kind = _label(properties), properties.get("objectType")
-    if label is None and kind in STRUCTURE:
+def _found(geometry: dict[str, Any], properties: dict[str, Any], kind: Any, where: str) -> Found:
+    """What a feature's geometry shows; `kind` is that of QuPath's object."""
+    label = _label(properties)
+    if label is None and str(kind).lower().replace("_", "") in STRUCTURE:
         return Found(None, where, other=[str(kind)])
     points: list[tuple[float, float]] = []
     outlines: list[Outline] = []
     other: list[str] = []
     _collect(geometry, where, points, outlines, other)
-    classification = properties.get("classification")
+    classification = unpacked(properties.get("classification"))
     shown = classification if isinstance(classification, dict) else properties
     colour = read_colour(shown.get("color")) or read_colour(shown.get("colorRGB"))
     return Found(label, where, points, outlines, other, colour=colour)
@@ -146,10 +152,12 @@ def _collect(
     many = coordinates if kind.startswith("Multi") else [coordinates]
     if not isinstance(many, list):
         raise ValueError(f"{where}: the coordinates of a {kind} must be a list")
+    parts = [part for part in many if part not in ([], [[]])]
+    other += [f"empty part of a {kind}"] * (len(many) - len(parts))
     if kind in POINT_KINDS:
-        points += [read_position(position, where) for position in many]
+        points += [read_position(position, where) for position in parts]
         return
-    for rings in many:
+    for rings in parts:
         if not isinstance(rings, list) or not rings:
             raise ValueError(f"{where}: a polygon needs at least one ring of positions")
         outlines.append(tuple(read_ring(ring, where) for ring in rings))
@@ -157,13 +165,27 @@ def _collect(
 
 def _label(properties: dict[str, Any]) -> str | None:
     """The label as it stands there; None where there is none."""
-    label = properties.get("classification")
+    label = unpacked(properties.get("classification"))
     if isinstance(label, dict):
         names = label.get("names")
         label = ": ".join(map(str, names)) if isinstance(names, list) and names else label.get("name")
     if label is None:
-        label = properties.get("label")
+        label = unpacked(properties.get("label"))
         label = label.get("value") if isinstance(label, dict) else label
     if label is None:
         label = properties.get("group")
     return None if label is None or not str(label).strip() else str(label)
+
+
+def unpacked(value: Any) -> Any:
+    """An object that a GIS library wrote as text, of JSON or of Python; anything else as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("{") or len(value) > LONGEST_TEXT:
+        return value
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(value.strip())
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return value

@@ -1,6 +1,7 @@
 """From the label a file carries to a class index."""
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -62,7 +63,7 @@ def label_table(classes: ClassMap | None = None) -> dict[str, int]:
     table = dict(_KNOWN)
     seen: dict[str, str] = {}
     for key, value in (classes or {}).items():
-        name = str(key).strip().lower()
+        name = label_key(key)
         if name in seen:
             raise ValueError(
                 f"the class map names {shown(seen[name])} and {shown(key)}, which are the same label: keep one"
@@ -78,12 +79,17 @@ def label_table(classes: ClassMap | None = None) -> dict[str, int]:
     return _with_numbers(table)
 
 
+def label_key(label: object) -> str:
+    """A label as labels are compared: without surrounding blanks, in lower case, its accents in one normal form."""
+    return unicodedata.normalize("NFC", str(label)).strip().lower()
+
+
 def without_numbers(table: Mapping[str, int], classes: ClassMap | None) -> dict[str, int]:
     """The table of a format whose labels are names alone: a number is one only where the class map has it as a key.
 
     A program that numbers its annotations would otherwise be taken to name classes.
     """
-    given = {str(key).strip().lower() for key in classes or {}}
+    given = {label_key(key) for key in classes or {}}
     return {label: index for label, index in table.items() if label in given or not label.isdecimal()}
 
 
@@ -125,7 +131,7 @@ def class_colours(classes: ClassMap | None = None) -> dict[int, Colour]:
             raise ValueError(
                 f"the class map gives {shown(key)} the colour {shown(given)}: use [red, green, blue], or '#c80000'"
             )
-        colours.setdefault(table[str(key).strip().lower()], colour)
+        colours.setdefault(table[label_key(key)], colour)
     return {label: colour for label, colour in colours.items() if label != SKIP}
 
 
@@ -134,12 +140,12 @@ def _meaning(value: object, classes: ClassMap, *, follow: bool = True) -> int | 
     value = value.get("class") if isinstance(value, Mapping) else value
     if value is None or isinstance(value, bool):
         return None
-    text = str(value).strip().lower()
+    text = label_key(value)
     index = _INDEX.get(text, _KNOWN.get(text))
     if index is None and (number := label_number(text)) is not None and 2 <= number <= LAST_CLASS:
         index = number
     if index is None and follow:
-        other = next((classes[key] for key in classes if str(key).strip().lower() == text), None)
+        other = next((classes[key] for key in classes if label_key(key) == text), None)
         index = None if other is None else _meaning(other, classes, follow=False)
     return index
 
@@ -190,7 +196,7 @@ def find_label(label: object, table: Mapping[str, int], *, where: str) -> int:
 def look_up(label: str | None, table: Mapping[str, int], *, groups: Sequence[str] = ()) -> int | None:
     """The class index of a label, or else of the nearest of its groups that is known; None where all are unknown."""
     for name in (label, *groups):
-        index = table.get((name or "").strip().lower() or UNCLASSIFIED)
+        index = table.get(label_key(name or "") or UNCLASSIFIED)
         if index is not None:
             return index
     return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from cvm_monai.annotations.model import UNLABELLED, Annotations, Point, Region
+from cvm_monai.annotations.nesting import nest
 
 MAX_LATTICE = 2**24
 """Pixels that `region_points` looks at; of a larger region it takes a regular lattice."""
@@ -75,7 +76,8 @@ def rasterise_regions(
 ) -> np.ndarray:
     """Label each pixel whose centre lies inside a region and outside its holes; exclusions (255) win.
 
-    Where regions of two classes overlap the pixel is unlabelled. A centre exactly on a border belongs to the region on
+    A region inside one of another class wins, see ``nesting.nest``; where two classes overlap otherwise the pixel is
+    unlabelled. A centre exactly on a border belongs to the region on
     its right or below, so that neighbours share no pixel and leave none out.
 
     Returns:
@@ -84,7 +86,7 @@ def rasterise_regions(
     drawn = np.full(map_shape, UNLABELLED, dtype=np.uint8)
     refused = np.zeros(map_shape, dtype=bool)
     scale = np.array([map_shape[1] / image_shape[1], map_shape[0] / image_shape[0]])
-    for region in regions:
+    for region in nest(tuple(regions)):
         rings = [np.asarray(ring) * scale for ring in (region.exterior, *region.holes)]
         rows, columns = _bounds(rings[0], map_shape)
         here = drawn[rows, columns]
@@ -100,10 +102,17 @@ def fill(rings: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
 
     Rings are vertices (x, y); each one is filled by the even-odd rule.
     """
-    inside, *holes = (_fill_ring(ring, shape) for ring in rings)
-    for hole in holes:
-        inside &= ~hole
+    inside = _fill_ring(rings[0], shape)
+    for hole in rings[1:]:
+        _clear(inside, [hole])
     return inside
+
+
+def _clear(inside: np.ndarray, rings: Sequence[np.ndarray]) -> None:
+    """Make false what a polygon covers, looking at its own bounds alone: a region may have many small holes."""
+    rows, columns = _bounds(rings[0], inside.shape)
+    here = inside[rows, columns]
+    here &= ~fill([ring - (columns.start, rows.start) for ring in rings], here.shape)
 
 
 def _fill_ring(ring: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -121,7 +130,12 @@ def _fill_ring(ring: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def region_points(
-    region: Region, *, count: int = 5, seed: int, image_shape: tuple[int, int] | None = None
+    region: Region,
+    *,
+    count: int = 5,
+    seed: int,
+    image_shape: tuple[int, int] | None = None,
+    apart: Sequence[Region] = (),
 ) -> tuple[Point, ...]:
     """Seeded pixel centres inside a region, all different, for the methods that need points.
 
@@ -129,6 +143,7 @@ def region_points(
         count: how many; a region with fewer pixels gives all of them, an empty one none.
         seed: the same seed gives the same points.
         image_shape: (height, width) that clips the region; None leaves it whole.
+        apart: regions that hold none of the points; where they cover all of it the region gives none.
     """
     rings = [np.asarray(ring) for ring in (region.exterior, *region.holes)]
     low, high = np.floor(rings[0].min(0)), np.ceil(rings[0].max(0))
@@ -140,11 +155,18 @@ def region_points(
     step = math.ceil(math.sqrt((high - low).prod() / MAX_LATTICE))
     origin = low + rng.integers(step, size=2)  # the lattice's first pixel
     width, height = np.maximum(np.ceil((high - origin) / step), 0).astype(int)
-    inside = fill([(ring - origin - 0.5) / step + 0.5 for ring in rings], (height, width))
+    inside = fill([_on_lattice(ring, origin, step) for ring in rings], (height, width))
+    for other in apart:
+        _clear(inside, [_on_lattice(ring, origin, step) for ring in (other.exterior, *other.holes)])
     rows, columns = np.nonzero(inside)
     chosen = rng.permutation(len(rows))[:count]
     x, y = origin[0] + columns[chosen] * step + 0.5, origin[1] + rows[chosen] * step + 0.5
     return tuple(Point(float(a), float(b), region.label) for a, b in zip(x, y, strict=True))
+
+
+def _on_lattice(ring: Sequence[tuple[float, float]] | np.ndarray, origin: np.ndarray, step: int) -> np.ndarray:
+    """Vertices such that the pixel centre of each lattice point is a pixel centre of the lattice."""
+    return (np.asarray(ring) - origin - 0.5) / step + 0.5
 
 
 def _squares(centres: np.ndarray, shape: tuple[int, int], reach: int) -> np.ndarray:

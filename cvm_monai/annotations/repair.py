@@ -35,9 +35,21 @@ def valid_regions(outlines: Sequence[tuple[Outline, int]], counts: Counter[str])
             continue
         parts = _repair(rings)
         counts[REPAIRED if parts else NO_AREA] += 1
-        for part in parts:
-            exterior, *holes = (_ring(shapely.get_coordinates(ring)[:-1]) for ring in (part.exterior, *part.interiors))
-            yield Region(exterior, tuple(holes), label)
+        yield from (region_of(part, label) for part in parts)
+
+
+def region_of(polygon: Any, label: int) -> Region:
+    """A polygon of shapely's as a region."""
+    rings = (polygon.exterior, *polygon.interiors)
+    exterior, *holes = (_ring(shapely.get_coordinates(ring)[:-1]) for ring in rings)
+    return Region(exterior, tuple(holes), label)
+
+
+def polygons(geometry: Any) -> list[Any]:
+    """The polygons in a geometry of any kind, also those without area."""
+    if geometry.geom_type == "Polygon":
+        return [] if geometry.is_empty else [geometry]
+    return [polygon for part in getattr(geometry, "geoms", ()) for polygon in polygons(part)]
 
 
 def _rings(rings: Outline) -> Outline:
@@ -59,8 +71,8 @@ def _sound(outlines: Sequence[Outline]) -> np.ndarray:
     ring_of_vertex = np.repeat(np.arange(len(rings)), [len(ring) for ring in rings])
     outline_of_ring = np.repeat(np.arange(len(outlines)), [len(outline) for outline in outlines])
     lines = shapely.linearrings(np.concatenate(rings), indices=ring_of_vertex)
-    polygons = shapely.polygons(lines, indices=outline_of_ring)
-    return shapely.is_valid(polygons) & (shapely.area(polygons) > 0)
+    drawn = shapely.polygons(lines, indices=outline_of_ring)
+    return shapely.is_valid(drawn) & (shapely.area(drawn) > 0)
 
 
 def _repair(rings: Outline) -> list[Any]:
@@ -68,16 +80,9 @@ def _repair(rings: Outline) -> list[Any]:
     covered, *holes = (_areas(ring) for ring in rings)
     for hole in holes:
         covered = shapely.difference(covered, hole)
-    return [part for part in _polygons(covered) if part.area > 0]
+    return [part for part in polygons(covered) if part.area > 0]
 
 
 def _areas(ring: np.ndarray) -> Any:
     """What a ring covers, whatever lines remain left out."""
-    return shapely.MultiPolygon(_polygons(shapely.make_valid(shapely.polygons(ring))))
-
-
-def _polygons(geometry: Any) -> list[Any]:
-    """The polygons in a geometry of any kind."""
-    if geometry.geom_type == "Polygon":
-        return [] if geometry.is_empty else [geometry]
-    return [polygon for part in getattr(geometry, "geoms", ()) for polygon in _polygons(part)]
+    return shapely.MultiPolygon(polygons(shapely.make_valid(shapely.polygons(ring))))

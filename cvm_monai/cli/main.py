@@ -52,6 +52,8 @@ first steps:
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+SHOWN = 20
+"""Warnings that are printed with an error; the rest is counted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,10 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _fail(f"the package {error.name} is missing: `cvm-monai doctor` says how to install what is needed")
     except ValueError as error:
-        return _fail(str(error))
+        return _fail(str(error), warnings=getattr(error, "__notes__", ()))
 
 
-def _fail(sentence: str) -> int:
+def _fail(sentence: str, *, warnings: Sequence[str] = ()) -> int:
+    for warning in warnings[:SHOWN]:
+        print(f"cvm-monai: warning: {' '.join(warning.split())}", file=sys.stderr)
+    if len(warnings) > SHOWN:
+        print(f"cvm-monai: warning: and {len(warnings) - SHOWN} more", file=sys.stderr)
     print(f"cvm-monai: error: {' '.join(sentence.split())}", file=sys.stderr)
     return USAGE_ERROR
 

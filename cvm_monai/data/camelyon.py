@@ -11,6 +11,7 @@ from cvm_monai.annotations import Annotations, describe, read_annotations
 from cvm_monai.annotations.class_map import READY
 from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.labels import ClassMap
+from cvm_monai.annotations.nesting import overlap_warnings, with_overlaps
 from cvm_monai.annotations.outside import clip
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.folder import Source
@@ -158,14 +159,15 @@ def _plan(
     assert source.points_file is not None
     assert settings.tile is not None
     with opened_slide(source, settings) as (image, mpp, warnings):
-        found = read_annotations(source.points_file, classes=classes)
+        found = with_overlaps(read_annotations(source.points_file, classes=classes))
         regions = Annotations((), found.regions, found.counts)
         lesions = clip(regions, image.shape, source=source.points_file, image=source.image)
         side, shape = settings.tile * settings.mpp / mpp, (settings.tile, settings.tile)
         crops = choose_crops(lesions.regions, side=side, count=count, image_shape=image.shape)
         tiles = tuple(crop.tile for crop in crops)
         plan = SlidePlan(source, mpp, settings.mpp, image.shape, lesions, tiles, shape, "", warnings)
-        return replace(plan, sentence=_sentence(plan, crops)), crops
+        remarks = overlap_warnings(found.counts, source.case_id)
+        return replace(plan, sentence=_sentence(plan, crops), warnings=(*warnings, *remarks)), crops
 
 
 def _sentence(plan: SlidePlan, crops: Sequence[Crop]) -> str:

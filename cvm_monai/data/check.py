@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED, Annotations, Point, Region, describe, read_annotations
-from cvm_monai.annotations.labels import ClassMap, class_names, label_number, label_table
+from cvm_monai.annotations.labels import ClassMap, class_names, label_key, label_number, label_table
+from cvm_monai.annotations.nesting import with_overlaps
 from cvm_monai.annotations.outside import not_one_inside, reaches
 from cvm_monai.data.folder import Source
 from cvm_monai.data.sampling import sample_points
@@ -72,7 +73,7 @@ def check_case(
     novel = None if source.novel is None else _novel(source, (height, width))
     found = source.points
     if source.points_file is not None:
-        found = read_annotations(source.points_file, classes=classes)
+        found = with_overlaps(read_annotations(source.points_file, classes=classes))
     kept, dropped = keep_inside(found or Annotations(), (height, width), case_id=source.case_id, names=list(names))
     file = source.points_file or "points.csv"
     if dropped and outside == "refuse":
@@ -163,7 +164,7 @@ def binary_mask(mask: np.ndarray, *, classes: ClassMap | None = None, where: str
     binary = (mask != 0).astype(np.uint8)
     table = label_table(classes)
     for key, meaning in (classes or {}).items():
-        name = str(key).strip().lower()
+        name = label_key(key)
         value = label_number(name)
         if value is None or not (here := mask == value).any():
             continue

@@ -9,8 +9,10 @@ from cvm_monai.annotations.files import read_number, read_table
 from cvm_monai.annotations.labels import ClassMap
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.datalist import KNOWN_KEYS
+from cvm_monai.data.notes import noted
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES
-from cvm_monai.slides.files import JOINED, below, images_in, joined, other_names, visible
+from cvm_monai.slides.files import JOINED, below, images_in, other_names, visible
+from cvm_monai.slides.names import Names, normal
 
 RESERVED_COLUMNS = frozenset(KNOWN_KEYS) - {"case_id", "patient_id", "mpp"} | {"points_source"}
 
@@ -43,10 +45,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Folder:
-    """The cases by case id, and what the user ought to know about the folder."""
+    """The cases by case id, and what the user ought to know about the folder.
+
+    Attributes:
+        warnings: all of them.
+        passed_over: those about files and rows that belong to no image; they may explain what is missing.
+    """
 
     sources: tuple[Source, ...]
     warnings: tuple[str, ...]
+    passed_over: tuple[str, ...] = ()
 
 
 def read_folder(
@@ -56,8 +64,9 @@ def read_folder(
 
     The case id is the image's name without its suffix; where ``images/`` holds sub-folders alone it is the path, joined
     by two underscores (``patient/a.svs`` is ``patient__a``). The files of a DICOM series are one image. Annotations,
-    masks and rows may use the path, or the name where no other image has it. Files and rows that belong to no image are
-    passed over with a warning; an image without a row of cases.csv is refused, since its patient would be a guess.
+    masks and rows may use the path, or the name where no other image has it, with the suffix or without it, see
+    ``slides.names``. Those that belong to no image are passed over with a warning; an image without a row of cases.csv
+    is refused, since its patient would be a guess.
 
     Args:
         classes: class map for a points.csv.
@@ -65,22 +74,32 @@ def read_folder(
         slides: the images are slides to be cut; they may lie in ``slides/``, and masks of their tissue in ``tissue/``.
 
     Raises:
-        ValueError: no images, two files for one case, or a bad table, with file and line.
+        ValueError: no images, two files for one case, or a bad table, with file and line; the warnings so far are its
+            notes.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give the one that holds images/")
     warnings: list[str] = []
-    images, aliases = _images(_image_folder(folder, slides), slides, warnings)
-    tables = _renamed(_point_tables(folder, classes), aliases)
-    files = _point_files(folder / "points", images, aliases, generated, warnings)
-    masks, novel = (_label_images(folder / name, images, aliases, warnings) for name in ("masks", "novel"))
-    tissue = _point_files(folder / "tissue", images, aliases, (), warnings) if slides else {}
-    rows = _rows(folder / "cases.csv", images, aliases, warnings)
+    with noted(warnings):
+        return _read(folder, classes, generated, slides, warnings)
+
+
+def _read(
+    folder: Path, classes: ClassMap | None, generated: Collection[Path], slides: bool, warnings: list[str]
+) -> Folder:
+    """The same as `read_folder`; `warnings` are added to."""
+    images, names = _images(_image_folder(folder, slides), slides, warnings)
+    tables = _point_tables(folder, names, classes)
+    files = _point_files(folder / "points", images, names, generated, warnings)
+    masks, novel = (_label_images(folder / name, images, names, warnings) for name in ("masks", "novel"))
+    tissue = _point_files(folder / "tissue", images, names, (), warnings) if slides else {}
+    rows = _rows(folder / "cases.csv", images, names, warnings)
     _warn_unmatched("points.csv: no image for case", set(tables) - set(images), warnings)
     both = sorted(set(tables) & set(files))
     if both:
         raise ValueError(f"{files[both[0]]}: case {both[0]} has points in points.csv as well; keep one of the two")
+    passed_over = tuple(warnings)
     if not any(row.get("patient_id") for row in rows.values()):
         warnings.append(
             "no patient_id in cases.csv: each image counts as a patient of its own; if some images come from the same "
@@ -105,7 +124,7 @@ def read_folder(
                 tissue=tissue.get(case_id),
             )
         )
-    return Folder(tuple(sources), tuple(warnings))
+    return Folder(tuple(sources), tuple(warnings), passed_over)
 
 
 def _image_folder(folder: Path, slides: bool) -> Path:
@@ -119,11 +138,11 @@ def _image_folder(folder: Path, slides: bool) -> Path:
     return found[0]
 
 
-def _images(folder: Path, slides: bool, warnings: list[str]) -> tuple[dict[str, Path], Mapping[str, str]]:
-    """Image of each case id, by name, and the case id of other names."""
+def _images(folder: Path, slides: bool, warnings: list[str]) -> tuple[dict[str, Path], Names]:
+    """Image of each case id, by name, and all names of the images."""
     known = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES))) if slides else IMAGE_SUFFIXES
     found, every = images_in(folder, known), visible(folder)
-    images = _unique({image.path: image.name for image in found})
+    images = _unique({image.path: normal(image.name) for image in found})
     other = {file.name for file in every if file.suffix.lower() not in known}
     if not images:
         below_too = any(map(_is_slide, {*other, *(file.name for file in below(folder))}))
@@ -134,40 +153,23 @@ def _images(folder: Path, slides: bool, warnings: list[str]) -> tuple[dict[str, 
         inner = {file.relative_to(folder).as_posix() for file in below(folder, known)}
         what = f"{folder.name}/: passed over, in sub-folders beside images in {folder.name}/ itself:"
         _warn_unmatched(what, inner, warnings)
-    return images, other_names(found, folder)
-
-
-def _renamed(tables: dict[str, Annotations], aliases: Mapping[str, str]) -> dict[str, Annotations]:
-    """Points by case id, of those that points.csv calls by another name."""
-    renamed: dict[str, Annotations] = {}
-    for name, points in tables.items():
-        if (case_id := aliases.get(name, name)) in renamed:
-            raise ValueError(f"points.csv: case {case_id} has points under two names, one is {name}; use one")
-        renamed[case_id] = points
-    return renamed
+    return images, Names(images, other_names(found, folder))
 
 
 def _is_slide(name: str) -> bool:
     return Path(name).suffix.lower() in SLIDE_SUFFIXES
 
 
-def _label_images(
-    folder: Path, images: Mapping[str, Path], aliases: Mapping[str, str], warnings: list[str]
-) -> dict[str, Path]:
+def _label_images(folder: Path, images: Mapping[str, Path], names: Names, warnings: list[str]) -> dict[str, Path]:
     """Mask of each case id that has one."""
-    names = {file: joined(file.relative_to(folder)) for file in _everywhere(folder)}
-    files = {file: name for file, name in names.items() if file.suffix.lower() in IMAGE_SUFFIXES}
-    found = _unique({file: aliases.get(name, name) for file, name in files.items()})
+    files = [file for file in _everywhere(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+    found = _unique({file: _owner(file, folder, file.suffix, names) for file in files})
     _warn_unmatched(f"{folder.name}/: no image for", {found[key].name for key in set(found) - set(images)}, warnings)
     return found
 
 
 def _point_files(
-    folder: Path,
-    images: Mapping[str, Path],
-    aliases: Mapping[str, str],
-    generated: Collection[Path],
-    warnings: list[str],
+    folder: Path, images: Mapping[str, Path], names: Names, generated: Collection[Path], warnings: list[str]
 ) -> dict[str, Path]:
     """Annotation file of each case id; `a.geojson` and `a.png.geojson` both belong to the image a.png."""
     owners: dict[Path, str] = {}
@@ -176,8 +178,7 @@ def _point_files(
         if file.name == "points.csv" or file.resolve() in generated:
             continue
         if suffix := annotation_suffix(file):
-            name = JOINED.join(file.relative_to(folder).parts)[: -len(suffix)]
-            owners[file] = aliases.get(name, name)
+            owners[file] = _owner(file, folder, suffix, names)
         else:
             other.add(file.name)
     found = _unique({file: owner for file, owner in owners.items() if owner in images})
@@ -188,24 +189,29 @@ def _point_files(
     return found
 
 
-def _point_tables(folder: Path, classes: ClassMap | None) -> dict[str, Annotations]:
+def _point_tables(folder: Path, names: Names, classes: ClassMap | None) -> dict[str, Annotations]:
     """Points of each case id from points.csv, which lies in the folder or in points/."""
     tables = [file for file in (folder / "points.csv", folder / "points" / "points.csv") if file.is_file()]
     if len(tables) > 1:
         raise ValueError(f"{tables[0]} and {tables[1]} both exist; keep one of the two")
-    return read_points_csv(tables[0], classes=classes) if tables else {}
+    found: dict[str, Annotations] = {}
+    written: dict[str, str] = {}
+    for name, points in read_points_csv(tables[0], classes=classes).items() if tables else ():
+        case_id = names.find(name) or name
+        if case_id in found:
+            raise ValueError(f"{tables[0]}: {written[case_id]} and {name} are the same case; write one of the two")
+        found[case_id], written[case_id] = points, name
+    return found
 
 
-def _rows(
-    path: Path, images: Mapping[str, Path], aliases: Mapping[str, str], warnings: list[str]
-) -> dict[str, dict[str, str]]:
+def _rows(path: Path, images: Mapping[str, Path], names: Names, warnings: list[str]) -> dict[str, dict[str, str]]:
     """Row of each case id in cases.csv; without the file there is none."""
     if not path.is_file():
         return {}
     rows: dict[str, dict[str, str]] = {}
     lines: dict[str, int] = {}
     for line, row in read_table(path, required=("case_id",)):
-        where, case_id = f"{path}, line {line}", aliases.get(row["case_id"], row["case_id"])
+        where, case_id = f"{path}, line {line}", names.find(row["case_id"]) or row["case_id"]
         reserved = sorted(RESERVED_COLUMNS & set(row))
         if reserved:
             raise ValueError(f"{path}, line 1: the column {reserved[0]!r} is a name of the data list's own; rename it")
@@ -234,6 +240,12 @@ def _rows(
 def _everywhere(folder: Path) -> list[Path]:
     """The files of a folder and of its sub-folders."""
     return [*visible(folder), *below(folder)]
+
+
+def _owner(file: Path, folder: Path, suffix: str, names: Names) -> str:
+    """Case id of the image that a file is named after, or the file's own name; in a sub-folder it is the path."""
+    name = JOINED.join(file.relative_to(folder).parts)[: -len(suffix)]
+    return names.find(name) or normal(name)
 
 
 def _unique(owners: Mapping[Path, str]) -> dict[str, Path]:

@@ -18,6 +18,7 @@ from cvm_monai.data.check import CheckedCase, Outside, check_case
 from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import assign_folds
+from cvm_monai.data.notes import noted
 from cvm_monai.data.output import check_writable, sha256, write_png
 from cvm_monai.data.report import SHOWN, PrepareReport, make_report
 
@@ -57,21 +58,24 @@ def prepare(
         unsampled: case ids from whose masks no points are sampled; they are scored only.
 
     Raises:
-        ValueError: whatever is wrong with a file, named; or an ``out`` that cannot be written.
+        ValueError: whatever is wrong with a file, named; or an ``out`` that cannot be written. Its notes are warnings.
     """
     check_choices(pairs=pairs, outside=outside)
     classes = with_unclassified(classes, unclassified)
     target = Path(out).resolve()
     check_writable(target)
     found = read_folder(folder, classes=classes, generated=_generated(target))
-    fold_of = assign_folds([source.patient_id for source in found.sources], folds=folds, seed=seed)
-    check = partial(check_case, pairs=pairs, seed=seed, classes=classes, outside=outside, min_distance=min_distance)
-    sources = [replace(source, sampled=source.case_id not in unsampled) for source in found.sources]
-    checked = _check_all(sources, check, where=Path(folder) / "points", classes=classes)
-    _check_overwrites(checked, target)
-    names, colours = class_names(classes), class_colours(classes)
-    cases = [_write_case(case, fold, target, list(names), colours) for case, fold in zip(checked, fold_of, strict=True)]
-    datalist = write_datalist(target / FILE_NAME, cases, classes=names)
+    with noted(found.passed_over):
+        fold_of = assign_folds([source.patient_id for source in found.sources], folds=folds, seed=seed)
+        check = partial(check_case, pairs=pairs, seed=seed, classes=classes, outside=outside, min_distance=min_distance)
+        sources = [replace(source, sampled=source.case_id not in unsampled) for source in found.sources]
+        checked = _check_all(sources, check, where=Path(folder) / "points", classes=classes)
+        _check_overwrites(checked, target)
+        names, colours = class_names(classes), class_colours(classes)
+        cases = [
+            _write_case(case, fold, target, list(names), colours) for case, fold in zip(checked, fold_of, strict=True)
+        ]
+        datalist = write_datalist(target / FILE_NAME, cases, classes=names)
     warnings = (*found.warnings, *_image_warnings(checked), *_same_images(cases))
     return make_report(datalist, checked, warnings=warnings, min_distance=min_distance)
 

@@ -19,6 +19,7 @@ from cvm_monai.data.check import Outside
 from cvm_monai.data.cutting import cut_slide
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import assign_folds
+from cvm_monai.data.notes import noted
 from cvm_monai.data.output import check_writable
 from cvm_monai.data.prepare import check_choices, prepare
 from cvm_monai.data.report import PrepareReport
@@ -75,7 +76,7 @@ def prepare_slides(
 
     Raises:
         ValueError: slides that were refused, all of them, after the others were cut; tiles of other settings in
-            ``out``; or whatever `prepare` finds.
+            ``out``; or whatever `prepare` finds. Its notes are warnings.
     """
     check_choices(pairs=pairs, outside=outside)
     classes, target = with_unclassified(classes, unclassified), Path(out).resolve()
@@ -84,20 +85,23 @@ def prepare_slides(
     check_writable(target)
     record = check_record(target, settings=settings.facts() | {"classes": dict(classes or {}), "outside": outside})
     found = read_folder(folder, classes=classes, slides=True)
-    _check_columns(found.sources, Path(folder) / "cases.csv")
-    check_present(target, record, [source.case_id for source in found.sources])
-    plan = _planner(settings, classes, outside)
-    plans, refused = plan_all(found.sources, plan, where=Path(folder) / "points", classes=classes)
-    if not any(plan.tiles for plan in plans):
-        raise ValueError(_nothing(plans, refused))
-    if not refused:  # before the long work
-        assign_folds([plan.source.patient_id for plan in plans if plan.tiles], folds=folds, seed=seed)
-    uncut = cut_all(plans, target, record, settings=settings, classes=classes)
-    _write_tissue((plan for plan in plans if plan.source.case_id not in uncut), target)
-    refuse([*refused, *uncut.values()], len(found.sources), target)
-    prepared = prepare_tiles(plans, target, pairs=pairs, folds=folds, seed=seed, classes=classes)
-    warnings = (*found.warnings, *(sentence for plan in plans for sentence in plan.warnings))
-    return SlidesReport({plan.source.case_id: plan.sentence for plan in plans}, warnings, prepared)
+    notes = list(found.passed_over)
+    with noted(notes):
+        _check_columns(found.sources, Path(folder) / "cases.csv")
+        check_present(target, record, [source.case_id for source in found.sources])
+        plan = _planner(settings, classes, outside)
+        plans, refused = plan_all(found.sources, plan, where=Path(folder) / "points", classes=classes)
+        remarks = tuple(sentence for plan in plans for sentence in plan.warnings)
+        notes += remarks
+        if not any(plan.tiles for plan in plans):
+            raise ValueError(_nothing(plans, refused))
+        if not refused:  # before the long work
+            assign_folds([plan.source.patient_id for plan in plans if plan.tiles], folds=folds, seed=seed)
+        uncut = cut_all(plans, target, record, settings=settings, classes=classes)
+        _write_tissue((plan for plan in plans if plan.source.case_id not in uncut), target)
+        refuse([*refused, *uncut.values()], len(found.sources), target)
+        prepared = prepare_tiles(plans, target, pairs=pairs, folds=folds, seed=seed, classes=classes)
+    return SlidesReport({plan.source.case_id: plan.sentence for plan in plans}, (*found.warnings, *remarks), prepared)
 
 
 def plan_all(
@@ -206,7 +210,7 @@ def prepare_tiles(
         min_distance=min_distance,
         unsampled=unsampled,
     )
-    return replace(report, read={})
+    return replace(report, read={}, overlaps=())  # said of the slides
 
 
 def _planner(settings: CutSettings, classes: ClassMap | None, outside: Outside) -> Callable[[Source], SlidePlan]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED
+from cvm_monai.annotations.nesting import overlap_warnings
 from cvm_monai.data.check import CheckedCase
 from cvm_monai.data.datalist import DataList
 from cvm_monai.data.folds import teaches
@@ -28,6 +29,7 @@ class PrepareReport:
         left_out: annotations of other kinds, by kind.
         read: a sentence on what each annotation file holds, by its name.
         min_distance: of the sampled points.
+        overlaps: a sentence for each annotation file with regions that contradict each other.
     """
 
     datalist: DataList
@@ -40,6 +42,7 @@ class PrepareReport:
     warnings: tuple[str, ...]
     min_distance: float
     read: Mapping[str, str] = field(default_factory=dict)
+    overlaps: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [*self._contents(), "", *self._folds()]
@@ -50,8 +53,10 @@ class PrepareReport:
             lines += ["", f"Left out because outside the image: {len(self.dropped)}"]
             lines += [f"  {sentence}" for sentence in self.dropped[:SHOWN]]
             lines += [f"  and {len(self.dropped) - SHOWN} more"] * (len(self.dropped) > SHOWN)
-        if self.warnings:
-            lines += ["", "Warnings", *(f"  {sentence}" for sentence in self.warnings)]
+        warnings = [*self.warnings, *self.overlaps[:SHOWN]]
+        warnings += [f"and {len(self.overlaps) - SHOWN} more files with overlaps"] * (len(self.overlaps) > SHOWN)
+        if warnings:
+            lines += ["", "Warnings", *(f"  {sentence}" for sentence in warnings)]
         if not any(map(teaches, self.labels.values())):
             return "\n".join(
                 [*lines, "", "Next", "  click target and background on the same image, then prepare again"]
@@ -153,6 +158,7 @@ def make_report(
         warnings=(*warnings, *_untrainable(datalist, labels)),
         min_distance=min_distance,
         read={_file_name(case): case.read for case in checked if case.read is not None},
+        overlaps=tuple(text for case in checked for text in overlap_warnings(case.left_out, _file_name(case))),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from cvm_monai.annotations import UNLABELLED, Annotations, describe, read_annotations
 from cvm_monai.annotations.labels import ClassMap, class_names
 from cvm_monai.annotations.move import moved
+from cvm_monai.annotations.nesting import nest, overlap_warnings, with_overlaps
 from cvm_monai.annotations.outside import not_one_inside
 from cvm_monai.data.check import Outside, keep_inside
 from cvm_monai.data.clip import RegionIndex, annotated
@@ -221,18 +222,19 @@ def _annotations(
     outside: Outside,
     corner: tuple[int, int],
 ) -> tuple[Annotations, str]:
-    """The annotations inside a slide, in its level-0 pixels, and a sentence on all of them."""
+    """The annotations inside a slide, in its level-0 pixels, inner regions cut out of outer ones; a sentence on all."""
     names = class_names(classes)
     found = source.points or Annotations()
     if source.points_file is not None:
         found = read_annotations(source.points_file, classes=classes)
-    found = moved(found, *corner)
+    found = with_overlaps(moved(found, *corner))
     kept, dropped = keep_inside(found, image_shape, case_id=source.case_id, names=list(names))
     file = source.points_file or "points.csv"
     if dropped and outside == "refuse":
         raise ValueError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
     if dropped and not kept.points and not kept.regions:
         raise ValueError(not_one_inside(found, image_shape, source=file, image=source.image))
+    kept = replace(kept, regions=nest(kept.regions))
     return kept, describe(found, names=names, image_shape=image_shape)
 
 
@@ -267,12 +269,12 @@ def beyond_border(plan: SlidePlan) -> int:
 
 
 def _remarks(plan: SlidePlan) -> list[str]:
-    """What the user ought to know about a slide without tiles, or with fewer than asked."""
-    slide = plan.source.case_id
+    """What the user ought to know about a slide whose regions overlap, or without tiles."""
+    slide, remarks = plan.source.case_id, list(overlap_warnings(plan.annotations.counts, plan.source.case_id))
     if plan.tiles:
-        return []
+        return remarks
     if plan.tissue is not None:
         found = f"{slide}: no tissue without annotations was found where a tile would fit"
-        return [f"{found}; draw it, as tissue/{slide}.geojson"]
+        return [*remarks, f"{found}; draw it, as tissue/{slide}.geojson"]
     has = "a mask but no annotations" if plan.source.mask else "no annotations"
-    return [f"{slide}: {has}, so that no tile was cut; --tissue_tiles 4 cuts four on its tissue"]
+    return [*remarks, f"{slide}: {has}, so that no tile was cut; --tissue_tiles 4 cuts four on its tissue"]

@@ -18,11 +18,10 @@ from cvm_monai.annotations import (
     TARGET,
     UNLABELLED,
     Annotations,
-    Point,
     first_pairs,
     rasterise_points,
     read_annotations,
-    region_points,
+    seed_points,
 )
 from cvm_monai.annotations.raster import points_to_pixels
 from cvm_monai.data.store import PseudoLabelStore
@@ -172,11 +171,10 @@ def labelled_pixels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(row, column) on the map, floor(coordinate * map / image), and label of each point: int64 (N, 2) and (N,).
 
-    A region stands for itself by a few seeded points of its interior; an exclusion's have the label 255.
+    A region stands for itself by a few seeded points of its interior, where no region of another class covers it; an
+    exclusion's have the label 255.
     """
-    points: list[Point] = list(annotations.points)
-    for index, region in enumerate(annotations.regions):
-        points += region_points(region, seed=seed + index, image_shape=image_shape)
+    points = (*annotations.points, *seed_points(annotations, seed=seed, image_shape=image_shape))
     pixels = points_to_pixels(points, image_shape=image_shape, map_shape=map_shape)
     return pixels, np.array([point.label for point in points], dtype=np.int64)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cvm_monai.annotations import UNLABELLED, Annotations, Point, region_points, write_geojson
+from cvm_monai.annotations import UNLABELLED, Annotations, Point, seed_points, write_geojson
 from cvm_monai.annotations.labels import class_names
 from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, write_datalist
 from cvm_monai.data.folds import Split, check_trainable, teaches
@@ -174,10 +174,8 @@ def _crops(
     """A case for each cell of a lattice that holds points; regions give points to the cells that they cover."""
     from PIL import Image
 
-    points = [point for point in found.points if point.label != UNLABELLED]
-    for index, region in enumerate(found.regions):
-        if region.label != UNLABELLED:
-            points += region_points(region, seed=seed + index, image_shape=image.shape)
+    points = [*found.points, *seed_points(found, seed=seed, image_shape=image.shape)]
+    points = [point for point in points if point.label != UNLABELLED]
     step = factor if mpp is not None else 1.0  # with a scale the training resamples what it is given
     size = CROP if mpp is not None else round(CROP / factor)
     side = size / step

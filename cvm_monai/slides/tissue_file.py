@@ -7,7 +7,8 @@ import numpy as np
 
 from cvm_monai.annotations import TARGET, rasterise_regions, read_annotations
 from cvm_monai.annotations.files import read_json
-from cvm_monai.annotations.labels import UNCLASSIFIED, label_table
+from cvm_monai.annotations.geojson import unpacked
+from cvm_monai.annotations.labels import UNCLASSIFIED, label_key, label_table
 from cvm_monai.annotations.move import moved
 from cvm_monai.annotations.outside import clip
 from cvm_monai.slides.bounds import Origin, corner
@@ -51,7 +52,7 @@ def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0, o
 
 def _from_regions(path: Path, image: SlideImage, mpp: float, counted_from: tuple[int, int]) -> TissueMask:
     """Regions drawn on the small view that `tissue_mask` looks at."""
-    named = {name.lower() for name in _names(read_json(path))} - set(label_table()) - {UNCLASSIFIED}
+    named = {label_key(name) for name in _names(read_json(path))} - set(label_table()) - {UNCLASSIFIED}
     classes = dict.fromkeys([*sorted(named), UNCLASSIFIED], "target")
     found = moved(read_annotations(path, classes=classes), *counted_from)
     regions = clip(found, image.shape, source=path, image=image.path).regions
@@ -69,7 +70,8 @@ def _names(data: Any) -> set[str]:
         return {name for item in data for name in _names(item)}
     if not isinstance(data, dict):
         return set()
-    found = {name for key, value in data.items() if key != "geometry" for name in _names(value)}
+    data = {key: unpacked(value) for key, value in data.items() if key != "geometry"}
+    found = {name for value in data.values() for name in _names(value)}
     label = data.get("label")
     texts = [data.get(key) for key in ("label", "group", "classification", "name")]
     for text in [*texts, label.get("value") if isinstance(label, dict) else None]:

@@ -264,3 +264,62 @@ def test_real_unclassified_point_keeps_its_place(shared_dir):
     assert read_annotations(path, classes={"unclassified": 1}).points == (Point(26833.53, 15424.94, 1),)
     with pytest.raises(ValueError, match=r"qupath-point.json, feature 1: an annotation without a label"):
         read_annotations(path)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        '{"name": "Tumor", "color": [200, 0, 0]}',
+        ' {"names": ["Tumor"]}',
+        "{'name': 'Tumor', 'color': [200, 0, 0]}",
+    ],
+)
+def test_a_classification_held_as_text_is_read(tmp_path, held):
+    data = feature("Point", [1.5, 2.5], None, classification=held)
+    found = read_annotations(save(tmp_path / "a.geojson", [data]), classes={"Tumor": "target"})
+    assert found.points == (Point(1.5, 2.5, 1),)
+    assert found.colours == ({1: (200, 0, 0)} if "color" in held else {})
+
+
+def test_a_label_that_only_begins_like_an_object_stays_as_it_is(tmp_path):
+    data = feature("Point", [1.5, 2.5], "{odd}")
+    assert read_annotations(save(tmp_path / "a.geojson", [data]), classes={"{odd}": 1}).points == (Point(1.5, 2.5, 1),)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"properties": {"objectType": "tmaCore"}},
+        {"properties": {"object_type": "tma_core", "name": "A-1", "isMissing": False}},
+        {"properties": {"object_type": "root"}},
+        {"properties": {}, "id": "PathTMACoreObject"},
+    ],
+)
+def test_cores_of_every_version_of_qupath_are_passed_over(tmp_path, kind):
+    core = {**feature("Polygon", [closed(SQUARE)], None), **kind}
+    found = read_annotations(save(tmp_path / "a.geojson", [core, POINT]), unclassified="target")
+    assert found.points == (Point(1.5, 2.5, 1),)
+    assert found.regions == ()
+    assert list(found.counts.values()) == [1]
+
+
+def test_empty_parts_are_counted_and_the_others_read(tmp_path):
+    data = [
+        feature("MultiPolygon", [[closed(SQUARE)], [], [closed(HOLE)], [[]]]),
+        feature("MultiPolygon", [[closed(SQUARE), []]], "background"),
+        feature("MultiPolygon", [[]], "of no interest"),
+        feature("MultiPoint", [[1, 2], []]),
+    ]
+    found = read_annotations(save(tmp_path / "a.geojson", data))
+    assert found.regions == (Region(SQUARE, (), 1), Region(HOLE, (), 1), Region(SQUARE, (), 0))
+    assert found.points == (Point(1, 2, 1),)
+    assert found.counts == {"empty part of a MultiPolygon": 3, "empty part of a MultiPoint": 1}
+
+
+def test_labels_in_two_normal_forms_are_one(tmp_path):
+    composed, decomposed = "Dr\u00fcse", "Dru\u0308se"
+    for label, key in ((composed, decomposed), (decomposed, composed)):
+        path = save(tmp_path / "a.geojson", [feature("Point", [1, 2], label)])
+        assert read_annotations(path, classes={key: "target"}).points == (Point(1, 2, 1),)
+    with pytest.raises(ValueError, match=r"which are the same label: keep one"):
+        read_annotations(path, classes={composed: 1, decomposed: 0})

@@ -183,3 +183,25 @@ def test_report_is_printed(folder, tmp_path, capsys):
     assert captured.err == ""
     assert "  points/: passed over, not a known kind of annotation file: b.docx\n" in captured.out
     assert captured.out.startswith(f"Wrote {tmp_path}/out/datalist.json\n  cases       4\n")
+
+
+def test_warnings_stand_before_the_error(folder, tmp_path, capsys):
+    write(folder / "points" / "x.geojson", [point(1, 1, "target")])
+    write(folder / "points" / "a.geojson", [point(1, 1, "Tumor")])
+    assert main(["prepare", str(folder), "--out", str(tmp_path / "out")]) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning == "cvm-monai: warning: points/: no image for x.geojson"
+    assert error.startswith("cvm-monai: error: ")
+
+
+def test_warnings_about_slides_stand_before_the_error(tmp_path, capsys):
+    from cvm_monai.slides import write_pyramid
+
+    path = tmp_path / "data" / "slides" / "s1.tif"
+    pixels = np.full((64, 64, 3), 200, np.uint8)
+    write_pyramid(path, pixels.shape, [pixels], mpp=0.5, ome=False, levels=1, tile=64)
+    write(tmp_path / "data" / "points" / "other.geojson", [point(1, 1, "target")])
+    assert main(["prepare", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--mpp", "0.5"]) == 2
+    *warnings, error = capsys.readouterr().err.splitlines()
+    assert "cvm-monai: warning: points/: no image for other.geojson" in warnings
+    assert error.startswith("cvm-monai: error: s1: no annotations, so that no tile was cut")

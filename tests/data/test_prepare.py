@@ -377,7 +377,89 @@ def test_images_in_sub_folders_are_named_by_their_path_and_so_are_their_masks(fo
     ]  # fmt: skip
 
 
-def test_two_names_of_one_case_in_a_table_of_points_are_refused(folder, tmp_path):
+def test_overlaps_of_equals_are_counted_and_warned_about(folder, tmp_path):
+    square = ((12, 1), (20, 1), (20, 9), (12, 9))
+    beside = Region(tuple((x + 4, y) for x, y in square), (), 0)
+    inside = Region(((13, 2), (15, 2), (15, 4), (13, 4)), (), 0)
+    add_points(folder, "a", regions=(Region(square, (), 1), beside))
+    add_points(folder, "b", regions=(Region(square, (), 1), inside))
+    report = prepare(folder, out=tmp_path / "out")
+    assert report.left_out == {"overlap of two classes": 1}
+    (sentence,) = report.overlaps
+    assert sentence.startswith("a.geojson: 1 pair of regions of different classes overlap and neither lies inside")
+    assert sentence in str(report)
+    assert by_id(report)["a"].points == folder / "points" / "a.geojson"
+
+
+def write_features(path, *points):
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": [point.x, point.y]},
+            "properties": {"classification": {"name": str(point.label)}},
+        }
+        for point in points
+    ]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(features))
+
+
+def test_files_and_rows_may_name_an_image_as_other_programs_do(tmp_path):
+    folder = tmp_path / "data"
+    (folder / "images").mkdir(parents=True)
+    for number, name in enumerate(("s1.ome", "Pra\u0308parat", "c")):
+        add_image(folder, name, number, suffix="tif")
+    for name in ("s1", "Pr\u00e4parat"):
+        write_features(folder / "points" / f"{name}.geojson", *BOTH)
+        add_mask(folder, name)
+    (folder / "points.csv").write_text("case_id,x,y,label\nc.tif,3.5,4.5,1\nc.tif,20,10,0\n")
+    (folder / "cases.csv").write_text("case_id,patient_id\ns1,A\nPr\u00e4parat.tif,Pra\u0308\nc.tif,Pr\u00e4\n")
+    report = prepare(folder, out=tmp_path / "out", folds=2)
+    cases = by_id(report)
+    assert sorted(cases) == ["Pr\u00e4parat", "c", "s1.ome"]
+    assert {case.patient_id for case in cases.values()} == {"A", "Pr\u00e4"}
+    assert cases["Pr\u00e4parat"].fold == cases["c"].fold
+    for case in cases.values():
+        assert read_annotations(case.points).points == BOTH
+    assert cases["s1.ome"].mask == folder / "masks" / "s1.png"
+    assert report.warnings == ()
+
+
+def test_one_case_under_two_names_in_a_table_is_refused(folder, tmp_path):
     (folder / "points.csv").write_text("case_id,x,y,label\na,1,1,1\na.png,2,2,0\n")
-    with pytest.raises(ValueError, match=r"case a has points under two names, one is a\.png; use one"):
+    with pytest.raises(ValueError, match=r"points.csv: a and a.png are the same case; write one of the two"):
         prepare(folder, out=tmp_path / "out")
+
+
+def test_an_error_has_the_warnings_that_may_explain_it(folder, tmp_path):
+    add_points(folder, "a", *BOTH, names=("Stroma", "Tumor"))
+    add_points(folder, "x", *BOTH)
+    with pytest.raises(ValueError, match="unknown labels") as caught:
+        prepare(folder, out=tmp_path / "out")
+    assert caught.value.__notes__ == ["points/: no image for x.geojson"]
+    (folder / "cases.csv").write_text("case_id\na\n")
+    with pytest.raises(ValueError, match=r"cases.csv has no row for 3 image\(s\)") as caught:
+        prepare(folder, out=tmp_path / "out")
+    assert caught.value.__notes__ == ["points/: no image for x.geojson"]
+
+
+def test_images_in_sub_folders_may_be_named_as_other_programs_do(folder, tmp_path):
+    for name in "abcd":
+        (folder / "images" / f"{name}.png").unlink()
+    for number, name in enumerate(("p1/s1.ome", "p2/s1.ome", "p2/Pra\u0308parat")):
+        (folder / "images" / name).parent.mkdir(exist_ok=True)
+        add_image(folder, name, number, suffix="tif")
+    (folder / "points" / "p1").mkdir(parents=True)
+    for name in ("p1/s1", "p2__s1.ome.tif", "Pr\u00e4parat"):
+        write_features(folder / "points" / f"{name}.geojson", *BOTH)
+    for name in ("p2__s1", "Pra\u0308parat"):
+        add_mask(folder, name)
+    (folder / "cases.csv").write_text("case_id,patient_id\np1/s1.ome.tif,A\np2/s1,B\nPr\u00e4parat.tif,B\n")
+    report = prepare(folder, out=tmp_path / "out", folds=2)
+    cases = by_id(report)
+    assert {name: case.patient_id for name, case in cases.items()} == {
+        "p1__s1.ome": "A", "p2__s1.ome": "B", "p2__Pr\u00e4parat": "B",
+    }  # fmt: skip
+    assert [name for name, case in cases.items() if case.mask is None] == ["p1__s1.ome"]
+    assert {case.extra["points_source"] for case in cases.values()} == {"file"}
+    assert report.warnings == ()

@@ -597,3 +597,33 @@ def test_slides_in_sub_folders_beside_others_are_named_in_a_warning(cut, folder)
     (folder / "slides" / "b.tif").rename(folder / "slides" / "c" / "b.tif")
     add_slide(folder, "d")
     assert "slides/: passed over, in sub-folders beside images in slides/ itself: c/b.tif" in cut().warnings
+
+
+@pytest.mark.parametrize("inner_first", [False, True])
+def test_a_target_region_inside_background_is_the_mask_of_its_tile(tmp_path, inner_first):
+    outer = Region(((20, 20), (600, 20), (600, 480), (20, 480)), (), 0)
+    inner = Region(((100, 100), (300, 100), (300, 240), (100, 240)), (), 1)
+    for seed, name in enumerate("ab"):
+        regions = [inner, outer] if inner_first else [outer, inner]
+        add_slide(tmp_path / "data", name, points=(), regions=regions, mpp=0.5, seed=seed)
+    settings = CutSettings(mpp=0.5, tile=640, region_masks=True)
+    report = prepare_slides(tmp_path / "data", out=tmp_path / "out", settings=settings, folds=2)
+    (mask,) = (np.asarray(Image.open(path)) for path in (tmp_path / "out" / "masks").glob("a_*.png"))
+    (case,) = (case for case in report.prepared.datalist.cases if case.case_id.startswith("a_"))
+    left, top = int(case.extra["origin_x"]), int(case.extra["origin_y"])
+    expected = np.zeros((640, 640), np.uint8)
+    expected[100 - top : 240 - top, 100 - left : 300 - left] = 1
+    np.testing.assert_array_equal(mask, expected)
+    assert not report.warnings[1:]
+
+
+def test_overlaps_of_equals_on_slides_are_warned_about_once(tmp_path):
+    one, other = (Region(((x, 100), (x + 200, 100), (x + 200, 300), (x, 300)), (), x // 200) for x in (100, 200))
+    for seed, name in enumerate("ab"):
+        add_slide(tmp_path / "data", name, points=(), regions=(one, other), mpp=0.5, seed=seed)
+    settings = CutSettings(mpp=0.5, tile=512)
+    report = prepare_slides(tmp_path / "data", out=tmp_path / "out", settings=settings, folds=2)
+    assert str(report).count("a: 1 pair of regions of different classes overlap") == 1
+    assert "1 overlap of two classes" in report.slides["a"]
+    case = report.prepared.datalist.cases[0]
+    assert [region.label for region in read_annotations(case.points).regions].count(255) == 1

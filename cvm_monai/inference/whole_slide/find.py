@@ -21,6 +21,7 @@ from cvm_monai.slides import (
 )
 from cvm_monai.slides.dicom import one_of_each_series
 from cvm_monai.slides.files import ImageFile, images_in, visible
+from cvm_monai.slides.names import Names
 
 SUFFIXES = tuple(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
 MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".png", ".tif", ".tiff")
@@ -159,10 +160,14 @@ def mask_file(given: Path, slide: Path, name: str = "") -> Path:
         if not given.is_file():
             raise ValueError(f"there is no mask of tissue at {given}: give otsu, none, a file or a folder as --tissue")
         return given
-    for stem in dict.fromkeys((name or slide.stem, slide.stem)):
-        for suffix in MASK_SUFFIXES:
-            if (path := given / f"{stem}{suffix}").is_file():
-                return path
+    names, stems = Names({name or slide.stem: slide}), dict.fromkeys((name or slide.stem, slide.stem))
+    own = [given / f"{stem}{suffix}" for stem in stems for suffix in MASK_SUFFIXES]
+    files = sorted(given.iterdir())
+    for suffix in MASK_SUFFIXES:
+        own += [path for path in files if path.name.endswith(suffix) and names.find(path.name.removesuffix(suffix))]
+    for path in own:
+        if path.is_file():
+            return path
     raise ValueError(f"{given} has no mask of tissue for {slide.name}, such as {slide.stem}.geojson")
 
 

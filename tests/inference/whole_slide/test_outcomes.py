@@ -242,7 +242,7 @@ def test_masks_of_tissue_in_a_folder_belong_to_the_slide_of_their_name(red, tmp_
         predict(red, [path], tmp_path / "out", options)
     mask = np.zeros((64, 64), np.uint8)
     mask[:32] = 1
-    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.tif.png")
     assert predict(red, [path], tmp_path / "out", options)[0].finished == ["a"]
     assert json.loads((tmp_path / "out" / "a" / "run.json").read_text())["tissue"]["fraction"] == 0.5
 
@@ -290,3 +290,5 @@ def test_drawn_tissue_of_a_slide_in_a_sub_folder_has_its_name_or_its_files(tmp_p
         (tmp_path / name).write_text("")
     assert mask_file(tmp_path, Path("p1/s.tif"), "p1__s").name == "p1__s.geojson"
     assert mask_file(tmp_path, Path("p2/s.tif"), "p2__s").name == "s.png"
+    (tmp_path / "p3__t.png").write_text("")
+    assert mask_file(tmp_path, Path("p3/t.ome.tif"), "p3__t.ome").name == "p3__t.png"
