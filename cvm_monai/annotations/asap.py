@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
@@ -21,6 +21,13 @@ GEOMETRY = "geometry"
 
 SIDES = 64
 """Of the polygon that stands for an ellipse; more sides come nearer to it."""
+
+
+LONGEST_TAG = 2**24
+"""Bytes without the end of a tag, from which a file is refused: a parser holds a tag in memory, and reads it often."""
+
+MANY_TAGS = 2**22
+"""Tags that any file may have; a larger one may have half as many as it has bytes, which a packed one rarely does."""
 
 
 def iter_asap(path: Path) -> Iterator[Found]:
@@ -51,7 +58,7 @@ def _parse(path: Path) -> Element:
 
     with opened_bytes(path) as file:
         try:
-            root: Element = parse(file).getroot()
+            root: Element = parse(_Tags(file, path)).getroot()
         except ParseError as error:
             line, column = error.position
             if (line, column) == (1, 0) and "no element" in str(error):
@@ -62,8 +69,30 @@ def _parse(path: Path) -> Element:
                 f"{path}: it declares XML entities, which no annotation needs and which are not read"
             ) from None
         except (LookupError, UnicodeError, ValueError) as error:
+            if str(error).startswith(str(path)):  # said by what unpacks it
+                raise
             raise ValueError(f"{path}: not valid XML ({error})") from None
     return root
+
+
+class _Tags:
+    """An XML file whose tags, and texts between them, are of a sane length."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.file, self.path, self.waiting, self.tags = file, path, 0, 0
+        self.most = max(MANY_TAGS, path.stat().st_size // 2)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        end, self.tags = data.rfind(b">"), self.tags + data.count(b">")
+        self.waiting = self.waiting + len(data) if end < 0 else len(data) - end
+        if self.waiting > LONGEST_TAG:
+            raise ValueError(f"{self.path}: one tag or text of more than 16 MiB, which no annotation is")
+        if self.tags > self.most:
+            raise ValueError(
+                f"{self.path}: more than {self.most} tags in a file of its size, which no annotations have"
+            )
+        return data
 
 
 def _tag(element: Element) -> str:

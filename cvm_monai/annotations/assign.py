@@ -32,11 +32,13 @@ def assign(
         colours: gains the colour of each label, as its first object has it.
 
     Raises:
-        ValueError: unknown labels, all of them with their counts; or what reading raises.
+        ValueError: unknown labels, all of them with their counts; an outline that crosses itself too often; or what
+            reading raises.
     """
     unknown: Counter[str | None] = Counter()
     first = str(path)
     waiting: list[tuple[Outline, int]] = []
+    places: list[str] = []
     for item in found:
         counts.update(item.other)
         if not item.points and not item.outlines:
@@ -55,12 +57,13 @@ def assign(
             colours.setdefault(label, item.colour)
         yield from _points(item, label, counts)
         waiting += [(outline, label) for outline in item.outlines]
+        places += [item.where] * len(item.outlines)
         if len(waiting) >= BATCH:
-            yield from valid_regions(waiting, counts)
-            waiting = []
+            yield from valid_regions(waiting, counts, places=places)
+            waiting, places = [], []
     if unknown:
         raise UnknownLabelsError(first if unknown.total() == 1 else str(path), unknown, table)
-    yield from valid_regions(waiting, counts)
+    yield from valid_regions(waiting, counts, places=places)
 
 
 def _points(item: Found, label: int, counts: Counter[str]) -> Iterator[Point]:

@@ -1,20 +1,22 @@
 """Text in and out: every failure is one sentence, a file is replaced in one step."""
 
 import csv
-import gzip
 import io
 import json
 import math
 import os
 import unicodedata
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from cvm_monai.annotations.packed import opened_unpacked
+
 TOO_LONG = "not valid JSON (a whole number of thousands of digits)"
 """What Python refuses to read: converting so many digits takes long."""
+
+DELIMITERS = (",", ";", "\t")
 
 SHOWN = 60
 """Characters of a value that a sentence quotes."""
@@ -31,7 +33,7 @@ def shorten(text: str) -> str:
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark, gzipped where its name ends in ``.gz``.
+    """The text of a UTF-8 file, with or without a byte order mark, unpacked where it is gzipped or in a ZIP archive.
 
     Raises:
         ValueError: no such file, one that cannot be read, or other bytes than text.
@@ -53,7 +55,7 @@ def opened(path: Path) -> Iterator[io.TextIOWrapper]:
 
 @contextmanager
 def opened_bytes(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes, unpacked where its name ends in ``.gz``; every failure is one sentence.
+    """A file's bytes, unpacked where it is gzipped or alone in a ZIP archive; every failure is one sentence.
 
     Raises:
         ValueError: the same as ``read_text``.
@@ -61,13 +63,10 @@ def opened_bytes(path: Path) -> Iterator[BinaryIO]:
     try:
         if path.is_dir():
             raise ValueError(f"{path} cannot be read: it is a folder; give a file")
-        packed = path.suffix.lower() == ".gz"
-        with gzip.open(path) if packed else path.open("rb") as file:
-            yield file  # type: ignore[misc]
+        with opened_unpacked(path) as file:
+            yield file
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} is not a complete gzip file: {error}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except OSError as error:
@@ -93,15 +92,15 @@ def read_json(path: Path) -> Any:
 def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a CSV file with a header, each with its line number; values and names are stripped.
 
-    Commas separate, or semicolons where the header has no comma. Empty lines and nameless columns are passed over.
-    Accents come in one normal form.
+    Commas separate, or semicolons, or tabs: whichever gives the required columns, else the most frequent. Empty lines
+    and nameless columns are passed over. Accents come in one normal form.
 
     Raises:
         ValueError: an empty file, a missing or repeated column, or a row of another length.
     """
     text = unicodedata.normalize("NFC", read_text(path))
-    names = text.partition("\n")[0]
-    delimiter = ";" if ";" in names and "," not in names else ","
+    required = tuple(required)
+    delimiter = _delimiter(text.partition("\n")[0], required)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
@@ -142,13 +141,20 @@ def write_text(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
+def _delimiter(names: str, required: tuple[str, ...]) -> str:
+    """What separates the names of a header."""
+    for mark in DELIMITERS:
+        if mark in names and set(required) <= {name.strip().strip('"') for name in names.split(mark)}:
+            return mark
+    return max(DELIMITERS, key=names.count)
+
+
 def _check_header(path: Path, header: list[str], required: Iterable[str]) -> None:
     """Refuse a header that lacks a column or names one twice."""
     missing = [name for name in required if name not in header]
     if missing:
-        raise ValueError(
-            f"{path}, line 1: the column {missing[0]!r} is missing; found {', '.join(header) or 'nothing'}"
-        )
+        found = ", ".join(header).replace("\t", "\\t") or "nothing"
+        raise ValueError(f"{path}, line 1: the column {missing[0]!r} is missing; found {found}")
     repeated = [name for name in header if name and header.count(name) > 1]
     if repeated:
         raise ValueError(f"{path}, line 1: the column {repeated[0]!r} stands there twice")

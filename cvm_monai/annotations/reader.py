@@ -15,6 +15,7 @@ from cvm_monai.annotations.label_image import SUFFIXES, iter_label_image
 from cvm_monai.annotations.labels import ClassMap, label_table, without_numbers
 from cvm_monai.annotations.model import Annotations, Colour, Point, Region
 from cvm_monai.annotations.outside import clip
+from cvm_monai.annotations.packed import archived_name
 from cvm_monai.annotations.points_csv import iter_single_case
 from cvm_monai.annotations.stream import iter_json
 
@@ -41,6 +42,22 @@ def iter_json_objects(path: Path) -> Iterator[Found]:
             yield from iter_geojson(item, path, numbers)
 
 
+def iter_archive(path: Path) -> Iterator[Found]:
+    """The objects of the one annotation file in a ZIP archive, as QuPath exports it.
+
+    Raises:
+        ValueError: no such archive, a file of another kind in it, or what its parser refuses.
+    """
+    name = archived_name(path)
+    suffix = next((suffix for suffix in ARCHIVED if name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise ValueError(f"{path} holds {name}, which is no annotation file; known are {', '.join(ARCHIVED)}")
+    return PARSERS[suffix](path)
+
+
+ARCHIVED = (".geojson", ".json", ".xml", ".csv")
+"""Kinds of files that are read from an archive."""
+
 PARSERS: dict[str, Parser] = {
     ".geojson": iter_json_objects,
     ".geojson.gz": iter_json_objects,
@@ -49,6 +66,10 @@ PARSERS: dict[str, Parser] = {
     ".xml": iter_asap,
     ".xml.gz": iter_asap,
     ".csv": iter_single_case,
+    ".geojson.zip": iter_archive,
+    ".json.zip": iter_archive,
+    ".xml.zip": iter_archive,
+    ".zip": iter_archive,
     **dict.fromkeys(SUFFIXES, iter_label_image),
 }
 """A format is one parser in one file and its suffixes here."""

@@ -16,23 +16,37 @@ from cvm_monai.annotations.model import Region, Ring
 REPAIRED = "repaired"
 NO_AREA = "zero area"
 
+MOST_CROSSINGS = 5_000
+"""Crossings of one outline with itself that are repaired; these take a second."""
 
-def valid_regions(outlines: Sequence[tuple[Outline, int]], counts: Counter[str]) -> Iterator[Region]:
+TOGETHER = 64
+"""Edges whose crossings are looked for at once, few at first: one edge may cross all the others."""
+
+
+def valid_regions(
+    outlines: Sequence[tuple[Outline, int]], counts: Counter[str], *, places: Sequence[str] = ()
+) -> Iterator[Region]:
     """A region for each outline and its label, several for one that falls into parts; a valid one keeps its vertices.
 
     Args:
         outlines: rings (exterior, then holes) and label; checked together, which is what makes it fast.
         counts: gains ``repaired`` and ``zero area``, counted by outline.
+        places: file and object of each outline, for the sentence.
+
+    Raises:
+        ValueError: an outline that crosses itself more than 5,000 times.
     """
-    cleaned = [(_rings(rings), label) for rings, label in outlines]
-    kept = [(rings, label) for rings, label in cleaned if rings]
+    places = places or ["an outline"] * len(outlines)
+    cleaned = [(_rings(rings), label, place) for (rings, label), place in zip(outlines, places, strict=True)]
+    kept = [item for item in cleaned if item[0]]
     if len(kept) < len(cleaned):
         counts[NO_AREA] += len(cleaned) - len(kept)
-    for (rings, label), sound in zip(kept, _sound([rings for rings, _ in kept]), strict=True):
+    for (rings, label, place), sound in zip(kept, _sound([rings for rings, _, _ in kept]), strict=True):
         if sound:
             exterior, *holes = (_ring(ring) for ring in rings)
             yield Region(exterior, tuple(holes), label)
             continue
+        _check_crossings(rings, place)
         parts = _repair(rings)
         counts[REPAIRED if parts else NO_AREA] += 1
         yield from (region_of(part, label) for part in parts)
@@ -75,6 +89,41 @@ def _sound(outlines: Sequence[Outline]) -> np.ndarray:
     return shapely.is_valid(drawn) & (shapely.area(drawn) > 0)
 
 
+def _check_crossings(rings: Outline, place: str) -> None:
+    """Refuse an outline that takes too long to repair, before the repair.
+
+    Raises:
+        ValueError: naming the object.
+    """
+    count = 0
+    for ring in rings:
+        edges = shapely.linestrings(np.stack([ring, np.roll(ring, -1, axis=0)], axis=1))
+        tree = shapely.STRtree(edges)  # bounds alone: its predicates take most of the time
+        start, together = 0, 1
+        while start < len(edges):
+            one, other = tree.query(edges[start : start + together])
+            count += _crossing(ring, one + start, other)
+            start, together = start + together, min(TOGETHER, 2 * together)
+            if count > MOST_CROSSINGS:
+                raise ValueError(
+                    f"{place}: the outline of {len(ring)} vertices crosses itself more than {MOST_CROSSINGS} times; "
+                    "draw it again, or check that its vertices are in order"
+                )
+
+
+def _crossing(ring: np.ndarray, one: np.ndarray, other: np.ndarray) -> int:
+    """The pairs of edges, by the numbers of their first vertices, that cross within both; each pair counts once."""
+    one, other = one[one < other], other[one < other]
+    a, b, c, d = (ring[index % len(ring)] for index in (one, one + 1, other, other + 1))
+
+    def side(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> np.ndarray:
+        (x, y), (u, v) = (end - start).T, (point - start).T
+        return np.sign(x * v - y * u)
+
+    apart = (side(a, b, c) * side(a, b, d) < 0) & (side(c, d, a) * side(c, d, b) < 0)
+    return int(np.count_nonzero(apart))
+
+
 def _repair(rings: Outline) -> list[Any]:
     """The polygons that cover what the exterior covers and no hole does, each ring by the even-odd rule."""
     covered, *holes = (_areas(ring) for ring in rings)
@@ -84,5 +133,16 @@ def _repair(rings: Outline) -> list[Any]:
 
 
 def _areas(ring: np.ndarray) -> Any:
-    """What a ring covers, whatever lines remain left out."""
-    return shapely.MultiPolygon(polygons(shapely.make_valid(shapely.polygons(ring))))
+    """What a ring covers by the even-odd rule: those of the faces that its edges form around which it winds oddly."""
+    faces = shapely.polygonize([shapely.node(shapely.linestrings(np.concatenate([ring, ring[:1]])))])
+    parts = shapely.get_parts(faces)
+    points = shapely.get_coordinates(shapely.point_on_surface(parts))
+    return shapely.union_all(parts[[_inside(point, ring) for point in points]])
+
+
+def _inside(point: np.ndarray, ring: np.ndarray) -> bool:
+    """Whether an odd number of a ring's edges lies on the left of a point."""
+    (x0, y0), (x1, y1) = ring.T, np.roll(ring, -1, axis=0).T
+    over = (y0 > point[1]) != (y1 > point[1])
+    x = x0[over] + (point[1] - y0[over]) * (x1[over] - x0[over]) / (y1[over] - y0[over])
+    return bool(np.count_nonzero(x < point[0]) % 2)

@@ -1,6 +1,7 @@
 """JSON read one object at a time, so that a file of any length needs the memory of one object."""
 
 import json
+import re
 from collections.abc import Iterator
 from io import TextIOBase
 from pathlib import Path
@@ -14,7 +15,15 @@ CHUNK = 2**20
 NEAR_THE_END = 16
 """A mistake that lies so near to the end of what has been read may be a value cut in two."""
 
-WHITE = " \t\n\r"
+WHITE = re.compile(r"[ \t\n\r]*")
+
+LARGEST = 2**26
+"""Characters of one value, such as an object of a collection, that any file may hold; large outlines have 2**25."""
+
+SHARE, MOST = 20, 2**28
+"""In larger files a value may have so many times the file's bytes, and never more than this: a document of the Digital
+Slide Archive is one value."""
+
 STREAMED = "features"
 """The key whose list is read one element at a time, wherever it stands in the outermost object."""
 
@@ -50,12 +59,13 @@ class _Scanner:
         self.text, self.at, self.ended = "", 0, False
         self.lines, self.before = 0, 0
         self.decoder = json.JSONDecoder()
+        self.largest = max(LARGEST, min(MOST, SHARE * path.stat().st_size))
 
     def peek(self) -> str:
         """The next character that is not white; empty at the end of the file."""
         while True:
-            while self.at < len(self.text) and self.text[self.at] in WHITE:
-                self.at += 1
+            white = WHITE.match(self.text, self.at)
+            self.at = self.at if white is None else white.end()
             if self.at < len(self.text):
                 return self.text[self.at]
             if self.ended:
@@ -137,5 +147,10 @@ class _Scanner:
         start = self.text.rfind("\n", 0, self.at)
         self.before = self.at - start - 1 + (self.before if start < 0 else 0)  # characters of this line let go
         rest = self.text[self.at :]
+        if len(rest) > self.largest:
+            raise ValueError(
+                f"{self.path}, line {self.lines + 1}: one object of more than {self.largest // 10**6} million "
+                "characters, which no annotation is"
+            )
         more = self.file.read(max(CHUNK, len(rest)))
         self.text, self.at, self.ended = rest + more, 0, not more

@@ -16,7 +16,7 @@ from cvm_monai.slides.image import read_mask
 from cvm_monai.slides.slide import SlideImage
 from cvm_monai.slides.tissue import TissueMask, view_shape
 
-GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
+GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 
 SHAPE_TOLERANCE = 0.02
 """How far the two sides of a label image may be scaled apart, beside one pixel of rounding."""

@@ -62,3 +62,14 @@ def test_table_of_one_case_is_an_annotation_file(tmp_path):
     assert read_annotations(save(tmp_path / "b.csv", HEADER)) == Annotations()
     with pytest.raises(ValueError, match=r"c.csv holds the points of 2 cases"):
         read_annotations(save(tmp_path / "c.csv", HEADER + "a,1,2,1\nb,1,2,1\n"))
+
+
+def test_tabs_separate_too(tmp_path):
+    path = save(tmp_path / "p.csv", "case_id\tx\ty\tlabel\tnote, or none\na\t1,5\t2\t1\t\n")
+    assert read_points_csv(path) == {"a": Annotations((Point(1.5, 2, 1),))}
+
+
+def test_a_header_that_lacks_a_column_is_shown_with_its_tabs(tmp_path):
+    path = save(tmp_path / "p.csv", "case id\tx,y,label\na\t1,2,1\n")
+    with pytest.raises(ValueError, match=r"the column 'case_id' is missing; found case id\\tx, y, label"):
+        read_points_csv(path)

@@ -54,3 +54,31 @@ def test_repair_changes_no_pixel(seed):
     for region in found:
         assert shapely.is_valid(shapely.Polygon(region.exterior, region.holes))
     np.testing.assert_array_equal(drawn(found), drawn(raw))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_repair_changes_no_pixel_where_edges_go_back_over_each_other(seed):
+    rng = np.random.default_rng(seed)
+    ring = rng.integers(0, 8, (9, 2)) * (2.37, 2.41) + (0.03, 0.07)
+    ring = np.insert(ring, 3, ring[[1, 2, 1]], axis=0)
+    found, counts = regions((ring,))
+    raw = [Region(tuple(map(tuple, ring)), (), 1)]
+    assert counts == {"repaired": 1}
+    np.testing.assert_array_equal(drawn(found), drawn(raw))
+
+
+def test_an_outline_that_crosses_itself_everywhere_is_refused_by_its_place():
+    mess = np.random.default_rng(0).uniform(0, 1000, (3000, 2))
+    with pytest.raises(
+        ValueError, match=r"a.geojson, feature 7: the outline of 3000 vertices crosses itself more than"
+    ):
+        list(valid_regions([((SQUARE,), 1), ((mess,), 1)], Counter(), places=["x", "a.geojson, feature 7"]))
+
+
+def test_as_many_crossings_as_are_allowed_are_repaired():
+    zigzag = np.stack([np.linspace(0, 19, 300), np.tile([2.0, 18.0], 150)], axis=1)
+    back = np.stack([np.linspace(19, 0, 300), np.full(300, 10.0)], axis=1)
+    found, counts = regions((np.concatenate([zigzag, back]),))
+    assert counts == {"repaired": 1}
+    assert len(found) > 250
+    assert all(shapely.is_valid(shapely.Polygon(region.exterior, region.holes)) for region in found)

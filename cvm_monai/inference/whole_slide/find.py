@@ -24,7 +24,7 @@ from cvm_monai.slides.files import ImageFile, images_in, visible
 from cvm_monai.slides.names import Names
 
 SUFFIXES = tuple(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
-MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".png", ".tif", ".tiff")
+MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".geojson.zip", ".zip", ".png", ".tif", ".tiff")
 
 SAMPLES = 16
 """Blocks of a file that `fingerprint` looks at; a file of at most so many mebibytes is looked at as a whole."""
