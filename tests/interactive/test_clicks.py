@@ -66,7 +66,8 @@ def test_a_constant_out_of_its_range_is_named(halves, change):
 
 def test_pretrained_features_lie_on_a_grid_of_a_quarter_and_say_their_parts():
     cold = ColdFeatures().eval()
-    found = cold(torch.randn(1, 3, 70, 101, generator=torch.Generator().manual_seed(0)))
-    assert found.shape == (1, sum(cold.parts), 18, 26)
+    found = cold(torch.randn(1, 3, 262, 301, generator=torch.Generator().manual_seed(0)))
+    assert found.shape == (1, sum(cold.parts), 66, 76)
+    assert cold(torch.zeros(1, 3, 70, 101)).shape[2:] == (53, 76)  # enlarged three times
     assert cold.kind == "imagenet"
     assert not found.requires_grad

@@ -128,7 +128,7 @@ def test_a_region_gives_its_own_label_image(answerer, image):
 def test_a_box_or_clicks_on_the_target_alone_give_the_square(answerer, image, request_, assumed):
     """As CVAT asks; the mask has the size of the image."""
     file, facts = answerer(request_, image, method="points")
-    np.testing.assert_array_equal(read(file), square())
+    assert overlap(read(file), square()) > 0.98
     assert facts.get("clicks_assumed") == assumed
 
 
