@@ -230,6 +230,10 @@ class CvmApp(MONAILabelApp):
         else:
             raise ValueError(_no_such("scoring method", request.get("method"), self._scoring_methods))
 
+    def bundle_path(self, model: object) -> None:
+        """No folder is put on the path of a task's process; MONAI Label asks before it checks the model's name."""
+        del model
+
     def model_file(self, model: str, validate: bool = True) -> None:
         """Weights are neither given out nor taken."""
         del model, validate

@@ -131,7 +131,7 @@ class Guard:
 
 def log_refusal(method: str, path: str, status: int, sentence: str) -> None:
     """A refused request as one line of the server's log; clients ask for what is not there (404) all the time."""
-    level = logging.INFO if status == 404 else logging.WARNING
+    level = logging.DEBUG if status == 404 else logging.WARNING
     logger.log(level, "refused (%d) %s %.200r: %s", status, method, path, " ".join(sentence.split())[:2000])
 
 

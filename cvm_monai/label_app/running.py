@@ -42,7 +42,7 @@ def recorded(work: Path, request: Mapping[str, Any]) -> Iterator[None]:
         yield
         facts["status"] = "DONE"
     except BaseException as error:
-        facts |= {"status": "ERROR", "reason": str(error)}
+        facts |= {"status": "ERROR", "reason": str(error) or type(error).__name__}
         raise
     finally:
         write_text(work / RECORD, json.dumps(facts, default=str) + "\n")
@@ -86,7 +86,7 @@ def _watch(work: Path, utils: Any, task: dict[str, Any], process: psutil.Process
         time.sleep(1)
     record = _read(work)
     same = record.get("pid") == process.pid
-    task["details"].extend([f"ValueError: {record['reason']}"] if same and record.get("reason") else [])
+    task["details"].extend([str(record["reason"])] if same and record.get("reason") else [])
     task["end_ts"] = datetime.now().strftime(TIME)
     if task["status"] == "RUNNING":
         task["status"] = "DONE" if same and record.get("status") == "DONE" else "ERROR"

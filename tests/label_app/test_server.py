@@ -183,7 +183,9 @@ def test_the_answer_to_a_label_tells_what_was_left_out(server):
         answer = server.ask("PUT", f"/datastore/label?image=c&tag={tag}", files={"label": ("c1.xml", text)})
         assert answer.json() == {"image": "c", "label": "c", "points": 0, "regions": 1, "left_out": {"Line": 1}}
         assert server.ask("DELETE", f"/datastore/label?id=c&tag={tag}").status_code == 200
-    answer = server.ask("PUT", "/datastore/label?image=c", files={"label": ("c1.xml", text.replace("Posi", "Nega"))})
+    answer = server.ask(
+        "PUT", "/datastore/label?image=c", files={"label": ("c1.xml", text.replace("Positive", "Tumor"))}
+    )
     assert answer.status_code == 400
     assert "--conf classes" in answer.json()["detail"]
     assert answer.json()["detail"] in server.log.read_text()
