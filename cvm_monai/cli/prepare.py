@@ -33,7 +33,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("folder", metavar="DIR", help="your folder; nothing is written there")
     parser.add_argument("--out", required=True, metavar="OUT", help="folder for datalist.json and sampled points")
     parser.add_argument("--pairs", type=int, default=5, help="points sampled of each class from a mask (default 5)")
-    parser.add_argument("--folds", type=int, default=4, help="number of folds (default 4)")
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=4,
+        help="number of folds (default 4); of one patient 1 trains on all without a test",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of folds and sampling (default 0)")
     parser.add_argument(
         "--classes",

@@ -15,7 +15,7 @@ from cvm_monai.annotations.nesting import overlap_warnings, with_overlaps
 from cvm_monai.annotations.outside import clip
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.folder import Source
-from cvm_monai.data.folds import assign_folds
+from cvm_monai.data.folds import deal
 from cvm_monai.data.lesions import Crop, choose_crops
 from cvm_monai.data.output import check_writable, sha256
 from cvm_monai.data.prepare import check_choices
@@ -106,7 +106,8 @@ def camelyon16(
     if not any(planned.tiles for planned in plans):
         raise ValueError("; ".join(refused) or f"{annotations}: no lesion is annotated in any of the files")
     if not refused:  # before the long work
-        assign_folds([planned.source.patient_id for planned in plans if planned.tiles], folds=folds, seed=seed)
+        ids = [(planned.case_id(tile), planned.source.patient_id) for planned in plans for tile in planned.tiles]
+        deal(*zip(*ids, strict=True), folds=folds, seed=seed)
     uncut = cut_all(plans, target, record, settings=settings, classes=classes, annotated=False)
     refuse([*refused, *uncut.values()], len(sources), target)
     write_text(target / MANIFEST, _manifest(plans, crops, target))

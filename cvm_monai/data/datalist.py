@@ -45,11 +45,16 @@ class Case:
 
 @dataclass(frozen=True)
 class DataList:
-    """The cases of a data set, in the order of the file, and the file itself."""
+    """The cases of a data set, in the order of the file, and the file itself.
+
+    Attributes:
+        tested: whether the folds take turns in being tested; otherwise there is one fold, of which all cases train.
+    """
 
     classes: Mapping[str, int]
     cases: tuple[Case, ...]
     path: Path
+    tested: bool = True
 
     @property
     def folds(self) -> tuple[int, ...]:
@@ -79,14 +84,17 @@ def read_datalist(folder_or_file: str | Path) -> DataList:
     classes = _classes(data.get("classes"), path)
     cases = tuple(_case(entry, number, path) for number, entry in enumerate(data["cases"], start=1))
     _check_together(cases, path)
-    return DataList(classes, cases, path.resolve())
+    return DataList(classes, cases, path.resolve(), data.get("tested") is not False)
 
 
-def write_datalist(path: str | Path, cases: Iterable[Case], *, classes: Mapping[str, int] = CLASSES) -> DataList:
+def write_datalist(
+    path: str | Path, cases: Iterable[Case], *, classes: Mapping[str, int] = CLASSES, tested: bool = True
+) -> DataList:
     """Write a data list aside and rename it; files below its folder are named relative to it.
 
     Args:
         classes: number of each class by name: background 0, target 1, further ones from 2 without a gap.
+        tested: see `DataList`.
 
     Raises:
         ValueError: no case, a case twice or a patient in two folds; nothing is written then.
@@ -95,9 +103,9 @@ def write_datalist(path: str | Path, cases: Iterable[Case], *, classes: Mapping[
     cases = tuple(cases)
     _check_together(cases, path)
     entries = [_entry(case, path.parent) for case in cases]
-    data = {"version": VERSION, "classes": dict(classes), "cases": entries}
+    data = {"version": VERSION, "classes": dict(classes)} | ({} if tested else {"tested": False}) | {"cases": entries}
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-    return DataList(dict(classes), cases, path)
+    return DataList(dict(classes), cases, path, tested)
 
 
 def _classes(found: Any, path: Path) -> dict[str, int]:

@@ -17,7 +17,7 @@ from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, class_col
 from cvm_monai.data.check import CheckedCase, Outside, check_case
 from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
 from cvm_monai.data.folder import Source, read_folder
-from cvm_monai.data.folds import assign_folds
+from cvm_monai.data.folds import deal
 from cvm_monai.data.notes import noted
 from cvm_monai.data.output import check_writable, sha256, write_png
 from cvm_monai.data.report import SHOWN, PrepareReport, make_report
@@ -47,7 +47,8 @@ def prepare(
         folder: holds ``images/``; ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv`` may be there.
         out: folder to write into.
         pairs: points sampled of each class from a mask; raising it gives more supervision. From 1; 3 to 10 are usual.
-        folds: number of folds, from 2; raising it leaves more cases for training.
+        folds: number of folds, from 2; raising it leaves more cases for training. The images of one patient are dealt
+            by image, with a warning; 1 trains on all of one or two patients without a test.
         seed: of the folds and of the sampling.
         classes: class map for labels and mask values, see ``annotations.labels.label_table``; it decides how many
             classes there are.
@@ -66,17 +67,22 @@ def prepare(
     check_writable(target)
     found = read_folder(folder, classes=classes, generated=_generated(target))
     with noted(found.passed_over):
-        fold_of = assign_folds([source.patient_id for source in found.sources], folds=folds, seed=seed)
+        ids = [source.case_id for source in found.sources]
+        dealt = deal(ids, [source.patient_id for source in found.sources], folds=folds, seed=seed)
         check = partial(check_case, pairs=pairs, seed=seed, classes=classes, outside=outside, min_distance=min_distance)
-        sources = [replace(source, sampled=source.case_id not in unsampled) for source in found.sources]
+        sources = [
+            replace(source, sampled=source.case_id not in unsampled, patient_id=patient)
+            for source, patient in zip(found.sources, dealt.patient_ids, strict=True)
+        ]
         checked = _check_all(sources, check, where=Path(folder) / "points", classes=classes)
         _check_overwrites(checked, target)
         names, colours = class_names(classes), class_colours(classes)
         cases = [
-            _write_case(case, fold, target, list(names), colours) for case, fold in zip(checked, fold_of, strict=True)
+            _write_case(case, fold, target, list(names), colours)
+            for case, fold in zip(checked, dealt.folds, strict=True)
         ]
-        datalist = write_datalist(target / FILE_NAME, cases, classes=names)
-    warnings = (*found.warnings, *_image_warnings(checked), *_same_images(cases))
+        datalist = write_datalist(target / FILE_NAME, cases, classes=names, tested=dealt.tested)
+    warnings = (*found.warnings, *dealt.warnings, *_image_warnings(checked), *_same_images(cases))
     return make_report(datalist, checked, warnings=warnings, min_distance=min_distance)
 
 

@@ -18,7 +18,7 @@ from cvm_monai.annotations.model import Annotations
 from cvm_monai.data.check import Outside
 from cvm_monai.data.cutting import cut_slide
 from cvm_monai.data.folder import Source, read_folder
-from cvm_monai.data.folds import assign_folds
+from cvm_monai.data.folds import deal
 from cvm_monai.data.notes import noted
 from cvm_monai.data.output import check_writable
 from cvm_monai.data.prepare import check_choices, prepare
@@ -96,7 +96,8 @@ def prepare_slides(
         if not any(plan.tiles for plan in plans):
             raise ValueError(_nothing(plans, refused))
         if not refused:  # before the long work
-            assign_folds([plan.source.patient_id for plan in plans if plan.tiles], folds=folds, seed=seed)
+            ids = [(plan.case_id(tile), plan.source.patient_id) for plan in plans for tile in plan.tiles]
+            deal(*zip(*ids, strict=True), folds=folds, seed=seed)
         uncut = cut_all(plans, target, record, settings=settings, classes=classes)
         _write_tissue((plan for plan in plans if plan.source.case_id not in uncut), target)
         refuse([*refused, *uncut.values()], len(found.sources), target)

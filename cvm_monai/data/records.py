@@ -26,6 +26,8 @@ def case_records(*, dataset_dir: str, part: Part, fold: int, seed: int) -> list[
     if part not in get_args(Part):
         raise ValueError(f"part must be one of {get_args(Part)}, got {part!r}")
     datalist = read_datalist(dataset_dir)
+    if part == "test" and not datalist.tested:
+        raise ValueError(f"{datalist.path} was prepared without a test fold: there is nothing to score the training on")
     cases = getattr(split(datalist, fold=fold, seed=seed), part)
     if part != "test":
         cases = [case for case in cases if case_labels(case, datalist.classes)]

@@ -9,7 +9,7 @@ from cvm_monai.annotations import BACKGROUND, TARGET, UNLABELLED
 from cvm_monai.annotations.nesting import overlap_warnings
 from cvm_monai.data.check import CheckedCase
 from cvm_monai.data.datalist import DataList
-from cvm_monai.data.folds import teaches
+from cvm_monai.data.folds import remedy, teaches
 
 BOTH = frozenset({BACKGROUND, TARGET})
 SHOWN = 10
@@ -173,6 +173,10 @@ def _untrainable(datalist: DataList, labels: Mapping[str, frozenset[int]]) -> li
     both = [case.fold for case in datalist.cases if teaches(labels[case.case_id])]
     if not both:
         return ["no fold can be trained: no image has points of both classes"]
+    if not datalist.tested:
+        return []
+    if alone := _left_alone(datalist):
+        return [f"{alone}: training and validation need two patients beside the tested ones; {remedy(datalist)}"]
     warnings = [
         f"fold {fold} cannot be trained: no image of the other folds has points of both classes"
         for fold in datalist.folds
@@ -185,3 +189,13 @@ def _untrainable(datalist: DataList, labels: Mapping[str, frozenset[int]]) -> li
         missing = [name for name, label in datalist.classes.items() if label not in frozenset().union(*others)]
         warnings += [f"fold {fold} cannot be trained: the other folds have no points of {name}" for name in missing]
     return warnings
+
+
+def _left_alone(datalist: DataList) -> str:
+    """The folds beside which there is one patient only, in words; empty where there is none."""
+    folds = [
+        str(fold)
+        for fold in datalist.folds
+        if len({case.patient_id for case in datalist.cases if case.fold != fold}) < 2
+    ]
+    return f"fold{'s' * (len(folds) > 1)} {' and '.join(folds)} cannot be trained" if folds else ""

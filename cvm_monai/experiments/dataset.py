@@ -33,6 +33,7 @@ def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) ->
     target = output / "dataset"
     if not (folder / FILE_NAME).is_file():
         report = prepare(folder, out=target, pairs=pairs, folds=folds)
+        _check_tested(report.datalist)
         return Prepared(target, str(report))
     datalist = read_datalist(folder)
     if len(datalist.classes) > 2:
@@ -40,12 +41,26 @@ def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) ->
             f"{datalist.path} has {len(datalist.classes)} classes and a comparison knows two: train and evaluate each "
             "method by the bundle instead"
         )
+    _check_tested(datalist)
     if datalist.folds == tuple(range(folds)):
         return Prepared(folder.resolve(), f"{len(datalist.cases)} cases in {folds} folds, as prepared in {folder}")
     fold_of = assign_folds([case.patient_id for case in datalist.cases], folds=folds)
     cases = [replace(case, fold=fold) for case, fold in zip(datalist.cases, fold_of, strict=True)]
     write_datalist(target / FILE_NAME, cases)
     return Prepared(target, f"{len(cases)} cases of {folder}, which has {len(datalist.folds)} folds, in {folds} folds")
+
+
+def _check_tested(datalist: DataList) -> None:
+    """Refuse a data list that is all training.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not datalist.tested:
+        raise ValueError(
+            f"{datalist.path} was prepared without a test fold, so that there is nothing to compare by: it needs three "
+            "images, or better three patients"
+        )
 
 
 def check_pairs(datalist: DataList, *, pairs: int) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import pytest
 
 from cvm_monai.annotations import Annotations, Point, Region, write_geojson
 from cvm_monai.data.datalist import Case, DataList
-from cvm_monai.data.folds import Split, assign_folds, check_trainable, split
+from cvm_monai.data.folds import Split, assign_folds, check_trainable, deal, split
 
 
 def case(case_id, patient, fold, points=None):
@@ -43,6 +43,60 @@ def test_folds_that_cannot_be_made_are_refused():
         assign_folds(["a", "b", "a"], folds=3)
     with pytest.raises(ValueError, match="folds must be at least 2, got 1"):
         assign_folds(["a", "b"], folds=1)
+
+
+def test_patients_are_dealt_by_patient_without_a_word():
+    dealt = deal("abcdef", ["p", "p", "q", "q", "r", "r"], folds=3)
+    assert dealt.folds == tuple(assign_folds(["p", "p", "q", "q", "r", "r"], folds=3))
+    assert (dealt.patient_ids, dealt.tested, dealt.warnings) == (("p", "p", "q", "q", "r", "r"), True, ())
+
+
+@pytest.mark.parametrize("count, folds", [(3, 3), (4, 2), (4, 4), (9, 4)])
+def test_one_patient_is_dealt_by_image_with_a_warning_and_every_fold_splits(count, folds):
+    names = [f"s1_{number}" for number in range(count)]
+    dealt = deal(names, ["s1"] * count, folds=folds)
+    assert dealt.patient_ids == tuple(names)
+    assert sorted(set(dealt.folds)) == list(range(folds))
+    assert dealt.warnings[0].startswith(f"all {count} images come from the patient s1: the folds are dealt by image")
+    cases = [case(*item) for item in zip(names, dealt.patient_ids, dealt.folds, strict=True)]
+    for fold in range(folds):
+        parts = split(DataList({}, tuple(cases), Path("datalist.json")), fold=fold)
+        assert all((parts.train, parts.validation, parts.test))
+
+
+@pytest.mark.parametrize("count, folds", [(1, 2), (1, 4), (2, 2), (1, 1), (2, 1), (30, 1)])
+def test_one_patient_with_few_images_trains_without_a_test(count, folds):
+    names = [f"s1_{number}" for number in range(count)]
+    dealt = deal(names, ["s1"] * count, folds=folds)
+    assert (dealt.tested, dealt.folds) == (False, (0,) * count)
+    assert "there is a training and no test" in dealt.warnings[0]
+    cases = tuple(case(*item) for item in zip(names, dealt.patient_ids, dealt.folds, strict=True))
+    parts = split(DataList({}, cases, Path("datalist.json"), tested=False), fold=0)
+    assert parts.test == ()
+    assert parts.train
+    assert parts.validation == (cases if count < 5 else tuple(case for case in cases if case not in parts.train))
+    assert len(parts.train) == (24 if count == 30 else count)
+
+
+def test_images_of_one_patient_that_cannot_be_dealt_are_refused_with_what_can():
+    with pytest.raises(ValueError, match=r"all 3 images come from the patient s1, which cannot be dealt into 4 folds: "
+                       "give --folds 3, or --folds 1 to train on all of them without a test"):  # fmt: skip
+        deal("abc", ["s1"] * 3, folds=4)
+    with pytest.raises(ValueError, match="cannot be dealt into 2 folds: give --folds 3"):
+        deal("abc", ["s1"] * 3, folds=2)
+    with pytest.raises(ValueError, match="folds must be at least 1, got 0"):
+        deal("abc", ["s1"] * 3, folds=0)
+    with pytest.raises(ValueError, match="folds must be at least 2, got 1"):
+        deal("abc", "pqr", folds=1)
+
+
+def test_two_patients_may_train_without_a_test():
+    assert not deal("abc", "ppq", folds=1).tested
+    assert deal("abc", "ppq", folds=2).tested
+    with pytest.raises(
+        ValueError, match="beside fold 0, there is 1: add patients, three are needed; --folds 1 of prep"
+    ):
+        split(listed([1, 1]), fold=0)
 
 
 def test_parts_share_no_patient_and_cover_all_cases():

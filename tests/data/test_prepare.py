@@ -422,7 +422,7 @@ def test_files_and_rows_may_name_an_image_as_other_programs_do(tmp_path):
     for case in cases.values():
         assert read_annotations(case.points).points == BOTH
     assert cases["s1.ome"].mask == folder / "masks" / "s1.png"
-    assert report.warnings == ()
+    assert not any("no image" in sentence for sentence in report.warnings)
 
 
 def test_one_case_under_two_names_in_a_table_is_refused(folder, tmp_path):

@@ -12,6 +12,7 @@ from cvm_monai.annotations.class_map import read_class_map
 from cvm_monai.data import prepare_slides as module
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.data.prepare_slides import prepare_slides
+from cvm_monai.data.records import case_records, check_split
 from cvm_monai.data.slide_plan import CutSettings
 from cvm_monai.slides import SlideImage, write_pyramid
 
@@ -627,3 +628,26 @@ def test_overlaps_of_equals_on_slides_are_warned_about_once(tmp_path):
     assert "1 overlap of two classes" in report.slides["a"]
     case = report.prepared.datalist.cases[0]
     assert [region.label for region in read_annotations(case.points).regions].count(255) == 1
+
+
+@pytest.mark.parametrize("tile, folds", [(640, 2), (640, 1), (64, 4), (64, 1)])
+def test_one_slide_can_be_trained_on(tmp_path, tile, folds):
+    corners = tuple(Point(x + 20 * label, y, label) for x in (60, 560) for y in (60, 440) for label in (0, 1))
+    add_slide(tmp_path / "data", "s1", points=corners, mpp=0.5)
+    settings = CutSettings(mpp=0.5, tile=tile)
+    report = prepare_slides(tmp_path / "data", out=tmp_path / "out", settings=settings, folds=folds).prepared
+    tested = tile == 64 and folds == 4
+    assert report.datalist == read_datalist(tmp_path / "out")
+    assert report.datalist.tested == tested
+    assert ("dealt by image" if tested else "there is a training and no test") in report.warnings[0]
+    for fold in report.datalist.folds:
+        check_split(str(tmp_path / "out"), fold=fold, seed=0)
+        assert case_records(dataset_dir=str(tmp_path / "out"), part="train", fold=fold, seed=0)
+    if not tested:
+        with pytest.raises(ValueError, match=r"datalist.json was prepared without a test fold"):
+            case_records(dataset_dir=str(tmp_path / "out"), part="test", fold=0, seed=0)
+
+
+def test_two_slides_are_said_to_be_too_few_to_train_and_test(cut):
+    (sentence,) = cut().prepared.warnings
+    assert sentence.startswith("folds 0 and 1 cannot be trained: training and validation need two patients beside")

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from cvm_monai.annotations import read_annotations
-from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.datalist import read_datalist, write_datalist
 from cvm_monai.experiments.compare import Request, compare
 from cvm_monai.metrics import score_claims
 
@@ -316,3 +317,10 @@ def test_an_output_without_permission_is_refused(ask, tmp_path):
     (tmp_path / "out").mkdir(mode=0o500)
     with pytest.raises(ValueError, match="cannot be written"):
         ask()
+
+
+def test_a_data_list_without_a_test_is_refused(ask, phantom, tmp_path):
+    datalist = read_datalist(phantom)
+    write_datalist(tmp_path / "all" / "datalist.json", [replace(case, fold=0) for case in datalist.cases], tested=False)
+    with pytest.raises(ValueError, match=r"datalist.json was prepared without a test fold, so that there is"):
+        ask(folder=tmp_path / "all")
