@@ -1,6 +1,7 @@
 """``cvm-monai``: the commands, and how their failures end."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -58,6 +59,7 @@ SHOWN = 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 = done, 1 = done with a negative answer, 2 = one sentence on stderr, 130 = interrupted."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is told in our sentence
     try:
         arguments = _arguments(argv)
         code = int(arguments.run(arguments))

@@ -27,6 +27,8 @@ LONGEST = 1500
 """Characters of a sentence, paths included; several slides that are refused share one."""
 
 STARTED = ("cvm-monai: error: ", "error: ")
+WARNED = "cvm-monai: warning: "
+"""What lines begin with that say what was passed over before the error."""
 """Of a command, and of the bundle's own scripts where a command runs them."""
 
 REFUSED = "MLflow refuses an entry, which is left out: "
@@ -89,7 +91,7 @@ def untouched(asked: Job) -> dict[str, str]:
 
 def check_sentence(asked: Job, outcome: Outcome) -> None:
     """One line, not too long, that names a file or an option."""
-    *usage, line = outcome.err.splitlines()
+    *usage, line = [text for text in outcome.err.splitlines() if not text.startswith(WARNED)]
     if usage:  # argparse shows it, and quotes all of a word
         assert usage[0].startswith(("usage: cvm-monai [-h]", f"usage: cvm-monai {asked.argv[0]} "))
         assert line.startswith((f"cvm-monai {asked.argv[0]}: error: ", "cvm-monai: error: unrecognized arguments: "))
