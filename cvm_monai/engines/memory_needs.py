@@ -15,6 +15,7 @@ from cvm_monai.data.datalist import Case, DataList
 from cvm_monai.data.folds import split
 from cvm_monai.free_memory import free_memory, gib
 from cvm_monai.networks import build_network
+from cvm_monai.networks.extractor_names import is_timm
 from cvm_monai.slides import image_size
 
 RAW, PREPARED = 3, 12
@@ -196,12 +197,17 @@ def _maps(seen: Sequence[Sized], knobs: Mapping[str, Any]) -> list[Need]:
 
 
 def _weights(knobs: Mapping[str, Any]) -> list[Need]:
-    """Of a network that needs no file to be made, without making it."""
-    if knobs["network"] in STRIDES and knobs["network"] != "two_component":
+    """Of a network that needs no file and no timm to be made, without making it."""
+    by_timm = knobs["network"] == "timm_unet" and is_timm(knobs.get("extractor_path"))
+    if by_timm or (knobs["network"] in STRIDES and knobs["network"] != "two_component"):
         return []
     with torch.device("meta"):
         network = build_network(
-            knobs["network"], out_channels=knobs["classes"], channels=knobs.get("network_channels") or None
+            knobs["network"],
+            out_channels=knobs["classes"],
+            channels=knobs.get("network_channels") or None,
+            extractor_path=knobs.get("extractor_path"),
+            pretrained=False,
         )
     size = sum(weight.numel() for weight in network.parameters()) * NUMBER * COPIES
     return [Need(size, "the network, its gradients and Adam's moments", "lower --network_channels")]

@@ -8,6 +8,7 @@ from cvm_monai.data.datalist import Case, read_datalist, write_datalist
 from cvm_monai.engines import memory_needs
 from cvm_monai.engines.memory_needs import Need, check_fits, check_inference_memory, check_training_memory
 from cvm_monai.free_memory import free_memory, gib
+from cvm_monai.networks import efficientnet_lite
 
 KNOBS = {
     "supervision": "cvm",
@@ -47,6 +48,15 @@ def refused(monkeypatch, datalist, *, free: float, **changes) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def test_a_network_on_an_encoder_by_name_is_weighed_without_its_weights(monkeypatch, datalist):
+    monkeypatch.setattr(efficientnet_lite, "imagenet_file", lambda name: pytest.fail("looked for the package"))
+    named = {"network": "timm_unet", "extractor_path": "imagenet"}
+    assert refused(monkeypatch, datalist, free=2**30, **named) is None
+    wide = refused(monkeypatch, datalist, free=2**31, **named, **{"network_channels": [4096] * 5})
+    assert "the network, its gradients and Adam's moments" in wide
+    assert refused(monkeypatch, datalist, free=2**30, network="timm_unet", extractor_path="timm:resnet18") is None
 
 
 @pytest.mark.parametrize(

