@@ -58,7 +58,8 @@ class Answerer:
         numbers = {name: _number(request, name) for name in DEFAULTS}
         with tempfile.TemporaryDirectory() as folder:
             found, facts, current = self._segmented(request, path, method, numbers, kind if write else None, folder)
-            options = {"simplify": numbers["simplify"], "min_area": numbers["min_area"], "title": path.name}
+            tunables = {name: numbers[name] for name in ("simplify", "min_area")}
+            options: dict[str, Any] = {**tunables, "title": path.name}
             if request.get("polygons", True):
                 facts |= _polygons(found, options)
             if request.get("output") == "json":
@@ -176,7 +177,10 @@ def _mpp(request: Mapping[str, Any], name: str) -> float | None:
     value = request.get(name)
     if value in (None, ""):
         return None
-    return _finite(name, value)
+    number = _finite(name, value)
+    if not 0 < number < 1000:
+        raise ValueError(f"{name} must be a positive number of micrometres per pixel, such as 0.5, got {value!r}"[:200])
+    return number
 
 
 def _number(request: Mapping[str, Any], name: str) -> float:
@@ -190,7 +194,7 @@ def _number(request: Mapping[str, Any], name: str) -> float:
 def _finite(name: str, value: Any) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{name} must be a number, got {value!r}"[:200])
