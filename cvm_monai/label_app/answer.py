@@ -62,11 +62,8 @@ class Answerer:
         numbers = {name: _number(request, name) for name in DEFAULTS}
         with tempfile.TemporaryDirectory() as folder:
             found, facts, current = self._segmented(request, path, method, numbers, kind if write else None, folder)
-            options: dict[str, Any] = {
-                "simplify": numbers["simplify"],
-                "min_area": numbers["min_area"],
-                "title": path.name,
-            }
+            tunables = {name: numbers[name] for name in ("simplify", "min_area")}
+            options: dict[str, Any] = {**tunables, "title": path.name}
             if request.get("polygons", True):
                 facts |= _polygons(found, options)
             if request.get("output") == "json":
@@ -87,7 +84,7 @@ class Answerer:
         folder: str,
     ) -> tuple[Segmented, dict[str, Any], Current]:
         """The segmentation, whose files may lie in `folder`, what is known about it, and the network that gave it."""
-        with open_image(path, mpp=_given(request, "mpp")) as image:
+        with open_image(path, mpp=_mpp(request, "mpp")) as image:
             current = self.current.get()
             factor = self.factor(image, current)
             if method == "points":
@@ -184,9 +181,17 @@ def _shown(current: Current) -> dict[str, Any]:
 def _given(request: Mapping[str, Any], name: str) -> float | None:
     """A number of a request; None where it does not say one."""
     value = request.get(name)
-    if value in (None, ""):
-        return None
-    return _finite(name, value)
+    return None if value in (None, "") else _finite(name, value)
+
+
+def _mpp(request: Mapping[str, Any], name: str) -> float | None:
+    """Micrometres per pixel as a request says them; None where it does not."""
+    number = _given(request, name)
+    if number is not None and not 0 < number < 1000:
+        raise ValueError(
+            f"{name} must be a positive number of micrometres per pixel, such as 0.5, got {request[name]!r}"[:200]
+        )
+    return number
 
 
 def _number(request: Mapping[str, Any], name: str) -> float:
@@ -200,7 +205,7 @@ def _number(request: Mapping[str, Any], name: str) -> float:
 def _finite(name: str, value: Any) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{name} must be a number, got {value!r}"[:200])

@@ -205,11 +205,14 @@ class StudiesDatastore(LocalDatastore):
             super().remove_label(label_id, label_tag)
 
     def labels_of(self, tag: str = "final") -> list[tuple[str, Path, Path]]:
-        """(image id, image, label) of every image that has a label of a tag, in the order of the ids."""
+        """(image id, image, label) of every image that has a label of a tag, in the order of the ids.
+
+        A label that is no longer there is none, although the list may have it still: MONAI Label watches the folder.
+        """
         found = []
         for image_id, entry in sorted(self._datastore.objects.items()):
             image, label = self.get_image_uri(image_id), self.get_label_uri(image_id, tag)
-            if tag in entry.labels and image and label:
+            if tag in entry.labels and image and label and os.path.isfile(image) and os.path.isfile(label):
                 found.append((image_id, Path(image), Path(label)))
         return found
 

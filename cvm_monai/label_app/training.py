@@ -84,7 +84,7 @@ def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
             continue
         try:
             number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number) or (name in WHOLE and number != int(number)):
             kind = "a whole number" if name in WHOLE else "a number"

@@ -1,11 +1,13 @@
 """Uploaded files are read before they are kept."""
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cvm_monai.annotations import Annotations, read_annotations
 from cvm_monai.annotations.labels import UnknownLabelsError, example_map
@@ -31,9 +33,8 @@ def check_label_file(path: Path, image: Path, *, classes: Mapping[str, Any]) -> 
     Raises:
         ValueError: whatever they refuse, a file without any point or region, or a label image of another size.
     """
-    if path.name.lower().endswith(".nii.gz"):
+    if _is_nifti(path):
         _check_nifti(path, image)
-        return {}
     try:
         found = read_label(path, image, classes=classes)
     except UnknownLabelsError as error:
@@ -66,7 +67,38 @@ def read_label(path: Path, image: Path, *, classes: Mapping[str, Any]) -> Annota
     """
     with open_image(image) as opened:
         shape = opened.shape
-    return read_annotations(path, classes=classes, image_shape=shape, image=image.name)
+    if not _is_nifti(path):
+        return read_annotations(path, classes=classes, image_shape=shape, image=image.name)
+    with tempfile.TemporaryDirectory() as folder:
+        png = Path(folder) / "label.png"
+        Image.fromarray(_nifti_labels(path)).save(png)
+        try:
+            return read_annotations(png, classes=classes, image_shape=shape, image=image.name)
+        except UnknownLabelsError as error:
+            error.fault = error.fault.replace(str(png), str(path))
+            raise
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(png), str(path))) from None
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(".nii.gz")
+
+
+def _nifti_labels(path: Path) -> np.ndarray:
+    """(height, width) uint8 of a label image whose axes are x and y, as this app and 3D Slicer write them.
+
+    Raises:
+        ValueError: a value beyond 0 to 255.
+    """
+    import nibabel
+
+    found: Any = nibabel.load(path)
+    values = np.asarray(found.dataobj)
+    if values.size and (values.min() < 0 or values.max() > 255):
+        raise ValueError(f"{path}: the values of a label must be class numbers from 0 to 255")
+    sides = tuple(side for side in values.shape if side != 1) if values.ndim > 2 else values.shape
+    return np.ascontiguousarray(values.reshape(sides).T.astype(np.uint8))
 
 
 def _check_nifti(path: Path, image: Path) -> None:

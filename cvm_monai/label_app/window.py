@@ -199,7 +199,7 @@ def read_pair(name: str, value: Any) -> tuple[float, float]:
     """The first two numbers of a position."""
     try:
         x, y = (float(number) for number in list(value)[:2])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)) or max(abs(x), abs(y)) >= 2**31:
         raise ValueError(f"{name} must be made of pairs of numbers [x, y], got {value!r}"[:200])

@@ -1,5 +1,7 @@
 """Clicks and networks on images, without any server."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
@@ -150,6 +152,15 @@ def test_the_same_is_not_said_by_an_untrained_network(answerer, image, monkeypat
     with pytest.raises(ValueError, match="there is no trained network yet"):
         answerer({}, image, method="network")
     assert answerer(CLICKS, image, method="points", write=False)[1]["network"]["trained"] is False
+
+
+@pytest.mark.parametrize(
+    "value", [5, "x", True, [[]], [None], [[1], 2], {"a": 1}, [["x", "y"]], [10**400, 1], 10**400, 1e300]
+)
+@pytest.mark.parametrize("name", ["foreground", "location", "size", "roi", "mpp", "eta", "min_poly_area", "output"])
+def test_a_value_of_another_kind_is_an_answer_or_one_sentence(answerer, image, name, value):
+    with suppress(ValueError):
+        answerer(CLICKS | {name: value}, image, method="points", write=False)
 
 
 @pytest.mark.parametrize(

@@ -83,3 +83,9 @@ def test_a_training_without_a_bundle_is_refused_before_it_starts(tmp_path, draw)
     settings = read_settings({"bundle": str(tmp_path / "nowhere")}, studies=tmp_path)
     with pytest.raises(ValueError, match="there is no bundle to train with at"):
         check_training([("a", *draw("a", 0))], settings=settings, current=None, knobs={})
+
+
+@pytest.mark.parametrize("value", ["$1", {}, [[1]], True, float("nan"), 10**400])
+def test_a_value_of_a_training_that_is_no_number_is_refused(value):
+    with pytest.raises(ValueError, match="max_epochs must be a whole number"):
+        read_knobs({"max_epochs": value})

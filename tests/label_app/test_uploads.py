@@ -1,9 +1,12 @@
 """What uploaded labels may be, and what the sender is told."""
 
+import nibabel
+import numpy as np
 import pytest
+from PIL import Image
 
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.uploads import check_label_file
+from cvm_monai.label_app.uploads import check_label_file, read_label
 
 SQUARE = ((10, 10), (40, 10), (40, 40), (10, 40))
 CLOSED = (*SQUARE, SQUARE[0])
@@ -66,3 +69,23 @@ def test_what_is_left_out_is_told(check):
     assert read == {"points": 0, "regions": 1, "left_out": {"Line": 1}}
     with pytest.raises(ValueError, match=r"neither a point nor a region \(left out: 1 Line\)"):
         check(("Positive", "Line", SQUARE[:2]))
+
+
+def test_a_nifti_label_teaches_as_a_label_image_does(tmp_path, draw):
+    """As 3D Slicer sends it: axes x, y and one slice."""
+    image, _ = draw("a", 0)
+    labels = np.zeros((64, 96), np.uint8)
+    labels[20:40, 30:60] = 1
+    path = tmp_path / "a.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(labels.T[..., None], np.eye(4)), path)
+    Image.fromarray(labels).save(tmp_path / "b.png")
+    found = read_label(path, image, classes={})
+    assert found == read_label(tmp_path / "b.png", image, classes={})
+    assert found.labels() == {0, 1}
+    assert check_label_file(path, image, classes={})["regions"] == len(found.regions)
+    nibabel.save(nibabel.Nifti1Image(labels.T.astype(np.int16) * 300, np.eye(4)), path)
+    with pytest.raises(ValueError, match="the label: the values of a label must be class numbers from 0 to 255"):
+        check_label_file(path, image, classes={})
+    nibabel.save(nibabel.Nifti1Image(labels.T * 7, np.eye(4)), path)
+    with pytest.raises(ValueError, match=r"the label.*unknown label.* '7'"):
+        check_label_file(path, image, classes={})
