@@ -84,13 +84,15 @@ def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int 
         if parser is not None and evaluates:
             check_trained(Path(knobs["output_dir"]), Path(parser.get_parsed_content("ckpt_path")))
         check_knobs(knobs | {"val_interval": val_interval})
+        if not evaluates:
+            check_encoder_norm(knobs)
         check_writable(Path(knobs["output_dir"]))
         extractor = (knobs.get("extractor_path"), knobs.get("extractor_weights"))  # MONAI drops None
         if is_timm(knobs.get("encoder_weights")):
             pinned_name(knobs["encoder_weights"])
         if knobs["network"] == "timm_unet":
             checked_encoder(*extractor)
-        if knobs["supervision"] == "frozen_cvm" or knobs["network"] in FROZEN_NETWORKS:
+        if reads_frozen_features(knobs) or knobs["network"] in FROZEN_NETWORKS:
             checked_extractor(*extractor)
         if knobs["feature_store"] is not None:
             check_writable(Path(knobs["feature_store"]), knob="feature_store", what="folder of features")
@@ -213,12 +215,24 @@ def check_large_images(knobs: dict[str, Any]) -> None:
         raise ValueError(f"--{error}") from error
     if knobs["extraction"] != "whole" and knobs["network"] != "two_component":
         raise ValueError(f"--extraction {knobs['extraction']} is for --network two_component alone: leave it out")
+
+
+def check_encoder_norm(knobs: dict[str, Any]) -> None:
+    """ValueError for statistics to keep, train or replace where a training reads no weights that bring any.
+
+    An evaluation takes the knob from the record, and its network is filled from the trained weights.
+    """
     with_weights = knobs.get("encoder_weights") is not None or knobs["network"] == "timm_unet"
     if knobs.get("encoder_norm") is not None and not with_weights:
         raise ValueError(
             f"--encoder_norm {knobs['encoder_norm']} is for the statistics of weights that are read: give their file "
             "by --encoder_weights, or leave it out"
         )
+
+
+def reads_frozen_features(knobs: dict[str, Any]) -> bool:
+    """Whether u is made from the features of a frozen extractor."""
+    return knobs["supervision"] == "frozen_cvm" or (knobs["supervision"] == "cvm" and knobs["evidence"] != "own")
 
 
 def check_feature_store(knobs: dict[str, Any]) -> None:
@@ -229,7 +243,7 @@ def check_feature_store(knobs: dict[str, Any]) -> None:
         raise ValueError(f"--feature_store must be a folder, got {knobs['feature_store']!r}")
     method = knobs["supervision"]
     if knobs["network"] not in FROZEN_NETWORKS:
-        if method != "frozen_cvm":
+        if not reads_frozen_features(knobs):
             raise ValueError(
                 "--feature_store keeps features of a frozen extractor, and this training has none: drop it"
             )

@@ -36,17 +36,13 @@ def opened(
     return workflow
 
 
-MONAI = "Failed to"
-"""What MONAI's words for a part of a configuration that cannot be made begin with; the innermost part is at fault."""
-
-
 def reason(error: BaseException) -> str:
     """What an error of a configuration says, in one line with its first cause; MONAI's own words say where it is."""
-    where = first = error
+    words = _line(error)
+    first = error
     while first.__cause__ is not None:
         first = first.__cause__
-        where = first if str(first).startswith(MONAI) else where
-    return _line(where) if first is where else f"{_line(where).rstrip(': ')}: {_line(first)}"
+    return words if first is error else f"{words.rstrip(': ')}: {_line(first)}"
 
 
 def _line(error: BaseException) -> str:

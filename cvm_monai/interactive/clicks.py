@@ -14,7 +14,6 @@ from cvm_monai.variational import Centre, SolverName, average, centred, linear_d
 MAX_SOLVED = 3 * 2**15
 """Pixels of all maps together that are solved; more clicks make each map coarser, so that the answer comes in time."""
 
-
 CORRECTION_RIDGE = 0.3
 """Of the discriminant that corrects a network: below the default, so that its answer gives way to some clicks."""
 

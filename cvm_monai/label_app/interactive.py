@@ -123,8 +123,8 @@ class ClickSegmenter:
         knobs = current.knobs
         pixels = read_pixels(image, window, shape)
         mean, std = knobs["image_mean"], knobs["image_std"]
-        inputs = network_input(pixels, stain=current.stain, image_mean=mean, image_std=std)[None]
-        features = self._region(current.network, inputs)
+        own = network_input(pixels, stain=current.stain, image_mean=mean, image_std=std)[None]
+        features = self._region(current.network, own, network_input(pixels, stain=current.stain)[None])
         with self._lock:
             self._features[key] = features
             while len(self._features) > KEPT:
@@ -132,12 +132,17 @@ class ClickSegmenter:
         return features, False
 
     @torch.no_grad()
-    def _region(self, network: Any, inputs: torch.Tensor) -> RegionFeatures:
-        """Of `ColdFeatures` what it gives; of a trained network its answer, and its features beside those."""
+    def _region(self, network: Any, inputs: torch.Tensor, usual: torch.Tensor) -> RegionFeatures:
+        """Of `ColdFeatures` what it gives; of a trained network its answer, and its features beside those.
+
+        Args:
+            inputs: as the network wants them.
+            usual: the same, normalised by ImageNet's mean and deviation.
+        """
         device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
-        inputs = inputs.to(device)
+        inputs, usual = inputs.to(device), usual.to(device)
         if isinstance(network, ColdFeatures):
-            return RegionFeatures(network(inputs)[0].float().cpu(), network.parts, None)
+            return RegionFeatures(network(usual)[0].float().cpu(), network.parts, None)
         if self._pretrained is None:
             self._pretrained = ColdFeatures().eval()
         logits, own = network.features(inputs)
@@ -146,7 +151,7 @@ class ClickSegmenter:
         maps = torch.cat([own.float(), probability[None, None]], dim=1)
         if size != tuple(own.shape[-2:]):
             maps = functional.adaptive_avg_pool2d(maps, size)
-        values = torch.cat([maps[:, :-1], self._pretrained.to(device).on_grid(inputs, size)], dim=1)
+        values = torch.cat([maps[:, :-1], self._pretrained.to(device).on_grid(usual, size)], dim=1)
         return RegionFeatures(values[0].cpu(), (own.shape[1], *self._pretrained.parts), maps[0, -1].cpu())
 
 

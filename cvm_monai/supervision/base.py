@@ -34,6 +34,10 @@ class Supervision(ABC):
     """Whether the loss depends on the share of the training that is done, so each epoch on how many there are."""
     changes_images: ClassVar[bool] = False
     """Whether it gives the network images that it has changed at random itself."""
+    needs_mean: bool = False
+    """Whether `evidence` needs the mean of `own_features` over the training set, in `mean_features`."""
+    mean_features: Tensor | None = None
+    """(C,), set before a renewal where it is needed."""
 
     def prepare(self, network: nn.Module, optimizer: Optimizer) -> None:  # noqa: B027  (few methods need it)
         """Called once, before anything is trained or resumed: teachers and further weights to learn are made here."""
@@ -61,11 +65,6 @@ class Supervision(ABC):
     def inference_weights(self) -> Mapping[str, Tensor] | None:
         """A state dict of the network to validate and save in place of the weights that train; None: there is none."""
         return None
-
-    needs_mean: bool = False
-    """Whether `evidence` needs the mean of `own_features` over the training set, in `mean_features`."""
-    mean_features: Tensor | None = None
-    """(C,), set before a renewal where it is needed."""
 
     def own_features(self, image: Tensor, features: Tensor) -> Tensor:
         """What `evidence` is given as features, (1, C, h, w): those of the network, unless the method has others.

@@ -14,12 +14,13 @@ from cvm_monai.networks.frozen import FrozenExtractor, to_grid
 class FrozenFeatures(nn.Module):
     """(1, 3, H, W), normalised, to features (1, C, h, w) on a given grid, without a gradient.
 
-    Of an extractor of several stages (`imagenet`, `timm:NAME+stages`): each stage as the network gives it, and optical
+    Of an extractor of several stages (`imagenet`, `timm:NAME@stages`): each stage as the network gives it, and optical
     density (`DensityFeatures`) as one more, side by side; `parts` says where each ends, so that they can be centred and
     scaled one by one (`centred`). Of an extractor of one map: that map alone.
 
     Args:
-        extractor_path, extractor_weights, feature_store: see `FrozenExtractor`.
+        extractor_path, extractor_weights: see `FrozenExtractor`.
+        feature_store: likewise; of an extractor of several stages nothing is stored.
 
     Attributes:
         parts: channels of each stage; None where there is one map.

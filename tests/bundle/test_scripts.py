@@ -264,7 +264,14 @@ def test_statistics_of_an_encoder_are_kept_with_weights_from_a_file_alone(script
     with pytest.raises(
         ValueError, match=r"^--encoder_norm frozen is for the statistics of weights that are read: give"
     ):
-        script("before_training").check_knobs(KNOBS | {"network": "two_component", "encoder_norm": "frozen"})
+        script("before_training").check_encoder_norm(KNOBS | {"network": "two_component", "encoder_norm": "frozen"})
+
+
+def test_evidence_of_frozen_features_needs_an_extractor(script, tmp_path):
+    reads = script("before_training").reads_frozen_features
+    assert not reads(KNOBS | {"supervision": "cvm"})
+    assert reads(KNOBS | {"supervision": "cvm", "evidence": "both"})
+    assert not reads(KNOBS | {"supervision": "partial_ce", "evidence": "both"})
 
 
 def test_preflight_makes_the_output_folder_and_leaves_it_empty(script, tmp_path):

@@ -303,3 +303,21 @@ def test_a_training_that_diverges_says_so_and_ends(phantom, tmp_path, capsys):
     assert (record["status"], f"warning: {record['diverged']}"[:36]) == ("FINISHED", last[:36])
     _, run = only_run(tmp_path)
     assert run.data.tags["diverged"] == record["diverged"]
+
+
+@pytest.mark.parametrize("encoder_norm", ["batch", "frozen"])
+def test_a_training_recorded_before_networks_could_choose_their_normalisation_is_evaluated(
+    trained, tmp_path, encoder_norm
+):
+    """Its record has `encoder_norm` and no `normalisation`; nothing says what weights its encoder began with."""
+    record = json.loads((trained.output / "run.json").read_text())
+    for name in ("normalisation", "centre", "evidence", "discriminant"):
+        del record["knobs"][name]
+    record["knobs"]["encoder_norm"] = encoder_norm
+    record["mlflow_tracking_uri"] = "none"
+    (tmp_path / "models").mkdir()
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    network = build_network("unet", channels=SMALL["network_channels"], normalisation="batch")
+    torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
+    monai.bundle.run("evaluating", config_file=EVALUATE, output_dir=str(tmp_path), device="cpu", tracking_uri="none")
+    assert (tmp_path / "evaluation" / "per_case.csv").is_file()

@@ -216,7 +216,10 @@ def config_of(folder, **changes):
     [
         ({"max_epochs": None}, "KeyError 'query key: max_epochs'"),
         ({"optimizer": {"_target_": "nothing.at.all"}}, "Cannot locate class or function path: 'nothing.at.all'."),
-        ({"net": 3, "average_decay": 0.0}, "Failed to .*: 'int' object has no attribute"),
+        (
+            {"net": 3, "average_decay": 0.0},
+            "Failed to evaluate ConfigExpression: .*: 'int' object has no attribute 'parameters'",
+        ),
     ],
 )
 def test_a_dry_run_of_a_configuration_that_makes_no_training_is_refused_with_its_file(
