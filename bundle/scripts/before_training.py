@@ -76,15 +76,19 @@ REPEATED = ("flips", "none")
 MAY_BE_NONE = ("mpp", "renew_below")
 
 
-def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int = 1) -> None:
-    """Check the knobs, the data list and its split, the tracking address, and that the output folder can be written."""
+def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int = 1, going_on: bool = False) -> None:
+    """Check the knobs, the data list and its split, the tracking address, and that the output folder can be written.
+
+    Args:
+        going_on: the network is filled with a training's weights, whose `encoder_norm` it keeps.
+    """
     parser = active_parser()
     evaluates = parser is not None and "evaluating" in parser
     with exit_on_error():
         if parser is not None and evaluates:
             check_trained(Path(knobs["output_dir"]), Path(parser.get_parsed_content("ckpt_path")))
         check_knobs(knobs | {"val_interval": val_interval})
-        if not evaluates:
+        if not evaluates and not going_on:
             check_encoder_norm(knobs)
         check_writable(Path(knobs["output_dir"]))
         extractor = (knobs.get("extractor_path"), knobs.get("extractor_weights"))  # MONAI drops None

@@ -167,6 +167,7 @@ def train(
         inherited,
         output=output,
         settings=settings,
+        trained=current is not None,
         weights=model_path(current, bundle=settings.bundle) if going_on and current else None,
     )
     code, last = _run([sys.executable, *QUIET, *words], log=output / "training.log", say=say)
@@ -184,6 +185,20 @@ def _same_network(inherited: Mapping[str, Any], chosen: Mapping[str, Any], curre
 MAKING = ("network_channels", "normalisation", "encoder_norm", "extractor_path", "extractor_weights")
 """What makes a network beside its name: a training that goes on with weights must not change it."""
 
+KEPT = ("network", "scale", "mpp", "stain_normalisation", "image_mean", "image_std")
+EVIDENCE = ("contrast", "centre", "combination", "discriminant")
+"""What else the next training takes over: how images are fed, and what u is made of."""
+
+
+def _inherited(chosen: Mapping[str, Any], inherited: Mapping[str, Any], *, going_on: bool) -> dict[str, Any]:
+    """What the next training takes over from the last one."""
+    kept = {name: inherited[name] for name in (*KEPT, *EVIDENCE)}
+    if chosen.get("network", inherited["network"]) == inherited["network"]:
+        kept |= {name: inherited[name] for name in MAKING}
+        if not going_on and inherited["network"] != "timm_unet":
+            del kept["encoder_norm"]  # of weights that a network which begins anew does not read
+    return kept
+
 
 def _options(
     chosen: Mapping[str, Any],
@@ -191,14 +206,12 @@ def _options(
     *,
     output: Path,
     settings: AppSettings,
+    trained: bool,
     weights: Path | None,
 ) -> list[str]:
-    """The overrides of the bundle's training configuration."""
+    """The overrides of the bundle's training configuration; `trained`: there is a training to inherit from."""
     dataset = as_entry(output / "dataset")
-    names = ("network", "scale", "mpp", "contrast", "stain_normalisation", "image_mean", "image_std")
-    kept = {name: inherited[name] for name in names}
-    if chosen.get("network", inherited["network"]) == inherited["network"]:
-        kept |= {name: inherited[name] for name in MAKING}
+    kept = _inherited(chosen, inherited, going_on=weights is not None) if trained else {}
     values: dict[str, Any] = {name: value for name, value in kept.items() if value is not None} | dict(chosen)
     values |= {
         "dataset_dir": dataset,
@@ -206,6 +219,7 @@ def _options(
         "tracking_uri": sqlite_address(settings.work / "mlruns.db"),
         "experiment_name": "cvm_monai_label",
         "initialize#2#check_data": False,
+        "initialize#2#going_on": weights is not None,
         "device": f"$torch.device({settings.device!r})",
     }
     if torch.device(settings.device).type == "cpu":

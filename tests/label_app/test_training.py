@@ -89,3 +89,23 @@ def test_a_training_without_a_bundle_is_refused_before_it_starts(tmp_path, draw)
 def test_a_value_of_a_training_that_is_no_number_is_refused(value):
     with pytest.raises(ValueError, match="max_epochs must be a whole number"):
         read_knobs({"max_epochs": value})
+
+
+def test_the_first_training_of_all_takes_the_bundles_own_defaults(told):
+    """Nothing was trained that it could inherit from: neither the network's kind nor what u is made of is named."""
+    options = told()
+    names = ("network", "normalisation", "encoder_norm", "contrast", "centre", "discriminant", "combination")
+    assert not {f"--{name}" for name in names} & set(options)
+
+
+def test_the_next_training_makes_its_network_and_u_as_the_last_one_did(told):
+    last = {"normalisation": "group", "centre": "both", "discriminant": 0.25, "combination": "vote"}
+    options = told(current=last)
+    assert {name: options[f"--{name}"] for name in last} == {name: str(value) for name, value in last.items()}
+
+
+@pytest.mark.parametrize("start, kept", [("current", True), ("scratch", False)])
+def test_statistics_of_an_encoder_are_kept_with_its_weights_alone(told, start, kept):
+    options = told(request={"start": start}, current={"normalisation": "batch", "encoder_norm": "frozen"})
+    assert ("--encoder_norm" in options) is kept
+    assert options["--initialize#2#going_on"] == str(kept)
