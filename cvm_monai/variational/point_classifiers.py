@@ -8,7 +8,7 @@ from cvm_monai.variational.contrast import check_points, correlation_maps
 
 
 def nearest_point_vote(features: Array, in_points: Array, out_points: Array, *, sharpness: float = 15.0) -> Array:
-    """Soft vote of the points by their correlation: sum_p exp(k S_p) / (sum_p exp(k S_p) + sum_q exp(k S_q)).
+    """Soft vote of the points by their correlation: mean_p e^(k S_p) / (mean_p e^(k S_p) + mean_q e^(k S_q)).
 
     Each pixel listens to the points that it resembles most, so that a class may hold tissue of several kinds; for
     large k it is the class of the nearest point (Eq. 4's cosine).
