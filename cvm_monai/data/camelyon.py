@@ -17,6 +17,7 @@ from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.folder import Source
 from cvm_monai.data.folds import deal
 from cvm_monai.data.lesions import Crop, choose_crops
+from cvm_monai.data.notes import noted
 from cvm_monai.data.output import check_writable, sha256
 from cvm_monai.data.prepare import check_choices
 from cvm_monai.data.prepare_slides import cut_all, plan_all, prepare_tiles, refuse
@@ -85,7 +86,8 @@ def camelyon16(
         classes: class map; targets are tumour, exclusions are background.
 
     Raises:
-        ValueError: nothing that fits together; slides that were refused, all of them, after the others were cut.
+        ValueError: nothing that fits together; slides that were refused, all of them, after the others were cut. Its
+            notes are warnings.
     """
     if crops_per_slide < 1:
         raise ValueError(f"--crops_per_slide must be at least 1, got {crops_per_slide}")
@@ -103,18 +105,19 @@ def camelyon16(
         return planned
 
     plans, refused = plan_all(sources, plan, where=Path(annotations), classes=classes)
-    if not any(planned.tiles for planned in plans):
-        raise ValueError("; ".join(refused) or f"{annotations}: no lesion is annotated in any of the files")
-    if not refused:  # before the long work
-        ids = [(planned.case_id(tile), planned.source.patient_id) for planned in plans for tile in planned.tiles]
-        deal(*zip(*ids, strict=True), folds=folds, seed=seed)
-    uncut = cut_all(plans, target, record, settings=settings, classes=classes, annotated=False)
-    refuse([*refused, *uncut.values()], len(sources), target)
-    write_text(target / MANIFEST, _manifest(plans, crops, target))
-    prepared = prepare_tiles(
-        plans, target, pairs=pairs, folds=folds, seed=seed, classes=None, min_distance=MIN_DISTANCE
-    )
     warnings = tuple(sentence for planned in plans for sentence in planned.warnings)
+    with noted(warnings):
+        if not any(planned.tiles for planned in plans):
+            raise ValueError("; ".join(refused) or f"{annotations}: no lesion is annotated in any of the files")
+        if not refused:  # before the long work
+            ids = [(planned.case_id(tile), planned.source.patient_id) for planned in plans for tile in planned.tiles]
+            deal(*zip(*ids, strict=True), folds=folds, seed=seed)
+        uncut = cut_all(plans, target, record, settings=settings, classes=classes, annotated=False)
+        refuse([*refused, *uncut.values()], len(sources), target)
+        write_text(target / MANIFEST, _manifest(plans, crops, target))
+        prepared = prepare_tiles(
+            plans, target, pairs=pairs, folds=folds, seed=seed, classes=None, min_distance=MIN_DISTANCE
+        )
     sentences = {planned.source.case_id: planned.sentence for planned in plans}
     return CamelyonReport(sentences, without_xml, without_slide, warnings, prepared)
 

@@ -207,11 +207,24 @@ def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -
     except ValueError as error:
         raise ValueError(f"{image.path}: {error}".replace("with --mpp", "with --image_mpp")) from None
     if value > MAX_RATIO * settings.mpp and not settings.force_mpp:
-        raise ValueError(
-            f"{image.path} has {value:.4g} um/px, more than {MAX_RATIO:g} times coarser than --mpp {settings.mpp:g}: "
-            "give a larger --mpp, or --force_mpp to enlarge it all the same"
-        )
+        raise ValueError(_too_coarse(image, value, settings.mpp, listed=listed, given=settings.image_mpp))
     return value, tuple(warnings)
+
+
+def _too_coarse(image: SlideImage, value: float, tiles: float, *, listed: float | None, given: float | None) -> str:
+    """The sentence for a slide that tiles would enlarge; where its file may be wrong, how to say so."""
+    fault = f"{image.path} has {value:.4g} um/px, more than {MAX_RATIO:g} times coarser than --mpp {tiles:g}"
+    said, where = (given, "--image_mpp") if listed is None else (listed, "cases.csv")
+    if image.mpp.value != value:
+        return (
+            f"{fault}: correct {where} if it is wrong, give a larger --mpp, or --force_mpp to enlarge it all the same"
+        )
+    if said is not None and said != value:
+        return f"{fault}: give a larger --mpp, or --force_mpp to believe {where}, which says {said:g}, before the file"
+    return (
+        f"{fault}: give a larger --mpp; where the file is wrong, the right number by --image_mpp and --force_mpp; "
+        "--force_mpp alone enlarges the slide"
+    )
 
 
 def _annotations(

@@ -17,7 +17,7 @@ from cvm_monai.engines.stain_shifts import StainShiftTest
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
 from cvm_monai.engines.trainer import PointTrainer
 from cvm_monai.engines.weight_average import WeightAverage
-from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
+from cvm_monai.engines.workflow import bundle_root, models_dir, read_nulls, recorded
 
 __all__ = [
     "BestModelSaver",
@@ -44,6 +44,7 @@ __all__ = [
     "models_dir",
     "process_device",
     "rank_seed",
+    "read_nulls",
     "recorded",
     "shared_network",
     "training_network",

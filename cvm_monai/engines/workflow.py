@@ -10,6 +10,9 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from cvm_monai.engines.record_checks import check_recorded
 from cvm_monai.place import bundle_folder
 
+NULL = "null"
+"""What stands for no value, as in the configurations."""
+
 
 def bundle_root() -> str:
     """Absolute path of the bundle whose configuration is being parsed: the parent of its `configs` folder.
@@ -28,6 +31,22 @@ def active_parser() -> ConfigParser | None:
     """The parser of the bundle workflow that is running, or None outside of one."""
     workflow = _active_workflow()
     return None if workflow is None else workflow.parser
+
+
+def read_nulls() -> None:
+    """Give the knobs typed as `null` no value: MONAI takes the word for a text, and drops Python's `None` unseen.
+
+    Called before anything else of a configuration is resolved. Folders may have the name.
+    """
+    parser = active_parser()
+    if parser is None:
+        return
+    config: Any = parser.config
+    for name in [name for name, value in config.items() if value == NULL and not name.endswith("_dir")]:
+        config[name] = None
+        item = parser.ref_resolver.get_item(name)
+        if item is not None:
+            item.update_config(None)
 
 
 def models_dir(*, bundle_root: str, output_dir: str) -> str:

@@ -51,11 +51,20 @@ def setting_words(values: Mapping[str, Any]) -> list[str]:
     for name, value in values.items():
         if isinstance(value, dict) or (isinstance(value, str) and value[:1] in ("$", "@", "%")):
             raise ValueError(f"{shorten(name)} must be a plain value, got {shorten(json.dumps(value))}")
-    return [f"--{name}={value if value_of(str(value)) == value else repr(value)}" for name, value in values.items()]
+    return [f"--{name}={_word(value)}" for name, value in values.items()]
+
+
+def _word(value: Any) -> str:
+    """The word of a value; MONAI drops a `None`, so that another default would stay."""
+    if value is None:
+        return "null"
+    return str(value) if value_of(str(value)) == value else repr(value)
 
 
 def value_of(text: str) -> Any:
-    """What a knob's text means, as Python Fire reads it: a literal where it is one, else the text."""
+    """What a knob's text means, as Python Fire reads it: a literal where it is one, else the text; `null` is None."""
+    if text == "null":
+        return None
     try:
         return json.loads(json.dumps(ast.literal_eval(text)))
     except (ValueError, SyntaxError, TypeError, MemoryError):

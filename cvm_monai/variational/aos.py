@@ -20,6 +20,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
+from cvm_monai.variational.arrays import check_array, check_numbers
 from cvm_monai.variational.chan_vese import PENALTY_CURVATURE, PENALTY_WIDTH, penalty_derivative
 from cvm_monai.variational.scratch import scratch
 
@@ -54,6 +55,9 @@ def aos_step(
     Raises:
         ValueError: shapes that differ, values that are not finite, or a tau or beta that is not positive.
     """
+    for name, given in (("u", u), ("f", f), ("g", g), ("alpha", np.asarray(alpha))):
+        check_array(given, name)
+    check_numbers(tau=tau, beta=beta)
     if u.ndim < 2 or u.shape != f.shape or u.shape != g.shape:
         raise ValueError(f"u, f and g must have one shape (..., H, W), got {u.shape}, {f.shape} and {g.shape}")
     for name, maps in (("u", u), ("f", f), ("g", g), ("alpha", alpha)):

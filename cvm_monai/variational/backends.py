@@ -39,7 +39,8 @@ def choose(z: Array, backend: BackendName, device: Any) -> tuple[BackendName, Ar
     NumPy.
 
     Raises:
-        ValueError: an unknown backend, numba asked for but missing, or numpy or numba on another device than a CPU.
+        ValueError: an unknown backend or device, numba asked for but missing, or numpy or numba on another device than
+            a CPU.
     """
     if backend not in get_args(BackendName):
         raise ValueError(f"backend must be one of {get_args(BackendName)}, got {backend!r}")
@@ -50,6 +51,10 @@ def choose(z: Array, backend: BackendName, device: Any) -> tuple[BackendName, Ar
     if backend == "torch":
         import torch
 
+        try:
+            torch.empty(0, device=place)
+        except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
+            raise ValueError(f"device {place!r} cannot be used: {str(error).partition(chr(10))[0][:200]}") from None
         return backend, torch.as_tensor(z).detach().to(place).contiguous()
     if not on_cpu:
         raise ValueError(f"backend {backend!r} computes on the CPU only, got device {place!r}: take 'torch' or 'auto'")

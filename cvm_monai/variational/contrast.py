@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from array_api_compat import array_namespace
 
+from cvm_monai.variational.arrays import as_array, check_array, check_features, check_numbers
 from cvm_monai.variational.chan_vese import Array
 
 
@@ -14,6 +15,7 @@ def normalise(maps: Array) -> Array:
 
     A constant map becomes zeros, never NaN.
     """
+    check_array(maps, "maps", dimensions=2)
     xp = array_namespace(maps)
     low = xp.min(maps, axis=(-2, -1), keepdims=True)
     span = xp.max(maps, axis=(-2, -1), keepdims=True) - low
@@ -85,6 +87,7 @@ def correlation_maps(features: Array, points: Array) -> Array:
     Raises:
         ValueError: features of another rank or that are not finite, or a point that lies outside the map.
     """
+    check_features(features)
     checked = check_points(points, tuple(features.shape), name="points")
     finite = array_namespace(features).isfinite(features)
     if not finite.all():
@@ -113,6 +116,8 @@ def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: 
         ValueError: eta outside [0, 1], no point of a class, a point that lies outside the map, or features that are not
             finite.
     """
+    check_features(features)
+    check_numbers(eta=eta)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
     shape = tuple(features.shape)
@@ -128,7 +133,7 @@ def check_points(points: Array, shape: tuple[int, ...], *, name: str) -> np.ndar
     """Return the points as an (N, 2) int64 array, or raise ValueError saying which of them does not fit the map."""
     if len(shape) != 3:
         raise ValueError(f"features must have shape (C, H, W), got {shape}")
-    checked = np.asarray(points)
+    checked = as_array(points, name)
     if checked.ndim != 2 or checked.shape[1] != 2 or len(checked) == 0:
         raise ValueError(f"{name} must be a non-empty (N, 2) array of (row, column), got shape {checked.shape}")
     if not np.issubdtype(checked.dtype, np.integer):

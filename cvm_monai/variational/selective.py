@@ -8,6 +8,7 @@ here the sources are the points themselves, which may lie in several regions.
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from cvm_monai.variational.arrays import check_array, check_numbers, check_shape
 from cvm_monai.variational.chan_vese import squared_gradient
 from cvm_monai.variational.contrast import check_points, normalise
 
@@ -28,8 +29,7 @@ def euclidean_distance(points: np.ndarray, *, shape: tuple[int, int]) -> np.ndar
     Raises:
         ValueError: a shape that is not (H, W), no point, or a point that lies outside the map.
     """
-    if len(shape) != 2:
-        raise ValueError(f"shape must be (H, W), got {shape}")
+    check_shape(shape)
     rows, columns = check_points(points, (1, *shape), name="points").T
     elsewhere = np.ones(shape, dtype=bool)
     elsewhere[rows, columns] = False
@@ -72,6 +72,8 @@ def geodesic_distance(
     Raises:
         ValueError: z of another rank or not finite, a weight out of its range, no point, or one outside the map.
     """
+    check_array(np.asarray(z), "z")
+    check_numbers(edge_strength=edge_strength, floor=floor, euclidean_weight=euclidean_weight)
     z = np.asarray(z, dtype=np.float64)
     if z.ndim != 2:
         raise ValueError(f"z must have shape (H, W), got {z.shape}")

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from cvm_monai.variational.arrays import check_numbers
+
 SolverName = Literal["aos", "primal_dual"]
 MeansRule = Literal["alternating", "fixed"]
 
@@ -28,6 +30,7 @@ class Settings:
         for name, choices in (("method", get_args(SolverName)), ("means", get_args(MeansRule))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        check_numbers(lam=self.lam, tolerance=self.tolerance, tau=self.tau, beta=self.beta)
         for name in ("lam", "tau", "beta"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a finite number greater than 0, got {getattr(self, name)!r}")

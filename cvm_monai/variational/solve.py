@@ -7,6 +7,7 @@ from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from joblib import Parallel, cpu_count, delayed
 
 from cvm_monai.variational import backends
+from cvm_monai.variational.arrays import check_array, check_whole
 from cvm_monai.variational.backends import BackendName
 from cvm_monai.variational.chan_vese import Array
 from cvm_monai.variational.loop import solve_maps
@@ -69,6 +70,7 @@ def solve(
     settings = Settings(
         method=method, lam=lam, iterations=iterations, tolerance=tolerance, tau=tau, beta=beta, means=means
     )
+    check_whole(workers=workers)
     _check_maps(z)
     term = None if fitting is None else _check_fitting(fitting, z)
     name, maps = backends.choose(z, backend, device)
@@ -83,8 +85,7 @@ def solve(
 
 
 def _check_maps(z: Array) -> None:
-    if not (is_numpy_array(z) or is_torch_array(z)):
-        raise ValueError(f"z must be a NumPy array or a torch tensor, got {type(z).__name__}")
+    check_array(z, "z")
     if z.ndim < 2 or z.shape[-1] * z.shape[-2] == 0:
         raise ValueError(f"z must have shape (..., H, W) with at least one pixel, got {tuple(z.shape)}")
     xp = array_namespace(z)
@@ -94,6 +95,7 @@ def _check_maps(z: Array) -> None:
 
 def _check_fitting(fitting: Array, z: Array) -> np.ndarray:
     values = fitting.detach().cpu().numpy() if is_torch_array(fitting) else np.asarray(fitting)
+    check_array(values, "fitting")
     if not np.isfinite(values).all():
         raise ValueError(f"fitting must be finite, got {(~np.isfinite(values)).sum()} NaN or infinite values")
     try:

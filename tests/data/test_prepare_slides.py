@@ -651,3 +651,28 @@ def test_one_slide_can_be_trained_on(tmp_path, tile, folds):
 def test_two_slides_are_said_to_be_too_few_to_train_and_test(cut):
     (sentence,) = cut().prepared.warnings
     assert sentence.startswith("folds 0 and 1 cannot be trained: training and validation need two patients beside")
+
+
+def test_a_file_that_is_too_coarse_is_refused_with_what_was_given(folder, cut):
+    add_slide(folder, "b", seed=1, mpp=5)
+    remedies = {
+        None: "give a larger --mpp; where the file is wrong, the right number by --image_mpp and",
+        0.25: "give a larger --mpp, or --force_mpp to believe --image_mpp, which says 0.25, before the file",
+    }
+    for given, remedy in remedies.items():
+        with pytest.raises(
+            ValueError, match=r"b.tif has 5 um/px, more than 2 times coarser than --mpp 0.5: "
+        ) as raised:
+            cut(replace(SETTINGS, image_mpp=given), out=f"out{given}")
+        assert remedy in str(raised.value)
+    (folder / "cases.csv").write_text("case_id,mpp\na,\nb,0.25\n")
+    with pytest.raises(ValueError, match=r"--force_mpp to believe cases.csv, which says 0.25, before the file"):
+        cut(out="told")
+    report = cut(replace(SETTINGS, force_mpp=True), out="forced")
+    assert report.slides["b"] == "2 target, 2 background; 2 tiles"
+    add_slide(folder, "b", seed=1, mpp=None)
+    (folder / "cases.csv").write_text("case_id,mpp\na,\nb,5\n")
+    with pytest.raises(
+        ValueError, match=r"times coarser than --mpp 0.5: correct cases.csv if it is wrong, give a larger"
+    ):
+        cut(out="listed")

@@ -18,6 +18,8 @@ from cvm_monai.engines.renewal import Preview
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.provenance import plain, run_facts, update_json, write_json
 
+BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
+
 
 def test_the_default_output_of_a_bundle_keeps_the_model_in_the_bundle(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -133,3 +135,30 @@ def test_a_preview_of_a_coarse_map_is_drawn_at_the_maps_size(tmp_path, known, mo
     assert (row.truth is not None) is known
     assert row.pseudo_label is None
     assert row.points.tolist() == [[1.5, 0.5, 1], [2.5, 1.5, 0]]
+
+
+def test_null_on_the_command_line_is_no_value(tmp_path):
+    (tmp_path / "configs").mkdir()
+    config = {
+        "mpp": 0.5,
+        "encoder_weights": "some",
+        "network": "unet",
+        "output_dir": "x",
+        "knobs": {"mpp": "@mpp", "encoder_weights": "@encoder_weights", "network": "@network", "folder": "@output_dir"},
+        "initialize": [{"_target_": "cvm_monai.engines.read_nulls"}, {"_target_": "builtins.dict", "knobs": "@knobs"}],
+        "run": [],
+    }
+    path = tmp_path / "configs" / "a.json"
+    path.write_text(json.dumps(config))
+    typed = {"mpp": "null", "encoder_weights": "null", "output_dir": "null"}
+    workflow = ConfigWorkflow(config_file=str(path), workflow_type="train", logging_file=False, **typed)
+    workflow.initialize()
+    knobs = workflow.parser.get_parsed_content("knobs")
+    assert knobs == {"mpp": None, "encoder_weights": None, "network": "unet", "folder": "null"}
+    assert workflow.parser.get_parsed_content("mpp") is None
+
+
+@pytest.mark.parametrize("name", ["train", "multi_gpu_train", "inference", "inference_wsi"])
+def test_nulls_are_read_before_anything_else(name):
+    config = json.loads((BUNDLE / "configs" / f"{name}.json").read_text())
+    assert config["initialize"][0] == {"_target_": "cvm_monai.engines.read_nulls"}
