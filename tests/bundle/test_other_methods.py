@@ -45,7 +45,7 @@ def test_a_method_trains_through_the_bundle_and_its_loss_falls(phantom, tmp_path
 @pytest.mark.ci
 def test_the_average_that_was_validated_is_the_model_that_is_saved(phantom, tmp_path):
     """`evaluating` reads model.pt; on the validation part it must give the recorded score of the best epoch."""
-    settings = SMALL | {"max_epochs": 3, "supervision": "mixmatch", "learning_rate": 0.01}
+    settings = SMALL | {"max_epochs": 3, "supervision": "mixmatch", "learning_rate": 0.01, "selection": "lowest"}
     workflow = ConfigWorkflow(
         config_file=TRAIN,
         workflow_type="train",

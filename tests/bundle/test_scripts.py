@@ -11,7 +11,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from cvm_monai.data.datalist import read_datalist
-from cvm_monai.variational import contrast_maps
+from cvm_monai.variational import linear_discriminant
 
 ROOT = Path(__file__).parents[2]
 
@@ -126,7 +126,8 @@ def foreign():
 
 def numpy_within_our_code():
     """The innermost Python frame is ours, but what failed is a call: a mistake whose place must be seen."""
-    contrast_maps(np.zeros((2, 3, 3)), "ab", np.zeros((1, 2), int), eta=np.zeros(3))
+    points = np.zeros((1, 2), int)
+    linear_discriminant(np.zeros((2, 3, 3)), points, points, ridge=np.zeros(3))
 
 
 @pytest.mark.parametrize(

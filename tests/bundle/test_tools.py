@@ -42,7 +42,7 @@ def test_the_network_takes_and_gives_what_the_metadata_say(config, n, tmp_path):
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     torch.manual_seed(0)
-    network = build_network("resnet34_unet").eval()
+    network = build_network("resnet34_unet", normalisation="batch").eval()  # there is no record that says otherwise
     torch.save(network.state_dict(), folder / "model.pt")
     return network, folder
 

@@ -39,7 +39,7 @@ class Still(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = build_network("unet", channels=[4, 4, 4, 4, 4])
+        self.net = build_network("unet", channels=[4, 4, 4, 4, 4], normalisation="batch")
 
     def train(self, mode: bool = True) -> "Still":
         return super().train(False)
@@ -111,7 +111,7 @@ def trainings() -> dict[str, Any]:
 def statistics() -> dict[str, torch.Tensor]:
     """Running statistics of a network that trains on other cases in each process."""
     torch.manual_seed(0)
-    network = build_network("unet", channels=[4, 4, 4, 4, 4])
+    network = build_network("unet", channels=[4, 4, 4, 4, 4], normalisation="batch")
     return train(network, batch_of(own(4)), method="partial_ce", steps=1).weights
 
 

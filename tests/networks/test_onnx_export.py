@@ -17,10 +17,10 @@ AXES = {"image": {0: "b", 2: "h", 3: "w"}, "pred": {0: "b", 2: "oh", 3: "ow"}}
 SIZES = [(1, 32, 32), (2, 33, 47), (3, 64, 64), (1, 65, 130), (1, 200, 36)]
 
 
-def assert_exports(name: Any, folder: Path, *, dynamo: bool, size: int) -> None:
+def assert_exports(name: Any, folder: Path, *, dynamo: bool, size: int, **options: Any) -> None:
     """Exported from one image of `size` px, onnxruntime agrees with torch at other sizes and batches."""
     torch.manual_seed(0)
-    network = build_network(name, channels=(8, 12, 16, 16, 24)).eval()
+    network = build_network(name, channels=(8, 12, 16, 16, 24), **options).eval()
     path = folder / "network.onnx"
     names: dict[str, Any] = {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": AXES}
     torch.onnx.export(network, (torch.rand(1, 3, size, size),), f=path, dynamo=dynamo, **names)
