@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
@@ -37,8 +37,9 @@ class WeightAverage:
         self._average = MovingAverage(network, buffers="average") if decay else None
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the trainer's steps."""
+        """Listen to the trainer's steps, and begin with it."""
         if self._average is not None:
+            engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
@@ -47,6 +48,13 @@ class WeightAverage:
         assert self._average is not None
         self.steps += 1
         self._average.update(self.network, decay=min(self.decay, (1 + self.steps) / (DELAY + self.steps)))
+
+    def _start(self, engine: Engine) -> None:
+        """Begin from what the network holds by now: the processes of a training have different weights before they
+        are joined, and must follow one average."""
+        del engine
+        if self.steps == 0:
+            self.restart()
 
     def restart(self) -> None:
         """Forget all steps: the average is what the network holds now."""

@@ -46,7 +46,14 @@ def history(output, name):
     [
         ({"supervision": "strong_partial_ce"}, "train_total"),
         (
-            {"supervision": "partial_ce", "network": "frozen_probe", "network_channels": None, "learning_rate": 0.03},
+            {
+                "supervision": "partial_ce",
+                "network": "frozen_probe",
+                "network_channels": None,
+                "learning_rate": 0.03,
+                "augmentation": "standard",
+                "stain_jitter": 0.1,
+            },
             "train_partial_ce",  # one linear layer from small weights: it takes larger steps
         ),
         ({"supervision": "frozen_cvm"}, "train_weighted_kl"),

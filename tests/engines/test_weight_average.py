@@ -76,3 +76,21 @@ def test_a_decay_out_of_its_range_is_refused(decay):
 def test_a_decay_of_one_is_refused():
     with pytest.raises(ValueError, match="average_decay must be below 1"):
         WeightAverage(network=network_of(1.0), decay=1)
+
+
+def test_it_begins_from_the_weights_that_the_network_has_when_the_training_starts():
+    """Processes are joined between the making of an average and the first step: one of them had other weights."""
+    network = network_of(5.0)
+    average = WeightAverage(network=network, decay=0.3)
+    nn.init.constant_(network.weight, 1.0)  # as the first process broadcasts it
+    trained(average, network, [2.0])
+    assert average.weights()["weight"].item() == pytest.approx(2 / 11 * 1 + 9 / 11 * 2, rel=1e-6)
+
+
+def test_an_average_that_was_taken_up_again_does_not_begin_anew():
+    network = network_of(9.0)
+    average = WeightAverage(network=network, decay=0.3)
+    state = average.state_dict()
+    average.load_state_dict({"steps": 1, "average": {**state["average"], "weight": torch.tensor([3.0])}})
+    trained(average, network, [4.0])
+    assert average.weights()["weight"].item() == pytest.approx(3 / 12 * 3 + 9 / 12 * 4, rel=1e-6)

@@ -1,5 +1,6 @@
 """ONNX with dynamic sizes, in the two ways of `monai.bundle onnx_export`: traced (`dynamo=False`) and torch.export."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ AXES = {"image": {0: "b", 2: "h", 3: "w"}, "pred": {0: "b", 2: "oh", 3: "ow"}}
 SIZES = [(1, 32, 32), (2, 33, 47), (3, 64, 64), (1, 65, 130), (1, 200, 36)]
 
 
-def assert_exports(name: Any, folder: Path, *, dynamo: bool, size: int, **options: Any) -> None:
+def assert_exports(name: Any, folder: Path, *, dynamo: bool, size: int) -> None:
     """Exported from one image of `size` px, onnxruntime agrees with torch at other sizes and batches."""
     torch.manual_seed(0)
-    network = build_network(name, channels=(8, 12, 16, 16, 24), **options).eval()
+    network = build_network(name, channels=(8, 12, 16, 16, 24)).eval()
+    precise = copy.deepcopy(network).double()
     path = folder / "network.onnx"
     names: dict[str, Any] = {"input_names": ["image"], "output_names": ["pred"], "dynamic_axes": AXES}
     torch.onnx.export(network, (torch.rand(1, 3, size, size),), f=path, dynamo=dynamo, **names)
@@ -28,10 +30,11 @@ def assert_exports(name: Any, folder: Path, *, dynamo: bool, size: int, **option
     for batch, height, width in SIZES:
         image = torch.rand(batch, 3, height, width)
         with torch.no_grad():
-            expected = network(image).numpy()
+            expected, exact = network(image).numpy(), precise(image.double()).numpy()
         ours = session.run(None, {"image": image.numpy()})[0]
-        scale = float(np.abs(expected).max())  # untrained logits are large: the tolerance is relative to them
-        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4 * max(1.0, scale))
+        scale = float(np.abs(exact).max())  # untrained logits are large: the tolerance is relative to them
+        rounding = float(np.abs(expected - exact).max())  # of torch itself: maps of 2 x 2 px amplify it
+        np.testing.assert_allclose(ours, exact, rtol=0, atol=max(1e-4 * max(1.0, scale), 2 * rounding))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
