@@ -159,6 +159,6 @@ def test_null_on_the_command_line_is_no_value(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train", "multi_gpu_train", "inference", "inference_wsi"])
-def test_nulls_are_read_before_anything_else(name):
+def test_nulls_are_read_before_anything_but_the_root_on_the_path(name):
     config = json.loads((BUNDLE / "configs" / f"{name}.json").read_text())
-    assert config["initialize"][0] == {"_target_": "cvm_monai.engines.read_nulls"}
+    assert config["initialize"][1] == {"_target_": "cvm_monai.engines.read_nulls"}
