@@ -121,8 +121,9 @@ def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: 
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
     shape = tuple(features.shape)
-    inside = correlation_maps(features, check_points(in_points, shape, name="in_points"))
-    outside = correlation_maps(features, check_points(out_points, shape, name="out_points"))
+    points = [check_points(in_points, shape, name="in_points"), check_points(out_points, shape, name="out_points")]
+    maps = correlation_maps(features, np.concatenate(points))  # of both classes at once: vectors are scaled once
+    inside, outside = maps[: len(points[0])], maps[len(points[0]) :]
     total = inside * 0
     for correlation in outside:
         total = total + normalise((inside - eta * correlation).clip(min=0) ** 2)
