@@ -307,6 +307,7 @@ def test_launch_outside_of_a_bundle_says_how_it_is_called(script):
 
 def run_config(folder: Path, config: dict) -> None:
     (folder / "configs").mkdir()
+    config = {"initialize": [{"_target_": "cvm_monai.engines.follow_parser"}], **config}
     (folder / "configs" / "a.json").write_text(json.dumps(config))
     workflow = ConfigWorkflow(config_file=str(folder / "configs" / "a.json"), workflow_type="train")
     workflow.initialize()
@@ -318,7 +319,6 @@ def test_launch_turns_a_mistake_deep_in_the_configuration_into_code_2(script, ca
         "crop": {"_target_": "cvm_monai.data.transforms.RandCropToPointsd", "size": 5},
         "preprocessing": {"_target_": "Compose", "transforms": ["@crop"]},
         "engine": {"_target_": "Dataset", "data": [], "transform": "@preprocessing"},
-        "initialize": [],
         "training": {"_target_": "scripts.launch", "engine": "engine"},
         "run": ["@training"],
     }
@@ -333,7 +333,6 @@ def test_launch_turns_a_mistake_deep_in_the_configuration_into_code_2(script, ca
 def test_launch_runs_the_engine_it_names(script, tmp_path):
     config = {
         "engine": {"_target_": "unittest.mock.Mock"},
-        "initialize": [],
         "other": "$1 / 0",
         "training": {"_target_": "scripts.launch", "engine": "engine"},
         "run": ["@training", "$@engine.run.assert_called_once_with()"],
