@@ -11,6 +11,7 @@ import pytest
 from monai.bundle import ConfigWorkflow
 
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.errors import CvmError
 from cvm_monai.variational import linear_discriminant
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +101,7 @@ def test_our_error_is_found_below_those_that_monai_wraps_it_in(script, capsys, t
         try:
             try:
                 read_datalist(tmp_path)
-            except ValueError as error:
+            except CvmError as error:
                 raise RuntimeError("applying transform") from error
         except RuntimeError as error:
             raise RuntimeError("failed to instantiate component") from error
@@ -125,7 +126,7 @@ def foreign():
 
 
 def numpy_within_our_code():
-    """The innermost Python frame is ours, but what failed is a call: a mistake whose place must be seen."""
+    """NumPy refuses what our code hands it: a mistake whose place must be seen."""
     points = np.zeros((1, 2), int)
     linear_discriminant(np.zeros((2, 3, 3)), points, points, ridge=np.zeros(3))
 
