@@ -11,6 +11,9 @@ from .processes import say_once
 LONGEST = 900
 """Characters of a sentence; a name that is longer than any file's may come in one."""
 
+WORKER = "Original Traceback (most recent call last)"
+"""In the message of an error from a loader's worker: torch puts the worker's traceback there, its own words last."""
+
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
@@ -35,6 +38,8 @@ def _sentence(cause: BaseException) -> str:
             "with --resume auto; what was whole before is kept"
         )
     words = str(cause)
+    if WORKER in words:
+        words = words.rpartition(f"{type(cause).__name__}: ")[2].strip()
     return words if len(words) <= LONGEST else f"{words[: LONGEST - 3]}..."
 
 

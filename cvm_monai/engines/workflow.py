@@ -62,7 +62,7 @@ def follow_parser() -> None:
             _resolving.reset(token)
 
     followed.followed_by = _resolving  # type: ignore[attr-defined]
-    ConfigParser.get_parsed_content = followed  # type: ignore[assignment, method-assign]
+    ConfigParser.get_parsed_content = followed  # type: ignore[method-assign]
 
 
 def active_parser() -> ConfigParser | None:

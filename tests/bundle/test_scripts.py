@@ -8,6 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigWorkflow
 
 from cvm_monai.data.datalist import read_datalist
@@ -150,6 +151,22 @@ def test_any_other_error_keeps_its_traceback(script, capsys, block, kind):
 def test_an_interruption_passes_through(script, kind):
     with pytest.raises(kind, match="stop"), script("errors").exit_on_error():
         raise kind("stop")
+
+
+class Refused(torch.utils.data.Dataset):
+    """A data set whose one item is refused by our code, in the loader's worker."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise CvmError("a.png cannot be read as an image: save it again")
+
+
+def test_our_error_in_a_loaders_worker_is_its_sentence(script, capsys):
+    loader = torch.utils.data.DataLoader(Refused(), num_workers=1)
+    text = exits(script, capsys, lambda: list(loader))
+    assert text == "error: a.png cannot be read as an image: save it again\n"
 
 
 def test_nothing_happens_without_an_error(script, capsys):
