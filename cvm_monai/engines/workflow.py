@@ -31,7 +31,7 @@ def bundle_root() -> str:
     working directory; code that makes the workflow of another bundle itself gives it the entry `bundle_root`.
     """
     file = command_config(sys.argv)
-    return str(bundle_folder() or Path.cwd()) if file is None else str(Path(file).resolve().parents[1])
+    return str(bundle_folder() or Path.cwd()) if file is None else str(Path(file).resolve().parent.parent)
 
 
 def command_config(words: Sequence[str]) -> str | None:

@@ -34,7 +34,7 @@ MACHINE = ("device", "amp", "num_workers", "classes", "resume")
 
 ROOT = (
     f"$str(__import__('pathlib').Path(__import__('re').search({CONFIG_FILE!r}, '\\n'.join([*__import__('sys').argv, "
-    "'--config_file', 'configs/inference.json']), 8)[1]).resolve().parents[1])"
+    "'--config_file', 'configs/inference.json']), 8)[1]).resolve().parent.parent)"
 )
 """The bundle's root before anything of the bundle can be imported: of the command line, else where one stands; 8 lets
 `^` and `$` be the ends of a line."""
