@@ -8,7 +8,7 @@ from typing import Any, get_args
 from cvm_monai.annotations.files import shown
 from cvm_monai.engines.memory_needs import check_inference_memory
 from cvm_monai.engines.record_checks import CHECKS
-from cvm_monai.engines.workflow import active_parser
+from cvm_monai.engines.workflow import running_parser
 from cvm_monai.inference import working_factor
 from cvm_monai.networks import NetworkName
 
@@ -26,9 +26,7 @@ def inference_checks() -> None:
 
     All of it is instantiated here, by its id in the running configuration, so that any error ends as one sentence.
     """
-    parser = active_parser()
-    if parser is None:
-        raise RuntimeError("inference_checks is called from a bundle's configuration, by python -m monai.bundle run")
+    parser = running_parser("inference_checks")
     with exit_on_error():
         knobs = parser.get_parsed_content("knobs")
         check_inference_knobs(knobs)

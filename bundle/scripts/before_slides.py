@@ -1,6 +1,6 @@
 """What can be checked of a whole-slide inference before the slides are looked at."""
 
-from cvm_monai.engines.workflow import active_parser
+from cvm_monai.engines.workflow import running_parser
 
 from .before_inference import check_inference_knobs
 from .errors import exit_on_error
@@ -11,9 +11,7 @@ def slide_checks() -> None:
 
     All of it is instantiated here, by its id in the running configuration, so that any error ends as one sentence.
     """
-    parser = active_parser()
-    if parser is None:
-        raise RuntimeError("slide_checks is called from a bundle's configuration, by python -m monai.bundle run")
+    parser = running_parser("slide_checks")
     with exit_on_error():
         check_inference_knobs(parser.get_parsed_content("knobs"))
         parser.get_parsed_content("engine")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from cvm_monai.annotations.files import shorten, shown
-from cvm_monai.engines.workflow import active_parser
+from cvm_monai.engines.workflow import COMMAND, active_parser, running_parser
 
 from .errors import exit_on_error
 
@@ -25,9 +25,7 @@ REFERENCE = re.compile(r"@[A-Za-z_]\w*")
 
 def check_places() -> None:
     """Check the paths of the running configuration before anything is made of them; see `check_place`."""
-    parser = active_parser()
-    if parser is None:
-        raise RuntimeError("check_places is called from a bundle's configuration, by python -m monai.bundle run")
+    parser = running_parser("check_places")
     with exit_on_error():
         for name in PATHS:
             if name in parser:
@@ -40,7 +38,7 @@ def check_places() -> None:
 
 def typed(name: str, words: Sequence[str]) -> str | None:
     """The text that the command line of `python -m monai.bundle` gives to an entry; None where it gives none."""
-    if not words or not words[0].endswith("monai/bundle/__main__.py"):
+    if not words or not words[0].endswith(COMMAND):
         return None
     found = None
     for word, following in zip(words, [*words[1:], None], strict=True):

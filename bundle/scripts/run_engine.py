@@ -7,7 +7,7 @@ import ignite.distributed as idist
 from monai.bundle import ConfigParser
 
 from cvm_monai.engines.sole_writer import sole_writer
-from cvm_monai.engines.workflow import active_parser
+from cvm_monai.engines.workflow import running_parser
 
 from .errors import exit_on_error
 from .processes import ENDED, LOST, Terminated, is_lost, say_once
@@ -20,9 +20,7 @@ def launch(engine: str, finished: str | None = None, writes: str | None = None) 
     an `exit_code` other than 0, the process ends with it. Where the entry `finished` of the configuration is a
     sentence, it is printed and nothing is run. `writes` is a folder that no other run may hold meanwhile.
     """
-    parser = active_parser()
-    if parser is None:
-        raise RuntimeError("launch is called from a bundle's configuration, by python -m monai.bundle run")
+    parser = running_parser("launch")
     with exit_on_error(), nullcontext() if writes is None else sole_writer(writes):
         sentence = None if finished is None else parser.get_parsed_content(finished)
         if sentence is not None:

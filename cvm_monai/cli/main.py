@@ -22,6 +22,7 @@ from cvm_monai.cli import (
     register,
     sync_tracking,
 )
+from cvm_monai.errors import CvmError
 
 COMMANDS: tuple[ModuleType, ...] = (
     phantom,
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{place}{error.strerror or error}")
     except ModuleNotFoundError as error:
         return _fail(f"the package {error.name} is missing: `cvm-monai doctor` says how to install what is needed")
-    except ValueError as error:
+    except CvmError as error:
         return _fail(str(error), warnings=getattr(error, "__notes__", ()))
 
 

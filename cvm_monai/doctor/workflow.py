@@ -10,6 +10,8 @@ from typing import Any
 import monai
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from cvm_monai.place import as_entry
+
 LONGEST = 300
 """Characters of an error that a sentence repeats."""
 
@@ -20,7 +22,7 @@ def opened(
     """The workflow of a configuration with some changes, its `initialize` done: knobs and data are checked.
 
     Args:
-        config: the file.
+        config: the file, in the `configs` folder of its bundle.
         changes: value by id, as on the command line.
         trim: changes the parsed configuration before anything is made of it.
 
@@ -29,7 +31,8 @@ def opened(
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Duplicate key", category=UserWarning)  # MONAI would take the last one
-        workflow = ConfigWorkflow(config_file=str(config), logging_file=False, **changes)
+        root = as_entry(config.resolve().parents[1])
+        workflow = ConfigWorkflow(config_file=str(config), logging_file=False, **{"bundle_root": root, **changes})
         if trim is not None:
             trim(workflow.parser)
         workflow.initialize()

@@ -17,7 +17,7 @@ from cvm_monai.engines.stain_shifts import StainShiftTest
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
 from cvm_monai.engines.trainer import PointTrainer
 from cvm_monai.engines.weight_average import WeightAverage
-from cvm_monai.engines.workflow import bundle_root, models_dir, read_nulls, recorded
+from cvm_monai.engines.workflow import bundle_root, follow_parser, models_dir, read_nulls, recorded
 
 __all__ = [
     "BestModelSaver",
@@ -40,6 +40,7 @@ __all__ = [
     "bundle_root",
     "default_tracking_uri",
     "finished_training",
+    "follow_parser",
     "lower_is_better",
     "models_dir",
     "process_device",

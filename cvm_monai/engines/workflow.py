@@ -1,36 +1,88 @@
 """Where a bundle run finds itself: its root, its parsed configuration, its folders."""
 
-import inspect
+import functools
 import json
+import re
+import sys
+from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 
 from cvm_monai.engines.record_checks import check_recorded
 from cvm_monai.place import bundle_folder
 
 NULL = "null"
 """What stands for no value, as in the configurations."""
+COMMAND = "monai/bundle/__main__.py"
+"""How the first word of a `python -m monai.bundle` command ends."""
+CONFIG_FILE = r"""^-+config[-_]file[=\n][\[(\s'"]*(.+?\.(?:json|ya?ml))(?=[\s'",)\]]|$)"""
+"""Finds the first configuration file in the words of a command, one a line, whether one file is given or a list."""
+
+_resolving: ContextVar[ConfigParser | None] = ContextVar("resolving", default=None)
 
 
 def bundle_root() -> str:
-    """Absolute path of the bundle whose configuration is being parsed: the parent of its `configs` folder.
+    """Absolute path of the bundle: the parent of the `configs` folder that `python -m monai.bundle` was given.
 
-    It is taken from the running workflow, so that the working directory does not matter; a bare parser has none, then
-    the package's own bundle (`cvm_monai.place`), or the working directory, is taken.
+    Where this process is no such command, it is the package's own bundle (`cvm_monai.place`), or without one the
+    working directory; code that makes the workflow of another bundle itself gives it the entry `bundle_root`.
     """
-    workflow = _active_workflow()
-    folder = getattr(workflow, "config_root_path", None) if workflow is not None else None
-    if folder is not None:
-        return str(Path(folder).resolve().parent)
-    return str(bundle_folder() or Path.cwd())
+    file = command_config(sys.argv)
+    return str(bundle_folder() or Path.cwd()) if file is None else str(Path(file).resolve().parent.parent)
+
+
+def command_config(words: Sequence[str]) -> str | None:
+    """The first configuration file of a `python -m monai.bundle` command; None for any other command."""
+    if not words or not words[0].endswith(COMMAND):
+        return None
+    found = re.search(CONFIG_FILE, "\n".join(words), re.MULTILINE)
+    return None if found is None else found[1]
+
+
+def follow_parser() -> None:
+    """From the next entry of a configuration on, `active_parser` gives the parser that is resolving it.
+
+    MONAI calls what a configuration names without its parser, and a configuration cannot refer to it. So
+    `ConfigParser.get_parsed_content` is wrapped, once in a process; it does what it did. In `initialize` this stands
+    right after the bundle's root is put on the path.
+    """
+    resolve = ConfigParser.get_parsed_content
+    if getattr(resolve, "followed_by", None) is _resolving:
+        return
+
+    @functools.wraps(resolve)
+    def followed(self: ConfigParser, id: str = "", **kwargs: Any) -> Any:
+        token = _resolving.set(self)
+        try:
+            return resolve(self, id, **kwargs)
+        finally:
+            _resolving.reset(token)
+
+    followed.followed_by = _resolving  # type: ignore[attr-defined]
+    ConfigParser.get_parsed_content = followed  # type: ignore[method-assign]
 
 
 def active_parser() -> ConfigParser | None:
-    """The parser of the bundle workflow that is running, or None outside of one."""
-    workflow = _active_workflow()
-    return None if workflow is None else workflow.parser
+    """The parser that is resolving an entry of a configuration, see `follow_parser`; None outside of a bundle run."""
+    return _resolving.get()
+
+
+def running_parser(asked_by: str) -> ConfigParser:
+    """The same for what works inside of a bundle run alone.
+
+    Raises:
+        RuntimeError: outside of one, or in one whose configuration has not called `follow_parser`.
+    """
+    parser = active_parser()
+    if parser is None:
+        raise RuntimeError(
+            f"{asked_by} is called from a bundle's configuration, by python -m monai.bundle run; its `initialize` "
+            'needs {"_target_": "cvm_monai.engines.follow_parser"} after the entry that puts the bundle on the path'
+        )
+    return parser
 
 
 def read_nulls() -> None:
@@ -70,14 +122,3 @@ def recorded(*, output_dir: str, key: str, default: Any) -> Any:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file} is not a record of a training ({error}): train again, or remove it") from error
     return value if value is default else check_recorded(file, key, value)
-
-
-def _active_workflow() -> ConfigWorkflow | None:
-    """The nearest bundle workflow among the callers."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        candidate = frame.f_locals.get("self")
-        if isinstance(candidate, ConfigWorkflow):
-            return candidate
-        frame = frame.f_back
-    return None

@@ -1,8 +1,8 @@
 """MONAI Label's own server made safe: its guard, sentences for errors, and the loopback address."""
 
 import argparse
-import asyncio
 import logging
+import multiprocessing
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,26 +65,31 @@ def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str
         application.add_exception_handler(kind, sentence)
     application.user_middleware.insert(0, Middleware(Guard, local_only=local_only, origins=origins, **limits))
     application.middleware_stack = application.build_middleware_stack()
-    if local_only and not bind_to_loopback():
+    if local_only and not listen_on_loopback():
         logger.warning("the server listens on every interface, and answers this machine alone; --host says where")
 
 
-def bind_to_loopback() -> bool:
-    """Change the address of the uvicorn that runs this start-up from every interface to loopback; whether it could.
+def listen_on_loopback() -> bool:
+    """Let a uvicorn that was asked for every interface listen on loopback; whether it can still be done.
 
-    uvicorn opens its socket after the application has started; its task holds the configuration.
+    uvicorn opens its socket after the application has started, on the `host` of its configuration, and hands the
+    application neither of them: the attribute itself is changed, for the servers of this process. Where uvicorn shares
+    one socket among worker processes, their parent has opened it already.
     """
-    try:
-        task = asyncio.current_task()
-    except RuntimeError:
+    uvicorn = sys.modules.get("uvicorn.config")
+    if uvicorn is None or multiprocessing.parent_process() is not None:
         return False
-    frame = getattr(getattr(task, "get_coro", lambda: None)(), "cr_frame", None)
-    config: Any = getattr(frame.f_locals.get("self"), "config", None) if frame is not None else None
-    if not hasattr(config, "host"):
-        return False
-    if config.host in EVERYWHERE:
-        config.host = LOOPBACK
-    return config.host not in EVERYWHERE
+    uvicorn.Config.host = property(_local_host, _set_host)
+    return True
+
+
+def _local_host(config: Any) -> str:
+    host = vars(config)["host"]
+    return LOOPBACK if host in EVERYWHERE else host
+
+
+def _set_host(config: Any, host: str) -> None:
+    vars(config)["host"] = host
 
 
 def _kinds() -> tuple[type[Exception], ...]:

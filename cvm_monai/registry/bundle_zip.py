@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.engines.workflow import CONFIG_FILE
 from cvm_monai.place import PACKAGE, checked_bundle
 from cvm_monai.registry.requirements import requirements_of
 from cvm_monai.registry.staging import (
@@ -32,11 +33,11 @@ MACHINE = ("device", "amp", "num_workers", "classes", "resume")
 """Knobs of the machine and the data set that keep the bundle's defaults, beside the places."""
 
 ROOT = (
-    "$str(__import__('pathlib').Path(next((frame.f_locals['self'].config_root_path for frame, _ in "
-    "__import__('traceback').walk_stack(None) if 'config_root_path' in getattr(frame.f_locals.get('self'), '__dict__', "
-    "())), 'configs')).resolve().parent)"
+    f"$str(__import__('pathlib').Path(__import__('re').search({CONFIG_FILE!r}, '\\n'.join([*__import__('sys').argv, "
+    "'--config_file', 'configs/inference.json']), 8)[1]).resolve().parent.parent)"
 )
-"""The bundle's root before anything of the bundle can be imported: of the running workflow, else where one stands."""
+"""The bundle's root before anything of the bundle can be imported: of the command line, else where one stands; 8 lets
+`^` and `$` be the ends of a line."""
 
 
 def export_bundle(output_dir: str | Path, target: str | Path, *, bundle: Path | None = None) -> Path:

@@ -8,9 +8,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigWorkflow
 
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.errors import CvmError
 from cvm_monai.variational import linear_discriminant
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +102,7 @@ def test_our_error_is_found_below_those_that_monai_wraps_it_in(script, capsys, t
         try:
             try:
                 read_datalist(tmp_path)
-            except ValueError as error:
+            except CvmError as error:
                 raise RuntimeError("applying transform") from error
         except RuntimeError as error:
             raise RuntimeError("failed to instantiate component") from error
@@ -125,7 +127,7 @@ def foreign():
 
 
 def numpy_within_our_code():
-    """The innermost Python frame is ours, but what failed is a call: a mistake whose place must be seen."""
+    """NumPy refuses what our code hands it: a mistake whose place must be seen."""
     points = np.zeros((1, 2), int)
     linear_discriminant(np.zeros((2, 3, 3)), points, points, ridge=np.zeros(3))
 
@@ -149,6 +151,22 @@ def test_any_other_error_keeps_its_traceback(script, capsys, block, kind):
 def test_an_interruption_passes_through(script, kind):
     with pytest.raises(kind, match="stop"), script("errors").exit_on_error():
         raise kind("stop")
+
+
+class Refused(torch.utils.data.Dataset):
+    """A data set whose one item is refused by our code, in the loader's worker."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise CvmError("a.png cannot be read as an image: save it again")
+
+
+def test_our_error_in_a_loaders_worker_is_its_sentence(script, capsys):
+    loader = torch.utils.data.DataLoader(Refused(), num_workers=1)
+    text = exits(script, capsys, lambda: list(loader))
+    assert text == "error: a.png cannot be read as an image: save it again\n"
 
 
 def test_nothing_happens_without_an_error(script, capsys):
@@ -307,6 +325,7 @@ def test_launch_outside_of_a_bundle_says_how_it_is_called(script):
 
 def run_config(folder: Path, config: dict) -> None:
     (folder / "configs").mkdir()
+    config = {"initialize": [{"_target_": "cvm_monai.engines.follow_parser"}], **config}
     (folder / "configs" / "a.json").write_text(json.dumps(config))
     workflow = ConfigWorkflow(config_file=str(folder / "configs" / "a.json"), workflow_type="train")
     workflow.initialize()
@@ -318,7 +337,6 @@ def test_launch_turns_a_mistake_deep_in_the_configuration_into_code_2(script, ca
         "crop": {"_target_": "cvm_monai.data.transforms.RandCropToPointsd", "size": 5},
         "preprocessing": {"_target_": "Compose", "transforms": ["@crop"]},
         "engine": {"_target_": "Dataset", "data": [], "transform": "@preprocessing"},
-        "initialize": [],
         "training": {"_target_": "scripts.launch", "engine": "engine"},
         "run": ["@training"],
     }
@@ -333,7 +351,6 @@ def test_launch_turns_a_mistake_deep_in_the_configuration_into_code_2(script, ca
 def test_launch_runs_the_engine_it_names(script, tmp_path):
     config = {
         "engine": {"_target_": "unittest.mock.Mock"},
-        "initialize": [],
         "other": "$1 / 0",
         "training": {"_target_": "scripts.launch", "engine": "engine"},
         "run": ["@training", "$@engine.run.assert_called_once_with()"],

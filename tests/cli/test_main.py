@@ -6,6 +6,7 @@ import pytest
 from cvm_monai import __version__
 from cvm_monai.cli import doctor
 from cvm_monai.cli.main import main
+from cvm_monai.errors import CvmError
 
 
 def test_help_is_short_and_names_every_command(capsys):
@@ -35,7 +36,7 @@ def test_usage_errors_end_with_2(argv, capsys):
 @pytest.mark.parametrize(
     "error, code, text",
     [
-        (ValueError("first\n  second"), 2, "cvm-monai: error: first second\n"),
+        (CvmError("first\n  second"), 2, "cvm-monai: error: first second\n"),
         (FileNotFoundError(2, "No such file or directory", "x.png"), 2,
          "cvm-monai: error: x.png: No such file or directory\n"),
         (PermissionError(13, "Permission denied", "x"), 2, "cvm-monai: error: x: Permission denied\n"),
@@ -52,6 +53,12 @@ def test_failures_end_with_one_sentence(monkeypatch, capsys, error, code, text):
     monkeypatch.setattr(doctor, "run", fail)
     assert main(["doctor"]) == code
     assert capsys.readouterr().err == text
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(doctor, "run", lambda _: int("x"))
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        main(["doctor"])
 
 
 def test_module_runs_as_a_command_and_imports_nothing_heavy():

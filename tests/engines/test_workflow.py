@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
 from cvm_monai import provenance
 from cvm_monai.engines import bundle_root, models_dir, recorded
 from cvm_monai.engines.previews import point_rows, preview_figure
 from cvm_monai.engines.renewal import Preview
-from cvm_monai.engines.workflow import active_parser
+from cvm_monai.engines.workflow import active_parser, follow_parser
 from cvm_monai.provenance import plain, run_facts, update_json, write_json
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
@@ -43,19 +43,76 @@ def test_a_run_json_that_is_no_record_is_one_sentence(tmp_path, content):
         recorded(output_dir=str(tmp_path), key="lam", default=2.0)
 
 
-def test_the_bundle_root_is_that_of_the_running_workflow(tmp_path, monkeypatch):
-    (tmp_path / "some" / "configs").mkdir(parents=True)
-    config = {"root": {"_target_": "cvm_monai.engines.bundle_root"}, "initialize": [], "run": ["$@root"]}
-    file = tmp_path / "some" / "configs" / "a.json"
-    file.write_text(json.dumps(config))
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config_file", "some/configs/a.json"],
+        ["--lam", "1", "--config_file=some/configs/a.json", "--fold", "0"],
+        ["--config-file", "['some/configs/a.json', 'other/b.yaml']"],
+        ["--config_file", '["some/configs/a.json","other/b.yaml"]'],
+        ["--config_file", "some/configs/a.yml,other/b.json"],
+    ],
+)
+def test_the_bundle_root_is_that_of_the_commands_first_configuration(tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
-    workflow = ConfigWorkflow(config_file="some/configs/a.json", workflow_type="train")
-    assert workflow.run() == [str(tmp_path / "some")]
+    monkeypatch.setattr("sys.argv", ["/lib/monai/bundle/__main__.py", "run", "training", *words])
+    assert bundle_root() == str(tmp_path / "some")
 
 
-def test_outside_of_a_workflow_there_is_no_parser_and_the_bundle_beside_the_package():
+def test_a_folder_may_be_named_as_a_file_or_hold_commas_and_spaces(tmp_path, monkeypatch):
+    file = tmp_path / "a b,c.d" / "configs" / "train.json"
+    monkeypatch.setattr("sys.argv", ["/lib/monai/bundle/__main__.py", "run", "--config_file", str(file)])
+    assert bundle_root() == str(tmp_path / "a b,c.d")
+
+
+@pytest.mark.parametrize("words", [[], ["pytest", "--config_file", "some/configs/a.json"]])
+def test_without_a_command_of_monai_the_bundle_is_the_one_beside_the_package(monkeypatch, words):
+    monkeypatch.setattr("sys.argv", words)
+    assert Path(bundle_root()) == BUNDLE
+
+
+def workflow_of(folder, config, **typed):
+    (folder / "configs").mkdir()
+    path = folder / "configs" / "a.json"
+    path.write_text(json.dumps(config))
+    return ConfigWorkflow(config_file=str(path), workflow_type="train", logging_file=False, **typed)
+
+
+def test_the_parser_is_known_while_it_resolves_an_entry_and_not_after_it(tmp_path):
+    config = {
+        "name": "one",
+        "initialize": [{"_target_": "cvm_monai.engines.follow_parser"}],
+        "run": [{"_target_": "cvm_monai.engines.workflow.active_parser"}],
+    }
+    workflow = workflow_of(tmp_path, config)
+    workflow.initialize()
+    assert workflow.run() == [workflow.parser]
     assert active_parser() is None
-    assert Path(bundle_root()) == Path(__file__).parents[2] / "bundle"
+
+
+def test_a_parser_within_another_is_known_until_it_is_done():
+    follow_parser()
+    active = "cvm_monai.engines.workflow.active_parser"
+    inner = ConfigParser({"who": {"_target_": active}})
+    outer = ConfigParser(
+        {
+            "inner": {"_target_": "$@ask", "id": "who"},
+            "ask": None,
+            "all": ["@inner", {"_target_": active}],
+        }
+    )
+    outer["ask"] = inner.get_parsed_content
+    assert outer.get_parsed_content("all") == [inner, outer]
+    with pytest.raises(KeyError, match="nowhere"):
+        outer.get_parsed_content("nowhere")
+    assert active_parser() is None
+
+
+def test_the_parser_is_wrapped_once():
+    follow_parser()
+    before = ConfigParser.get_parsed_content
+    follow_parser()
+    assert ConfigParser.get_parsed_content is before
 
 
 def test_json_is_replaced_in_one_step_and_updated(tmp_path):
@@ -138,20 +195,21 @@ def test_a_preview_of_a_coarse_map_is_drawn_at_the_maps_size(tmp_path, known, mo
 
 
 def test_null_on_the_command_line_is_no_value(tmp_path):
-    (tmp_path / "configs").mkdir()
     config = {
         "mpp": 0.5,
         "encoder_weights": "some",
         "network": "unet",
         "output_dir": "x",
         "knobs": {"mpp": "@mpp", "encoder_weights": "@encoder_weights", "network": "@network", "folder": "@output_dir"},
-        "initialize": [{"_target_": "cvm_monai.engines.read_nulls"}, {"_target_": "builtins.dict", "knobs": "@knobs"}],
+        "initialize": [
+            {"_target_": "cvm_monai.engines.follow_parser"},
+            {"_target_": "cvm_monai.engines.read_nulls"},
+            {"_target_": "builtins.dict", "knobs": "@knobs"},
+        ],
         "run": [],
     }
-    path = tmp_path / "configs" / "a.json"
-    path.write_text(json.dumps(config))
     typed = {"mpp": "null", "encoder_weights": "null", "output_dir": "null"}
-    workflow = ConfigWorkflow(config_file=str(path), workflow_type="train", logging_file=False, **typed)
+    workflow = workflow_of(tmp_path, config, **typed)
     workflow.initialize()
     knobs = workflow.parser.get_parsed_content("knobs")
     assert knobs == {"mpp": None, "encoder_weights": None, "network": "unet", "folder": "null"}
@@ -161,4 +219,7 @@ def test_null_on_the_command_line_is_no_value(tmp_path):
 @pytest.mark.parametrize("name", ["train", "multi_gpu_train", "inference", "inference_wsi"])
 def test_nulls_are_read_before_anything_but_the_root_on_the_path(name):
     config = json.loads((BUNDLE / "configs" / f"{name}.json").read_text())
-    assert config["initialize"][1] == {"_target_": "cvm_monai.engines.read_nulls"}
+    assert config["initialize"][1:3] == [
+        {"_target_": "cvm_monai.engines.follow_parser"},
+        {"_target_": "cvm_monai.engines.read_nulls"},
+    ]

@@ -1,11 +1,12 @@
 """Where the server listens."""
 
-import asyncio
+import multiprocessing
+import sys
 from types import SimpleNamespace
 
 import pytest
 
-from cvm_monai.label_app.serving import bind_to_loopback, given_host, is_local, secure
+from cvm_monai.label_app.serving import given_host, is_local, listen_on_loopback, secure
 
 
 @pytest.mark.parametrize(
@@ -47,26 +48,45 @@ def test_a_server_is_guarded_unless_its_host_is_open(words, local):
     assert [entry.kwargs["local_only"] for entry in added] == [local]
 
 
-class Lifespan:
-    """Runs a start-up as uvicorn does: a task of the object that holds the configuration."""
-
-    def __init__(self, host):
-        self.config = SimpleNamespace(host=host)
-        self.bound = None
-
-    async def main(self):
-        await self.startup()
-
-    async def startup(self):
-        self.bound = bind_to_loopback()
+@pytest.fixture
+def server_config(monkeypatch):
+    """uvicorn's configuration, as it was before the test once that is over."""
+    config = pytest.importorskip("uvicorn.config", reason="uvicorn comes with MONAI Label").Config
+    monkeypatch.setattr(config, "host", "", raising=False)
+    return config
 
 
 @pytest.mark.parametrize("host, expected", [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("10.1.2.3", "10.1.2.3")])
-def test_every_interface_becomes_loopback(host, expected):
-    lifespan = Lifespan(host)
-    asyncio.run(lifespan.main())
-    assert (lifespan.config.host, lifespan.bound) == (expected, True)
+def test_every_interface_becomes_loopback_in_a_server_that_runs_already(server_config, host, expected):
+    config = server_config(app=None, host=host, port=0)
+    assert config.host == host
+    assert listen_on_loopback() is True
+    assert config.host == expected
+    with config.bind_socket() if expected == "127.0.0.1" else SimpleSocket(expected) as socket:
+        assert socket.getsockname()[0] == expected
+    config.host = "::"
+    assert config.host == "127.0.0.1"
 
 
-def test_outside_a_server_nothing_can_be_bound():
-    assert bind_to_loopback() is False
+class SimpleSocket(SimpleNamespace):
+    """A socket that is not opened, for an address that this machine does not have."""
+
+    def __init__(self, host):
+        super().__init__(getsockname=lambda: (host, 0))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+def test_without_uvicorn_nothing_can_be_bound(monkeypatch):
+    monkeypatch.delitem(sys.modules, "uvicorn.config", raising=False)
+    assert listen_on_loopback() is False
+
+
+def test_a_worker_shares_the_socket_that_its_parent_opened(monkeypatch, server_config):
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: object())
+    assert listen_on_loopback() is False
+    assert server_config(app=None, host="0.0.0.0").host == "0.0.0.0"
