@@ -94,7 +94,7 @@ def test_shrinking_averages_over_the_footprint(tmp_path):
     stripes[:, ::2] = 200
     Image.fromarray(stripes).save(tmp_path / "a.png")
     item = LoadCased(scale=0.25)({"case_id": "a", "image": str(tmp_path / "a.png")})
-    # a triangle of twice four pixels about columns 2 and 6: of its weights (5 7 7 5 3 1) / 28 the stripes have 15 and 13
+    # a triangle over eight pixels about columns 2 and 6: of its weights (5 7 7 5 3 1) / 28 the stripes have 15 and 13
     assert item["image"].tolist() == [[[107, 93]] * 2] * 3
 
 
