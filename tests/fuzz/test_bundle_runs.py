@@ -106,6 +106,7 @@ def check_end(outcome: Outcome, name: str) -> None:
     if outcome.code == 0:
         assert outcome.err == ""
         return
+    assert outcome.code == 2
     (line,) = outcome.err.splitlines()
     assert line.startswith("error: ")
     assert len(line) <= 1000

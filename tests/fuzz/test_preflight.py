@@ -90,6 +90,7 @@ def test_a_broken_data_list_or_knob_ends_with_one_sentence(number, preflight, go
     assert hashes(folder) == before
     check_code("preflight", number, outcome)
     if outcome.code:
+        assert outcome.code == 2
         (line,) = outcome.err.splitlines()
         assert line.startswith("error: ")
         assert len(line) <= 1000
