@@ -1,9 +1,14 @@
 """Fixtures that every test may use."""
 
+import functools
 import os
+import sqlite3
 import struct
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +28,39 @@ def shared_dir() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip(f"the developers' data folder is not at {folder} (set CVM_SHARED to where it is)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def copied_databases(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """MLflow's migrations, a second for each new database, run once in this process: the others are copies."""
+    utils = sys.modules.get("mlflow.store.db.utils")
+    if utils is not None and not hasattr(utils._upgrade_db, "__wrapped__"):
+        utils._upgrade_db = copying(utils._upgrade_db, tmp_path_factory.mktemp("mlflow") / "migrated.db")
+
+
+def copying(upgrade: Callable[[Any], None], migrated: Path) -> Callable[[Any], None]:
+    """MLflow's upgrade of a database, which for a new file of SQLite copies the first one that was made."""
+
+    @functools.wraps(upgrade)
+    def upgraded(engine: Any) -> None:
+        from sqlalchemy import inspect
+
+        file = engine.url.database
+        if engine.dialect.name != "sqlite" or not Path(file).is_file() or inspect(engine).has_table("alembic_version"):
+            upgrade(engine)
+        elif migrated.exists():
+            copy_database(migrated, file)
+        else:
+            upgrade(engine)
+            copy_database(file, migrated)
+
+    return upgraded
+
+
+def copy_database(source: str | Path, target: str | Path) -> None:
+    """All of an SQLite database in place of what another holds."""
+    with closing(sqlite3.connect(source)) as first, closing(sqlite3.connect(target)) as second:
+        first.backup(second)
 
 
 def write_dicom(path: Path, series: str, *, implicit: bool = False) -> Path:

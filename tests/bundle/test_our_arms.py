@@ -162,6 +162,7 @@ def test_the_full_augmentation_gives_batches_that_the_losses_take(phantom, tmp_p
     )
     workflow.initialize()
     loader = workflow.parser.get_parsed_content("train#dataloader")
+    assert len(loader) == 2
     for _ in range(4):
         for batch in loader:
             assert batch["image"].dtype == torch.float32

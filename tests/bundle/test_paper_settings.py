@@ -11,6 +11,7 @@ from monai.bundle import ConfigWorkflow
 
 from cvm_monai.cli.main import main
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.folds import split
 
 from .conftest import BUNDLE, TRAIN
 
@@ -87,11 +88,14 @@ def test_an_image_goes_in_whole_with_its_points_as_published(setting, tmp_path):
     workflow.initialize()
     get = workflow.parser.get_parsed_content
     side, stride = SIDE[name], {"camelyon16": 16, "colorectal": 1}[name]
-    cases = {case.case_id for case in read_datalist(dataset).cases}
+    training = {case.case_id for case in split(read_datalist(dataset), fold=0, seed=0).train}
+    seen = []
     for batch in get("train#dataloader"):
         assert batch["image"].shape == (1, 3, side, side)
         assert batch["label"].shape == (1, 1, side // stride, side // stride)
-        assert set(batch["case_id"]) <= cases
+        seen += batch["case_id"]
+    assert sorted(seen) == sorted(training) != []
+    assert {item["case_id"] for item in get("renewal_dataset")} == training
     for item in get("renewal_dataset"):
         label, reach = item["label"][0], {"camelyon16": 0, "colorectal": 1}[name]
         points = {1: item["in_points"], 0: item["out_points"]}

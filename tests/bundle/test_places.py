@@ -2,7 +2,7 @@
 
 import json
 import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from cvm_monai.engines.store_address import database_file, sqlite_address
 from cvm_monai.place import as_entry
 
-from .conftest import BUNDLE, INFERENCE, SMALL, TRAIN
+from .conftest import INFERENCE, SMALL, TRAIN
 from .test_scripts import script  # noqa: F401
 
 ODD = ["a%41b", "a%20b", "what?", "a?x=1", "a b,c", "Müller & Co;", "(x)", "n\nl"]
@@ -90,13 +90,15 @@ def test_a_path_that_monai_takes_for_its_own_syntax_is_refused_before_anything_i
         ("(a)", "--output_dir (a) is read as 'a': for a folder of that name write ./(a)"),
     ],
 )
-def test_what_the_command_line_loses_is_refused(phantom, tmp_path, typed, sentence):
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", TRAIN]
-    command += ["--dataset_dir", phantom, "--output_dir", typed]
-    environment = os.environ | {"PYTHONPATH": str(BUNDLE.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
-    assert done.returncode == 2
-    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {sentence}")
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import")
+def test_what_the_command_line_loses_is_refused(phantom, tmp_path, monkeypatch, capsys, typed, sentence):
+    """`python -m monai.bundle run training ...`, in this process, which has MONAI already."""
+    command = ["monai.bundle", "run", "training", "--config_file", TRAIN]
+    monkeypatch.setattr(sys, "argv", [*command, "--dataset_dir", phantom, "--output_dir", typed])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"^2$"):
+        runpy.run_module("monai.bundle", run_name="__main__")
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"error: {sentence}")
     assert os.listdir(tmp_path) == []
 
 

@@ -2,27 +2,40 @@
 
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from monai.bundle import ConfigParser
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 
 
 def targets(node: Any) -> Iterator[str]:
-    """Every `_target_` of ours within a configuration."""
+    """Every `_target_` of ours within a configuration, also where the key overrides one: `part#_target_`."""
     if isinstance(node, dict):
-        if str(node.get("_target_", "")).startswith(("cvm_monai.", "scripts.")):
-            yield node["_target_"]
-        for part in node.values():
+        for key, part in node.items():
+            if key.rpartition("#")[2] == "_target_" and str(part).startswith(("cvm_monai.", "scripts.")):
+                yield part
             yield from targets(part)
     elif isinstance(node, list):
         for part in node:
             yield from targets(part)
+
+
+FILES = sorted(path for path in (BUNDLE / "configs").iterdir() if path.suffix in (".json", ".yaml", ".yml"))
+TARGETS = {path.stem: sorted(set(targets(ConfigParser.load_config_file(path)))) for path in FILES}
+"""By configuration."""
+
+
+def test_the_configurations_with_parts_of_ours_are_known_and_the_others_hold_values_only():
+    with_parts = {"train", "evaluate", "inference", "inference_wsi", "multi_gpu_train"}
+    assert {name for name, found in TARGETS.items() if found} == with_parts
+    values_only = {"camelyon16", "colorectal", "paper", "metadata", "tracking_mlflow"}
+    assert set(TARGETS) == with_parts | values_only
+    assert "cvm_monai.engines.SharedEvaluator" in TARGETS["multi_gpu_train"]  # by an override
 
 
 @pytest.fixture
@@ -36,11 +49,10 @@ def scripts_found(monkeypatch):
 
 
 @pytest.mark.usefixtures("scripts_found")
-@pytest.mark.parametrize("config", sorted((BUNDLE / "configs").glob("*.json")), ids=lambda path: path.name)
-def test_no_target_shares_its_name_with_a_module(config):
+@pytest.mark.parametrize("target", sorted({target for found in TARGETS.values() for target in found}))
+def test_no_target_shares_its_name_with_a_module(target):
     """Where both are there, Python 3.12's pydoc.locate finds the module, and MONAI passes over what is not callable."""
-    for target in set(targets(json.loads(config.read_text(encoding="utf-8")))):
-        where, _, name = target.rpartition(".")
-        module = importlib.import_module(where)
-        assert callable(getattr(module, name)), target
-        assert not hasattr(module, "__path__") or importlib.util.find_spec(target) is None, target
+    where, _, name = target.rpartition(".")
+    module = importlib.import_module(where)
+    assert callable(getattr(module, name))
+    assert not hasattr(module, "__path__") or importlib.util.find_spec(target) is None

@@ -67,6 +67,7 @@ def test_mlflow_holds_one_finished_run_with_parameters_metrics_and_artifacts(tra
 
 def test_each_metric_has_one_value_for_each_step(trained):
     client, run = only_run(trained.output)
+    assert {"train_total", "val_partial_ce", "pseudo_label_images", "epoch_seconds"} <= set(run.data.metrics)
     for name in run.data.metrics:
         steps = [entry.step for entry in client.get_metric_history(run.info.run_id, name)]
         assert len(steps) == len(set(steps)), name

@@ -354,7 +354,9 @@ def test_points_sampled_from_a_mask_that_calls_zero_white_lie_on_its_target(fold
     options = {"photometric": "miniswhite", "metadata": None, "description": "ImageJ=1.53t\n"}
     for name in "abcd":
         tifffile.imwrite(folder / "masks" / f"{name}.tif", MASK * 255, **options)
-    for case in prepare(folder, out=tmp_path / "out", pairs=3).datalist.cases:
+    cases = prepare(folder, out=tmp_path / "out", pairs=3).datalist.cases
+    assert [case.case_id for case in cases] == list("abcd")
+    for case in cases:
         points = read_annotations(case.points).points
         assert len(points) == 6
         for point in points:

@@ -639,6 +639,7 @@ def test_one_slide_can_be_trained_on(tmp_path, tile, folds):
     tested = tile == 64 and folds == 4
     assert report.datalist == read_datalist(tmp_path / "out")
     assert report.datalist.tested == tested
+    assert len(report.datalist.folds) == (folds if tested else 1)
     assert ("dealt by image" if tested else "there is a training and no test") in report.warnings[0]
     for fold in report.datalist.folds:
         check_split(str(tmp_path / "out"), fold=fold, seed=0)

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -133,16 +132,14 @@ def test_readers_never_see_a_mixture_or_an_error_while_renewals_are_published(tm
     ]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + 1.0
     value = 0
-    while time.monotonic() < end and not errors:
+    while not errors and (value < 50 or len(seen) < 100):
         value += 1
         writer.publish({"a": big + value, "b": big - value})
     stop.set()
     for thread in threads:
         thread.join()
     assert not errors
-    assert len(seen) > 20
     assert all(low == high and (case == "a") == (low > 0) and shape == (200, 200) for case, low, high, shape in seen)
 
 
@@ -182,7 +179,7 @@ def test_another_process_reads_the_renewals(tmp_path):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "1 0.5\n"
         store.publish({"c": flat(1)})
-        out, _ = process.communicate("\n", timeout=30)
+        out, _ = process.communicate("\n")
     assert out == "2 True\n"
     assert process.returncode == 0
 

@@ -1,9 +1,10 @@
 """Data set, tracking store and configuration as the doctor sees them, and the dry run against a real training."""
 
+import functools
 import json
 import os
 import sqlite3
-import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from cvm_monai.cli.main import main
 from cvm_monai.doctor.finding import Finding
 from cvm_monai.doctor.project import check_config, check_data, check_store
+from cvm_monai.doctor.rehearsal import rehearse
 
 TRAIN = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "train.json"
 SMALL = {"network": "unet", "network_channels": [4, 8, 8, 8, 8], "crop_size": 64, "device": "cpu"}
@@ -123,8 +125,6 @@ def test_a_broken_configuration_is_named(phantom, tmp_path):
 
 @pytest.mark.parametrize("supervision", ["cvm", "partial_ce"])
 def test_a_dry_run_measures_each_part_and_leaves_nothing_behind(phantom, tmp_path, monkeypatch, supervision):
-    from cvm_monai.doctor.rehearsal import rehearse
-
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     before = contents(phantom)
@@ -143,17 +143,53 @@ def test_a_dry_run_measures_each_part_and_leaves_nothing_behind(phantom, tmp_pat
     assert [path for path in tmp_path.iterdir() if not path.name.startswith("torchinductor")] == []  # torch's own cache
 
 
-@pytest.mark.ci
-def test_the_estimate_is_within_a_factor_of_two_of_a_real_training(phantom, tmp_path):
-    from cvm_monai.doctor.rehearsal import rehearse
+class WorkClock:
+    """A clock that stands still but for what a training does: each kind of work takes its own seconds."""
 
-    knobs = SMALL | {"crop_size": 0, "batch_size": 1, "network": "resnet34_unet", "network_channels": None}
-    knobs |= {"max_epochs": 6, "iterations": 20}
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from cvm_monai.engines import PointTrainer, PseudoLabelRenewal
+
+        self.now, self.monkeypatch = 0.0, monkeypatch
+        self.done: Counter[str] = Counter()
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+        self._count(PointTrainer, "_iteration", "step")
+        self._count(monai.engines.SupervisedEvaluator, "_iteration", "image")
+        self._count(PseudoLabelRenewal, "_candidate", "pseudo-label")
+
+    def _count(self, owner: type, method: str, work: str) -> None:
+        inner = getattr(owner, method)
+
+        @functools.wraps(inner)
+        def counted(*args, **options):
+            self.now += SECONDS[work]
+            self.done[work] += 1
+            return inner(*args, **options)
+
+        self.monkeypatch.setattr(owner, method, counted)
+
+
+SECONDS = {"step": 2.0, "image": 0.5, "pseudo-label": 3.0}
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("changes", [{}, {"supervision": "partial_ce", "batch_size": 4, "val_interval": 2}])
+def test_the_estimate_is_what_a_real_training_takes_by_a_clock_that_counts_its_work(
+    phantom, tmp_path, monkeypatch, changes
+):
+    knobs = SMALL | {"max_epochs": 4, "iterations": 5, "tracking_uri": "none"} | changes
+    clock = WorkClock(monkeypatch)
     found = rehearse(TRAIN, dataset=phantom, knobs=knobs)
-    began = time.process_time()
-    start = time.perf_counter()
+    before, start = clock.done.copy(), clock.now
     place = {"dataset_dir": str(phantom), "output_dir": str(tmp_path)}
     monai.bundle.run("training", config_file=str(TRAIN), **(knobs | place))
-    taken = time.perf_counter() - start
-    print(f"estimated {found.fewest:.1f} to {found.most:.1f} s, took {taken:.1f} s ({time.process_time() - began:.1f})")
-    assert found.fewest / 2 < taken < 2 * found.most
+    done, taken = clock.done - before, clock.now - start
+    counts = found.counts
+    validations = 4 // knobs.get("val_interval", 1)
+    assert done["step"] == 4 * counts.steps
+    assert done["image"] == validations * counts.validation_images
+    fewest, most = (
+        2.0 * done["step"] + 0.5 * done["image"] + 3.0 * renewals * counts.train_images for renewals in counts.renewals
+    )
+    assert (found.fewest, found.most) == pytest.approx((fewest, most))
+    assert found.fewest <= taken <= found.most
+    assert (done["pseudo-label"] > 0) is ("supervision" not in changes)

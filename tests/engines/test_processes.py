@@ -88,6 +88,7 @@ def test_running_statistics_are_the_same_in_both_processes_and_the_mean_of_both(
 @pytest.mark.parametrize("count", ["renewal of 5", "renewal of 1"])
 def test_a_renewal_that_is_shared_out_is_that_of_one_process_and_seen_by_both(alone, together, count):
     expected = alone[count]
+    assert len(expected["labels"]) == int(count.removeprefix("renewal of "))
     for results in together:
         found = results[count]
         assert found["facts"][:2] == expected["facts"][:2]

@@ -44,8 +44,8 @@ def test_a_folder_that_another_process_holds_is_refused_and_free_when_that_is_ki
 
 def test_one_that_is_about_to_end_is_waited_for(tmp_path):
     process = holder(tmp_path, seconds=0.5)
-    with sole_writer(tmp_path, wait=30):
-        assert process.wait(timeout=10) == 0
+    with sole_writer(tmp_path, wait=600):
+        assert process.wait() == 0
 
 
 def test_the_folder_is_made_and_free_afterwards_also_after_an_error(tmp_path):

@@ -84,6 +84,7 @@ def test_the_terms_of_the_parts_add_up_to_those_of_the_whole(network, name, size
     parts = split(batch, *sizes)
     shares = step_shares(method, parts)
     found = [terms_of(method, network, part) for part in parts]
+    assert expected
     for term, value in expected.items():
         total = sum(float(terms[term]) * share.of(term) for terms, share in zip(found, shares, strict=True))
         assert total == pytest.approx(float(value), rel=1e-9), term
@@ -100,6 +101,7 @@ def test_with_three_classes_too(loss):
     batch["pseudo_label"][1, :2, 0] = 0.5
     parts = split(batch, 2, 2)
     expected, shares = terms_of(method, network, batch), step_shares(method, parts)
+    assert set(expected) == {"partial_ce", {"weighted_kl": "weighted_kl", "cross_entropy": "pseudo_ce"}[loss]}
     for term, value in expected.items():
         total = sum(
             float(terms_of(method, network, part)[term]) * share.of(term)

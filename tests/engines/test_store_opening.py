@@ -1,45 +1,40 @@
 """MLflow's database: made by one process while others wait, and without strays."""
 
+import multiprocessing
 import os
-import subprocess
-import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cvm_monai.engines.store_address import sqlite_address
 from cvm_monai.engines.store_opening import client_of
-
-START = """
-import sys, time
-from pathlib import Path
-import mlflow.store.tracking.sqlalchemy_store
 from cvm_monai.engines.tracking import TrackedRun
-from cvm_monai.engines.store_address import sqlite_address
-file = Path(sys.argv[1])
-(file.parent / sys.argv[2]).touch()
-while len(list(file.parent.glob("ready*"))) < 3: time.sleep(0.005)
-run = TrackedRun(tracking_uri=sqlite_address(file), experiment="shared", artifact_dir=file.parent / "mlruns")
-run.start(sys.argv[2])
-run.end("FINISHED")
-"""
+
+PRELOAD = ["mlflow.store.tracking.sqlalchemy_store", "cvm_monai.engines.tracking"]
+
+
+def make_and_run(file: Path, name: str, together: Any) -> None:
+    """A run in a store that three processes find missing at the same moment."""
+    together.wait()
+    run = TrackedRun(tracking_uri=sqlite_address(file), experiment="shared", artifact_dir=file.parent / "mlruns")
+    run.start(name)
+    run.end("FINISHED")
 
 
 def test_trainings_that_make_one_store_at_the_same_moment_all_find_it(tmp_path):
-    command = [sys.executable, "-c", START, str(tmp_path / "mlruns.db")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    jobs = [
-        subprocess.Popen([*command, f"ready{number}"], env=environment, stderr=subprocess.PIPE, text=True)
-        for number in range(3)
-    ]
-    said = [job.communicate(timeout=300)[1] for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0, 0], said
-    client = client_of(sqlite_address(tmp_path / "mlruns.db"))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)  # MLflow is imported once, in the process that the others are forked from
+    names, together, file = [f"training {number}" for number in range(3)], context.Barrier(3), tmp_path / "mlruns.db"
+    jobs = [context.Process(target=make_and_run, args=(file, name, together)) for name in names]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    client = client_of(sqlite_address(file))
     experiment = client.get_experiment_by_name("shared")
-    assert {run.info.run_name for run in client.search_runs([experiment.experiment_id])} == {
-        "ready0",
-        "ready1",
-        "ready2",
-    }
+    assert sorted(run.info.run_name for run in client.search_runs([experiment.experiment_id])) == names
     assert not list(tmp_path.glob(".*.lock"))
 
 

@@ -15,6 +15,7 @@ import pytest
 from .broken_texts import RAW
 from .cases import SEED
 from .configurations import read, small_bundle
+from .expected import check_code
 from .watch import Outcome, hashes, run
 
 RUN = {"_target_": "types.SimpleNamespace", "run": "$lambda: None", "made": ["@train#trainer", "@validate#evaluator"]}
@@ -74,6 +75,7 @@ def test_a_broken_knob_of_a_configuration_ends_with_one_sentence(number, tmp_pat
     before = hashes(tmp_path / "input")
     outcome = bundle_run("making", str(file))
     assert hashes(tmp_path / "input") == before
+    check_code("trainings", number, outcome)
     check_end(outcome, name)
 
 
@@ -95,6 +97,7 @@ def test_a_broken_knob_of_an_inference_ends_with_one_sentence(number, tmp_path, 
     before = hashes(tmp_path / "input")
     outcome = bundle_run("nothing", str(file))
     assert hashes(tmp_path / "input") == before
+    check_code("inferences", number, outcome)
     check_end(outcome, name)
 
 

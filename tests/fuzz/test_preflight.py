@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from . import broken_texts
 from .cases import SEED
+from .expected import check_code
 from .watch import hashes, run
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
@@ -20,7 +22,10 @@ def default_knobs() -> dict[str, Any]:
     """The knobs of train.json and their defaults; those that it computes have the value of a plain run."""
     config = json.loads((BUNDLE / "configs" / "train.json").read_text())
     plain = {"classes": 2, "augmentation": "standard", "device": "cpu", "amp": False, "tracking_uri": "none"}
-    return {name: plain.get(name, config[name]) for name in config["knobs"]}
+    plain |= {"encoder_norm": None, "dataset_dir": "data", "output_dir": "out"}
+    knobs = {name: plain.get(name, config[name]) for name in config["knobs"]}
+    assert not [value for value in knobs.values() if str(value).startswith(("$", "@"))]
+    return knobs
 
 
 KNOBS = default_knobs()
@@ -45,21 +50,15 @@ def values():
             continue
 
 
-@pytest.mark.parametrize("number", [pytest.param(n, marks=() if n % 4 == 0 else pytest.mark.ci) for n in range(80)])
-def test_a_broken_data_list_or_knob_ends_with_one_sentence(number, preflight, tmp_path, training):
-    rng = np.random.default_rng([SEED, 99, number])
-    folder, knobs = tmp_path / "data", dict(KNOBS)
-    knobs |= {"dataset_dir": str(folder), "output_dir": str(tmp_path / "out")}
-    folder.mkdir()
-    for file in (training / "data").iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    if number % 2:
-        file = folder / "datalist.json"
-        file.write_bytes(broken_texts.broken_json(rng, json.loads(file.read_text())))
-    else:
-        broken, every = list(values()), [*KNOBS]
-        knobs[every[rng.integers(len(every))]] = broken[rng.integers(len(broken))]
-    before = hashes(folder)
+@pytest.fixture
+def good(tmp_path, training):
+    """The knobs of a training that passes, and the folder of its data set."""
+    shutil.copytree(training / "data", tmp_path / "data")
+    return KNOBS | {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out")}, tmp_path / "data"
+
+
+def ended(preflight, knobs):
+    """How the checks of these knobs end."""
 
     def command(argv):
         try:
@@ -68,8 +67,28 @@ def test_a_broken_data_list_or_knob_ends_with_one_sentence(number, preflight, tm
             return int(stop.code)
         return 0
 
-    outcome = run(command, ())
+    return run(command, ())
+
+
+def test_good_data_and_knobs_pass(preflight, good):
+    outcome = ended(preflight, good[0])
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, marks=() if n % 4 == 0 else pytest.mark.ci) for n in range(80)])
+def test_a_broken_data_list_or_knob_ends_with_one_sentence(number, preflight, good):
+    rng = np.random.default_rng([SEED, 99, number])
+    knobs, folder = good
+    if number % 2:
+        file = folder / "datalist.json"
+        file.write_bytes(broken_texts.broken_json(rng, json.loads(file.read_text())))
+    else:
+        broken, every = list(values()), [*KNOBS]
+        knobs[every[rng.integers(len(every))]] = broken[rng.integers(len(broken))]
+    before = hashes(folder)
+    outcome = ended(preflight, knobs)
     assert hashes(folder) == before
+    check_code("preflight", number, outcome)
     if outcome.code:
         assert outcome.code == 2
         (line,) = outcome.err.splitlines()

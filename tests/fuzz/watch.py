@@ -12,8 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS = 30
-"""A command that takes longer hangs."""
+SECONDS = 30.0
+"""Of the processor's time: a command that takes more hangs. A busy machine does not stretch them."""
+
+PATIENCE = 1800.0
+"""By the clock: a command that only waits, for a lock, say, ends the whole run of tests then."""
 
 MEMORY = 2**30
 """Bytes of address space that a command may take beyond what the process has: a header that lies takes more."""
@@ -95,18 +98,18 @@ def _limits() -> Iterator[None]:
     """An alarm for Python, a dump and an end of the process for what holds the interpreter, a ceiling for memory."""
 
     def stop(signum: int, frame: object) -> None:
-        raise Hang(f"the command still runs after {SECONDS} seconds")
+        raise Hang(f"the command still runs after {SECONDS:g} seconds of the processor")
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    handler = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
+    handler = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         faulthandler.cancel_dump_traceback_later()
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, handler)

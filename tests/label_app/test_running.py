@@ -108,8 +108,12 @@ def test_the_signals_that_end_the_server_end_its_trainings(training, monkeypatch
 
 
 def test_a_training_goes_on_when_nobody_reads_what_it_says(monkeypatch):
-    def broken(*_, **__):
+    tried = []
+
+    def broken(*words, **__):
+        tried.append(words)
         raise BrokenPipeError(32, "Broken pipe")
 
     monkeypatch.setattr("builtins.print", broken)
     running.say("epoch 1")
+    assert tried == [("epoch 1",)]

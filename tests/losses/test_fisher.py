@@ -88,6 +88,7 @@ def test_pseudo_labels_equal_the_mean_cosine_to_each_class():
     features, labels = annotated()
     vectors = unit_vectors(features)
     found = cosine_pseudo_labels(vectors, labels)
+    assert 0 < (labels != U).sum() < labels.numel()
     for b, row, column in np.ndindex(2, 5, 6):
         if labels[b, 0, row, column] != U:
             assert found[b, row, column] == U

@@ -39,7 +39,9 @@ def test_each_class_agrees_with_scikit_learn():
     probabilities = rng.dirichlet([1, 1, 1], size=(12, 13)).transpose(2, 0, 1)
     truth = rng.integers(3, size=(12, 13))
     likeliest = probabilities.argmax(0)
-    for label, scores in enumerate(score_classes(probabilities, truth), start=1):
+    found = score_classes(probabilities, truth)
+    assert len(found) == 2
+    for label, scores in enumerate(found, start=1):
         one, other = (truth == label).ravel(), (likeliest == label).ravel()
         assert scores.precision == pytest.approx(precision_score(one, other))
         assert scores.kappa == pytest.approx(cohen_kappa_score(one, other))

@@ -70,6 +70,7 @@ def test_the_average_has_no_gradient_and_leaves_the_network_s():
 def test_the_state_of_a_real_network_goes_and_comes_back():
     first = MovingAverage(build_network("unet", channels=(4, 4, 4, 4, 4)), buffers="copy")
     second = MovingAverage(build_network("unet", channels=(4, 4, 4, 4, 4)), buffers="copy")
+    assert not torch.equal(*(next(iter(one.state_dict().values())) for one in (first, second)))
     second.load_state_dict(first.state_dict())
     for found, expected in zip(second.state_dict().values(), first.state_dict().values(), strict=True):
         assert torch.equal(found, expected)
