@@ -40,9 +40,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ablate; 1 where a run failed."""
-    from cvm_monai.experiments.ablate import AblationRequest, ablate
-    from cvm_monai.experiments.execute import Processes
-    from cvm_monai.experiments.schedule import workers_of
+    from cvm_monai.experiments.ablation import AblationRequest, ablate
+    from cvm_monai.experiments.execute import Processes, workers_of
 
     record = begin_record("ablate", arguments)
     request = AblationRequest(**setup_of(arguments), what=arguments.what, values=arguments.values)

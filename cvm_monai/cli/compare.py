@@ -58,8 +58,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare; 1 where a run failed."""
     from cvm_monai.experiments.compare import Request, compare
-    from cvm_monai.experiments.execute import Processes
-    from cvm_monai.experiments.schedule import workers_of
+    from cvm_monai.experiments.execute import Processes, workers_of
 
     record = begin_record("compare", arguments)
     request = Request(**setup_of(arguments), methods=arguments.methods)
@@ -70,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def setup_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `Setup`."""
-    from cvm_monai.experiments.schedule import default_jobs
+    from cvm_monai.experiments.execute import default_jobs
 
     pairs = [] if arguments.pairs is None else ["--pairs", str(arguments.pairs)]
     return {

@@ -1,4 +1,4 @@
-"""The ablations of the paper's Section 5.4 and of the solver: which arms, and which of them are compared and drawn."""
+"""The ablations of Section 5.4 and of the solver: arms, what is compared and drawn, and the call that runs it all."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from cvm_monai.annotations.files import shown
-from cvm_monai.experiments.knobs import OWN
+from cvm_monai.experiments.compare import Result, Setup, Study, carry_out
+from cvm_monai.experiments.execute import Executor
+from cvm_monai.experiments.knobs import OWN, parse_knobs, read_train_config
 from cvm_monai.experiments.layout import Layout, Sweep
 from cvm_monai.experiments.plan import LOWER, REFERENCE, Arm
 from cvm_monai.experiments.values import (
@@ -157,3 +159,39 @@ def _default(config: Mapping[str, Any], name: str) -> float:
 def _among(default: float, values: list[Any]) -> float | None:
     """The default where it is one of the values."""
     return default if default in values else None
+
+
+@dataclass(frozen=True)
+class AblationRequest(Setup):
+    """An ablation.
+
+    Attributes:
+        what: `pairs`, `eta` or `solver`; see `plan_ablation`.
+        values: with commas between them; None: those of `VALUES`.
+    """
+
+    what: str = "pairs"
+    values: str | None = None
+
+
+def ablate(request: AblationRequest, *, execute: Executor, say: Callable[[str], None] = print) -> Result:
+    """Every value on every fold with every seed; see `carry_out`.
+
+    Raises:
+        ValueError: an unknown ablation, values that cannot be, fewer points than asked for, and what `carry_out`
+            refuses.
+    """
+    config = read_train_config(request.bundle_folder)
+    ablation = plan_ablation(request.what, request.values, config=config)
+    knobs = parse_knobs(request.knobs, config, own=ablation.own, setting=request.setting, varied=ablation.layout.varied)
+    study = Study(
+        name=f"ablate-{request.what}",
+        title=f"Ablation ({request.what})",
+        arms=ablation.arms,
+        layout=ablation.layout,
+        config=config,
+        knobs=knobs,
+        facts={"ablation": request.what, "arms": ",".join(arm.name for arm in ablation.arms)},
+        most_pairs=ablation.most_pairs,
+    )
+    return carry_out(request, study, execute=execute, say=say)

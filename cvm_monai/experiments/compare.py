@@ -11,14 +11,12 @@ from typing import Any
 from cvm_monai.annotations.files import shown as quoted
 from cvm_monai.data.datalist import DataList, read_datalist
 from cvm_monai.engines.workflow import bundle_root
-from cvm_monai.experiments.commands import Place, shown, training_words
 from cvm_monai.experiments.dataset import check_folds, check_pairs, comparison_dataset
-from cvm_monai.experiments.execute import Executor
+from cvm_monai.experiments.execute import Executor, Place, run_all, shown, training_words
 from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config, value_of
 from cvm_monai.experiments.layout import TABLE_1, Layout
 from cvm_monai.experiments.plan import UPPER, Arm, Run, parse_methods, parse_only, plan_runs
 from cvm_monai.experiments.report import Comparison, write_report
-from cvm_monai.experiments.schedule import run_all
 from cvm_monai.experiments.state import run_state
 from cvm_monai.experiments.tracking import COMPARE, ParentRun, check_study
 from cvm_monai.losses.checks import check_whole

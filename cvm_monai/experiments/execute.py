@@ -1,19 +1,76 @@
-"""One run: its two commands, one after the other, each in a process of its own."""
+"""Carrying out runs: two commands each, in processes of their own, some at once; one that fails stops no other."""
 
 import os
 import resource
+import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from cvm_monai.experiments.commands import Place, evaluating_words, runnable, training_words
+from tqdm import tqdm
+
 from cvm_monai.experiments.plan import Run
-from cvm_monai.experiments.state import Cost, note_process
+from cvm_monai.experiments.state import Cost, close_run, note_process, open_run
+from cvm_monai.place import as_entry
+
+QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
+"""MONAI warns at each start that configurations execute code: this one is the project's own."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs find what they need: bundle and data set, MLflow's address, and the MLflow run that they belong to."""
+
+    bundle: Path
+    dataset: Path
+    tracking_uri: str
+    parent_run_id: str | None = None
+
+
+def training_words(run: Run, place: Place) -> list[str]:
+    """What follows `python` to train."""
+    words = ["-m", "monai.bundle", "run", "training", "--config_file", str(place.bundle / "configs" / "train.json")]
+    words += ["--dataset_dir", as_entry(place.dataset), "--output_dir", as_entry(run.folder)]
+    words += ["--fold", str(run.fold), "--seed", str(run.seed), *_options(run, nested=True)]
+    words += ["--tracking_uri", place.tracking_uri]
+    return words + (["--parent_run_id", place.parent_run_id] if place.parent_run_id else [])
+
+
+def evaluating_words(run: Run, place: Place) -> list[str]:
+    """What follows `python` to score the test fold; inner parts that were changed for the training stay out."""
+    configs = [str(place.bundle / "configs" / name) for name in ("train.json", "evaluate.json")]
+    words = ["-m", "monai.bundle", "run", "evaluating", "--config_file", str(configs)]
+    return [
+        *words,
+        "--output_dir",
+        as_entry(run.folder),
+        *_options(run, nested=False),
+        "--tracking_uri",
+        place.tracking_uri,
+    ]
+
+
+def runnable(words: Sequence[str]) -> list[str]:
+    """The command as it is executed."""
+    return [sys.executable, *QUIET, *words]
+
+
+def shown(words: Sequence[str]) -> str:
+    """The command as a person would type it."""
+    return shlex.join(["python", *words])
+
+
+def _options(run: Run, *, nested: bool) -> list[str]:
+    chosen = {name: value for name, value in run.knobs.items() if nested or "#" not in name}
+    return [word for name, value in chosen.items() for word in (f"--{name}", value)]
+
 
 LOOK = 0.2
 """Seconds between looks at a living process."""
@@ -140,3 +197,94 @@ def last_line(log: Path) -> str:
     """The last line of a log that is not empty."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it printed nothing"
+
+
+MEMORY_OF_A_RUN = 3 * 2**10
+"""What one training of moderate images may need, in MiB."""
+
+
+def default_jobs() -> int:
+    """Half the cores, as far as the free memory allows; 1 where a CUDA device is shared by all runs."""
+    import torch
+
+    if torch.cuda.is_available():
+        return 1
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    available = int(facts["MemAvailable"].split()[0]) // 2**10
+    return max(1, min(len(os.sched_getaffinity(0)) // 2, available // MEMORY_OF_A_RUN))
+
+
+def workers_of(jobs: int) -> int:
+    """Cores that the solver of one of so many runs may take."""
+    return max(1, len(os.sched_getaffinity(0)) // max(1, jobs))
+
+
+def run_all(
+    runs: Sequence[tuple[Run, Mapping[str, Any]]],
+    place: Place,
+    *,
+    execute: Executor,
+    jobs: int,
+    finished: int = 0,
+) -> list[tuple[Run, str]]:
+    """Carry out runs with their configurations, `jobs` at once; the runs that failed, and why.
+
+    An interruption ends what is in hand, which stays marked as unfinished, and goes on to the caller.
+
+    Args:
+        runs: what is to be done, in this order.
+        place: see `Place`.
+        execute: carries out one run.
+        jobs: raising it uses more cores and more memory.
+        finished: runs that were finished before, for the progress.
+    """
+    failures: list[tuple[Run, str]] = []
+    total, began = finished + len(runs), time.perf_counter()
+    bar = tqdm(total=total, initial=finished, desc="runs", unit="run", disable=None, dynamic_ncols=True)
+    pool = ThreadPoolExecutor(max_workers=jobs)
+    waiting: dict[Future[Outcome], Run] = {pool.submit(_one, *run, place, execute): run[0] for run in runs}
+    try:
+        while waiting:
+            for future in wait(waiting, return_when=FIRST_COMPLETED, timeout=1).done:
+                run = waiting.pop(future)
+                outcome = future.result()
+                if outcome.cost is None:
+                    failures.append((run, outcome.failure))
+                done = len(runs) - len(waiting)
+                left = (time.perf_counter() - began) / done * len(waiting)
+                _tell(bar, run, outcome, f"{finished + done}/{total} runs, {tqdm.format_interval(left)} left")
+            bar.refresh()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        execute.stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        bar.close()
+    return failures
+
+
+def _one(run: Run, asked: Mapping[str, Any], place: Place, execute: Executor) -> Outcome:
+    """The whole life of a run; an error of the file system fails it alone."""
+    try:
+        open_run(run, asked)
+        outcome = execute(run, place)
+        close_run(run, cost=outcome.cost)
+    except OSError as error:
+        return Outcome(None, f"{error.filename or run.folder}: {error.strerror or error}")
+    return outcome
+
+
+def _tell(bar: tqdm, run: Run, outcome: Outcome, progress: str) -> None:
+    """One line for each run; with a terminal it stands above the bar, which knows the time left itself."""
+    if outcome.cost is None:
+        text = f"FAILED {run.name}: {outcome.failure}"
+    else:
+        cost = outcome.cost
+        seconds = cost.training_seconds + cost.evaluating_seconds
+        text = f"done   {run.name}: {seconds:.0f} s, {cost.peak_memory_mib:.0f} MiB"
+    if bar.disable:
+        print(f"{text} ({progress})", file=sys.stderr, flush=True)
+    else:
+        bar.write(text, file=sys.stderr)
+        bar.update()

@@ -1,8 +1,8 @@
-"""The comparison's statistics and costs as small tables of text, which the page and the Markdown share."""
+"""Statistics, pairwise tests and costs as small tables of text, which the page and the Markdown share."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row
 from cvm_monai.experiments.state import Cost
 from cvm_monai.experiments.statistics import Difference, differences, gap_shares
-from cvm_monai.metrics import Interval
+from cvm_monai.metrics import Interval, holm
 
 DIFFERENCE_COLUMNS = ("Difference", "95 % (cases)", "95 % (patients)", "Better on", "p", "p (Holm)")
 FEWEST = 6
@@ -132,3 +132,28 @@ def _share(share: Interval | None) -> tuple[str, str]:
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def contrast_finding(rows: Mapping[str, Sequence[Row]], *, pairs: Sequence[tuple[str, str]]) -> Finding:
+    """The first of each pair minus the second, in Dice; pairs that lack scores are named.
+
+    Args:
+        rows: all scores of each arm.
+        pairs: of arms; p is corrected by Holm for their number.
+    """
+    heading = "Difference in Dice, two by two"
+    found: list[tuple[str, Difference]] = []
+    missing = []
+    for one, other in pairs:
+        name = f"{title(one)} - {title(other)}"
+        entries = differences({arm: rows.get(arm, ()) for arm in (one, other)}, reference=other)
+        found += [(name, entry) for entry in entries]
+        missing += [] if entries else [name]
+    corrected = holm([entry.p for _, entry in found])
+    final = [(name, replace(entry, p_holm=p)) for (name, entry), p in zip(found, corrected, strict=True)]
+    cells = tuple((name, *difference_cells(entry)) for name, entry in final)
+    notes = ["The first minus the second: above 0, the first is better. Intervals and p as above."] if cells else []
+    notes += few_notes([entry for _, entry in final]) if cells else []
+    if missing:
+        notes.append(f"Left out, for want of two test cases that both have a Dice for: {'; '.join(missing)}.")
+    return Finding(heading, ("Pair", *DIFFERENCE_COLUMNS), cells, tuple(notes))

@@ -1,9 +1,15 @@
-"""What kind of report a study gets: what its table is called, which arms play a part, what is drawn against what."""
+"""What kind of report a study gets: its table, the arms that play a part, and Dice drawn against what was varied."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from cvm_monai.experiments.names import title
+from cvm_monai.experiments.page import Picture
 from cvm_monai.experiments.plan import LOWER, REFERENCE, UPPER
+from cvm_monai.experiments.scores import Row, run_means
+from cvm_monai.figures import Measured, SweepPanel, sweep_curves
 
 
 @dataclass(frozen=True)
@@ -53,3 +59,41 @@ class Layout:
 
 
 TABLE_1 = Layout("Table 1", "table1", REFERENCE, LOWER, UPPER)
+
+
+CAPTION = (
+    "Mean over runs (folds x seeds, {runs}) of the mean Dice of a run's test cases; bars, and the band of a level "
+    "line: ± the sample standard deviation over runs, which holds how much folds differ, not how sure a difference is."
+)
+
+
+def sweep_picture(sweeps: Sequence[Sweep], rows: Mapping[str, Sequence[Row]]) -> Picture | None:
+    """The plot of all panels that have a score; None where none has."""
+    means = {arm: run_means(own) for arm, own in rows.items()}
+    panels = [panel for panel in (_panel(sweep, means) for sweep in sweeps) if panel.lines]
+    if not panels:
+        return None
+    drawn = {arm for sweep in sweeps for line in sweep.lines.values() for arm in line.values() if means.get(arm)}
+    counts = sorted({len(means[arm]) for arm in drawn})
+    runs = f"{counts[0]} each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} each"
+    caption = CAPTION.format(runs=runs)
+    if any(panel.default is not None for panel in panels):
+        caption += " Dotted: the bundle's default."
+    return Picture("Dice against the varied value", sweep_curves(panels), caption, "ablation.png")
+
+
+def _panel(sweep: Sweep, means: Mapping[str, Sequence[float]]) -> SweepPanel:
+    """One panel, without the arms that have no score."""
+    lines = {
+        name: {value: _measured(means[arm]) for value, arm in line.items() if means.get(arm)}
+        for name, line in sweep.lines.items()
+    }
+    level = None
+    if sweep.level and means.get(sweep.level):
+        level = (title(sweep.level), _measured(means[sweep.level]))
+    shown = {name: line for name, line in lines.items() if line}
+    return SweepPanel(sweep.label, shown, default=sweep.default, level=level, log=sweep.log)
+
+
+def _measured(values: Sequence[float]) -> Measured:
+    return Measured(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0)

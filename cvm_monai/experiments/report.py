@@ -8,17 +8,22 @@ from typing import Any
 from cvm_monai.annotations.files import write_text
 from cvm_monai.data.datalist import DataList
 from cvm_monai.experiments.claims import claims_csv, claims_finding, make_claims
-from cvm_monai.experiments.contrasts import contrast_finding
-from cvm_monai.experiments.findings import Finding, cost_finding, difference_finding, failure_finding, gap_finding
+from cvm_monai.experiments.findings import (
+    Finding,
+    contrast_finding,
+    cost_finding,
+    difference_finding,
+    failure_finding,
+    gap_finding,
+)
 from cvm_monai.experiments.heatmaps import case_maps, choose_cases
 from cvm_monai.experiments.knobs import WHERE, value_of
-from cvm_monai.experiments.layout import TABLE_1, Layout
+from cvm_monai.experiments.layout import TABLE_1, Layout, sweep_picture
 from cvm_monai.experiments.names import ours_notes, title
 from cvm_monai.experiments.page import Picture, make_page
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row, case_means, read_rows, write_rows
 from cvm_monai.experiments.state import read_cost
-from cvm_monai.experiments.sweeps import sweep_picture
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
 from cvm_monai.figures import method_boxes, method_maps, save_figure
 

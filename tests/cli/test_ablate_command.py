@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cvm_monai.cli.main import main
-from cvm_monai.experiments import ablate as module
+from cvm_monai.experiments import ablation as module
 from cvm_monai.experiments.compare import Result
 
 

@@ -11,8 +11,7 @@ from PIL import Image
 
 from cvm_monai.cli.main import main
 from cvm_monai.data.datalist import read_datalist
-from cvm_monai.experiments.commands import Place
-from cvm_monai.experiments.execute import Outcome
+from cvm_monai.experiments.execute import Outcome, Place
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row
 from cvm_monai.experiments.state import Cost

@@ -7,7 +7,7 @@ import pytest
 
 from cvm_monai.annotations import read_annotations
 from cvm_monai.data.datalist import read_datalist
-from cvm_monai.experiments.ablate import AblationRequest, ablate
+from cvm_monai.experiments.ablation import AblationRequest, ablate
 from cvm_monai.experiments.compare import Request, compare
 
 from .conftest import FakeExecutor

@@ -6,11 +6,10 @@ import pytest
 
 from cvm_monai.engines.workflow import bundle_root
 from cvm_monai.experiments.ablation import plan_ablation
-from cvm_monai.experiments.contrasts import contrast_finding
+from cvm_monai.experiments.findings import contrast_finding
 from cvm_monai.experiments.knobs import parse_knobs, read_train_config
-from cvm_monai.experiments.layout import Sweep
+from cvm_monai.experiments.layout import Sweep, sweep_picture
 from cvm_monai.experiments.scores import run_means
-from cvm_monai.experiments.sweeps import sweep_picture
 
 from .conftest import row
 

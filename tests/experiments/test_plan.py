@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from cvm_monai.engines.workflow import bundle_root
-from cvm_monai.experiments.commands import Place, evaluating_words, shown, training_words
+from cvm_monai.experiments.execute import Place, evaluating_words, shown, training_words
 from cvm_monai.experiments.knobs import (
     configuration,
     difference,

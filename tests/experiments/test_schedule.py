@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from cvm_monai.experiments import execute as module
-from cvm_monai.experiments.commands import Place
-from cvm_monai.experiments.execute import Outcome, Processes, last_line
+from cvm_monai.experiments.execute import Outcome, Place, Processes, default_jobs, last_line, run_all, workers_of
 from cvm_monai.experiments.plan import parse_methods, plan_runs
-from cvm_monai.experiments.schedule import default_jobs, run_all, workers_of
 from cvm_monai.experiments.state import Cost, open_run
 
 PLACE = Place(Path("bundle"), Path("data"), "none")
