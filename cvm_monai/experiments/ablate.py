@@ -26,7 +26,7 @@ def ablate(request: AblationRequest, *, execute: Executor, say: Callable[[str], 
     """Every value on every fold with every seed; see `carry_out`.
 
     Raises:
-        ValueError: an unknown ablation, values that cannot be, fewer points than asked for, and what `carry_out`
+        CvmError: an unknown ablation, values that cannot be, fewer points than asked for, and what `carry_out`
             refuses.
     """
     config = read_train_config(request.bundle_folder)

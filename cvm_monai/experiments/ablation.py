@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from cvm_monai.annotations.files import shown
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.knobs import OWN
 from cvm_monai.experiments.layout import Layout, Sweep
 from cvm_monai.experiments.plan import LOWER, REFERENCE, Arm
@@ -77,14 +78,14 @@ def plan_ablation(what: str, values: str | None, *, config: Mapping[str, Any]) -
         config: the bundle's training configuration, for the defaults.
 
     Raises:
-        ValueError: another `what`, or values that cannot be.
+        CvmError: another `what`, or values that cannot be.
     """
     makers: Mapping[What, Callable[[str, Mapping[str, Any]], Ablation]]
     makers = {"pairs": _pairs, "eta": _eta, "solver": _solver}
     for known, make in makers.items():
         if what == known:
             return make(VALUES[known] if values is None else values, config)
-    raise ValueError(f"--what must be one of {', '.join(get_args(What))}, got {shown(what)}")
+    raise CvmError(f"--what must be one of {', '.join(get_args(What))}, got {shown(what)}")
 
 
 def _pairs(text: str, config: Mapping[str, Any]) -> Ablation:
@@ -150,7 +151,7 @@ def _solver(text: str, config: Mapping[str, Any]) -> Ablation:
 def _default(config: Mapping[str, Any], name: str) -> float:
     value = config.get(name)
     if not isinstance(value, int | float):
-        raise ValueError(f"{name} in the bundle's configs/train.json must be a number, got {shown(value)}")
+        raise CvmError(f"{name} in the bundle's configs/train.json must be a number, got {shown(value)}")
     return float(value)
 
 
