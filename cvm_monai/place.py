@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from cvm_monai.errors import CvmError
+
 PLAIN = re.compile(r"/[^#]*|[\w.-]+(/[\w. -]+)+|(?!(?:None|True|False)$)[A-Za-z][\w.-]*")
 """Paths that MONAI and Python Fire take as they are, but for `::`."""
 PACKAGE = Path(__file__).resolve().parent
@@ -18,12 +20,12 @@ def checked_bundle(folder: Path | None = None) -> Path:
     """`folder`, or where it is None the package's own bundle.
 
     Raises:
-        ValueError: no bundle there.
+        CvmError: no bundle there.
     """
     found = folder or bundle_folder()
     if found is None or not (found / "configs" / "inference.json").is_file():
         where = f"in {found}" if found else "beside the package"
-        raise ValueError(f"there is no MONAI bundle {where}: name its folder by --bundle")
+        raise CvmError(f"there is no MONAI bundle {where}: name its folder by --bundle")
     return found.resolve()
 
 

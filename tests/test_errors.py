@@ -65,6 +65,38 @@ def test_what_code_needs_is_handed_to_it():
     assert {str(path): found for path in SOURCES if (found := introspection(parsed(path)))} == {}
 
 
+def built_in_errors(tree: ast.AST) -> list[int]:
+    """Lines where a module raises, makes or derives from the built-in ValueError."""
+    used: list[ast.AST | None] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise):
+            used.append(node.exc)
+        elif isinstance(node, ast.Call):
+            used.append(node.func)
+        elif isinstance(node, ast.ClassDef) and node.name != CvmError.__name__:
+            used += node.bases
+    return sorted({node.lineno for node in used if isinstance(node, ast.Name) and node.id == "ValueError"})
+
+
+@pytest.mark.parametrize(
+    "source, lines",
+    [
+        ("raise ValueError", [1]),
+        ("\nraise ValueError('x') from None", [2]),
+        ("error = ValueError('x')", [1]),
+        ("class A(ValueError): pass", [1]),
+        ("class CvmError(ValueError): pass", []),
+        ("try:\n    f()\nexcept ValueError:\n    raise", []),
+    ],
+)
+def test_a_built_in_error_that_is_raised_is_seen(source, lines):
+    assert built_in_errors(ast.parse(source)) == lines
+
+
+def test_what_is_raised_on_purpose_is_our_error():
+    assert {str(path): lines for path in SOURCES if (lines := built_in_errors(parsed(path)))} == {}
+
+
 def test_our_error_is_a_value_error_that_passes_between_processes():
     error = CvmError("--lam must be a number greater than 0, got -1")
     assert isinstance(error, ValueError)

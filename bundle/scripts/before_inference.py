@@ -9,6 +9,7 @@ from cvm_monai.annotations.files import shown
 from cvm_monai.engines.memory_needs import check_inference_memory
 from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.workflow import running_parser
+from cvm_monai.errors import CvmError
 from cvm_monai.inference import working_factor
 from cvm_monai.networks import NetworkName
 
@@ -38,18 +39,18 @@ def inference_checks() -> None:
 
 
 def check_inference_knobs(knobs: Mapping[str, Any]) -> None:
-    """ValueError for a knob out of its range, naming it; what the classes check themselves is left to them."""
+    """CvmError for a knob out of its range, naming it; what the classes check themselves is left to them."""
     if knobs["network"] not in get_args(NetworkName):
-        raise ValueError(f"--network must be one of {', '.join(get_args(NetworkName))}, got {shown(knobs['network'])}")
+        raise CvmError(f"--network must be one of {', '.join(get_args(NetworkName))}, got {shown(knobs['network'])}")
     for name in RECORDED:
         right, what = CHECKS[name]
         if name in knobs and not right(knobs[name]):
-            raise ValueError(f"--{name} must be {what}, got {shown(knobs[name])}")
+            raise CvmError(f"--{name} must be {what}, got {shown(knobs[name])}")
     for name in FILES:
         value = knobs.get(name)
         texts = [value] if isinstance(value, str | Path) or value is None else value
         if not isinstance(texts, list | tuple) or not all(map(is_path, texts)):
-            raise ValueError(f"--{name} must be a path or a list of paths, got {shown(value)}")
+            raise CvmError(f"--{name} must be a path or a list of paths, got {shown(value)}")
     if "device" in knobs:
         check_device(knobs["device"])
     for name in ABOVE_ZERO:
@@ -57,11 +58,11 @@ def check_inference_knobs(knobs: Mapping[str, Any]) -> None:
         if value is None and name != "scale":
             continue
         if not is_above_zero(value):
-            raise ValueError(f"--{name} must be a number greater than 0, got {shown(value)}")
+            raise CvmError(f"--{name} must be a number greater than 0, got {shown(value)}")
 
 
 def check_pixel_sizes(records: Sequence[Mapping[str, Any]], knobs: Mapping[str, Any]) -> None:
-    """ValueError for the first image without micrometres per pixel, where the network was trained at some."""
+    """CvmError for the first image without micrometres per pixel, where the network was trained at some."""
     for record in records:
         working_factor(
             scale=knobs["scale"], mpp=knobs["mpp"], image_mpp=record.get("mpp"), case_id=str(record.get("case_id"))
@@ -71,12 +72,12 @@ def check_pixel_sizes(records: Sequence[Mapping[str, Any]], knobs: Mapping[str, 
 def check_prediction_dir(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
     """Make the folder and try it; predictions among the images would be taken for images by the next run."""
     if any(Path(str(record["image"])).resolve().parent == folder.resolve() for record in records):
-        raise ValueError(f"--prediction_dir {folder} holds the images themselves: choose another folder")
+        raise CvmError(f"--prediction_dir {folder} holds the images themselves: choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise ValueError(
+        raise CvmError(
             f"predictions cannot be written to {folder} ({error.strerror}): choose another --output_dir, "
             "or name a folder by --prediction_dir"
         ) from error

@@ -19,6 +19,7 @@ from cvm_monai.engines.resume import ResumeRule
 from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.engines.workflow import active_parser
+from cvm_monai.errors import CvmError
 from cvm_monai.networks import FROZEN_NETWORKS, Extraction, FeatureDtype, LargeImages, NetworkName, Normalisation
 from cvm_monai.networks.extractor_files import checked_encoder, checked_extractor
 from cvm_monai.networks.extractor_names import is_timm
@@ -111,31 +112,31 @@ def preflight(knobs: dict[str, Any], check_data: bool = True, val_interval: int 
 
 
 def check_trained(folder: Path, weights: Path) -> None:
-    """ValueError where an evaluation is asked for and nothing was trained; before that, its knobs are defaults."""
+    """CvmError where an evaluation is asked for and nothing was trained; before that, its knobs are defaults."""
     if not weights.is_file():
         found = (
             "its training has not written one yet" if (folder / "run.json").is_file() else "nothing was trained there"
         )
-        raise ValueError(
+        raise CvmError(
             f"there is no trained network in {folder} ({weights.name} is missing: {found}): run `training` with this "
             "--output_dir first, or give that of a training"
         )
 
 
 def check_knobs(knobs: dict[str, Any]) -> None:
-    """ValueError for a knob out of its range, naming it."""
+    """CvmError for a knob out of its range, naming it."""
     check_texts(knobs)
     for name, choices in CHOICES.items():
         if knobs[name] not in choices:
-            raise ValueError(f"--{name} must be one of {', '.join(choices)}, got {shown(knobs[name])}")
+            raise CvmError(f"--{name} must be one of {', '.join(choices)}, got {shown(knobs[name])}")
     for name, low in AT_LEAST.items():
         if type(knobs[name]) is not int or knobs[name] < low:
-            raise ValueError(f"--{name} must be a whole number of at least {low}, got {shown(knobs[name])}")
+            raise CvmError(f"--{name} must be a whole number of at least {low}, got {shown(knobs[name])}")
     for name in ABOVE_ZERO:
         if name in MAY_BE_NONE and knobs[name] is None:
             continue
         if not is_above_zero(knobs[name]):
-            raise ValueError(f"--{name} must be a number greater than 0, got {shown(knobs[name])}")
+            raise CvmError(f"--{name} must be a number greater than 0, got {shown(knobs[name])}")
     check_fractions(knobs)
     check_recorded_knobs(knobs)
     check_device(knobs["device"])
@@ -144,7 +145,7 @@ def check_knobs(knobs: dict[str, Any]) -> None:
     check_feature_store(knobs)
     restart_epochs(count=knobs["restarts"], max_epochs=knobs["max_epochs"])
     if knobs["crop_size"] == 0 and knobs["batch_size"] > 1:
-        raise ValueError("--crop_size 0 trains on whole images, which need --batch_size 1")
+        raise CvmError("--crop_size 0 trains on whole images, which need --batch_size 1")
 
 
 def is_above_zero(value: Any) -> bool:
@@ -158,53 +159,53 @@ def is_path(value: Any) -> bool:
 
 
 def check_texts(knobs: dict[str, Any]) -> None:
-    """ValueError for a path or an address that is none."""
+    """CvmError for a path or an address that is none."""
     for name in ("dataset_dir", "output_dir", "tracking_uri"):
         text = str(knobs.get(name, ""))
         if not isinstance(knobs.get(name, ""), str | Path) or "\0" in text or len(text) > LONGEST_PATH:
-            raise ValueError(f"--{name} must be a path or an address, got {shown(knobs[name])}")
+            raise CvmError(f"--{name} must be a path or an address, got {shown(knobs[name])}")
 
     for name in PATHS:
         if not is_path(knobs.get(name)):
-            raise ValueError(f"--{name} must be a path, got {shown(knobs[name])}")
+            raise CvmError(f"--{name} must be a path, got {shown(knobs[name])}")
 
 
 def check_recorded_knobs(knobs: dict[str, Any]) -> None:
-    """ValueError for widths, means or deviations that no training can have; for the decay of weights as well."""
+    """CvmError for widths, means or deviations that no training can have; for the decay of weights as well."""
     for name in RECORDED:
         right, what = CHECKS[name]
         if name in knobs and not right(knobs[name]):
-            raise ValueError(f"--{name} must be {what}, got {shown(knobs[name])}")
+            raise CvmError(f"--{name} must be {what}, got {shown(knobs[name])}")
     decay = knobs.get("weight_decay", 0)
     if type(decay) not in (int, float) or not 0 <= decay < math.inf:
-        raise ValueError(f"--weight_decay must be a number of at least 0, got {shown(decay)}")
+        raise CvmError(f"--weight_decay must be a number of at least 0, got {shown(decay)}")
     interval = knobs.get("val_interval", 1)
     if type(interval) is not int or interval < 1:
-        raise ValueError(f"--val_interval must be a whole number of at least 1, got {shown(interval)}")
+        raise CvmError(f"--val_interval must be a whole number of at least 1, got {shown(interval)}")
 
 
 def check_device(device: Any) -> None:
-    """ValueError for what torch knows no device by."""
+    """CvmError for what torch knows no device by."""
     try:
         torch.device(device if isinstance(device, torch.device) else str(device))
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device must be cpu, cuda or cuda:N, got {shown(device)} ({reason[:200]})") from error
+        raise CvmError(f"--device must be cpu, cuda or cuda:N, got {shown(device)} ({reason[:200]})") from error
 
 
 def check_fractions(knobs: dict[str, Any]) -> None:
-    """ValueError for a part of a whole that is none."""
+    """CvmError for a part of a whole that is none."""
     if not isinstance(knobs["eta"], int | float) or not 0 <= knobs["eta"] <= 1:
-        raise ValueError(f"--eta must lie in [0, 1], got {shown(knobs['eta'])}")
+        raise CvmError(f"--eta must lie in [0, 1], got {shown(knobs['eta'])}")
     if not isinstance(knobs["stain_jitter"], int | float) or not 0 <= knobs["stain_jitter"] < 1:
-        raise ValueError(f"--stain_jitter must lie in [0, 1), got {shown(knobs['stain_jitter'])}")
+        raise CvmError(f"--stain_jitter must lie in [0, 1), got {shown(knobs['stain_jitter'])}")
 
 
 def check_switches(knobs: dict[str, Any]) -> None:
-    """ValueError for a switch that is neither True nor False, such as the text 'true', or that cannot work here."""
+    """CvmError for a switch that is neither True nor False, such as the text 'true', or that cannot work here."""
     for name in SWITCHES:
         if not isinstance(knobs[name], bool):
-            raise ValueError(f"--{name} must be True or False, got {shown(knobs[name])}")
+            raise CvmError(f"--{name} must be True or False, got {shown(knobs[name])}")
     if knobs["compile"]:
         check_compiler(knobs["device"])
     if knobs["sync_batchnorm"] and idist.get_world_size() > 1:
@@ -212,23 +213,23 @@ def check_switches(knobs: dict[str, Any]) -> None:
 
 
 def check_large_images(knobs: dict[str, Any]) -> None:
-    """ValueError for sizes that are no whole cells, or a way of extraction that the network does not have."""
+    """CvmError for sizes that are no whole cells, or a way of extraction that the network does not have."""
     try:
         LargeImages(patch_size=knobs["patch_size"], halo=knobs["halo"])
     except ValueError as error:
-        raise ValueError(f"--{error}") from error
+        raise CvmError(f"--{error}") from error
     if knobs["extraction"] != "whole" and knobs["network"] != "two_component":
-        raise ValueError(f"--extraction {knobs['extraction']} is for --network two_component alone: leave it out")
+        raise CvmError(f"--extraction {knobs['extraction']} is for --network two_component alone: leave it out")
 
 
 def check_encoder_norm(knobs: dict[str, Any]) -> None:
-    """ValueError for statistics to keep, train or replace where a training reads no weights that bring any.
+    """CvmError for statistics to keep, train or replace where a training reads no weights that bring any.
 
     An evaluation takes the knob from the record, and its network is filled from the trained weights.
     """
     with_weights = knobs.get("encoder_weights") is not None or knobs["network"] == "timm_unet"
     if knobs.get("encoder_norm") is not None and not with_weights:
-        raise ValueError(
+        raise CvmError(
             f"--encoder_norm {knobs['encoder_norm']} is for the statistics of weights that are read: give their file "
             "by --encoder_weights, or leave it out"
         )
@@ -240,33 +241,31 @@ def reads_frozen_features(knobs: dict[str, Any]) -> bool:
 
 
 def check_feature_store(knobs: dict[str, Any]) -> None:
-    """ValueError where features would be stored of images that never come again, or of no frozen extractor."""
+    """CvmError where features would be stored of images that never come again, or of no frozen extractor."""
     if knobs["feature_store"] is None:
         return
     if not isinstance(knobs["feature_store"], str):
-        raise ValueError(f"--feature_store must be a folder, got {knobs['feature_store']!r}")
+        raise CvmError(f"--feature_store must be a folder, got {knobs['feature_store']!r}")
     method = knobs["supervision"]
     if knobs["network"] not in FROZEN_NETWORKS:
         if not reads_frozen_features(knobs):
-            raise ValueError(
-                "--feature_store keeps features of a frozen extractor, and this training has none: drop it"
-            )
+            raise CvmError("--feature_store keeps features of a frozen extractor, and this training has none: drop it")
         return  # this extractor sees images without augmentation alone
     if METHODS[method].changes_images:
-        raise ValueError(
+        raise CvmError(
             f"--supervision {method} changes images at random, so that no feature comes again: drop --feature_store"
         )
     if knobs["augmentation"] not in REPEATED or knobs["crop_size"] or knobs["stain_jitter"]:
-        raise ValueError(
+        raise CvmError(
             "--feature_store needs images that come again: give --augmentation flips (or none), --stain_jitter 0, "
             "--crop_size 0 and --batch_size 1, or drop it"
         )
 
 
 def check_class_count(knobs: dict[str, Any], found: int) -> None:
-    """ValueError where the knob or the method does not suit the classes of the data list."""
+    """CvmError where the knob or the method does not suit the classes of the data list."""
     if knobs["classes"] != found:
-        raise ValueError(f"--classes is {shown(knobs['classes'])}, the data list has {found}: leave it out")
+        raise CvmError(f"--classes is {shown(knobs['classes'])}, the data list has {found}: leave it out")
     check_classes(knobs["supervision"], found)
 
 
@@ -279,4 +278,4 @@ def check_writable(folder: Path, *, knob: str = "output_dir", what: str = "outpu
         probe.unlink(missing_ok=True)  # another process of the same training may have done it
     except OSError as error:
         reason = f"the {what} {folder} cannot be written ({error.strerror}): choose another --{knob}"
-        raise ValueError(reason) from error
+        raise CvmError(reason) from error

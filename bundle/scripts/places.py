@@ -9,6 +9,7 @@ from typing import Any
 
 from cvm_monai.annotations.files import shorten, shown
 from cvm_monai.engines.workflow import COMMAND, active_parser, running_parser
+from cvm_monai.errors import CvmError
 
 from .errors import exit_on_error
 
@@ -60,7 +61,7 @@ def check_place(name: str, written: Any, *, typed: str | None = None) -> None:
         typed: on the command line, where Python Fire drops what follows a `#`, and brackets.
 
     Raises:
-        ValueError: what MONAI would take it for, and how to write it.
+        CvmError: what MONAI would take it for, and how to write it.
     """
     if isinstance(written, dict) and "_target_" in written:
         return
@@ -71,31 +72,31 @@ def check_place(name: str, written: Any, *, typed: str | None = None) -> None:
     elif written[:1] in ("$", "@"):
         if not _is_computed(written):
             what = "runs a value that begins with '$'" if written[0] == "$" else "looks '@' up among its entries"
-            raise ValueError(
+            raise CvmError(
                 f"--{name} {shorten(written)}: MONAI {what}: for a folder of that name write ./{shorten(written)}"
             )
     elif "::" in written or (typed is not None and "#" in typed):
-        raise ValueError(
+        raise CvmError(
             f"--{name} {shorten(typed or written)}: MONAI reads '#' and '::' as steps into its configuration, so that "
             "this path cannot be given: rename the folder, or go into it and give the rest of the path"
         )
     elif typed is not None and typed != written and typed.strip("'\"") != written:
-        raise ValueError(
+        raise CvmError(
             f"--{name} {shorten(typed)} is read as {shown(written)}: for a folder of that name write ./{shorten(typed)}"
         )
     elif (name in FOLDERS and not written.strip()) or "\0" in written or len(written) > LONGEST_PATH:
-        raise ValueError(f"--{name} must be a path or an address, got {shown(written)}")
+        raise CvmError(f"--{name} must be a path or an address, got {shown(written)}")
 
 
 def _refuse_value(name: str, written: Any) -> None:
     """Of a text that Python Fire has read as a number, a list or another value."""
     if isinstance(written, list | tuple) and written and all(isinstance(part, str | int | float) for part in written):
         text = ",".join(map(str, written))
-        raise ValueError(
+        raise CvmError(
             f"--{name} must be a path, and {shorten(text)} is read as a list: for a folder of that name write "
             f"./{shorten(text)}"
         )
-    raise ValueError(
+    raise CvmError(
         f"--{name} must be a path or an address, got {shown(written)}: for a folder of that name write "
         f"./{shorten(str(written))}"
     )

@@ -13,6 +13,8 @@ import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 
+from cvm_monai.errors import CvmError
+
 LOST = (
     "another process of this training died or no longer answers, and this one cannot go on alone: torchrun's table "
     "below names it; start the training again"
@@ -42,19 +44,19 @@ def join_processes(*, device: torch.device | str, timeout: float) -> None:
             first process' files or for slower disks; 60 to 3600.
 
     Raises:
-        ValueError: not started by torchrun, fewer GPUs than processes, or a timeout that is no positive number.
+        CvmError: not started by torchrun, fewer GPUs than processes, or a timeout that is no positive number.
     """
     device = torch.device(device)
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
-        raise ValueError(f"--process_timeout must be a number of seconds greater than 0, got {timeout!r}")
+        raise CvmError(f"--process_timeout must be a number of seconds greater than 0, got {timeout!r}")
     if not all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
-        raise ValueError(
+        raise CvmError(
             "multi_gpu_train.json is for several processes: start it by torchrun --nproc_per_node=N -m monai.bundle "
             "run ..., or leave it out"
         )
     if device.type == "cuda":
         if (device.index or 0) >= torch.cuda.device_count():
-            raise ValueError(
+            raise CvmError(
                 f"there is no {device}, this machine has {torch.cuda.device_count()} GPUs: lower --nproc_per_node"
             )
         torch.cuda.set_device(device)

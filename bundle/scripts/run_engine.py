@@ -8,6 +8,7 @@ from monai.bundle import ConfigParser
 
 from cvm_monai.engines.sole_writer import sole_writer
 from cvm_monai.engines.workflow import running_parser
+from cvm_monai.errors import CvmError
 
 from .errors import exit_on_error
 from .processes import ENDED, LOST, Terminated, is_lost, say_once
@@ -42,5 +43,5 @@ def _run(parser: ConfigParser, engine: str) -> Any:
         raise
     except RuntimeError as error:
         if is_lost(error):
-            raise ValueError(LOST) from error
+            raise CvmError(LOST) from error
         raise

@@ -11,6 +11,7 @@ import numpy as np
 from cvm_monai.annotations.files import opened_bytes, shown
 from cvm_monai.annotations.found import Found, Outline, check_position, open_ring, read_colour
 from cvm_monai.annotations.model import Colour
+from cvm_monai.errors import CvmError
 
 POINT_KINDS = ("dot", "pointset")
 REGION_KINDS = ("polygon", "rectangle", "spline", "ellipse")
@@ -39,12 +40,12 @@ def iter_asap(path: Path) -> Iterator[Found]:
     are read in any case, decimal commas too, and vertices by their ``Order``.
 
     Raises:
-        ValueError: malformed XML, entities, XML of another program, or a coordinate that is no number.
+        CvmError: malformed XML, entities, XML of another program, or a coordinate that is no number.
     """
     root = _parse(path)
     tags = {_tag(element) for element in root.iter()}
     if _tag(root) != "asap_annotations" and not {"annotation", "coordinate"} <= tags:
-        raise ValueError(f"{path}: not ASAP's XML (its outermost tag is <{_tag(root)}>); export it again from ASAP")
+        raise CvmError(f"{path}: not ASAP's XML (its outermost tag is <{_tag(root)}>); export it again from ASAP")
     parents, colours = _groups(root)
     elements = [element for element in root.iter() if _tag(element) == "annotation"]
     for number, element in enumerate(elements, start=1):
@@ -62,16 +63,16 @@ def _parse(path: Path) -> Element:
         except ParseError as error:
             line, column = error.position
             if (line, column) == (1, 0) and "no element" in str(error):
-                raise ValueError(f"{path} is empty: where nothing is annotated remove it") from None
-            raise ValueError(f"{path}, line {line}: not valid XML ({error})") from None
+                raise CvmError(f"{path} is empty: where nothing is annotated remove it") from None
+            raise CvmError(f"{path}, line {line}: not valid XML ({error})") from None
         except DefusedXmlException:
-            raise ValueError(
+            raise CvmError(
                 f"{path}: it declares XML entities, which no annotation needs and which are not read"
             ) from None
         except (LookupError, UnicodeError, ValueError) as error:
             if str(error).startswith(str(path)):  # said by what unpacks it
                 raise
-            raise ValueError(f"{path}: not valid XML ({error})") from None
+            raise CvmError(f"{path}: not valid XML ({error})") from None
     return root
 
 
@@ -87,11 +88,9 @@ class _Tags:
         end, self.tags = data.rfind(b">"), self.tags + data.count(b">")
         self.waiting = self.waiting + len(data) if end < 0 else len(data) - end
         if self.waiting > LONGEST_TAG:
-            raise ValueError(f"{self.path}: one tag or text of more than 16 MiB, which no annotation is")
+            raise CvmError(f"{self.path}: one tag or text of more than 16 MiB, which no annotation is")
         if self.tags > self.most:
-            raise ValueError(
-                f"{self.path}: more than {self.most} tags in a file of its size, which no annotations have"
-            )
+            raise CvmError(f"{self.path}: more than {self.most} tags in a file of its size, which no annotations have")
         return data
 
 
@@ -222,7 +221,7 @@ def _positions(element: Element, where: str) -> list[tuple[float, float]]:
     for row in rows:
         x, y = (_float(row.get(name, "")) for name in "xy")
         if not math.isfinite(x) or not math.isfinite(y):
-            raise ValueError(f"{where}: X and Y must be numbers, got {shown(row.get('x'))} and {shown(row.get('y'))}")
+            raise CvmError(f"{where}: X and Y must be numbers, got {shown(row.get('x'))} and {shown(row.get('y'))}")
         positions.append(check_position(x, y, where))
     return positions
 

@@ -32,7 +32,7 @@ def assign(
         colours: gains the colour of each label, as its first object has it.
 
     Raises:
-        ValueError: unknown labels, all of them with their counts; an outline that crosses itself too often; or what
+        CvmError: unknown labels, all of them with their counts; an outline that crosses itself too often; or what
             reading raises.
     """
     unknown: Counter[str | None] = Counter()

@@ -8,6 +8,7 @@ from typing import Any
 
 from cvm_monai.annotations.files import TOO_LONG, read_json, read_table, shorten, shown
 from cvm_monai.annotations.labels import UNCLASSIFIED, ClassMap, class_colours, label_key, label_table
+from cvm_monai.errors import CvmError
 
 READY: Mapping[str, Mapping[str, str]] = {
     "camelyon16": {
@@ -37,7 +38,7 @@ def read_class_map(text: str | None, *, unclassified: str | None = None) -> dict
         The map, checked; None where neither argument is given.
 
     Raises:
-        ValueError: malformed text, no such file, or a map that means nothing.
+        CvmError: malformed text, no such file, or a map that means nothing.
     """
     classes: dict[str, Any] | None = None if text is None else _read(text)
     if classes is not None:
@@ -50,14 +51,14 @@ def _check_meanings(classes: ClassMap, text: str) -> None:
     try:
         class_colours(classes)  # looks at the meanings as well
     except ValueError as error:
-        raise ValueError(f"{text}: {error}" if _is_file(text) else str(error)) from None
+        raise CvmError(f"{text}: {error}" if _is_file(text) else str(error)) from None
 
 
 def with_unclassified(classes: ClassMap | None, meaning: str | int | None) -> dict[str, Any]:
     """The class map in which annotations without a label have a meaning; None leaves it as it is.
 
     Raises:
-        ValueError: a meaning that is none.
+        CvmError: a meaning that is none.
     """
     kept = dict(classes or {})
     if meaning is None:
@@ -67,7 +68,7 @@ def with_unclassified(classes: ClassMap | None, meaning: str | int | None) -> di
         label_table(kept | {"Unclassified": meaning})
     except ValueError as error:
         label_table(kept)  # a mistake of the map's own is said as such
-        raise ValueError(f"--unclassified {meaning}: {error}") from None
+        raise CvmError(f"--unclassified {meaning}: {error}") from None
     return kept | {"Unclassified": meaning}
 
 
@@ -78,11 +79,11 @@ def _read(text: str) -> dict[str, Any]:
             return _checked(json.loads(text))
         except json.JSONDecodeError as error:
             reason = f"{error.msg}, column {error.colno}"
-            raise ValueError(f"--classes is not valid JSON ({reason}): {shorten(text)}") from None
+            raise CvmError(f"--classes is not valid JSON ({reason}): {shorten(text)}") from None
         except RecursionError:
-            raise ValueError("--classes is not valid JSON (nested too deeply)") from None
+            raise CvmError("--classes is not valid JSON (nested too deeply)") from None
         except ValueError:
-            raise ValueError(f"--classes is {TOO_LONG}") from None
+            raise CvmError(f"--classes is {TOO_LONG}") from None
     path = Path(text)
     if not _exists(path):
         if text.strip().lower() in READY:
@@ -90,8 +91,8 @@ def _read(text: str) -> dict[str, Any]:
         if "=" in text:
             return _pairs(text)
         if path.suffix.lower() in (".json", ".csv"):
-            raise ValueError(f"{path} does not exist")
-        raise ValueError(
+            raise CvmError(f"{path} does not exist")
+        raise CvmError(
             f"--classes: {shorten(text)} does not exist; give a file, JSON, pairs such as "
             f"Tumor=target,Stroma=background, or one of {', '.join(READY)}"
         )
@@ -115,7 +116,7 @@ def _exists(path: Path) -> bool:
 
 def _checked(data: Any) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise ValueError(f'--classes must be a JSON object such as {{"Tumor": "target"}}, got {json.dumps(data)[:60]}')
+        raise CvmError(f'--classes must be a JSON object such as {{"Tumor": "target"}}, got {json.dumps(data)[:60]}')
     return data
 
 
@@ -125,7 +126,7 @@ def _pairs(text: str) -> dict[str, Any]:
     for pair in filter(str.strip, text.split(",")):
         name, equals, meaning = (part.strip() for part in pair.rpartition("="))
         if not equals or not name or not meaning:
-            raise ValueError(f"--classes: {shown(pair.strip())} is no pair such as Tumor=target")
+            raise CvmError(f"--classes: {shown(pair.strip())} is no pair such as Tumor=target")
         found[name] = meaning
     return found
 
@@ -135,7 +136,7 @@ def _table(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for line, row in read_table(path, required=("label", "class")):
         if row["label"] in found:
-            raise ValueError(f"{path}, line {line}: the label {shown(row['label'])} stands there twice")
+            raise CvmError(f"{path}, line {line}: the label {shown(row['label'])} stands there twice")
         colour = row.get("color") or row.get("colour")
         found[row["label"]] = {"class": row["class"], "color": colour} if colour else row["class"]
     return found

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cvm_monai.annotations.spool import RECORD, CornerSpool
+from cvm_monai.errors import CvmError
 
 Strip = tuple[int, np.ndarray] | tuple[int, np.ndarray, np.ndarray]
 """First row, labels (h, W) uint8, and where it is asked for the probability (h, W), uint8 (255 = 1) or floating."""
@@ -61,7 +62,7 @@ def scan(strips: Iterable[Strip], *, skip: Iterable[int], folder: Path | None = 
         folder: of the temporary files, see `CornerSpool`.
 
     Raises:
-        ValueError: labels of another kind, a gap between strips, or probabilities of another shape.
+        CvmError: labels of another kind, a gap between strips, or probabilities of another shape.
         OSError: the temporary files have no room.
     """
     with ExitStack() as stack:
@@ -126,19 +127,19 @@ class _Reader:
     def check(self, first: int, labels: np.ndarray, probability: np.ndarray | None) -> None:
         """Refuse what does not continue the rows above."""
         if labels.ndim != 2 or labels.dtype != np.uint8:
-            raise ValueError(f"labels must be (H, W) uint8 class indices, got {labels.shape} {labels.dtype}")
+            raise CvmError(f"labels must be (H, W) uint8 class indices, got {labels.shape} {labels.dtype}")
         if first != self.rows:
-            raise ValueError(f"a strip begins at row {first}, but {self.rows} rows were read: give all rows in order")
+            raise CvmError(f"a strip begins at row {first}, but {self.rows} rows were read: give all rows in order")
         if probability is not None and probability.shape != labels.shape:
-            raise ValueError(f"the probability has shape {probability.shape}, the labels beside it {labels.shape}")
+            raise CvmError(f"the probability has shape {probability.shape}, the labels beside it {labels.shape}")
         if not first:
             self.width = labels.shape[1]
             self.values, self.parts = np.zeros((1, self.width), np.uint16), np.zeros((1, self.width), np.int64)
             self.sums = None if probability is None else [np.zeros(1)]
         if labels.shape[1] != self.width:
-            raise ValueError(f"the strip at row {first} is {labels.shape[1]} px wide, those above {self.width}")
+            raise CvmError(f"the strip at row {first} is {labels.shape[1]} px wide, those above {self.width}")
         if (probability is None) != (self.sums is None):
-            raise ValueError(f"the strip at row {first} differs from those above in that it has a probability or none")
+            raise CvmError(f"the strip at row {first} differs from those above in that it has a probability or none")
 
     def _scan(self, values: np.ndarray, parts: np.ndarray) -> None:
         """Find the corners above and within some rows, and the parts that continue in them."""

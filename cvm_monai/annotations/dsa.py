@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvm_monai.annotations.found import Found, Outline, read_colour, read_position, read_ring
+from cvm_monai.errors import CvmError
 
 ELEMENTS = ("point", "polyline", "rectangle", "circle", "ellipse")
 """Types of element that are read; the others are counted."""
@@ -33,13 +34,13 @@ def iter_document(item: dict[str, Any], where: str) -> Iterator[Found]:
     The class is the element's ``group``, or else its ``label``; the name of the document is none.
 
     Raises:
-        ValueError: a malformed element, by its number.
+        CvmError: a malformed element, by its number.
     """
     document = item.get("annotation") if isinstance(item.get("annotation"), dict) else item
     assert document is not None
     elements = document.get("elements", []) if document.get("type") not in KINDS else [document]
     if not isinstance(elements, list):
-        raise ValueError(f"{where}: the elements of an annotation must be a list")
+        raise CvmError(f"{where}: the elements of an annotation must be a list")
     for number, element in enumerate(elements, start=1):
         yield _found(element, f"{where}, element {number}")
 
@@ -47,7 +48,7 @@ def iter_document(item: dict[str, Any], where: str) -> Iterator[Found]:
 def _found(element: Any, where: str) -> Found:
     """One element."""
     if not isinstance(element, dict):
-        raise ValueError(f"{where}: an element must be an object")
+        raise CvmError(f"{where}: an element must be an object")
     kind = str(element.get("type"))
     label, colour = _label(element), read_colour(element.get("lineColor")) or read_colour(element.get("fillColor"))
     if kind == "point":
@@ -72,7 +73,7 @@ def _label(element: dict[str, Any]) -> str | None:
 def _polyline(element: dict[str, Any], where: str) -> Outline:
     holes = element.get("holes") or []
     if not isinstance(holes, list):
-        raise ValueError(f"{where}: the holes of a polyline must be a list of rings")
+        raise CvmError(f"{where}: the holes of a polyline must be a list of rings")
     return tuple(read_ring(ring, where) for ring in (element.get("points"), *holes))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cvm_monai.annotations.packed import opened_unpacked
+from cvm_monai.errors import CvmError
 
 TOO_LONG = "not valid JSON (a whole number of thousands of digits)"
 """What Python refuses to read: converting so many digits takes long."""
@@ -36,7 +37,7 @@ def read_text(path: Path) -> str:
     """The text of a UTF-8 file, with or without a byte order mark, unpacked where it is gzipped or in a ZIP archive.
 
     Raises:
-        ValueError: no such file, one that cannot be read, or other bytes than text.
+        CvmError: no such file, one that cannot be read, or other bytes than text.
     """
     with opened(path) as file:
         return file.read()
@@ -47,7 +48,7 @@ def opened(path: Path) -> Iterator[io.TextIOWrapper]:
     """The same text as an open file, to be read in pieces; what fails while it is read becomes one sentence.
 
     Raises:
-        ValueError: the same as ``read_text``.
+        CvmError: the same as ``read_text``.
     """
     with opened_bytes(path) as file:
         yield io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
@@ -58,35 +59,35 @@ def opened_bytes(path: Path) -> Iterator[BinaryIO]:
     """A file's bytes, unpacked where it is gzipped or alone in a ZIP archive; every failure is one sentence.
 
     Raises:
-        ValueError: the same as ``read_text``.
+        CvmError: the same as ``read_text``.
     """
     try:
         if path.is_dir():
-            raise ValueError(f"{path} cannot be read: it is a folder; give a file")
+            raise CvmError(f"{path} cannot be read: it is a folder; give a file")
         with opened_unpacked(path) as file:
             yield file
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
+        raise CvmError(f"{path} does not exist") from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+        raise CvmError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise CvmError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds.
 
     Raises:
-        ValueError: the same as ``read_text``, or malformed JSON with its line.
+        CvmError: the same as ``read_text``, or malformed JSON with its line.
     """
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
+        raise CvmError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}, column {error.colno})") from None
     except RecursionError:
-        raise ValueError(f"{path}: not valid JSON (nested too deeply)") from None
+        raise CvmError(f"{path}: not valid JSON (nested too deeply)") from None
     except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith(str(path)) else f"{path}: {TOO_LONG}") from None
+        raise CvmError(str(error) if str(error).startswith(str(path)) else f"{path}: {TOO_LONG}") from None
 
 
 def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -96,7 +97,7 @@ def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, di
     and nameless columns are passed over. Accents come in one normal form.
 
     Raises:
-        ValueError: an empty file, a missing or repeated column, or a row of another length.
+        CvmError: an empty file, a missing or repeated column, or a row of another length.
     """
     text = unicodedata.normalize("NFC", read_text(path))
     required = tuple(required)
@@ -109,24 +110,24 @@ def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, di
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(header):
-                raise ValueError(f"{path}, line {reader.line_num}: {len(row)} values for {len(header)} columns")
+                raise CvmError(f"{path}, line {reader.line_num}: {len(row)} values for {len(header)} columns")
             yield reader.line_num, {name: cell.strip() for name, cell in zip(header, row, strict=True) if name}
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
+        raise CvmError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
 
 
 def read_number(text: str, *, where: str, name: str) -> float:
     """A finite number from a table's cell; a decimal comma is understood.
 
     Raises:
-        ValueError: anything else; ``where`` says where it was found.
+        CvmError: anything else; ``where`` says where it was found.
     """
     try:
         number = float(text.replace(",", "."))
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{where}: {name} must be a number, got {shown(text)}")
+        raise CvmError(f"{where}: {name} must be a number, got {shown(text)}")
     return number
 
 
@@ -154,7 +155,7 @@ def _check_header(path: Path, header: list[str], required: Iterable[str]) -> Non
     missing = [name for name in required if name not in header]
     if missing:
         found = ", ".join(header).replace("\t", "\\t") or "nothing"
-        raise ValueError(f"{path}, line 1: the column {missing[0]!r} is missing; found {found}")
+        raise CvmError(f"{path}, line 1: the column {missing[0]!r} is missing; found {found}")
     repeated = [name for name in header if name and header.count(name) > 1]
     if repeated:
-        raise ValueError(f"{path}, line 1: the column {repeated[0]!r} stands there twice")
+        raise CvmError(f"{path}, line 1: the column {repeated[0]!r} stands there twice")

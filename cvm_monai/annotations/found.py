@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cvm_monai.annotations.model import Colour
+from cvm_monai.errors import CvmError
 
 LARGEST = float(2**31)
 """Coordinates at or beyond this many pixels are refused: no slide is that large, and areas would lose their digits."""
@@ -44,10 +45,10 @@ def read_ring(positions: Any, where: str) -> np.ndarray:
     """(N, 2) vertices of a ring of positions [x, y, ...], the repeated last one taken away.
 
     Raises:
-        ValueError: no list, or a position that is none, see ``read_position``.
+        CvmError: no list, or a position that is none, see ``read_position``.
     """
     if not isinstance(positions, list):
-        raise ValueError(f"{where}: a polygon's ring must be a list of positions")
+        raise CvmError(f"{where}: a polygon's ring must be a list of positions")
     try:
         ring = np.array(positions)
     except ValueError:  # positions of several lengths
@@ -69,16 +70,16 @@ def read_position(position: Any, where: str) -> tuple[float, float]:
     """Finite (x, y); further coordinates are passed over.
 
     Raises:
-        ValueError: anything else, or a coordinate that no slide has.
+        CvmError: anything else, or a coordinate that no slide has.
     """
     pair = position[:2] if isinstance(position, list) else []
     numbers = [value for value in pair if isinstance(value, int | float) and not isinstance(value, bool)]
     try:
         values = [float(value) for value in numbers]
     except OverflowError:  # a whole number of more than 308 digits
-        raise ValueError(f"{where}: the position {json.dumps(position)[:60]} lies beyond any slide (2^31 px)") from None
+        raise CvmError(f"{where}: the position {json.dumps(position)[:60]} lies beyond any slide (2^31 px)") from None
     if len(values) != 2 or not all(map(math.isfinite, values)):
-        raise ValueError(f"{where}: a position must be two finite numbers [x, y], found {json.dumps(position)[:60]}")
+        raise CvmError(f"{where}: a position must be two finite numbers [x, y], found {json.dumps(position)[:60]}")
     return check_position(values[0], values[1], where)
 
 
@@ -86,10 +87,10 @@ def check_position(x: float, y: float, where: str) -> tuple[float, float]:
     """(x, y) that a slide can have.
 
     Raises:
-        ValueError: a coordinate of 2^31 pixels or more, or none at all.
+        CvmError: a coordinate of 2^31 pixels or more, or none at all.
     """
     if not max(abs(x), abs(y)) < LARGEST:
-        raise ValueError(f"{where}: the position ({x:g}, {y:g}) lies beyond any slide (2^31 px)")
+        raise CvmError(f"{where}: the position ({x:g}, {y:g}) lies beyond any slide (2^31 px)")
     return x, y
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.found import Found, Outline, read_colour, read_position, read_ring
 from cvm_monai.annotations.model import UNLABELLED, Annotations
+from cvm_monai.errors import CvmError
 
 COLOURS: Mapping[int, tuple[int, int, int]] = {0: (0, 114, 178), 1: (213, 94, 0), UNLABELLED: (153, 153, 153)}
 """RGB of each label: blue, vermilion and grey of Okabe and Ito's colour-blind-safe palette."""
@@ -46,18 +47,18 @@ def iter_geojson(item: Any, path: Path, numbers: Iterator[int]) -> Iterator[Foun
         numbers: gives each feature its number.
 
     Raises:
-        ValueError: no feature, or malformed coordinates, with the feature's number.
+        CvmError: no feature, or malformed coordinates, with the feature's number.
     """
     if isinstance(item, dict) and item.get("type") == "FeatureCollection":
         yield from _children(item.get("features"), path, numbers)
         return
     where = f"{path}, feature {next(numbers)}"
     if not is_feature(item):
-        raise ValueError(f'{where}: not a feature (an object with "type": "Feature")')
+        raise CvmError(f'{where}: not a feature (an object with "type": "Feature")')
     geometry = item if "coordinates" in item or "geometries" in item else item.get("geometry")
     properties = item.get("properties") or {}
     if not isinstance(geometry or {}, dict) or not isinstance(properties, dict):
-        raise ValueError(f"{where}: geometry and properties must be objects")
+        raise CvmError(f"{where}: geometry and properties must be objects")
     kind = properties.get("objectType") or properties.get("object_type") or item.get("id")  # QuPath 0.4, 0.3, 0.2
     yield _found(geometry or {"type": "no geometry"}, properties, kind, where)
     yield from _children(properties.get("childObjects") or item.get("childObjects"), path, numbers)
@@ -140,7 +141,7 @@ def _collect(
     if kind == "GeometryCollection" and isinstance(parts, list) and parts:
         for part in parts:
             if not isinstance(part, dict):
-                raise ValueError(f"{where}: the parts of a GeometryCollection must be geometries")
+                raise CvmError(f"{where}: the parts of a GeometryCollection must be geometries")
             _collect(part, where, points, outlines, other)
         return
     if kind not in POINT_KINDS + REGION_KINDS:
@@ -151,7 +152,7 @@ def _collect(
         return
     many = coordinates if kind.startswith("Multi") else [coordinates]
     if not isinstance(many, list):
-        raise ValueError(f"{where}: the coordinates of a {kind} must be a list")
+        raise CvmError(f"{where}: the coordinates of a {kind} must be a list")
     parts = [part for part in many if part not in ([], [[]])]
     other += [f"empty part of a {kind}"] * (len(many) - len(parts))
     if kind in POINT_KINDS:
@@ -159,7 +160,7 @@ def _collect(
         return
     for rings in parts:
         if not isinstance(rings, list) or not rings:
-            raise ValueError(f"{where}: a polygon needs at least one ring of positions")
+            raise CvmError(f"{where}: a polygon needs at least one ring of positions")
         outlines.append(tuple(read_ring(ring, where) for ring in rings))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from cvm_monai.annotations.found import Found
 from cvm_monai.annotations.polygons import regions_from_labels
 from cvm_monai.annotations.stored import open_stored, stored_labels
+from cvm_monai.errors import CvmError
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff")
 
@@ -21,7 +22,7 @@ def iter_label_image(path: Path) -> Iterator[Found]:
     The label is the value, as a number: 0 = background, 1 = target, 255 = exclusion, unless a class map says more.
 
     Raises:
-        ValueError: a file that is missing, unreadable, or not one channel of integers.
+        CvmError: a file that is missing, unreadable, or not one channel of integers.
     """
     pixels = _decode(path)
     for value in np.unique(pixels).tolist():
@@ -38,9 +39,9 @@ def _parts(mask: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
 def _decode(path: Path) -> np.ndarray:
     """(H, W) integers as the file stores them, see `stored_labels`."""
     if path.is_dir() or not path.exists():
-        raise ValueError(f"{path} {'is a folder; give a file' if path.is_dir() else 'does not exist'}")
+        raise CvmError(f"{path} {'is a folder; give a file' if path.is_dir() else 'does not exist'}")
     try:
         with open_stored(path, max_pixels=MAX_PIXELS, what="label image") as opened:
             return stored_labels(opened, path)
     except Exception as error:  # decoders raise many kinds
-        raise ValueError(f"{path} cannot be read as a label image: {error}") from None
+        raise CvmError(f"{path} cannot be read as a label image: {error}") from None

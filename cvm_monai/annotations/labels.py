@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from cvm_monai.annotations.files import shorten, shown
 from cvm_monai.annotations.found import read_colour
 from cvm_monai.annotations.model import BACKGROUND, TARGET, UNLABELLED, Colour
+from cvm_monai.errors import CvmError
 
 ClassMap = Mapping[str, str | int | Mapping[str, Any]]
 """What labels mean: a meaning or a number, or both that and a colour: ``{"class": "target", "color": [200, 0, 0]}``."""
@@ -58,20 +59,20 @@ def label_table(classes: ClassMap | None = None) -> dict[str, int]:
             ``{"Lymphocytes": 2}``; a value may also name a key that has a number.
 
     Raises:
-        ValueError: a value that is no meaning, two keys that differ in case only, or class numbers with a gap.
+        CvmError: a value that is no meaning, two keys that differ in case only, or class numbers with a gap.
     """
     table = dict(_KNOWN)
     seen: dict[str, str] = {}
     for key, value in (classes or {}).items():
         name = label_key(key)
         if name in seen:
-            raise ValueError(
+            raise CvmError(
                 f"the class map names {shown(seen[name])} and {shown(key)}, which are the same label: keep one"
             )
         seen[name] = key
         index = _meaning(value, classes or {})
         if index is None:
-            raise ValueError(
+            raise CvmError(
                 f"the class map gives {shown(key)} the meaning {shown(value)}: use one of "
                 f"{', '.join(_INDEX)}, or the number of a further class, from 2"
             )
@@ -104,7 +105,7 @@ def class_names(classes: ClassMap | None = None) -> dict[str, int]:
     A class that the map calls by its number alone is named ``class 2``.
 
     Raises:
-        ValueError: as ``label_table``.
+        CvmError: as ``label_table``.
     """
     table = label_table(classes)
     names = {"background": BACKGROUND, "target": TARGET}
@@ -118,7 +119,7 @@ def class_colours(classes: ClassMap | None = None) -> dict[int, Colour]:
     """The colour of each label (255 = exclusion) that a class map gives one; the first key of a class wins.
 
     Raises:
-        ValueError: as ``label_table``, or a colour that is none.
+        CvmError: as ``label_table``, or a colour that is none.
     """
     table = label_table(classes)
     colours: dict[int, Colour] = {}
@@ -128,7 +129,7 @@ def class_colours(classes: ClassMap | None = None) -> dict[int, Colour]:
             continue
         colour = read_colour(list(given) if isinstance(given, tuple) else given)
         if colour is None:
-            raise ValueError(
+            raise CvmError(
                 f"the class map gives {shown(key)} the colour {shown(given)}: use [red, green, blue], or '#c80000'"
             )
         colours.setdefault(table[label_key(key)], colour)
@@ -160,13 +161,13 @@ def _with_numbers(table: dict[str, int]) -> dict[str, int]:
     numbers = {index for index in table.values() if index not in (SKIP, UNLABELLED)}
     missing = sorted(set(range(2, _count(table))) - numbers)
     if missing:
-        raise ValueError(
+        raise CvmError(
             f"the class map has a class {max(numbers)} but no class {missing[0]}: number the classes without a gap"
         )
     return table | {str(index): index for index in sorted(numbers) if index > TARGET and str(index) not in table}
 
 
-class UnknownLabelsError(ValueError):
+class UnknownLabelsError(CvmError):
     """Labels that the class map does not explain.
 
     Attributes:
@@ -184,7 +185,7 @@ def find_label(label: object, table: Mapping[str, int], *, where: str) -> int:
     """The class index of a label as it stands in a file; None is a missing one.
 
     Raises:
-        ValueError: a label outside the table; ``where`` says where it was found.
+        CvmError: a label outside the table; ``where`` says where it was found.
     """
     name = "" if label is None else str(label).strip()
     index = look_up(name or None, table)

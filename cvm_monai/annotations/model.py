@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from cvm_monai.errors import CvmError
+
 BACKGROUND = 0
 TARGET = 1
 UNLABELLED = 255
@@ -64,10 +66,10 @@ def first_pairs(points: Iterable[Point], pairs: int) -> tuple[Point, ...]:
         pairs: points kept of each class; raising it gives more supervision, and more work to the annotator. From 1.
 
     Raises:
-        ValueError: fewer than one.
+        CvmError: fewer than one.
     """
     if pairs < 1:
-        raise ValueError(f"pairs must be at least 1, got {pairs}")
+        raise CvmError(f"pairs must be at least 1, got {pairs}")
     seen: Counter[int] = Counter()
     kept = []
     for point in points:

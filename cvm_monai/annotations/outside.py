@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cvm_monai.annotations.model import Annotations, Point, Region
+from cvm_monai.errors import CvmError
 
 OUTSIDE = "outside the image"
 
@@ -32,14 +33,14 @@ def clip(
         source, image: the two files, for the sentence.
 
     Raises:
-        ValueError: not one point or region lies in the image: they belong to another one.
+        CvmError: not one point or region lies in the image: they belong to another one.
     """
     points = tuple(point for point in annotations.points if reaches(point, image_shape))
     regions = tuple(region for region in annotations.regions if reaches(region, image_shape))
     total = len(annotations.points) + len(annotations.regions)
     outside = total - len(points) - len(regions)
     if outside and outside == total:
-        raise ValueError(not_one_inside(annotations, image_shape, source=source, image=image))
+        raise CvmError(not_one_inside(annotations, image_shape, source=source, image=image))
     counts = {**annotations.counts, OUTSIDE: annotations.counts.get(OUTSIDE, 0) + outside} if outside else None
     return Annotations(points, regions, annotations.counts if counts is None else counts, annotations.colours)
 

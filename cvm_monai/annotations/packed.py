@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from cvm_monai.errors import CvmError
+
 GZIP, ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 """What packed files begin with; the last of them is an archive that holds nothing."""
 
@@ -24,7 +26,7 @@ def opened_unpacked(path: Path) -> Iterator[BinaryIO]:
     """A file's bytes; of a gzipped one, or of the one file in a ZIP archive, unpacked.
 
     Raises:
-        ValueError: a packed file that is damaged, or unpacks to more than 100 times its size, or an archive of another
+        CvmError: a packed file that is damaged, or unpacks to more than 100 times its size, or an archive of another
             number of files.
         OSError: a file that cannot be read.
     """
@@ -40,33 +42,33 @@ def opened_unpacked(path: Path) -> Iterator[BinaryIO]:
             else:
                 yield raw
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is not a complete gzip file: {error}") from None
+            raise CvmError(f"{path} is not a complete gzip file: {error}") from None
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # the last where it has a password
             if isinstance(error, RecursionError):
                 raise
-            raise ValueError(f"{path} is a ZIP archive that cannot be read: {error}") from None
+            raise CvmError(f"{path} is a ZIP archive that cannot be read: {error}") from None
 
 
 def archived_name(path: Path) -> str:
     """The name of the one file in a ZIP archive.
 
     Raises:
-        ValueError: a file that is none, a damaged one, or another number of files.
+        CvmError: a file that is none, a damaged one, or another number of files.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return PurePosixPath(_only(archive, path).filename).name
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is a ZIP archive that cannot be read: {error}") from None
+        raise CvmError(f"{path} is a ZIP archive that cannot be read: {error}") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+        raise CvmError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _only(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     """The one file of an archive, beside those that a system adds."""
     files = [file for file in archive.infolist() if not file.is_dir() and not _hidden(file.filename)]
     if len(files) != 1:
-        raise ValueError(f"{path} is a ZIP archive of {len(files)} files; one annotation file is expected in it")
+        raise CvmError(f"{path} is a ZIP archive of {len(files)} files; one annotation file is expected in it")
     return files[0]
 
 
@@ -93,5 +95,5 @@ class _Bounded(io.RawIOBase):
         count: int = self.packed.readinto(buffer)  # type: ignore[attr-defined]
         self.count += count
         if self.count > self.most:
-            raise ValueError(f"{self.path} unpacks to more than {RATIO} times its size, which no annotations do")
+            raise CvmError(f"{self.path} unpacks to more than {RATIO} times its size, which no annotations do")
         return count

@@ -9,6 +9,7 @@ from cvm_monai.annotations.files import read_number, read_table
 from cvm_monai.annotations.found import Found, check_position
 from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, label_table
 from cvm_monai.annotations.model import Annotations, Point
+from cvm_monai.errors import CvmError
 
 COLUMNS = ("x", "y", "label")
 
@@ -23,7 +24,7 @@ def read_points_csv(path: str | Path, *, classes: ClassMap | None = None) -> dic
         The annotations of each case id, in the order of the table.
 
     Raises:
-        ValueError: a missing column, a bad number, an empty case id, with the line; or unknown labels, with their
+        CvmError: a missing column, a bad number, an empty case id, with the line; or unknown labels, with their
             counts.
     """
     path = Path(path)
@@ -52,12 +53,12 @@ def iter_single_case(path: Path) -> Iterator[Found]:
     """The points of a table that speaks of one case only; it need not name it.
 
     Raises:
-        ValueError: the same as ``read_points_csv``, or several cases.
+        CvmError: the same as ``read_points_csv``, or several cases.
     """
     rows = list(_rows(path, COLUMNS))
     cases = {case_id for case_id, _ in rows}
     if len(cases) > 1:
-        raise ValueError(f"{path} holds the points of {len(cases)} cases where those of one image are expected")
+        raise CvmError(f"{path} holds the points of {len(cases)} cases where those of one image are expected")
     yield from (found for _, found in rows)
 
 
@@ -66,6 +67,6 @@ def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[str, Found]]:
     for line, row in read_table(path, required=required):
         where = f"{path}, line {line}"
         if row.get("case_id") == "":
-            raise ValueError(f"{where}: the case_id is empty")
+            raise CvmError(f"{where}: the case_id is empty")
         x, y = (read_number(row[name], where=where, name=name) for name in ("x", "y"))
         yield row.get("case_id", ""), Found(row["label"] or None, where, points=[check_position(x, y, where)])

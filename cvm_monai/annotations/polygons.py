@@ -16,6 +16,7 @@ import numpy as np
 from cvm_monai.annotations.corners import Scan, Strip, scan
 from cvm_monai.annotations.model import BACKGROUND, UNLABELLED, Region
 from cvm_monai.annotations.outlines import Outline, outlines
+from cvm_monai.errors import CvmError
 
 DECIMALS = 2
 """Of the vertices in level-0 pixels."""
@@ -71,7 +72,7 @@ def regions_from_labels(
         skip: labels of which no region is made.
 
     Raises:
-        ValueError: no such map, or a tunable out of its range.
+        CvmError: no such map, or a tunable out of its range.
     """
     results = regions_from_rows(
         [(0, labels)], mpp=1.0, scale=scale, origin=origin, simplify_um=simplify, min_area_um2=min_area, skip=skip
@@ -108,18 +109,18 @@ def regions_from_rows(
         folder: of the temporary files, 40 bytes for each corner of an outline; None: the system's.
 
     Raises:
-        ValueError: strips that do not make a map, or a tunable out of its range.
+        CvmError: strips that do not make a map, or a tunable out of its range.
         OSError: the temporary files have no room.
     """
     for name, value in (("simplify_um", simplify_um), ("min_area_um2", min_area_um2)):
         if not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a number from 0, got {value!r}")
+            raise CvmError(f"{name} must be a number from 0, got {value!r}")
     if not 0 < mpp < math.inf:
-        raise ValueError(f"mpp must be above 0 micrometres per pixel, got {mpp!r}")
+        raise CvmError(f"mpp must be above 0 micrometres per pixel, got {mpp!r}")
     if not all(10**-DECIMALS < step < math.inf for step in scale):
-        raise ValueError(f"scale must be level-0 pixels (y, x) of one pixel of the map, above 0.01, got {scale!r}")
+        raise CvmError(f"scale must be level-0 pixels (y, x) of one pixel of the map, above 0.01, got {scale!r}")
     if not all(0 <= label <= UNLABELLED for label in skip):
-        raise ValueError(f"skip must be labels from 0 to {UNLABELLED}, got {tuple(skip)}")
+        raise CvmError(f"skip must be labels from 0 to {UNLABELLED}, got {tuple(skip)}")
     scanned = scan(strips, skip=skip, folder=None if folder is None else Path(folder))
     least_pixels = min_area_um2 / (mpp**2 * scale[0] * scale[1])
     return _results(scanned, least_pixels, scale=scale, origin=origin, mpp=mpp, tolerance=simplify_um / mpp)

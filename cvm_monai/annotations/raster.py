@@ -7,6 +7,7 @@ import numpy as np
 
 from cvm_monai.annotations.model import UNLABELLED, Annotations, Point, Region
 from cvm_monai.annotations.nesting import nest
+from cvm_monai.errors import CvmError
 
 MAX_LATTICE = 2**24
 """Pixels that `region_points` looks at; of a larger region it takes a regular lattice."""
@@ -35,10 +36,10 @@ def rasterise_points(
         (H, W) uint8 class indices, 255 = unlabelled.
 
     Raises:
-        ValueError: an even size, or a point outside the image.
+        CvmError: an even size, or a point outside the image.
     """
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"the size of a point must be an odd number of pixels, got {size}")
+        raise CvmError(f"the size of a point must be an odd number of pixels, got {size}")
     if not isinstance(annotations, Annotations):
         annotations = Annotations(tuple(annotations))
     centres = points_to_pixels(annotations.points, image_shape=image_shape, map_shape=map_shape)
@@ -60,13 +61,13 @@ def points_to_pixels(
     """(P, 2) integer (row, column) of the points on a map: floor(coordinate * map / image).
 
     Raises:
-        ValueError: a point outside the image.
+        CvmError: a point outside the image.
     """
     positions = np.array([(point.y, point.x) for point in points], dtype=np.float64).reshape(-1, 2)
     outside = ((positions < 0) | (positions >= image_shape)).any(1)
     if outside.any():
         y, x = positions[outside][0]
-        raise ValueError(f"the point ({x:g}, {y:g}) lies outside the image of {image_shape[1]} x {image_shape[0]} px")
+        raise CvmError(f"the point ({x:g}, {y:g}) lies outside the image of {image_shape[1]} x {image_shape[0]} px")
     pixels = np.floor(positions * map_shape / image_shape).astype(np.int64)
     return np.minimum(pixels, np.asarray(map_shape) - 1)  # a coordinate one rounding error below the border
 

@@ -18,23 +18,24 @@ from cvm_monai.annotations.outside import clip
 from cvm_monai.annotations.packed import archived_name
 from cvm_monai.annotations.points_csv import iter_single_case
 from cvm_monai.annotations.stream import iter_json
+from cvm_monai.errors import CvmError
 
 Parser = Callable[[Path], Iterator[Found]]
-"""Gives the objects of one file; every failure is a ValueError that names the file and the place."""
+"""Gives the objects of one file; every failure is a CvmError that names the file and the place."""
 
 
 def iter_json_objects(path: Path) -> Iterator[Found]:
     """The objects of a JSON file, one at a time: GeoJSON or the Digital Slide Archive's, as each of its parts shows.
 
     Raises:
-        ValueError: malformed JSON (with its line), other JSON, or a malformed object.
+        CvmError: malformed JSON (with its line), other JSON, or a malformed object.
     """
     numbers = count(1)
     for number, item in enumerate(iter_json(path), start=1):
         if is_document(item):
             yield from iter_document(item, f"{path}, annotation {number}")
         elif number == 1 and not is_feature(item):
-            raise ValueError(
+            raise CvmError(
                 f"{path}: not GeoJSON; a FeatureCollection, a list of features or one Feature is expected, or an "
                 "annotation of the Digital Slide Archive"
             )
@@ -46,12 +47,12 @@ def iter_archive(path: Path) -> Iterator[Found]:
     """The objects of the one annotation file in a ZIP archive, as QuPath exports it.
 
     Raises:
-        ValueError: no such archive, a file of another kind in it, or what its parser refuses.
+        CvmError: no such archive, a file of another kind in it, or what its parser refuses.
     """
     name = archived_name(path)
     suffix = next((suffix for suffix in ARCHIVED if name.lower().endswith(suffix)), None)
     if suffix is None:
-        raise ValueError(f"{path} holds {name}, which is no annotation file; known are {', '.join(ARCHIVED)}")
+        raise CvmError(f"{path} holds {name}, which is no annotation file; known are {', '.join(ARCHIVED)}")
     return PARSERS[suffix](path)
 
 
@@ -96,7 +97,7 @@ def read_annotations(
         image: the image's file, for the sentence where all of it lies outside.
 
     Raises:
-        ValueError: an unknown suffix, unknown labels (all of them, with their counts), annotations of another image, or
+        CvmError: an unknown suffix, unknown labels (all of them, with their counts), annotations of another image, or
             what the parser refuses, always with the file and the place in it.
     """
     counts: Counter[str] = Counter()
@@ -126,13 +127,13 @@ def iter_annotations(
         colours: gains the colour of each label.
 
     Raises:
-        ValueError: as ``read_annotations``; a mistake far into a file comes after what stands before it.
+        CvmError: as ``read_annotations``; a mistake far into a file comes after what stands before it.
     """
     path = Path(path)
     suffix = annotation_suffix(path)
     if suffix is None:
         what = "is a folder; give one annotation file" if path.is_dir() else "unknown kind of annotation file"
-        raise ValueError(f"{path}: {what}; known are {', '.join(PARSERS)}")
+        raise CvmError(f"{path}: {what}; known are {', '.join(PARSERS)}")
     table = label_table(classes if unclassified is None else with_unclassified(classes, unclassified))
     if PARSERS[suffix] is iter_asap:
         table = without_numbers(table, classes)

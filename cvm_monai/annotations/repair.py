@@ -12,6 +12,7 @@ import shapely
 
 from cvm_monai.annotations.found import Outline
 from cvm_monai.annotations.model import Region, Ring
+from cvm_monai.errors import CvmError
 
 REPAIRED = "repaired"
 NO_AREA = "zero area"
@@ -34,7 +35,7 @@ def valid_regions(
         places: file and object of each outline, for the sentence.
 
     Raises:
-        ValueError: an outline that crosses itself more than 5,000 times.
+        CvmError: an outline that crosses itself more than 5,000 times.
     """
     places = places or ["an outline"] * len(outlines)
     cleaned = [(_rings(rings), label, place) for (rings, label), place in zip(outlines, places, strict=True)]
@@ -93,7 +94,7 @@ def _check_crossings(rings: Outline, place: str) -> None:
     """Refuse an outline that takes too long to repair, before the repair.
 
     Raises:
-        ValueError: naming the object.
+        CvmError: naming the object.
     """
     count = 0
     for ring in rings:
@@ -105,7 +106,7 @@ def _check_crossings(rings: Outline, place: str) -> None:
             count += _crossing(ring, one + start, other)
             start, together = start + together, min(TOGETHER, 2 * together)
             if count > MOST_CROSSINGS:
-                raise ValueError(
+                raise CvmError(
                     f"{place}: the outline of {len(ring)} vertices crosses itself more than {MOST_CROSSINGS} times; "
                     "draw it again, or check that its vertices are in order"
                 )

@@ -21,6 +21,7 @@ from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.geojson import COLOURS, class_titles, label_colours
 from cvm_monai.annotations.model import Ring
 from cvm_monai.annotations.polygons import DECIMALS, RegionResult
+from cvm_monai.errors import CvmError
 
 ObjectType = Literal["annotation", "detection"]
 """What QuPath makes of a region: annotations can be edited, detections are drawn faster and cannot."""
@@ -70,10 +71,10 @@ def write_results_geojson(
         object_type: see ``ObjectType``; from some 10,000 regions ``detection`` keeps QuPath fluent.
 
     Raises:
-        ValueError: an unknown object type, or a region whose label has no name; nothing is written then.
+        CvmError: an unknown object type, or a region whose label has no name; nothing is written then.
     """
     if object_type not in get_args(ObjectType):
-        raise ValueError(f"object_type must be one of {', '.join(get_args(ObjectType))}, got {object_type!r}")
+        raise CvmError(f"object_type must be one of {', '.join(get_args(ObjectType))}, got {object_type!r}")
     styles = {
         label: _style(title, rgb, object_type)
         for label, title in class_titles(names).items()
@@ -84,7 +85,7 @@ def write_results_geojson(
         file.write('{"type": "FeatureCollection", "features": [')
         for number, result in enumerate(results, start=1):
             if result.region.label not in styles:
-                raise ValueError(f"region {number} has the label {result.region.label}, for which names has no class")
+                raise CvmError(f"region {number} has the label {result.region.label}, for which names has no class")
             file.write(",\n" if number > 1 else "\n")
             file.write(_feature(number, result, styles[result.region.label]))
             totals.add(result)
@@ -118,14 +119,14 @@ def write_region_table(
         tissue_um2: area of the tissue in square micrometres, to divide by; None leaves the share empty.
 
     Raises:
-        ValueError: a label without a name, or an area of tissue that is not above 0.
+        CvmError: a label without a name, or an area of tissue that is not above 0.
     """
     if tissue_um2 is not None and not tissue_um2 > 0:
-        raise ValueError(f"tissue_um2 must be above 0 square micrometres, or None, got {tissue_um2!r}")
+        raise CvmError(f"tissue_um2 must be above 0 square micrometres, or None, got {tissue_um2!r}")
     titles = class_titles(names)
     unnamed = sorted(set(totals) - set(titles))
     if unnamed:
-        raise ValueError(f"there are regions of the label {unnamed[0]}, for which names has no class")
+        raise CvmError(f"there are regions of the label {unnamed[0]}, for which names has no class")
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["class", "count", "area_um2", "mean_probability", "share_of_tissue"])

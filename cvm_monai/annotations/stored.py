@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
+
 if TYPE_CHECKING:
     import tifffile
     from PIL import Image
@@ -38,7 +40,7 @@ def open_stored(path: Path, *, max_pixels: int, what: str) -> "Image.Image | tif
         what: it is, for that sentence.
 
     Raises:
-        ValueError: without pixels, with too many, or with more than its bytes can hold.
+        CvmError: without pixels, with too many, or with more than its bytes can hold.
         Exception: whatever a decoder raises for what is no image.
     """
     if is_tiff(path):
@@ -83,7 +85,7 @@ def largest_series(tiff: "tifffile.TiffFile") -> "tifffile.TiffPageSeries":
 
     series = tiff.series if _has_size(tiff.pages.first) else []
     if not series or not all(_has_size(one.keyframe) for one in series):
-        raise ValueError("its header is damaged: height and width are no numbers")
+        raise CvmError("its header is damaged: height and width are no numbers")
     return max(series, key=lambda one: one.keyframe.imagelength * one.keyframe.imagewidth)
 
 
@@ -96,12 +98,12 @@ def check_size(opened: Any, path: Path, *, max_pixels: int, what: str) -> None:
     """Refuse by the header: no pixels, too many, or more than the bytes of a compact format can hold."""
     height, width = stored_size(opened)
     if not height * width:
-        raise ValueError(f"it has no pixels ({width} x {height})")
+        raise CvmError(f"it has no pixels ({width} x {height})")
     if height * width > max_pixels:
-        raise ValueError(f"{width} x {height} px are too many for a {what}; cut it into tiles")
+        raise CvmError(f"{width} x {height} px are too many for a {what}; cut it into tiles")
     size = path.stat().st_size
     if getattr(opened, "format", None) in COMPACT and height * width > DENSEST * size:
-        raise ValueError(f"its {size} bytes cannot hold the {width} x {height} px that it claims: copy it again")
+        raise CvmError(f"its {size} bytes cannot hold the {width} x {height} px that it claims: copy it again")
 
 
 def stored_labels(opened: Any, path: Path) -> np.ndarray:
@@ -111,18 +113,18 @@ def stored_labels(opened: Any, path: Path) -> np.ndarray:
     grey of 2 and 4 bits is not stretched; 16 bits are kept; of alpha channels nothing is read.
 
     Raises:
-        ValueError: colours, channels, numbers that are no integers, or JPEG, which changes labels.
+        CvmError: colours, channels, numbers that are no integers, or JPEG, which changes labels.
     """
     pixels = _tiff_samples(opened) if hasattr(opened, "pages") else _picture_samples(opened, path)
     if pixels.ndim == 3:
         colour = pixels.shape[2] not in (1, 3) or (pixels != pixels[..., :1]).any()
         if colour:
-            raise ValueError("it has colours, where a mask is one channel of labels (0 = background)")
+            raise CvmError("it has colours, where a mask is one channel of labels (0 = background)")
         pixels = pixels[..., 0]
     if pixels.dtype == bool:
         return pixels.astype(np.uint8)
     if not np.issubdtype(pixels.dtype, np.integer):
-        raise ValueError(f"its pixels are {pixels.dtype}; save the labels as integers")
+        raise CvmError(f"its pixels are {pixels.dtype}; save the labels as integers")
     return pixels
 
 
@@ -136,7 +138,7 @@ def png_header(path: Path) -> tuple[int, int]:
 def _picture_samples(image: Any, path: Path) -> np.ndarray:
     """(H, W) or (H, W, channels) as stored, without alpha, of an image opened by Pillow."""
     if image.format in ("JPEG", "MPO"):
-        raise ValueError("JPEG changes labels near borders; save it as PNG")
+        raise CvmError("JPEG changes labels near borders; save it as PNG")
     if image.format == "PNG":
         bits, kind = png_header(path)
         if bits == 16:  # of which Pillow keeps the upper eight where there are several channels
@@ -162,14 +164,14 @@ def _tiff_samples(tiff: Any) -> np.ndarray:
     series = largest_series(tiff)
     page = series.keyframe
     if page.compression in _LOSSY:
-        raise ValueError("JPEG changes labels near borders; save it as PNG")
+        raise CvmError("JPEG changes labels near borders; save it as PNG")
     planes = int(np.prod(series.shape)) // (page.imagelength * page.imagewidth * page.samplesperpixel)
     if planes > 1:
-        raise ValueError(f"it has {planes} pages of one size, where a mask is one channel of labels; save that alone")
+        raise CvmError(f"it has {planes} pages of one size, where a mask is one channel of labels; save that alone")
     pixels = page.asarray()
     if page.axes == "SYX":
         pixels = np.moveaxis(pixels, 0, -1)
     extra = len(page.extrasamples) if pixels.ndim == 3 else 0
     if extra and any(int(kind) == 0 for kind in page.extrasamples) and pixels.shape[2] - extra == 1:
-        raise ValueError(f"it has {pixels.shape[2]} channels, where a mask is one channel of labels (0 = background)")
+        raise CvmError(f"it has {pixels.shape[2]} channels, where a mask is one channel of labels (0 = background)")
     return pixels[..., : pixels.shape[2] - extra] if extra else pixels

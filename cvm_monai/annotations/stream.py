@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.annotations.files import TOO_LONG, opened
+from cvm_monai.errors import CvmError
 
 CHUNK = 2**20
 """Characters read at once."""
@@ -34,13 +35,13 @@ def iter_json(path: Path) -> Iterator[Any]:
     Any other value is the only element.
 
     Raises:
-        ValueError: what ``read_text`` refuses, an empty file, or malformed JSON with its line.
+        CvmError: what ``read_text`` refuses, an empty file, or malformed JSON with its line.
     """
     with opened(path) as file:
         scanner = _Scanner(file, path)
         first = scanner.peek()
         if not first:
-            raise ValueError(f"{path} is empty: where nothing is annotated remove it, otherwise export it again")
+            raise CvmError(f"{path} is empty: where nothing is annotated remove it, otherwise export it again")
         if first == "[":
             yield from scanner.elements()
         elif first == "{":
@@ -79,7 +80,7 @@ class _Scanner:
             try:
                 value, end = self.decoder.raw_decode(self.text, self.at)
             except RecursionError:
-                raise ValueError(f"{self.path}: not valid JSON (nested too deeply)") from None
+                raise CvmError(f"{self.path}: not valid JSON (nested too deeply)") from None
             except json.JSONDecodeError as error:
                 cut = error.pos >= len(self.text) - NEAR_THE_END or error.msg.startswith("Unterminated string")
                 if self.ended or not cut:
@@ -87,7 +88,7 @@ class _Scanner:
                 self._more()
                 continue
             except ValueError:
-                raise ValueError(f"{self.path}: {TOO_LONG}") from None
+                raise CvmError(f"{self.path}: {TOO_LONG}") from None
             if end < len(self.text) or self.ended:  # otherwise a number may go on
                 self.at = end
                 return value
@@ -126,12 +127,12 @@ class _Scanner:
         if not streamed:
             yield whole
 
-    def mistake(self, message: str, at: int) -> ValueError:
+    def mistake(self, message: str, at: int) -> CvmError:
         """The sentence for a mistake at a place of the window."""
         line = self.lines + self.text.count("\n", 0, at) + 1
         start = self.text.rfind("\n", 0, at)
         column = at - start + (self.before if start < 0 else 0)
-        return ValueError(f"{self.path}, line {line}: not valid JSON ({message}, column {column})")
+        return CvmError(f"{self.path}, line {line}: not valid JSON ({message}, column {column})")
 
     def _take(self, allowed: str) -> str:
         """The next character, which must be one of these."""
@@ -148,7 +149,7 @@ class _Scanner:
         self.before = self.at - start - 1 + (self.before if start < 0 else 0)  # characters of this line let go
         rest = self.text[self.at :]
         if len(rest) > self.largest:
-            raise ValueError(
+            raise CvmError(
                 f"{self.path}, line {self.lines + 1}: one object of more than {self.largest // 10**6} million "
                 "characters, which no annotation is"
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cvm_monai.doctor.finding import Finding
+from cvm_monai.errors import CvmError
 
 if TYPE_CHECKING:
     from cvm_monai.doctor.rehearsal import Rehearsal
@@ -88,12 +89,12 @@ def rehearsal(folder: Path, config: Path, knobs: Mapping[str, Any]) -> "Rehearsa
     """The dry run; `output_dir` is left aside, nothing is written there.
 
     Raises:
-        ValueError: no data set, or whatever the training would refuse.
+        CvmError: no data set, or whatever the training would refuse.
     """
     from cvm_monai.data.datalist import FILE_NAME
 
     if not (folder / FILE_NAME).is_file():
-        raise ValueError(f"a dry run needs a data set, and there is none in {folder}: give its folder as DIR")
+        raise CvmError(f"a dry run needs a data set, and there is none in {folder}: give its folder as DIR")
     from cvm_monai.doctor.rehearsal import rehearse
 
     kept = {name: value for name, value in knobs.items() if name != "output_dir"}
@@ -131,7 +132,7 @@ def _config(arguments: argparse.Namespace) -> Path:
     """The configuration's file.
 
     Raises:
-        ValueError: no such file, or no bundle.
+        CvmError: no such file, or no bundle.
     """
     from cvm_monai.place import checked_bundle
 
@@ -139,7 +140,7 @@ def _config(arguments: argparse.Namespace) -> Path:
         return checked_bundle() / "configs" / "train.json"
     file = Path(arguments.config_file)
     if not file.is_file():
-        raise ValueError(f"--config_file {file} does not exist: give a configuration such as bundle/configs/train.json")
+        raise CvmError(f"--config_file {file} does not exist: give a configuration such as bundle/configs/train.json")
     return file.resolve()
 
 
@@ -147,7 +148,7 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     """The knobs' values, checked against the configuration.
 
     Raises:
-        ValueError: as `read_words`, or a configuration that cannot be read.
+        CvmError: as `read_words`, or a configuration that cannot be read.
     """
     from cvm_monai.annotations.files import read_json, shown
     from cvm_monai.experiments.words import read_words, value_of
@@ -155,10 +156,10 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     file = _config(arguments)
     config = read_json(file)
     if not isinstance(config, dict):
-        raise ValueError(f"{file} is no configuration of a training: an object is expected")
+        raise CvmError(f"{file} is no configuration of a training: an object is expected")
     words = read_words(arguments.further, config, own=OWN, command="doctor")
     knobs = {name: value_of(text) for name, text in words.items()}
     for name in ("output_dir", "tracking_uri"):
         if knobs.get(name) is not None and not isinstance(knobs[name], str):
-            raise ValueError(f"--{name} must be a path or an address, got {shown(words[name])}")
+            raise CvmError(f"--{name} must be a path or an address, got {shown(words[name])}")
     return knobs

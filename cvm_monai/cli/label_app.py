@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.errors import CvmError
+
 DESCRIPTION = """\
 Print the folder of the MONAI Label app, and nothing else:
 
@@ -41,11 +43,11 @@ def _copied(main: Path, out: Path) -> Path:
     """The folder with a copy of main.py in it.
 
     Raises:
-        ValueError: a main.py of somebody else's is there.
+        CvmError: a main.py of somebody else's is there.
     """
     target, text = out / "main.py", main.read_text(encoding="utf-8")
     if target.exists() and target.read_bytes() != text.encode():
-        raise ValueError(f"{target} is another file: give another --out")
+        raise CvmError(f"{target} is another file: give another --out")
     out.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     return out.resolve()

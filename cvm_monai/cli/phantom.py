@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.cli.record import begin_record
+from cvm_monai.errors import CvmError
 
 FOLDS = 4
 PAIRS = 5
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     cases, out = arguments.cases, Path(arguments.out)
     if cases < FOLDS:
-        raise ValueError(f"{cases} cases cannot be spread over {FOLDS} folds: give at least --cases {FOLDS}")
+        raise CvmError(f"{cases} cases cannot be spread over {FOLDS} folds: give at least --cases {FOLDS}")
     record = begin_record("phantom", arguments)
     patients = None if cases > 2 * FOLDS else FOLDS
     classes = arguments.classes

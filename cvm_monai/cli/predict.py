@@ -5,6 +5,8 @@ import signal
 from functools import partial
 from typing import Any
 
+from cvm_monai.errors import CvmError
+
 DESCRIPTION = """\
 Segment whole slides, tissue only, in bounded memory; SLIDE is a slide, an image, or a folder of them.
 
@@ -99,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:  # the second where torch was built without CUDA
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {shorten(device)} cannot be used: {reason[:200]}") from None
+        raise CvmError(f"--device {shorten(device)} cannot be used: {reason[:200]}") from None
     model = load_slide_model(
         arguments.model,
         mpp=arguments.model_mpp,

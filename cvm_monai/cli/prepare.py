@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.cli.record import begin_record
+from cvm_monai.errors import CvmError
 
 DESCRIPTION = """\
 Check a folder, sample points where an image has a mask only, assign folds by patient, write OUT/datalist.json.
@@ -104,14 +105,12 @@ def _about_slides(arguments: argparse.Namespace) -> bool:
     """Whether tiles are to be cut.
 
     Raises:
-        ValueError: an option of slides without ``--mpp``.
+        CvmError: an option of slides without ``--mpp``.
     """
     if arguments.mpp is None:
         for name in ("tile", "whole", "image_mpp", "force_mpp", "tissue_tiles", "origin", "region_masks"):
             if getattr(arguments, name) not in (None, False, 0):
-                raise ValueError(
-                    f"--{name} is about slides: give the um/px of the tiles as well, for example --mpp 0.5"
-                )
+                raise CvmError(f"--{name} is about slides: give the um/px of the tiles as well, for example --mpp 0.5")
     return arguments.mpp is not None
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from cvm_monai.annotations import UNLABELLED
 from cvm_monai.data.transforms import FILL
+from cvm_monai.errors import CvmError
 
 Item = dict[Hashable, Any]
 AugmentationName = Literal["standard", "full", "flips", "none"]
@@ -36,14 +37,14 @@ class RandAffineMapsd(Randomizable, Transform):
         shear: up to so many pixels sideways for each pixel down; 0 to 0.5.
 
     Raises:
-        ValueError: a tunable out of its range.
+        CvmError: a tunable out of its range.
     """
 
     def __init__(self, *, prob: float = 0.8, degrees: float = 45.0, zoom: float = 0.25, shear: float = 0.1) -> None:
         self.prob, self.degrees, self.zoom, self.shear = prob, degrees, zoom, shear
         for name, high in (("prob", 1), ("degrees", 180), ("zoom", 1), ("shear", 0.5)):
             if not 0 <= getattr(self, name) <= high:
-                raise ValueError(f"{name} must lie in [0, {high}], got {getattr(self, name)!r}")
+                raise CvmError(f"{name} must lie in [0, {high}], got {getattr(self, name)!r}")
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
         if self.R.random() >= self.prob:

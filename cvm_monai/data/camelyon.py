@@ -24,6 +24,7 @@ from cvm_monai.data.prepare_slides import cut_all, plan_all, prepare_tiles, refu
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, beyond_border, opened_slide
 from cvm_monai.data.tile_record import check_present, check_record
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import SLIDE_SUFFIXES
 
 MANIFEST = "manifest.csv"
@@ -86,11 +87,11 @@ def camelyon16(
         classes: class map; targets are tumour, exclusions are background.
 
     Raises:
-        ValueError: nothing that fits together; slides that were refused, all of them, after the others were cut. Its
+        CvmError: nothing that fits together; slides that were refused, all of them, after the others were cut. Its
             notes are warnings.
     """
     if crops_per_slide < 1:
-        raise ValueError(f"--crops_per_slide must be at least 1, got {crops_per_slide}")
+        raise CvmError(f"--crops_per_slide must be at least 1, got {crops_per_slide}")
     check_choices(pairs=pairs)
     target = Path(out).resolve()
     check_writable(target)
@@ -108,7 +109,7 @@ def camelyon16(
     warnings = tuple(sentence for planned in plans for sentence in planned.warnings)
     with noted(warnings):
         if not any(planned.tiles for planned in plans):
-            raise ValueError("; ".join(refused) or f"{annotations}: no lesion is annotated in any of the files")
+            raise CvmError("; ".join(refused) or f"{annotations}: no lesion is annotated in any of the files")
         if not refused:  # before the long work
             ids = [(planned.case_id(tile), planned.source.patient_id) for planned in plans for tile in planned.tiles]
             deal(*zip(*ids, strict=True), folds=folds, seed=seed)
@@ -126,13 +127,13 @@ def match(slides: Path, annotations: Path) -> tuple[tuple[Source, ...], tuple[st
     """The slides that have an XML file, the names of those without, and the XML files without a slide.
 
     Raises:
-        ValueError: no such folder, two slides of one name, or nothing that fits together.
+        CvmError: no such folder, two slides of one name, or nothing that fits together.
     """
     found = _by_name(slides, SLIDE_SUFFIXES)
     files = _by_name(annotations, (".xml", ".xml.gz"))
     both = sorted(set(found) & set(files))
     if not both:
-        raise ValueError(
+        raise CvmError(
             f"no slide of {slides} ({len(found)}) has the name of an XML file of {annotations} ({len(files)}): "
             "tumor_001.tif goes with tumor_001.xml"
         )
@@ -143,7 +144,7 @@ def match(slides: Path, annotations: Path) -> tuple[tuple[Source, ...], tuple[st
 def _by_name(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     """Files by their name without suffix, also in subfolders."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder")
+        raise CvmError(f"{folder} is not a folder")
     found: dict[str, Path] = {}
     for file in sorted(folder.rglob("*")):
         suffix = (annotation_suffix(file) or "") if ".xml" in suffixes else file.suffix.lower()
@@ -151,7 +152,7 @@ def _by_name(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
             continue
         name = file.name[: -len(suffix)]
         if name in found:
-            raise ValueError(f"{found[name]} and {file} have one name; remove one")
+            raise CvmError(f"{found[name]} and {file} have one name; remove one")
         found[name] = file
     return found
 

@@ -12,6 +12,7 @@ from cvm_monai.annotations.nesting import with_overlaps
 from cvm_monai.annotations.outside import not_one_inside, reaches
 from cvm_monai.data.folder import Source
 from cvm_monai.data.sampling import sample_points
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import Picture, read_mask, read_picture
 from cvm_monai.slides.mpp import DISAGREE
 
@@ -63,7 +64,7 @@ def check_case(
     """Decode the image, compare the masks with it, read the points or sample them.
 
     Raises:
-        ValueError: a file that cannot be read, a mask of another size, an unknown label, or, with `outside="refuse"`,
+        CvmError: a file that cannot be read, a mask of another size, an unknown label, or, with `outside="refuse"`,
             a point outside the image.
     """
     picture = read_picture(source.image)
@@ -77,9 +78,9 @@ def check_case(
     kept, dropped = keep_inside(found or Annotations(), (height, width), case_id=source.case_id, names=list(names))
     file = source.points_file or "points.csv"
     if dropped and outside == "refuse":
-        raise ValueError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
+        raise CvmError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
     if dropped and found and not kept.points and not kept.regions:
-        raise ValueError(not_one_inside(found, (height, width), source=file, image=source.image))
+        raise CvmError(not_one_inside(found, (height, width), source=file, image=source.image))
     origin: Origin | None = None
     if kept.points or kept.regions:
         origin = "file" if source.points_file and not dropped and _reads_alike(source, kept, names) else "cleaned"
@@ -159,7 +160,7 @@ def binary_mask(mask: np.ndarray, *, classes: ClassMap | None = None, where: str
         where: the file, for the sentence.
 
     Raises:
-        ValueError: a value of the mask that the class map calls anything else than target or background.
+        CvmError: a value of the mask that the class map calls anything else than target or background.
     """
     binary = (mask != 0).astype(np.uint8)
     table = label_table(classes)
@@ -169,7 +170,7 @@ def binary_mask(mask: np.ndarray, *, classes: ClassMap | None = None, where: str
         if value is None or not (here := mask == value).any():
             continue
         if table[name] not in (BACKGROUND, TARGET):
-            raise ValueError(f"{where}: a mask holds only target and background, the class map says {name}: {meaning}")
+            raise CvmError(f"{where}: a mask holds only target and background, the class map says {name}: {meaning}")
         binary[here] = table[name]
     return binary
 
@@ -183,7 +184,7 @@ def class_mask(mask: np.ndarray, *, classes: ClassMap, where: str = "mask") -> n
         classes, where: as in `binary_mask`.
 
     Raises:
-        ValueError: a value that is no class, or that the class map calls `skip`.
+        CvmError: a value that is no class, or that the class map calls `skip`.
     """
     table, count = label_table(classes), len(class_names(classes))
     known = {label: label for label in (*range(count), UNLABELLED)}
@@ -192,7 +193,7 @@ def class_mask(mask: np.ndarray, *, classes: ClassMap, where: str = "mask") -> n
     for value in np.unique(mask).tolist():
         index = known.get(value)
         if index is None or index < 0:
-            raise ValueError(
+            raise CvmError(
                 f"{where}: the value {value} is no class; the {count} classes have the values 0 to {count - 1}, map "
                 f"others by --classes '{{\"{value}\": 1}}'"
             )
@@ -225,7 +226,7 @@ def _novel(source: Source, image_shape: tuple[int, int]) -> np.ndarray:
 
 def _same_size(mask: np.ndarray, path: object, image_shape: tuple[int, int]) -> np.ndarray:
     if mask.shape != image_shape:
-        raise ValueError(
+        raise CvmError(
             f"{path} has {mask.shape[1]} x {mask.shape[0]} px, its image has {image_shape[1]} x {image_shape[0]} px: "
             "they must be equal"
         )

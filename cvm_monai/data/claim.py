@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from cvm_monai.errors import CvmError
+
 LOCK = ".lock"
 PAUSE = 0.2
 """Seconds between two tries."""
 
 
-class NoLocksError(ValueError):
+class NoLocksError(CvmError):
     """The file system of a folder has no locks."""
 
 
@@ -32,14 +34,14 @@ def claimed(folder: Path, *, option: str = "--out", wait: float = 0.0) -> Iterat
         wait: seconds for which to try again where another process holds it; 0 to 60.
 
     Raises:
-        ValueError: the folder cannot be written.
+        CvmError: the folder cannot be written.
         NoLocksError: its file system has no locks.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"{folder} cannot be written ({error.strerror}): choose another {option}") from error
+        raise CvmError(f"{folder} cannot be written ({error.strerror}): choose another {option}") from error
     with stream:
         end = time.monotonic() + wait
         while not (held := _try_lock(stream, folder, option=option)) and time.monotonic() < end:
@@ -59,14 +61,14 @@ def check_out(out: Path) -> None:
     """Make the folder of all results, and see that files in it can be written and locked.
 
     Raises:
-        ValueError: they cannot.
+        CvmError: they cannot.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out) as stream:
             _try_lock(stream, out)
     except OSError as error:
-        raise ValueError(f"{out} cannot be written ({error.strerror}): choose another --out") from error
+        raise CvmError(f"{out} cannot be written ({error.strerror}): choose another --out") from error
 
 
 def _try_lock(stream: IO[Any], folder: Path, *, option: str = "--out") -> bool:

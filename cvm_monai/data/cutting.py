@@ -23,6 +23,7 @@ from cvm_monai.data.clip import RegionIndex
 from cvm_monai.data.output import write_png
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, opened_slide
 from cvm_monai.data.tiles import Tile
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import read_mask
 
 MaskMaker = Callable[[Tile, Callable[[], tuple[Region, ...]]], np.ndarray]
@@ -60,12 +61,12 @@ def read_slide_labels(path: Path, *, image: Path, image_shape: tuple[int, int]) 
     """Read a slide's mask.
 
     Raises:
-        ValueError: a file that cannot be read, or of another shape than the slide.
+        CvmError: a file that cannot be read, or of another shape than the slide.
     """
     labels = read_mask(path)
     scale = image_shape[0] / labels.shape[0], image_shape[1] / labels.shape[1]
     if abs(scale[0] - scale[1]) > (SHAPE_TOLERANCE + 1 / min(labels.shape)) * max(scale):
-        raise ValueError(
+        raise CvmError(
             f"{path}: a mask of {labels.shape[1]} x {labels.shape[0]} px does not have the shape of {image}, "
             f"{image_shape[1]} x {image_shape[0]} px; it must show the whole slide"
         )
@@ -93,7 +94,7 @@ def cut_slide(
         progress: called after each tile.
 
     Raises:
-        ValueError: a place of the slide, or a mask, that cannot be read.
+        CvmError: a place of the slide, or a mask, that cannot be read.
     """
     waiting = [tile for tile in plan.tiles if not _complete(plan, tile, out, settings, annotated=annotated)]
     for _ in range(len(plan.tiles) - len(waiting)):

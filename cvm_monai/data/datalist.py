@@ -8,6 +8,7 @@ from typing import Any
 
 from cvm_monai.annotations import BACKGROUND, TARGET
 from cvm_monai.annotations.files import read_json, shown, write_text
+from cvm_monai.errors import CvmError
 
 VERSION = 1
 FILE_NAME = "datalist.json"
@@ -69,18 +70,18 @@ def read_datalist(folder_or_file: str | Path) -> DataList:
         folder_or_file: datalist.json, or the folder that holds it.
 
     Raises:
-        ValueError: whatever is wrong, with the file and the case; a missing data list with the command that makes it.
+        CvmError: whatever is wrong, with the file and the case; a missing data list with the command that makes it.
     """
     path = Path(folder_or_file)
     if path.suffix.lower() != ".json":
         path = path / FILE_NAME
     if not path.is_file():
-        raise ValueError(_missing(path))
+        raise CvmError(_missing(path))
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("cases"), list):
-        raise ValueError(f'{path}: not a data list; an object with "version", "classes" and "cases" is expected')
+        raise CvmError(f'{path}: not a data list; an object with "version", "classes" and "cases" is expected')
     if data.get("version") != VERSION:
-        raise ValueError(f"{path}: version {data.get('version')!r} is unknown, {VERSION} is; prepare the data again")
+        raise CvmError(f"{path}: version {data.get('version')!r} is unknown, {VERSION} is; prepare the data again")
     classes = _classes(data.get("classes"), path)
     cases = tuple(_case(entry, number, path) for number, entry in enumerate(data["cases"], start=1))
     _check_together(cases, path)
@@ -97,7 +98,7 @@ def write_datalist(
         tested: see `DataList`.
 
     Raises:
-        ValueError: no case, a case twice or a patient in two folds; nothing is written then.
+        CvmError: no case, a case twice or a patient in two folds; nothing is written then.
     """
     path = Path(path).resolve()
     cases = tuple(cases)
@@ -113,7 +114,7 @@ def _classes(found: Any, path: Path) -> dict[str, int]:
     numbers = list(found.values()) if isinstance(found, dict) else []
     sound = len(numbers) >= len(CLASSES) and all(type(number) is int for number in numbers)
     if not sound or sorted(numbers) != list(range(len(numbers))) or not CLASSES.items() <= found.items():
-        raise ValueError(
+        raise CvmError(
             f"{path}: classes must be {json.dumps(CLASSES)}, found {json.dumps(found)[:60]}; "
             "further ones have the numbers from 2 on, without a gap"
         )
@@ -131,21 +132,21 @@ def _missing(path: Path) -> str:
 def _case(entry: Any, number: int, path: Path) -> Case:
     """One entry, checked by itself."""
     if not isinstance(entry, dict):
-        raise ValueError(f"{path}, case {number}: an object is expected, found {json.dumps(entry)[:60]}")
+        raise CvmError(f"{path}, case {number}: an object is expected, found {json.dumps(entry)[:60]}")
     where = f"{path}, case {entry.get('case_id') or number}"
     for key in REQUIRED_KEYS:
         if key not in entry:
-            raise ValueError(f"{where}: the key {key!r} is missing")
+            raise CvmError(f"{where}: the key {key!r} is missing")
     for key in ("case_id", "patient_id", "image"):
         if not isinstance(entry[key], str) or not entry[key]:
-            raise ValueError(f"{where}: {key} must be a text, found {json.dumps(entry[key])[:60]}")
+            raise CvmError(f"{where}: {key} must be a text, found {json.dumps(entry[key])[:60]}")
     fold, mpp = entry["fold"], entry.get("mpp")
     if not isinstance(fold, int) or isinstance(fold, bool) or fold < 0:
-        raise ValueError(f"{where}: fold must be a whole number from 0, found {json.dumps(fold)[:60]}")
+        raise CvmError(f"{where}: fold must be a whole number from 0, found {json.dumps(fold)[:60]}")
     if mpp is not None and (not isinstance(mpp, int | float) or isinstance(mpp, bool) or not mpp > 0):
-        raise ValueError(f"{where}: mpp must be a number above 0, found {json.dumps(mpp)[:60]}")
+        raise CvmError(f"{where}: mpp must be a number above 0, found {json.dumps(mpp)[:60]}")
     if not isinstance(entry["sha256"], dict):
-        raise ValueError(f"{where}: sha256 must be an object, found {json.dumps(entry['sha256'])[:60]}")
+        raise CvmError(f"{where}: sha256 must be an object, found {json.dumps(entry['sha256'])[:60]}")
     image, points, mask, novel_mask = (_file(entry.get(key), key, where, path.parent) for key in FILE_KEYS)
     assert image is not None  # a non-empty text, see above
     return Case(
@@ -167,31 +168,31 @@ def _file(name: Any, key: str, where: str, folder: Path) -> Path | None:
     if name is None:
         return None
     if not isinstance(name, str):
-        raise ValueError(f"{where}: {key} must be a path, found {json.dumps(name)[:60]}")
+        raise CvmError(f"{where}: {key} must be a path, found {json.dumps(name)[:60]}")
     try:
         file = (folder / name).resolve()
         found = file.is_file()
     except (OSError, ValueError) as error:  # a name that no file can have: too long, or with a zero in it
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{where}: the {key} file {shown(name)} cannot be found ({reason})") from None
+        raise CvmError(f"{where}: the {key} file {shown(name)} cannot be found ({reason})") from None
     if not found:
-        raise ValueError(f"{where}: the {key} file {file} does not exist; prepare the data again if it has moved")
+        raise CvmError(f"{where}: the {key} file {file} does not exist; prepare the data again if it has moved")
     return file
 
 
 def _check_together(cases: tuple[Case, ...], path: Path) -> None:
     """What only all cases together can violate."""
     if not cases:
-        raise ValueError(f"{path}: there is no case")
+        raise CvmError(f"{path}: there is no case")
     seen: set[str] = set()
     fold_of: dict[str, int] = {}
     for case in cases:
         if case.case_id in seen:
-            raise ValueError(f"{path}: the case {case.case_id} stands there twice")
+            raise CvmError(f"{path}: the case {case.case_id} stands there twice")
         seen.add(case.case_id)
         fold = fold_of.setdefault(case.patient_id, case.fold)
         if fold != case.fold:
-            raise ValueError(
+            raise CvmError(
                 f"{path}: patient {case.patient_id} is in the folds {fold} and {case.fold} (case {case.case_id}); "
                 "a patient must be in one"
             )

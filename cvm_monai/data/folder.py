@@ -10,6 +10,7 @@ from cvm_monai.annotations.labels import ClassMap
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.datalist import KNOWN_KEYS
 from cvm_monai.data.notes import noted
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 from cvm_monai.slides.files import JOINED, below, images_in, other_names, visible
 from cvm_monai.slides.names import Names, normal
@@ -74,12 +75,12 @@ def read_folder(
         slides: the images are slides to be cut; they may lie in ``slides/``, and masks of their tissue in ``tissue/``.
 
     Raises:
-        ValueError: no images, two files for one case, or a bad table, with file and line; the warnings so far are its
+        CvmError: no images, two files for one case, or a bad table, with file and line; the warnings so far are its
             notes.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; give the one that holds images/")
+        raise CvmError(f"{folder} is not a folder; give the one that holds images/")
     warnings: list[str] = []
     with noted(warnings):
         return _read(folder, classes, generated, slides, warnings)
@@ -98,7 +99,7 @@ def _read(
     _warn_unmatched("points.csv: no image for case", set(tables) - set(images), warnings)
     both = sorted(set(tables) & set(files))
     if both:
-        raise ValueError(f"{files[both[0]]}: case {both[0]} has points in points.csv as well; keep one of the two")
+        raise CvmError(f"{files[both[0]]}: case {both[0]} has points in points.csv as well; keep one of the two")
     passed_over = tuple(warnings)
     if not any(row.get("patient_id") for row in rows.values()):
         warnings.append(
@@ -132,9 +133,9 @@ def _image_folder(folder: Path, slides: bool) -> Path:
     names = ("slides", "images") if slides else ("images",)
     found = [folder / name for name in names if (folder / name).is_dir()]
     if not found:
-        raise ValueError(f"{folder} has no folder {names[-1]}/; put the images there, one file for each case")
+        raise CvmError(f"{folder} has no folder {names[-1]}/; put the images there, one file for each case")
     if len(found) > 1:
-        raise ValueError(f"{folder} has slides/ and images/; keep the slides in one of the two")
+        raise CvmError(f"{folder} has slides/ and images/; keep the slides in one of the two")
     return found[0]
 
 
@@ -147,7 +148,7 @@ def _images(folder: Path, slides: bool, warnings: list[str]) -> tuple[dict[str, 
     if not images:
         below_too = any(map(_is_slide, {*other, *(file.name for file in below(folder))}))
         cut = "; it holds slides: give --mpp 0.5 to cut tiles from them" * below_too
-        raise ValueError(f"{folder} holds no image; known kinds are {', '.join(known)}{cut}")
+        raise CvmError(f"{folder} holds no image; known kinds are {', '.join(known)}{cut}")
     _warn_unmatched(f"{folder.name}/: passed over, not a known kind of image:", other, warnings)
     if len(every) > len(other):
         inner = {file.relative_to(folder).as_posix() for file in below(folder, known)}
@@ -193,13 +194,13 @@ def _point_tables(folder: Path, names: Names, classes: ClassMap | None) -> dict[
     """Points of each case id from points.csv, which lies in the folder or in points/."""
     tables = [file for file in (folder / "points.csv", folder / "points" / "points.csv") if file.is_file()]
     if len(tables) > 1:
-        raise ValueError(f"{tables[0]} and {tables[1]} both exist; keep one of the two")
+        raise CvmError(f"{tables[0]} and {tables[1]} both exist; keep one of the two")
     found: dict[str, Annotations] = {}
     written: dict[str, str] = {}
     for name, points in read_points_csv(tables[0], classes=classes).items() if tables else ():
         case_id = names.find(name) or name
         if case_id in found:
-            raise ValueError(f"{tables[0]}: {written[case_id]} and {name} are the same case; write one of the two")
+            raise CvmError(f"{tables[0]}: {written[case_id]} and {name} are the same case; write one of the two")
         found[case_id], written[case_id] = points, name
     return found
 
@@ -214,22 +215,22 @@ def _rows(path: Path, images: Mapping[str, Path], names: Names, warnings: list[s
         where, case_id = f"{path}, line {line}", names.find(row["case_id"]) or row["case_id"]
         reserved = sorted(RESERVED_COLUMNS & set(row))
         if reserved:
-            raise ValueError(f"{path}, line 1: the column {reserved[0]!r} is a name of the data list's own; rename it")
+            raise CvmError(f"{path}, line 1: the column {reserved[0]!r} is a name of the data list's own; rename it")
         if not case_id:
-            raise ValueError(f"{where}: the case_id is empty")
+            raise CvmError(f"{where}: the case_id is empty")
         if case_id in rows:
-            raise ValueError(f"{where}: case {case_id} stands in line {lines[case_id]} already")
+            raise CvmError(f"{where}: case {case_id} stands in line {lines[case_id]} already")
         if row.get("patient_id") == "":
-            raise ValueError(f"{where}: the patient_id of case {case_id} is empty; fill it in or remove the column")
+            raise CvmError(f"{where}: the patient_id of case {case_id} is empty; fill it in or remove the column")
         if row.get("mpp"):
             mpp = read_number(row["mpp"], where=where, name="mpp")
             if mpp <= 0:
-                raise ValueError(f"{where}: mpp (micrometres per pixel) must be above 0, got {row['mpp']}")
+                raise CvmError(f"{where}: mpp (micrometres per pixel) must be above 0, got {row['mpp']}")
             row["mpp"] = str(mpp)
         rows[case_id], lines[case_id] = row, line
     missing = [case_id for case_id in images if case_id not in rows]
     if missing:
-        raise ValueError(
+        raise CvmError(
             f"{path} has no row for {len(missing)} image(s), the first is {images[missing[0]].name} "
             f"(case_id {missing[0]}); add the rows, or remove the images"
         )
@@ -253,7 +254,7 @@ def _unique(owners: Mapping[Path, str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file, case_id in owners.items():
         if case_id in found:
-            raise ValueError(f"{found[case_id]} and {file} both belong to case {case_id}; rename or remove one")
+            raise CvmError(f"{found[case_id]} and {file} both belong to case {case_id}; rename or remove one")
         found[case_id] = file
     return found
 

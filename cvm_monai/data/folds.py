@@ -8,6 +8,7 @@ import numpy as np
 
 from cvm_monai.annotations import BACKGROUND, read_annotations
 from cvm_monai.data.datalist import CLASSES, Case, DataList
+from cvm_monai.errors import CvmError
 
 SMALLEST_DEALT = 3
 """Images of one patient from which folds are dealt: one to train, one to validate and one to test."""
@@ -54,13 +55,13 @@ def deal(case_ids: Sequence[str], patient_ids: Sequence[str], *, folds: int, see
         folds, seed: as in `assign_folds`.
 
     Raises:
-        ValueError: as `assign_folds`, or one patient with too few images for so many folds.
+        CvmError: as `assign_folds`, or one patient with too few images for so many folds.
     """
     patients, count = sorted(set(patient_ids)), len(case_ids)
     if len(patients) > 2 or (len(patients) == 2 and folds != 1):
         return Dealt(tuple(patient_ids), tuple(assign_folds(patient_ids, folds=folds, seed=seed)))
     if folds < 1:
-        raise ValueError(f"folds must be at least 1, got {folds}")
+        raise CvmError(f"folds must be at least 1, got {folds}")
     whose = f"all {count} images come" if count > 1 else "the only image comes"
     whose += f" from the patient{'s' * (len(patients) > 1)} {' and '.join(patients)}"
     if folds == 1 or count < SMALLEST_DEALT:
@@ -69,7 +70,7 @@ def deal(case_ids: Sequence[str], patient_ids: Sequence[str], *, folds: int, see
         sentence = f"{whose}{why}: there is a training and no test, so that no score says how good it is{remedy}"
         return Dealt(tuple(patient_ids), (0,) * count, False, (sentence,))
     if count < folds or count - -(-count // folds) < 2:  # each fold leaves one image to train and one to validate on
-        raise ValueError(
+        raise CvmError(
             f"{whose}, which cannot be dealt into {folds} folds: give --folds {SMALLEST_DEALT}, or --folds 1 to train "
             "on all of them without a test"
         )
@@ -91,13 +92,13 @@ def assign_folds(patient_ids: Sequence[str], *, folds: int = 4, seed: int = 0) -
         seed: another seed mixes patients of equal size otherwise.
 
     Raises:
-        ValueError: fewer than two folds, or fewer patients than folds.
+        CvmError: fewer than two folds, or fewer patients than folds.
     """
     sizes = Counter(patient_ids)
     if folds < 2:
-        raise ValueError(f"folds must be at least 2, got {folds}")
+        raise CvmError(f"folds must be at least 2, got {folds}")
     if len(sizes) < folds:
-        raise ValueError(
+        raise CvmError(
             f"{len(sizes)} patient(s) cannot be spread over {folds} folds: a patient is never split; use fewer folds "
             "(--folds)"
         )
@@ -123,17 +124,17 @@ def split(datalist: DataList, *, fold: int, seed: int = 0) -> Split:
         seed: chooses the validation patients; the test part does not depend on it.
 
     Raises:
-        ValueError: a fold that the list lacks, or too few other patients to train on some and validate on others.
+        CvmError: a fold that the list lacks, or too few other patients to train on some and validate on others.
     """
     if fold not in datalist.folds:
         known = ", ".join(map(str, datalist.folds))
-        raise ValueError(f"fold {fold} does not exist in {datalist.path}: use one of {known}")
+        raise CvmError(f"fold {fold} does not exist in {datalist.path}: use one of {known}")
     if not datalist.tested:
         return _untested(datalist, seed)
     others = [case for case in datalist.cases if case.fold != fold]
     patients = sorted({case.patient_id for case in others})
     if len(patients) < 2:
-        raise ValueError(
+        raise CvmError(
             f"{datalist.path}: training and validation need two patients beside fold {fold}, there is "
             f"{len(patients)}: {remedy(datalist)}"
         )
@@ -175,23 +176,23 @@ def check_trainable(parts: Split) -> None:
     Regions count as well as points: they give points to the methods that need them.
 
     Raises:
-        ValueError: the part that lacks annotations, and what to do.
+        CvmError: the part that lacks annotations, and what to do.
     """
     labels = [case_labels(case, parts.classes) for case in parts.train]
     missing = set(parts.classes.values()).difference(*labels)
     if len(parts.classes) > 2 and missing:
         name = next(name for name, label in parts.classes.items() if label in missing)
-        raise ValueError(
+        raise CvmError(
             f"none of the {len(parts.train)} training images has points of the class {name}: annotate it on at least "
             "one, or use another fold"
         )
     if not any(teaches(found) for found in labels):
-        raise ValueError(
+        raise CvmError(
             f"none of the {len(parts.train)} training images has points of both classes: annotate target and "
             "background on at least one, or use another fold"
         )
     if not any(case_labels(case, parts.classes) for case in parts.validation):
-        raise ValueError(
+        raise CvmError(
             f"none of the {len(parts.validation)} validation images has points: annotate more images, or use another "
             "fold or seed"
         )

@@ -5,6 +5,8 @@ from typing import Any
 
 from monai.data.utils import list_data_collate
 
+from cvm_monai.errors import CvmError
+
 
 class MicroBatchCollate:
     """Collates a list of cases: into one batch where they are `size` at most, else into a list of batches of `size`.
@@ -16,12 +18,12 @@ class MicroBatchCollate:
         size: cases of a batch; raising it takes more memory.
 
     Raises:
-        ValueError: a size below 1.
+        CvmError: a size below 1.
     """
 
     def __init__(self, *, size: int) -> None:
         if type(size) is not int or size < 1:
-            raise ValueError(f"size must be a whole number of at least 1, got {size!r}")
+            raise CvmError(f"size must be a whole number of at least 1, got {size!r}")
         self.size = size
 
     def __call__(self, cases: Sequence[Any]) -> Any:

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cvm_monai.errors import CvmError
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the file system says where a disk is full, or a quota or a limit is reached."""
 
@@ -19,14 +21,14 @@ def check_writable(out: Path) -> None:
     """Make the folder and try it before the long work starts.
 
     Raises:
-        ValueError: it cannot be written into.
+        CvmError: it cannot be written into.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise ValueError(f"cannot write into {out} ({error.strerror or error}): give another --out") from None
+        raise CvmError(f"cannot write into {out} ({error.strerror or error}): give another --out") from None
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

@@ -21,6 +21,7 @@ from cvm_monai.data.folds import deal
 from cvm_monai.data.notes import noted
 from cvm_monai.data.output import check_writable, sha256, write_png
 from cvm_monai.data.report import SHOWN, PrepareReport, make_report
+from cvm_monai.errors import CvmError
 
 
 def prepare(
@@ -59,7 +60,7 @@ def prepare(
         unsampled: case ids from whose masks no points are sampled; they are scored only.
 
     Raises:
-        ValueError: whatever is wrong with a file, named; or an ``out`` that cannot be written. Its notes are warnings.
+        CvmError: whatever is wrong with a file, named; or an ``out`` that cannot be written. Its notes are warnings.
     """
     check_choices(pairs=pairs, outside=outside)
     classes = with_unclassified(classes, unclassified)
@@ -90,12 +91,12 @@ def check_choices(*, pairs: int, outside: Outside = "drop") -> None:
     """Refuse what `prepare` cannot do, before any work.
 
     Raises:
-        ValueError: ``pairs`` below 1, or another word for ``outside``.
+        CvmError: ``pairs`` below 1, or another word for ``outside``.
     """
     if outside not in get_args(Outside):
-        raise ValueError(f"outside must be one of {', '.join(get_args(Outside))}, got {shown(outside)}")
+        raise CvmError(f"outside must be one of {', '.join(get_args(Outside))}, got {shown(outside)}")
     if pairs < 1:
-        raise ValueError(f"pairs must be at least 1, got {pairs}")
+        raise CvmError(f"pairs must be at least 1, got {pairs}")
 
 
 def _check_all(
@@ -146,7 +147,7 @@ def _check_overwrites(checked: Sequence[CheckedCase], out: Path) -> None:
         written += [_mask_path(case, out)] if case.mask is not None else []
         for file in written:
             if file.resolve() in own:
-                raise ValueError(f"{file} is your own file and would be replaced: give another --out")
+                raise CvmError(f"{file} is your own file and would be replaced: give another --out")
 
 
 def _write_case(

@@ -25,6 +25,7 @@ from cvm_monai.data.prepare import check_choices, prepare
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, plan_slide
 from cvm_monai.data.tile_record import check_present, check_record, forget_uncut, write_record
+from cvm_monai.errors import CvmError
 
 COLUMNS = ("case_id", "patient_id", "mpp", "slide", "origin_x", "origin_y", "level0_scale", "tile")
 """Of the tiles' cases.csv; those of the user's follow."""
@@ -75,13 +76,13 @@ def prepare_slides(
         pairs, folds, seed, classes, unclassified, outside: as in `prepare`.
 
     Raises:
-        ValueError: slides that were refused, all of them, after the others were cut; tiles of other settings in
+        CvmError: slides that were refused, all of them, after the others were cut; tiles of other settings in
             ``out``; or whatever `prepare` finds. Its notes are warnings.
     """
     check_choices(pairs=pairs, outside=outside)
     classes, target = with_unclassified(classes, unclassified), Path(out).resolve()
     if target == Path(folder).resolve():
-        raise ValueError(f"{out} is your own folder; give another --out")
+        raise CvmError(f"{out} is your own folder; give another --out")
     check_writable(target)
     record = check_record(target, settings=settings.facts() | {"classes": dict(classes or {}), "outside": outside})
     found = read_folder(folder, classes=classes, slides=True)
@@ -94,7 +95,7 @@ def prepare_slides(
         remarks = tuple(sentence for plan in plans for sentence in plan.warnings)
         notes += remarks
         if not any(plan.tiles for plan in plans):
-            raise ValueError(_nothing(plans, refused))
+            raise CvmError(_nothing(plans, refused))
         if not refused:  # before the long work
             ids = [(plan.case_id(tile), plan.source.patient_id) for plan in plans for tile in plan.tiles]
             deal(*zip(*ids, strict=True), folds=folds, seed=seed)
@@ -111,7 +112,7 @@ def plan_all(
     """The plan of each slide, and a sentence for each that was refused.
 
     Raises:
-        ValueError: labels unknown in any of them, named together, so that one class map settles them all.
+        CvmError: labels unknown in any of them, named together, so that one class map settles them all.
     """
     plans: list[SlidePlan] = []
     refused: list[str] = []
@@ -147,7 +148,7 @@ def cut_all(
     Slides without annotations get no points files. One that was refused and has no tile leaves the record.
 
     Raises:
-        ValueError: a slide whose files have changed since its tiles were cut, before anything is cut.
+        CvmError: a slide whose files have changed since its tiles were cut, before anything is cut.
     """
     write_record(out, record, plans)
     refused: dict[str, str] = {}
@@ -170,10 +171,10 @@ def refuse(refused: Sequence[str], count: int, out: Path) -> None:
     """Raise what is wrong with slides.
 
     Raises:
-        ValueError: if there is anything.
+        CvmError: if there is anything.
     """
     if refused:
-        raise ValueError(
+        raise CvmError(
             f"{len(refused)} of {count} slides cannot be used: {'; '.join(refused)}. The tiles of the others stay in "
             f"{out}: correct or remove these slides, and run again"
         )
@@ -223,7 +224,7 @@ def _check_columns(sources: Sequence[Source], path: Path) -> None:
     own = {name for source in sources for name in source.columns}
     taken = sorted(own & set(COLUMNS))
     if taken:
-        raise ValueError(f"{path}, line 1: the column {taken[0]!r} is a name of the tiles' own; rename it")
+        raise CvmError(f"{path}, line 1: the column {taken[0]!r} is a name of the tiles' own; rename it")
 
 
 def _nothing(plans: Sequence[SlidePlan], refused: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from cvm_monai.data.datalist import CLASSES, FILE_NAME, Case, DataList, read_datalist
 from cvm_monai.data.folds import case_labels, check_trainable, split
+from cvm_monai.errors import CvmError
 
 Part = Literal["train", "validation", "test"]
 
@@ -21,13 +22,13 @@ def case_records(*, dataset_dir: str, part: Part, fold: int, seed: int) -> list[
     Cases without any point are left out of training and validation: no method learns from them.
 
     Raises:
-        ValueError: an unknown part, or whatever `read_datalist` and `split` find.
+        CvmError: an unknown part, or whatever `read_datalist` and `split` find.
     """
     if part not in get_args(Part):
-        raise ValueError(f"part must be one of {get_args(Part)}, got {part!r}")
+        raise CvmError(f"part must be one of {get_args(Part)}, got {part!r}")
     datalist = read_datalist(dataset_dir)
     if part == "test" and not datalist.tested:
-        raise ValueError(f"{datalist.path} was prepared without a test fold: there is nothing to score the training on")
+        raise CvmError(f"{datalist.path} was prepared without a test fold: there is nothing to score the training on")
     cases = getattr(split(datalist, fold=fold, seed=seed), part)
     if part != "test":
         cases = [case for case in cases if case_labels(case, datalist.classes)]
@@ -70,13 +71,13 @@ def check_split(dataset_dir: str, *, fold: int, seed: int, supervision_needs_mas
     """Read the data list, refuse a fold that cannot teach, and log what its parts hold.
 
     Raises:
-        ValueError: as `read_datalist`, `split` and `check_trainable`; no training mask where masks are needed.
+        CvmError: as `read_datalist`, `split` and `check_trainable`; no training mask where masks are needed.
     """
     datalist = read_datalist(dataset_dir)
     parts = split(datalist, fold=fold, seed=seed)
     check_trainable(parts)
     if supervision_needs_masks and not any(case.mask for case in parts.train):
-        raise ValueError(f"{datalist.path}: full supervision needs masks, no training case has one: use another method")
+        raise CvmError(f"{datalist.path}: full supervision needs masks, no training case has one: use another method")
     counts = {name: len(getattr(parts, name)) for name in get_args(Part)}
     classes = [len(case_labels(case, datalist.classes)) for case in parts.train]
     logger.info(

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from cvm_monai.annotations import BACKGROUND, Point
+from cvm_monai.errors import CvmError
 
 
 def sample_points(
@@ -26,10 +27,10 @@ def sample_points(
         classes: how many, background among them.
 
     Raises:
-        ValueError: fewer than one pair.
+        CvmError: fewer than one pair.
     """
     if pairs < 1:
-        raise ValueError(f"pairs must be at least 1, got {pairs}")
+        raise CvmError(f"pairs must be at least 1, got {pairs}")
     points: list[Point] = []
     for label in (*range(1, classes), BACKGROUND):
         inside = mask == label

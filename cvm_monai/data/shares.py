@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sized
 
 from torch.utils.data import Sampler
 
+from cvm_monai.errors import CvmError
+
 
 def share_of(count: int, *, rank: int, world: int) -> range:
     """The part of 0, ..., count - 1 that the process `rank` of `world` takes.
@@ -12,10 +14,10 @@ def share_of(count: int, *, rank: int, world: int) -> range:
     and the last ones empty where there are fewer things than processes.
 
     Raises:
-        ValueError: a negative count, or a rank that is none of 0 to world - 1.
+        CvmError: a negative count, or a rank that is none of 0 to world - 1.
     """
     if count < 0 or not 0 <= rank < world:
-        raise ValueError(f"there is no share {rank} of {world} of {count} things: rank must lie in 0 to world - 1")
+        raise CvmError(f"there is no share {rank} of {world} of {count} things: rank must lie in 0 to world - 1")
     size, larger = divmod(count, world)
     begin = rank * size + min(rank, larger)
     return range(begin, begin + size + (rank < larger))

@@ -16,6 +16,7 @@ from cvm_monai.data.check import Outside, keep_inside
 from cvm_monai.data.clip import RegionIndex, annotated
 from cvm_monai.data.folder import Source
 from cvm_monai.data.tiles import Tile, check_tile_size, cover_points, grid, outside_part, spread_tiles
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import (
     Origin,
     SlideImage,
@@ -50,7 +51,7 @@ class CutSettings:
         region_masks: regions are exhaustive: their drawing is the tile's mask, and what none covers is background.
 
     Raises:
-        ValueError: a value out of its range.
+        CvmError: a value out of its range.
     """
 
     mpp: float
@@ -64,16 +65,16 @@ class CutSettings:
     def __post_init__(self) -> None:
         for name, value in (("--mpp", self.mpp), ("--image_mpp", self.image_mpp)):
             if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"{name} must be a positive number of um/px, got {value!r}")
+                raise CvmError(f"{name} must be a positive number of um/px, got {value!r}")
         check_mpp(self.mpp, None, force=self.force_mpp)
         if self.tile is not None:
             check_tile_size(self.tile)
         if self.tissue_tiles < 0:
-            raise ValueError(f"--tissue_tiles must be 0 or more, got {self.tissue_tiles}")
+            raise CvmError(f"--tissue_tiles must be 0 or more, got {self.tissue_tiles}")
         if self.tile is None and self.tissue_tiles:
-            raise ValueError("--tissue_tiles and --whole exclude each other: a whole image has all its tissue")
+            raise CvmError("--tissue_tiles and --whole exclude each other: a whole image has all its tissue")
         if self.origin not in get_args(Origin):
-            raise ValueError(f"--origin must be one of {', '.join(get_args(Origin))}, got {self.origin!r}")
+            raise CvmError(f"--origin must be one of {', '.join(get_args(Origin))}, got {self.origin!r}")
 
     def facts(self) -> dict[str, Any]:
         """What decides the tiles, for a record; the usual origin is not named."""
@@ -129,7 +130,7 @@ def plan_slide(
         classes, outside: as in `prepare`.
 
     Raises:
-        ValueError: a slide that cannot be opened or whose um/px nobody knows, or whatever is wrong with annotations.
+        CvmError: a slide that cannot be opened or whose um/px nobody knows, or whatever is wrong with annotations.
     """
     with opened_slide(source, settings) as (image, mpp, warnings):
         origin = corner(image, settings.origin)
@@ -161,7 +162,7 @@ def opened_slide(source: Source, settings: CutSettings) -> Iterator[tuple[SlideI
     A file's um/px that no microscope has give way to the others.
 
     Raises:
-        ValueError: a slide that cannot be opened, or a um/px that nobody says or believes.
+        CvmError: a slide that cannot be opened, or a um/px that nobody says or believes.
     """
     with open_image(source.image) as image:
         mpp, warnings = _slide_mpp(image, source.mpp, settings)
@@ -205,9 +206,9 @@ def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -
     try:
         check_mpp(value, None, force=settings.force_mpp)
     except ValueError as error:
-        raise ValueError(f"{image.path}: {error}".replace("with --mpp", "with --image_mpp")) from None
+        raise CvmError(f"{image.path}: {error}".replace("with --mpp", "with --image_mpp")) from None
     if value > MAX_RATIO * settings.mpp and not settings.force_mpp:
-        raise ValueError(_too_coarse(image, value, settings.mpp, listed=listed, given=settings.image_mpp))
+        raise CvmError(_too_coarse(image, value, settings.mpp, listed=listed, given=settings.image_mpp))
     return value, tuple(warnings)
 
 
@@ -244,9 +245,9 @@ def _annotations(
     kept, dropped = keep_inside(found, image_shape, case_id=source.case_id, names=list(names))
     file = source.points_file or "points.csv"
     if dropped and outside == "refuse":
-        raise ValueError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
+        raise CvmError(f"{file}: {dropped[0]}; correct it, or leave such annotations out by --outside drop")
     if dropped and not kept.points and not kept.regions:
-        raise ValueError(not_one_inside(found, image_shape, source=file, image=source.image))
+        raise CvmError(not_one_inside(found, image_shape, source=file, image=source.image))
     kept = replace(kept, regions=nest(kept.regions))
     return kept, describe(found, names=names, image_shape=image_shape)
 
@@ -255,7 +256,7 @@ def _whole_shape(source: Source, image_shape: tuple[int, int], scale: float) -> 
     """(height, width) of a core or crop at the tiles' um/px."""
     height, width = (max(1, round(extent / scale)) for extent in image_shape)
     if height * width > MAX_WHOLE:
-        raise ValueError(
+        raise CvmError(
             f"{source.image} would be a whole of {width} x {height} px, too large for one image: cut tiles by "
             "--tile 1024, or give a larger --mpp"
         )

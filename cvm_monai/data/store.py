@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cvm_monai.data.output import write_bytes
+from cvm_monai.errors import CvmError
 
 POINTER = "current.json"
 INDEX = "index.json"
@@ -81,12 +82,12 @@ class PseudoLabelStore:
         Network file systems show a file that was replaced after some seconds only, up to a minute.
 
         Raises:
-            ValueError: it is not seen in time: the processes do not share the folder.
+            CvmError: it is not seen in time: the processes do not share the folder.
         """
         end = time.monotonic() + seconds
         while self.version != version:
             if time.monotonic() > end:
-                raise ValueError(
+                raise CvmError(
                     f"this process does not see the pseudo-labels that the first one wrote into {self.folder}: "
                     "put --output_dir on a file system that all machines of the training share"
                 )
@@ -123,7 +124,7 @@ class PseudoLabelStore:
         """Put a renewal in force again, 0 for none, and sweep away what is neither that one nor held.
 
         Raises:
-            ValueError: it is not there as a whole.
+            CvmError: it is not there as a whole.
         """
         pointer = {"version": 0, "files": {}} if version == 0 else self._index(version)
         if version or self.folder.is_dir():
@@ -141,9 +142,9 @@ class PseudoLabelStore:
             index: dict = json.loads(file.read_text(encoding="utf-8"))
             missing = [name for name in index["files"].values() if not (self.folder / name).is_file()]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{file} does not list the pseudo-labels of renewal {version} ({error})") from error
+            raise CvmError(f"{file} does not list the pseudo-labels of renewal {version} ({error})") from error
         if missing:
-            raise ValueError(f"{self.folder / missing[0]}, a pseudo-label of renewal {version}, is missing")
+            raise CvmError(f"{self.folder / missing[0]}, a pseudo-label of renewal {version}, is missing")
         return index
 
     def _remove(self, kept: set[int]) -> None:

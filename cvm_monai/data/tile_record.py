@@ -10,6 +10,7 @@ from cvm_monai.annotations.files import read_json, write_text
 from cvm_monai.data.cutting import tile_files
 from cvm_monai.data.output import sha256
 from cvm_monai.data.slide_plan import SlidePlan
+from cvm_monai.errors import CvmError
 
 FILE_NAME = "tiles.json"
 VERSION = 2
@@ -20,24 +21,24 @@ def check_record(out: Path, *, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The record of the tiles in ``out``, of which there may be none yet.
 
     Raises:
-        ValueError: tiles cut with other settings, or images that were not cut from slides.
+        CvmError: tiles cut with other settings, or images that were not cut from slides.
     """
     path = out / FILE_NAME
     if not path.is_file():
         images = out / "images"
         if images.is_dir() and any(not file.name.startswith(".") for file in images.iterdir()):
-            raise ValueError(f"{images} holds images, and no {FILE_NAME} says that they are tiles: give another --out")
+            raise CvmError(f"{images} holds images, and no {FILE_NAME} says that they are tiles: give another --out")
         return {"version": VERSION, "settings": dict(settings), "slides": {}}
     record = read_json(path)
     version = record.get("version") if isinstance(record, dict) else None
     if isinstance(version, int) and 0 < version < VERSION:
-        raise ValueError(f"the tiles in {out} were cut by an earlier version, by other rules: give another --out")
+        raise CvmError(f"the tiles in {out} were cut by an earlier version, by other rules: give another --out")
     if version != VERSION or not isinstance(record.get("slides"), dict):
-        raise ValueError(f"{path} is no record of tiles that this version knows: give another --out")
+        raise CvmError(f"{path} is no record of tiles that this version knows: give another --out")
     wanted, found = json.loads(json.dumps(dict(settings))), record.get("settings") or {}
     for name in sorted({*wanted, *found}):
         if wanted.get(name) != found.get(name):
-            raise ValueError(
+            raise CvmError(
                 f"the tiles in {out} were cut with {name} = {_shown(found.get(name))}, now it is "
                 f"{_shown(wanted.get(name))}: give another --out, or the same settings"
             )
@@ -48,13 +49,13 @@ def write_record(out: Path, record: dict[str, Any], plans: Sequence[SlidePlan]) 
     """Add the slides that are about to be cut.
 
     Raises:
-        ValueError: a slide whose files have changed since its tiles were cut.
+        CvmError: a slide whose files have changed since its tiles were cut.
     """
     for plan in plans:
         facts, known = _facts(plan), record["slides"].get(plan.source.case_id)
         changed = [name for name in facts if known is not None and facts[name] != known.get(name)]
         if changed:
-            raise ValueError(
+            raise CvmError(
                 f"the tiles of {plan.source.case_id} in {out} were cut from other files, changed: "
                 f"{', '.join(changed)}; give another --out"
             )
@@ -74,11 +75,11 @@ def check_present(out: Path, record: Mapping[str, Any], slides: Sequence[str]) -
     """Refuse where a slide whose tiles are there is no longer in the folder.
 
     Raises:
-        ValueError: naming it.
+        CvmError: naming it.
     """
     gone = sorted(set(record["slides"]) - set(slides))
     if gone:
-        raise ValueError(f"{out} holds tiles of the slide {gone[0]}, which is not there any more: give another --out")
+        raise CvmError(f"{out} holds tiles of the slide {gone[0]}, which is not there any more: give another --out")
 
 
 def _facts(plan: SlidePlan) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
+
 Kind = Literal["points", "tissue", "whole", "lesion"]
 """Why a tile was chosen: around annotations, on tissue without any, all of a core or crop, around lesions."""
 
@@ -42,10 +44,10 @@ def check_tile_size(tile: int, flag: str = "--tile") -> None:
     """Refuse a side in pixels that no network takes.
 
     Raises:
-        ValueError: below 64, or no multiple of 32.
+        CvmError: below 64, or no multiple of 32.
     """
     if tile < SMALLEST or tile % STEP:
-        raise ValueError(f"{flag} must be a multiple of {STEP} px, from {SMALLEST}, got {tile}")
+        raise CvmError(f"{flag} must be a multiple of {STEP} px, from {SMALLEST}, got {tile}")
 
 
 def cover_points(

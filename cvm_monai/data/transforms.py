@@ -25,6 +25,7 @@ from cvm_monai.annotations import (
 )
 from cvm_monai.annotations.raster import points_to_pixels
 from cvm_monai.data.store import PseudoLabelStore
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import read_image, read_mask
 
 Item = dict[Hashable, Any]
@@ -65,7 +66,7 @@ class LoadCased(Transform):
     ) -> None:
         for name, value in (("scale", scale), ("mpp", mpp)):
             if value is not None and not value > 0:
-                raise ValueError(f"{name} must be greater than 0, got {value!r}")
+                raise CvmError(f"{name} must be greater than 0, got {value!r}")
         self.scale, self.mpp, self.pairs = scale, mpp, pairs
         self.point_size, self.stride, self.seed = point_size, stride, seed
 
@@ -81,7 +82,7 @@ class LoadCased(Transform):
             label = rasterise_points(annotations, image_shape=full, map_shape=grid, size=self.point_size)
             pixels, labels = labelled_pixels(annotations, image_shape=full, map_shape=grid, seed=self.seed)
         except ValueError as error:
-            raise ValueError(f"case {record['case_id']}: {error}") from error
+            raise CvmError(f"case {record['case_id']}: {error}") from error
         return {
             "case_id": record["case_id"],
             "image": torch.from_numpy(np.ascontiguousarray(np.moveaxis(resize_image(image, shape), -1, 0))),
@@ -98,7 +99,7 @@ class LoadCased(Transform):
         if self.mpp is None:
             return self.scale
         if not record.get("mpp"):
-            raise ValueError(
+            raise CvmError(
                 f"case {record['case_id']} has no um/px: add a column mpp to cases.csv and prepare again, "
                 "or use --scale"
             )
@@ -136,14 +137,14 @@ def class_labels(path: str, *, classes: int = 2) -> np.ndarray:
     With more, value c is class c and 255 is unlabelled.
 
     Raises:
-        ValueError: a value that is no class, or what `read_mask` finds.
+        CvmError: a value that is no class, or what `read_mask` finds.
     """
     mask = read_mask(path)
     if classes == 2:
         return (mask != 0).astype(np.uint8)
     wrong = (mask < 0) | ((mask >= classes) & (mask != UNLABELLED))
     if wrong.any():
-        raise ValueError(f"{path}: the value {int(mask[wrong][0])} is none of the {classes} classes: prepare again")
+        raise CvmError(f"{path}: the value {int(mask[wrong][0])} is none of the {classes} classes: prepare again")
     return mask.astype(np.uint8)
 
 
@@ -213,7 +214,7 @@ class RandCropToPointsd(Randomizable, Transform):
 
     def __init__(self, *, size: int, stride: int = 1) -> None:
         if size < 0 or (size and size < 64) or size % stride:
-            raise ValueError(f"crop_size must be 0 or a multiple of {stride} from 64 px, got {size!r}")
+            raise CvmError(f"crop_size must be 0 or a multiple of {stride} from 64 px, got {size!r}")
         self.size, self.stride = size, stride
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
@@ -264,7 +265,7 @@ class RandColourJitterd(Randomizable, Transform):
 
     def __init__(self, *, keys: Sequence[str] = ("image",), amount: float = 0.4) -> None:
         if not 0 <= amount < 1:
-            raise ValueError(f"amount must lie in [0, 1), got {amount!r}")
+            raise CvmError(f"amount must lie in [0, 1), got {amount!r}")
         self.keys, self.amount = tuple(keys), amount
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:

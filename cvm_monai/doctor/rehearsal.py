@@ -23,6 +23,7 @@ from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, seconds
 from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
 from cvm_monai.doctor.workflow import opened, reason, tidy
 from cvm_monai.engines.store_address import sqlite_address
+from cvm_monai.errors import CvmError
 from cvm_monai.place import as_entry
 
 EPOCHS = 2
@@ -59,7 +60,7 @@ def few_records(*, dataset_dir: str, fold: int, seed: int, images: int = IMAGES,
     """Records of the first few training images with points of both classes, repeated to `length`.
 
     Raises:
-        ValueError: as `read_datalist` and `split`; no image has points of both classes.
+        CvmError: as `read_datalist` and `split`; no image has points of both classes.
     """
     datalist = read_datalist(dataset_dir)
     parts = split(datalist, fold=fold, seed=seed)
@@ -82,7 +83,7 @@ def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehear
         knobs: that the configuration gets, by name.
 
     Raises:
-        ValueError: whatever the training itself would refuse.
+        CvmError: whatever the training itself would refuse.
         SystemExit: with 2, what the bundle's own checks refuse; they have printed it.
     """
     began = time.perf_counter()
@@ -112,7 +113,7 @@ def _built(config: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"{config} makes no training: {reason(error)}; mend the file, or the knob") from error
+        raise CvmError(f"{config} makes no training: {reason(error)}; mend the file, or the knob") from error
 
 
 def _trim(parser: ConfigParser) -> dict[str, Any]:

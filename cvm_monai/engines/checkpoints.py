@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cvm_monai.data.output import write_bytes
+from cvm_monai.errors import CvmError
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class CheckpointFolder:
         """What is there; None where nothing is.
 
         Raises:
-            ValueError: a list that is none.
+            CvmError: a list that is none.
         """
         path = self.folder / MANIFEST
         if not path.is_file():
@@ -65,7 +66,7 @@ class CheckpointFolder:
             states = tuple(Checkpoint(**entry) for entry in found["checkpoints"])
             return Manifest(settings=dict(found["settings"]), checkpoints=states, finished=bool(found["finished"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
+            raise CvmError(
                 f"{path} is not a list of checkpoints ({error}): remove {self.folder}, or train with --resume never"
             ) from error
 
@@ -106,15 +107,15 @@ class CheckpointFolder:
         """A state, on the CPU.
 
         Raises:
-            ValueError: its file is missing, cut off or changed.
+            CvmError: its file is missing, cut off or changed.
         """
         path = self.folder / entry.file
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise ValueError(f"the checkpoint {path} cannot be read ({error.strerror})") from error
+            raise CvmError(f"the checkpoint {path} cannot be read ({error.strerror})") from error
         if hashlib.sha256(data).hexdigest() != entry.sha256:
-            raise ValueError(f"the checkpoint {path} is cut off or was changed after it was written")
+            raise CvmError(f"the checkpoint {path} is cut off or was changed after it was written")
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return state
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.engines.outbox import Entry, Outbox
+from cvm_monai.errors import CvmError
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ def bring(client: Any, entry: Entry) -> None:
     elif kind == "dataset":
         client.log_inputs(run_id, datasets=[_dataset(entry)])
     else:
-        raise ValueError(f"MLflow is sent no entry of the kind {kind!r}")
+        raise CvmError(f"MLflow is sent no entry of the kind {kind!r}")
 
 
 def _dataset(entry: Entry) -> Any:

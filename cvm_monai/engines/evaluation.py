@@ -20,6 +20,7 @@ from cvm_monai.engines.scoring import TargetScoring, full_probabilities, full_pr
 from cvm_monai.engines.stain_shifts import FIGURE, TABLE, StainShiftTest, report_shifts
 from cvm_monai.engines.store_address import artifact_folder
 from cvm_monai.engines.tracking import OFF, TrackedRun, recorded_store
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import FigureRow, dice_box, paper_figure, save_figure
 from cvm_monai.metrics import ShiftedDice, holds_instances, shift_metrics
 from cvm_monai.slides import read_image, read_mask
@@ -76,7 +77,7 @@ class TestReport:
         self.records = {record["case_id"]: record for record in dataset.data}
         self.by_points = not any(record.get("mask") for record in dataset.data)
         if self.by_points and not any(record.get("points") for record in dataset.data):
-            raise ValueError(
+            raise CvmError(
                 "no case of the test fold has a mask to score against: add masks, or points at least, or use another "
                 "--fold"
             )

@@ -13,6 +13,7 @@ import torch
 from cvm_monai.annotations import BACKGROUND, UNLABELLED, first_pairs, read_annotations
 from cvm_monai.data.datalist import Case, DataList
 from cvm_monai.data.folds import split
+from cvm_monai.errors import CvmError
 from cvm_monai.free_memory import free_memory, gib
 from cvm_monai.networks import build_network
 from cvm_monai.networks.extractor_names import is_timm
@@ -65,12 +66,12 @@ def check_fits(needs: Iterable[Need], *, free: int | None, where: str = "") -> N
         where: such memory, ` on the GPU`.
 
     Raises:
-        ValueError: the needs together are more than what is free, with the largest and its remedy.
+        CvmError: the needs together are more than what is free, with the largest and its remedy.
     """
     found = sorted(needs, key=lambda need: need.size, reverse=True)
     total = sum(need.size for need in found)
     if free is not None and total > free:
-        raise ValueError(
+        raise CvmError(
             f"this run needs at least {gib(total)} of memory{where} and {gib(free)} are free: {found[0].what} take "
             f"{gib(found[0].size)}; {found[0].remedy}"
         )
@@ -83,7 +84,7 @@ def check_training_memory(knobs: Mapping[str, Any], datalist: DataList, *, train
         trains: False for an evaluation, which holds the test images alone.
 
     Raises:
-        ValueError: as `check_fits`.
+        CvmError: as `check_fits`.
     """
     parts = split(datalist, fold=knobs["fold"], seed=knobs["seed"])
     device = torch.device(knobs["device"])
@@ -111,7 +112,7 @@ def check_inference_memory(records: Iterable[Mapping[str, Any]], knobs: Mapping[
         knobs: with `scale` and `mpp`.
 
     Raises:
-        ValueError: as `check_fits`, of the first such image.
+        CvmError: as `check_fits`, of the first such image.
     """
     free = free_memory()
     for record in records:

@@ -10,6 +10,7 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 
 from cvm_monai.annotations import UNLABELLED
 from cvm_monai.engines.processes import summed
+from cvm_monai.errors import CvmError
 
 
 class PartialCrossEntropyMetric(Metric):
@@ -40,9 +41,9 @@ class PartialCrossEntropyMetric(Metric):
 
     @sync_all_reduce("_total", "_count")
     def compute(self) -> float:
-        """The mean; ValueError where no validation image has an annotated pixel."""
+        """The mean; CvmError where no validation image has an annotated pixel."""
         if int(self._count) == 0:
-            raise ValueError(
+            raise CvmError(
                 "no validation image has an annotated point, so that no model can be selected: annotate more images, "
                 "or choose another --fold or --seed"
             )

@@ -8,6 +8,7 @@ import ignite.distributed as idist
 import torch
 from torch import nn
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.frozen import FrozenExtractor
 
 COMPILERS = ("g++", "clang++", "c++", "cl")
@@ -35,7 +36,7 @@ def training_network(
         backend: of `torch.compile`; `eager` translates nothing, for tests.
 
     Raises:
-        ValueError: `sync_batchnorm` in several processes without GPUs.
+        CvmError: `sync_batchnorm` in several processes without GPUs.
     """
     if sync_batchnorm and idist.get_world_size() > 1:
         check_sync_batchnorm(device)
@@ -50,16 +51,16 @@ def training_network(
 
 
 def check_sync_batchnorm(device: torch.device | str) -> None:
-    """ValueError for a device on which batches cannot be normalised together."""
+    """CvmError for a device on which batches cannot be normalised together."""
     if torch.device(device).type != "cuda":
-        raise ValueError(f"--sync_batchnorm True needs GPUs, and the device is {device}: leave it out")
+        raise CvmError(f"--sync_batchnorm True needs GPUs, and the device is {device}: leave it out")
 
 
 def check_compiler(device: torch.device | str) -> None:
-    """ValueError where torch.compile would miss what it translates with: a C++ compiler, and Triton on a GPU."""
+    """CvmError where torch.compile would miss what it translates with: a C++ compiler, and Triton on a GPU."""
     if not any(map(shutil.which, [os.environ.get("CXX", ""), *COMPILERS])):
-        raise ValueError(
+        raise CvmError(
             "--compile True needs a C++ compiler, and there is none on the path: install g++, or leave it out"
         )
     if torch.device(device).type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise ValueError("--compile True needs the package triton on a GPU: install it, or leave it out")
+        raise CvmError("--compile True needs the package triton on a GPU: install it, or leave it out")

@@ -8,6 +8,7 @@ from typing import Any
 
 from cvm_monai.annotations.files import shown
 from cvm_monai.data.output import write_bytes
+from cvm_monai.errors import CvmError
 
 FILE = "mlflow_outbox.jsonl"
 
@@ -79,7 +80,7 @@ class Outbox:
         """All that waits; a last line that a kill cut off is left out.
 
         Raises:
-            ValueError: another line that is no JSON, or one that is no entry, with its number.
+            CvmError: another line that is no JSON, or one that is no entry, with its number.
         """
         if not self.path.is_file():
             return []
@@ -93,9 +94,9 @@ class Outbox:
             except (ValueError, RecursionError) as error:
                 if number == len(lines):
                     break
-                raise ValueError(f"{self.path}: line {number} is no JSON ({error}): correct or remove it") from error
+                raise CvmError(f"{self.path}: line {number} is no JSON ({error}): correct or remove it") from error
             if (wrong := _mistake(entry)) is not None:
-                raise ValueError(f"{self.path}: line {number} is no entry ({wrong}): correct or remove it")
+                raise CvmError(f"{self.path}: line {number} is no entry ({wrong}): correct or remove it")
             found.append(entry)
         return found
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from cvm_monai.engines.processes import gathered
+from cvm_monai.errors import CvmError
 
 
 def random_states() -> list[dict[str, Any]]:
@@ -31,10 +32,10 @@ def set_random_states(states: Sequence[Mapping[str, Any]]) -> None:
     """Take back what `random_states` gave, each process its own.
 
     Raises:
-        ValueError: another number of processes than before.
+        CvmError: another number of processes than before.
     """
     if len(states) != idist.get_world_size():
-        raise ValueError(
+        raise CvmError(
             f"the checkpoint is of {len(states)} processes and this training has {idist.get_world_size()}: start as "
             "many as before, or train with --resume never"
         )

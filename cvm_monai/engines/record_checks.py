@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from cvm_monai.annotations.files import shown
 from cvm_monai.engines.selection import Selection
+from cvm_monai.errors import CvmError
 from cvm_monai.networks import EncoderNorm, NetworkName, Normalisation
 from cvm_monai.supervision.contrast_evidence import Contrast
 from cvm_monai.supervision.cvm import Evidence
@@ -72,9 +73,9 @@ def check_recorded(file: Path, name: str, value: Any) -> Any:
     """The value of a setting as a training recorded it.
 
     Raises:
-        ValueError: it is none that a training could have had, with the file and what it must be.
+        CvmError: it is none that a training could have had, with the file and what it must be.
     """
     right, what = CHECKS.get(name, (lambda value: True, ""))
     if not right(value):
-        raise ValueError(f"{file}: {name} must be {what}, found {shown(value)}: train again, or restore the file")
+        raise CvmError(f"{file}: {name} must be {what}, found {shown(value)}: train again, or restore the file")
     return value

@@ -21,6 +21,7 @@ from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.metrics import mask_dice
 from cvm_monai.engines.processes import from_first, gathered
 from cvm_monai.engines.selection import SelectionEvents, listen
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.checks import check_whole
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.categorical import join_classes
@@ -145,7 +146,7 @@ class PseudoLabelRenewal:
         check_whole("first", first, low=0)
         check_whole("every", every, low=0)
         if below is not None and not below > 0:
-            raise ValueError(f"below must be a number greater than 0, or None, got {below!r}")
+            raise CvmError(f"below must be a number greater than 0, or None, got {below!r}")
         self.network: Any = bare(network)
         self.supervision, self.dataset, self.store = supervision, dataset, store
         self.device, self.classes = torch.device(device), classes

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cvm_monai.engines.weight_average import WeightAverage
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.checks import check_whole
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.moving_average import bare
@@ -72,8 +73,8 @@ def restart_epochs(*, count: int, max_epochs: int) -> list[int]:
     """The epochs, counted from 1, that begin with a new network: `count` of them cut the training in equal shares.
 
     Raises:
-        ValueError: more shares than epochs.
+        CvmError: more shares than epochs.
     """
     if count >= max_epochs:
-        raise ValueError(f"--restarts {count} cuts the training in {count + 1} parts, and --max_epochs is {max_epochs}")
+        raise CvmError(f"--restarts {count} cuts the training in {count + 1} parts, and --max_epochs is {max_epochs}")
     return [1 + share * max_epochs // (count + 1) for share in range(1, count + 1)]

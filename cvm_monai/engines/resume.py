@@ -16,6 +16,7 @@ from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.processes import from_first, gathered
 from cvm_monai.engines.random_states import random_states, set_random_states
 from cvm_monai.engines.settings import first_difference, training_settings
+from cvm_monai.errors import CvmError
 from cvm_monai.supervision.factory import METHODS
 from cvm_monai.supervision.moving_average import bare
 
@@ -40,7 +41,7 @@ def finished_training(*, output_dir: str, resume: ResumeRule, knobs: Mapping[str
     """A sentence where `auto` finds that the training is over and nothing is left to do; None where it is not.
 
     Raises:
-        ValueError: the checkpoints there are of a training with other settings; the first difference is named.
+        CvmError: the checkpoints there are of a training with other settings; the first difference is named.
     """
     manifest = CheckpointFolder(Path(output_dir) / FOLDER).manifest() if resume == "auto" else None
     if manifest is None:
@@ -57,14 +58,14 @@ def finished_training(*, output_dir: str, resume: ResumeRule, knobs: Mapping[str
 def check_same(
     manifest: Manifest, settings: Mapping[str, Any], *, output_dir: str | Path, follows_progress: bool = False
 ) -> None:
-    """ValueError where checkpoints are of a training with other settings, unless it only goes on for longer.
+    """CvmError where checkpoints are of a training with other settings, unless it only goes on for longer.
 
     With `follows_progress`, as of the supervision, it may not: what it has learnt depends on `max_epochs`.
     """
     before = manifest.settings
     if _is_longer(manifest, settings):
         if follows_progress:
-            raise ValueError(
+            raise CvmError(
                 f"the checkpoints in {Path(output_dir) / FOLDER} are of a training of {before['max_epochs']} epochs, "
                 f"and those of a training of {settings['max_epochs']} would be others: with this supervision the loss "
                 "depends on the share of the training that is done; give the former --max_epochs, another "
@@ -73,7 +74,7 @@ def check_same(
         before = {**before, "max_epochs": settings["max_epochs"]}
     difference = first_difference(before, settings)
     if difference is not None:
-        raise ValueError(
+        raise CvmError(
             f"the checkpoints in {Path(output_dir) / FOLDER} are of another training: {difference}; give the former "
             "value, another --output_dir, or --resume never to train anew"
         )
@@ -102,7 +103,7 @@ class Checkpoints:
             raising it costs less time and repeats more after a kill; 0 to 600.
 
     Raises:
-        ValueError: negative seconds.
+        CvmError: negative seconds.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Checkpoints:
         seconds: float = 0.0,
     ) -> None:
         if not isinstance(seconds, int | float) or not seconds >= 0:
-            raise ValueError(f"--checkpoint_seconds must be a number of at least 0, got {seconds!r}")
+            raise CvmError(f"--checkpoint_seconds must be a number of at least 0, got {seconds!r}")
         self.output_dir, self.resume, self.parts, self.store = Path(output_dir), resume, dict(parts), store
         self.folder = CheckpointFolder(self.output_dir / FOLDER)
         self.knobs, self.datalist = dict(knobs), datalist
@@ -159,7 +160,7 @@ class Checkpoints:
         """Load the newest state that can be read; returns the list without those that cannot.
 
         Raises:
-            ValueError: none can.
+            CvmError: none can.
         """
         reasons = []
         for index in reversed(range(len(manifest.checkpoints))):
@@ -175,7 +176,7 @@ class Checkpoints:
             self._load(engine, state)
             logger.info("goes on after epoch %d of %d", entry.epoch, engine.state.max_epochs)
             return kept
-        raise ValueError(f"{'; '.join(reasons)}: no checkpoint is left, train with --resume never")
+        raise CvmError(f"{'; '.join(reasons)}: no checkpoint is left, train with --resume never")
 
     def _read(self, kept: Manifest) -> tuple[dict[str, Any] | None, str | None]:
         """The newest of these states, its pseudo-labels put in force by the first process; or why it cannot be read."""

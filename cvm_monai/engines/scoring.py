@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from cvm_monai.data.transforms import class_labels
+from cvm_monai.errors import CvmError
 from cvm_monai.metrics import (
     CLAIMS,
     IGNORED,
@@ -99,7 +100,7 @@ class TargetScoring:
                 mpp=record.get("mpp"),
             )
         except ValueError as error:
-            raise ValueError(f"case {record['case_id']}: {error}") from error
+            raise CvmError(f"case {record['case_id']}: {error}") from error
 
     def dice(self) -> dict[str, float]:
         """Of the target."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cvm_monai.data.output import remove_half_written, write_bytes
 from cvm_monai.data.stain import TARGET_FILE, StainTarget, write_target
 from cvm_monai.engines.processes import from_first
+from cvm_monai.errors import CvmError
 from cvm_monai.supervision.moving_average import bare
 
 Selection = Literal["lowest", "last"]
@@ -105,7 +106,7 @@ class BestModelSaver:
         selection: Selection = "lowest",
     ) -> None:
         if selection not in get_args(Selection):
-            raise ValueError(f"selection must be one of {', '.join(get_args(Selection))}, got {selection!r}")
+            raise CvmError(f"selection must be one of {', '.join(get_args(Selection))}, got {selection!r}")
         self.network, self.path, self.stain, self.selection = network, Path(path), stain, selection
         self._best: dict[str, Tensor] | None = None
 

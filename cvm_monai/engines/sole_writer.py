@@ -9,6 +9,7 @@ import ignite.distributed as idist
 
 from cvm_monai.data.claim import NoLocksError, claimed
 from cvm_monai.engines.processes import from_first
+from cvm_monai.errors import CvmError
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +29,12 @@ def sole_writer(output_dir: str | Path, *, wait: float = WAIT) -> Iterator[None]
             longer; 0 to 60.
 
     Raises:
-        ValueError: another training holds it, or it cannot be written; in every process.
+        CvmError: another training holds it, or it cannot be written; in every process.
     """
     with ExitStack() as stack:
         refusal = from_first(_hold(stack, Path(output_dir), wait=wait) if idist.get_rank() == 0 else None)
         if refusal is not None:
-            raise ValueError(refusal)
+            raise CvmError(refusal)
         yield
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from cvm_monai.data.stain.transforms import ScaleStaind
 from cvm_monai.engines.scoring import case_dice
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import Measured, SweepPanel, save_figure, sweep_curves
 from cvm_monai.metrics import STAIN_NAMES, ShiftedDice, StainName, shifts_markdown, summarise_values, write_shifts_csv
 
@@ -34,7 +35,7 @@ class StainShiftTest:
         amp: mixed precision on a GPU, as in the test.
 
     Raises:
-        ValueError: factors that are no list of numbers above 0.
+        CvmError: factors that are no list of numbers above 0.
     """
 
     def __init__(
@@ -78,11 +79,11 @@ class StainShiftTest:
 
 
 def checked_factors(factors: Any) -> tuple[float, ...]:
-    """The factors as numbers; ValueError for anything else than a list of numbers above 0 and finite."""
+    """The factors as numbers; CvmError for anything else than a list of numbers above 0 and finite."""
     listed = list(factors) if isinstance(factors, list | tuple) else [factors]
     for factor in listed:
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
-            raise ValueError(f"--stain_shifts must be a list of numbers above 0, or [] for none, got {factors!r}")
+            raise CvmError(f"--stain_shifts must be a list of numbers above 0, or [] for none, got {factors!r}")
     return tuple(float(factor) for factor in listed)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cvm_monai.annotations.files import shown
+from cvm_monai.errors import CvmError
 
 SQLITE = "sqlite:///"
 OPTIONS = frozenset(
@@ -31,7 +32,7 @@ def sqlite_address(file: str | Path) -> str:
     `::` are always quoted, since the address may travel as an entry of a configuration.
 
     Raises:
-        ValueError: this version of SQLAlchemy has no address for it.
+        CvmError: this version of SQLAlchemy has no address for it.
     """
     from sqlalchemy.engine import URL
 
@@ -41,7 +42,7 @@ def sqlite_address(file: str | Path) -> str:
     for address in (quoted,) if "#" in path or "::" in path else (plain, quoted):
         if _read(address) == path:
             return address
-    raise ValueError(
+    raise CvmError(
         f"the database {path} cannot be named in an address by this version of SQLAlchemy: choose a folder whose name "
         "has no '?', '#' and '%'"
     )
@@ -51,14 +52,14 @@ def database_file(uri: str) -> Path | None:
     """The file of a database by its address; None for another store.
 
     Raises:
-        ValueError: an address that means no file, or that holds a `?` of the file's name.
+        CvmError: an address that means no file, or that holds a `?` of the file's name.
     """
     if not uri.startswith(SQLITE):
         return None
     path, words = _read(uri), uri.partition("?")[2]
     unknown = [word for word in words.split("&") if words and word.partition("=")[0] not in OPTIONS]
     if path is None or unknown:
-        raise ValueError(
+        raise CvmError(
             f"tracking_uri {shown(uri)} is no address of a database file: use sqlite:////path/mlruns.db, with %3F for "
             "a '?' of the path and %25 for a '%'"
         )

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.engines.store_address import SQLITE, database_file
+from cvm_monai.errors import CvmError
 
 
 def client_of(uri: str) -> Any:
     """MLflow's client of a store, which is the registry of its models as well.
 
     Raises:
-        ValueError: a database that cannot be used.
+        CvmError: a database that cannot be used.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
@@ -30,7 +31,7 @@ def client_of(uri: str) -> Any:
             return MlflowClient(tracking_uri=uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
-        raise ValueError(f"MLflow cannot use {uri} ({reason}): name another store, or restore this one") from error
+        raise CvmError(f"MLflow cannot use {uri} ({reason}): name another store, or restore this one") from error
 
 
 def _check_place(file: Path) -> None:
@@ -38,9 +39,9 @@ def _check_place(file: Path) -> None:
     folder = file.absolute().parent
     if file.is_dir() or not folder.is_dir():
         what = "is a folder" if file.is_dir() else f"cannot be made: there is no folder {folder}"
-        raise ValueError(f"the MLflow database {file} {what}; name another")
+        raise CvmError(f"the MLflow database {file} {what}; name another")
     if not os.access(file if file.exists() else folder, os.R_OK | os.W_OK):
-        raise ValueError(f"the MLflow database {file} cannot be written: name another, or change its permissions")
+        raise CvmError(f"the MLflow database {file} cannot be written: name another, or change its permissions")
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from cvm_monai.engines.moved_runs import follow_move
 from cvm_monai.engines.outbox import FILE, Outbox
 from cvm_monai.engines.store_address import artifact_folder, database_file, sqlite_address
 from cvm_monai.engines.store_opening import client_of
+from cvm_monai.errors import CvmError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own 7 hold a training up for minutes
@@ -54,7 +55,7 @@ def unique_run_name(*, prefix: str) -> str:
 
 
 def check_tracking_uri(uri: str) -> None:
-    """ValueError where the address is of a kind that MLflow refuses, or where no server answers it."""
+    """CvmError where the address is of a kind that MLflow refuses, or where no server answers it."""
     if uri == OFF:
         return
     scheme = uri.partition("://")[0] if "://" in uri else ""
@@ -63,12 +64,12 @@ def check_tracking_uri(uri: str) -> None:
             with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
                 return
         except (OSError, HTTPException) as error:
-            raise ValueError(
+            raise CvmError(
                 f"no MLflow server answers at {uri} ({getattr(error, 'reason', error)}): start it, or pass "
                 "--tracking_uri none to train without tracking"
             ) from error
     if scheme in ("", "file"):
-        raise ValueError(
+        raise CvmError(
             f"tracking_uri {uri!r} is a folder, which MLflow no longer takes: use sqlite:////path/mlruns.db, the "
             "address of a server, or none"
         )
@@ -81,10 +82,10 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
     Of a folder that was copied it is the copy's. MLflow would make an empty database where it finds none.
 
     Raises:
-        ValueError: no address, neither file is there, or one that is no such database.
+        CvmError: no address, neither file is there, or one that is no such database.
     """
     if not isinstance(uri, str):
-        raise ValueError(f"the training in {output_dir} recorded no MLflow store, but {shown(uri)}: train again")
+        raise CvmError(f"the training in {output_dir} recorded no MLflow store, but {shown(uri)}: train again")
     file = database_file(uri)
     if file is None:
         return uri
@@ -93,7 +94,7 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
         check_database(file)
         return uri
     if not moved.is_file():
-        raise ValueError(
+        raise CvmError(
             f"the MLflow database that the training in {output_dir} recorded, {file}, is not there, nor is {moved}: "
             "put it there, or train again"
         )
@@ -115,29 +116,29 @@ def check_database(file: Path) -> None:
     """Look into a database without changing it; MLflow would fill an empty one with its tables.
 
     Raises:
-        ValueError: it is damaged, or none of MLflow's.
+        CvmError: it is damaged, or none of MLflow's.
     """
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
     except sqlite3.Error as error:
-        raise ValueError(f"the MLflow database {file} is damaged ({error}): restore it, or train again") from error
+        raise CvmError(f"the MLflow database {file} is damaged ({error}): restore it, or train again") from error
     if found is None:
-        raise ValueError(f"{file} is no MLflow database: restore it, or train again")
+        raise CvmError(f"{file} is no MLflow database: restore it, or train again")
 
 
 def send_waiting(output_dir: str | Path) -> int:
     """Bring to MLflow what the training in `output_dir` could not; returns how many entries that were.
 
     Raises:
-        ValueError: no training there, or MLflow still does not answer.
+        CvmError: no training there, or MLflow still does not answer.
     """
     record, outbox = Path(output_dir) / "run.json", Outbox(Path(output_dir) / FILE)
     try:
         facts = json.loads(record.read_text(encoding="utf-8"))
         recorded, run_id = facts["mlflow_tracking_uri"], facts.get("mlflow_run_id")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{record} is not the record of a training: name its output folder") from error
+        raise CvmError(f"{record} is not the record of a training: name its output folder") from error
     waiting = len(outbox)
     if not waiting:
         return 0
@@ -148,9 +149,7 @@ def send_waiting(output_dir: str | Path) -> int:
         )
     left = Delivery(client_of(uri), outbox=outbox).flush(now=True)
     if left:
-        raise ValueError(
-            f"MLflow at {uri} does not answer: {left} entries still wait in {outbox.path}: try again later"
-        )
+        raise CvmError(f"MLflow at {uri} does not answer: {left} entries still wait in {outbox.path}: try again later")
     return waiting
 
 

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from cvm_monai.engines.processes import average_buffers, gathered, summed
 from cvm_monai.engines.step_shares import StepShare, step_shares
 from cvm_monai.engines.weight_average import WeightAverage
+from cvm_monai.errors import CvmError
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.moving_average import bare
 
@@ -38,7 +39,7 @@ class PointTrainer(SupervisedTrainer):
         kwargs: as `SupervisedTrainer`, without `loss_function`.
 
     Raises:
-        ValueError: a loss that is not finite, with the epoch, the step, the terms and the cases of the batch.
+        CvmError: a loss that is not finite, with the epoch, the step, the terms and the cases of the batch.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class PointTrainer(SupervisedTrainer):
             named = [part.get("case_id", ()) for part in parts]
             fine = torch.isfinite(own.sum(dim=1)).tolist()
             bad = [case for cases, good in zip(named, fine, strict=True) if not good for case in cases]
-            raise ValueError(_not_finite(self, values, [case for cases in gathered(bad) for case in cases]))
+            raise CvmError(_not_finite(self, values, [case for cases in gathered(bad) for case in cases]))
         return values
 
     def _backward(self, loss: Tensor) -> None:

@@ -7,6 +7,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.checks import check_number
 from cvm_monai.supervision.moving_average import MovingAverage, bare
 
@@ -26,13 +27,13 @@ class WeightAverage:
         decay: d; raising it averages over more steps, about 1 / (1 - d); 0 (none: the paper) or 0.9 to 0.999.
 
     Raises:
-        ValueError: a decay outside [0, 1).
+        CvmError: a decay outside [0, 1).
     """
 
     def __init__(self, *, network: nn.Module, decay: float) -> None:
         check_number("average_decay", decay, high=1)
         if decay == 1:
-            raise ValueError("average_decay must be below 1, or the average never moves")
+            raise CvmError("average_decay must be below 1, or the average never moves")
         self.network, self.decay, self.steps = network, decay, 0
         self._average = MovingAverage(network, buffers="average") if decay else None
 

@@ -12,6 +12,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from cvm_monai.engines.record_checks import check_recorded
+from cvm_monai.errors import CvmError
 from cvm_monai.place import bundle_folder
 
 NULL = "null"
@@ -112,7 +113,7 @@ def recorded(*, output_dir: str, key: str, default: Any) -> Any:
     """Value of a knob as the training in `output_dir` recorded it in `run.json`; `default` where there is none.
 
     Raises:
-        ValueError: a file that is no record of a training, or a value that the knob cannot have.
+        CvmError: a file that is no record of a training, or a value that the knob cannot have.
     """
     file = Path(output_dir) / "run.json"
     if not file.is_file():
@@ -120,5 +121,5 @@ def recorded(*, output_dir: str, key: str, default: Any) -> Any:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))["knobs"].get(key, default)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{file} is not a record of a training ({error}): train again, or remove it") from error
+        raise CvmError(f"{file} is not a record of a training ({error}): train again, or remove it") from error
     return value if value is default else check_recorded(file, key, value)

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 from cvm_monai.annotations.files import shown
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.compare import Result, Setup, Study, carry_out
 from cvm_monai.experiments.execute import Executor
 from cvm_monai.experiments.knobs import OWN, parse_knobs, read_train_config
@@ -79,14 +80,14 @@ def plan_ablation(what: str, values: str | None, *, config: Mapping[str, Any]) -
         config: the bundle's training configuration, for the defaults.
 
     Raises:
-        ValueError: another `what`, or values that cannot be.
+        CvmError: another `what`, or values that cannot be.
     """
     makers: Mapping[What, Callable[[str, Mapping[str, Any]], Ablation]]
     makers = {"pairs": _pairs, "eta": _eta, "solver": _solver}
     for known, make in makers.items():
         if what == known:
             return make(VALUES[known] if values is None else values, config)
-    raise ValueError(f"--what must be one of {', '.join(get_args(What))}, got {shown(what)}")
+    raise CvmError(f"--what must be one of {', '.join(get_args(What))}, got {shown(what)}")
 
 
 def _pairs(text: str, config: Mapping[str, Any]) -> Ablation:
@@ -152,7 +153,7 @@ def _solver(text: str, config: Mapping[str, Any]) -> Ablation:
 def _default(config: Mapping[str, Any], name: str) -> float:
     value = config.get(name)
     if not isinstance(value, int | float):
-        raise ValueError(f"{name} in the bundle's configs/train.json must be a number, got {shown(value)}")
+        raise CvmError(f"{name} in the bundle's configs/train.json must be a number, got {shown(value)}")
     return float(value)
 
 
@@ -178,7 +179,7 @@ def ablate(request: AblationRequest, *, execute: Executor, say: Callable[[str], 
     """Every value on every fold with every seed; see `carry_out`.
 
     Raises:
-        ValueError: an unknown ablation, values that cannot be, fewer points than asked for, and what `carry_out`
+        CvmError: an unknown ablation, values that cannot be, fewer points than asked for, and what `carry_out`
             refuses.
     """
     config = read_train_config(request.bundle_folder)

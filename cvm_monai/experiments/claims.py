@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cvm_monai.annotations.files import read_table
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.findings import Finding
 from cvm_monai.experiments.names import title
 from cvm_monai.experiments.plan import Run
@@ -108,7 +109,7 @@ def _read_calibration(path: Path) -> Reliability:
         values = np.array([[float(row[name] or 0) for name in CALIBRATION_COLUMNS[2:]] for row in table])
         pixels, probability, target = values.reshape(BINS, 3).T
     except ValueError:
-        raise ValueError(f"{path} is damaged: it must hold {BINS} lines of numbers; evaluate the run again") from None
+        raise CvmError(f"{path} is damaged: it must hold {BINS} lines of numbers; evaluate the run again") from None
     return Reliability(pixels, probability * pixels, target * pixels, float("nan"))
 
 

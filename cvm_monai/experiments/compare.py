@@ -11,6 +11,7 @@ from typing import Any
 from cvm_monai.annotations.files import shown as quoted
 from cvm_monai.data.datalist import DataList, read_datalist
 from cvm_monai.engines.workflow import bundle_root
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.dataset import check_folds, check_pairs, comparison_dataset
 from cvm_monai.experiments.execute import Executor, Place, run_all, shown, training_words
 from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config, value_of
@@ -107,7 +108,7 @@ def compare(request: Request, *, execute: Executor, say: Callable[[str], None] =
     """Table 1: every method on every fold with every seed; see `carry_out`.
 
     Raises:
-        ValueError: an unknown method, and what `carry_out` refuses.
+        CvmError: an unknown method, and what `carry_out` refuses.
     """
     config = read_train_config(request.bundle_folder)
     knobs = parse_knobs(request.knobs, config, setting=request.setting)
@@ -120,11 +121,11 @@ def carry_out(setup: Setup, study: Study, *, execute: Executor, say: Callable[[s
     """Run what is not finished yet and report; everything that can be refused is refused before the first training.
 
     Raises:
-        ValueError: a wrong option or knob, a data set that cannot be compared on, an output folder that cannot be
+        CvmError: a wrong option or knob, a data set that cannot be compared on, an output folder that cannot be
             written or is in use, a finished run of another configuration, or no run that finished.
     """
     if setup.jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, got {setup.jobs}")
+        raise CvmError(f"--jobs must be at least 1, got {setup.jobs}")
     tested = parse_only(setup.only, folds=setup.folds)
     pairs = _sampled_pairs(study)
     output = setup.output.resolve()
@@ -233,7 +234,7 @@ def _weights(knobs: dict[str, str]) -> str | None:
 def _path(knobs: dict[str, str], name: str) -> str | None:
     path = value_of(knobs.get(name, "None"))
     if path is not None and not isinstance(path, str):
-        raise ValueError(f"--{name} must be a path or a name, got {quoted(knobs[name])}")
+        raise CvmError(f"--{name} must be a path or a name, got {quoted(knobs[name])}")
     return path
 
 
@@ -244,10 +245,10 @@ def _locked(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
         stream = (output / ".lock").open("w")
     except OSError as error:
-        raise ValueError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
+        raise CvmError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise ValueError(f"another comparison runs in {output}: wait for it, or choose another --output") from None
+            raise CvmError(f"another comparison runs in {output}: wait for it, or choose another --output") from None
         yield

@@ -10,6 +10,7 @@ from cvm_monai.annotations import BACKGROUND, TARGET, read_annotations
 from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, write_datalist
 from cvm_monai.data.folds import assign_folds, check_trainable, split
 from cvm_monai.data.prepare import prepare
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import read_mask
 
 
@@ -28,7 +29,7 @@ def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) ->
     by `cvm-monai prepare`. Both give the same again as long as the folder stays the same.
 
     Raises:
-        ValueError: fewer patients than folds, more than two classes, or whatever is wrong with the folder.
+        CvmError: fewer patients than folds, more than two classes, or whatever is wrong with the folder.
     """
     target = output / "dataset"
     if not (folder / FILE_NAME).is_file():
@@ -37,7 +38,7 @@ def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) ->
         return Prepared(target, str(report))
     datalist = read_datalist(folder)
     if len(datalist.classes) > 2:
-        raise ValueError(
+        raise CvmError(
             f"{datalist.path} has {len(datalist.classes)} classes and a comparison knows two: train and evaluate each "
             "method by the bundle instead"
         )
@@ -54,10 +55,10 @@ def _check_tested(datalist: DataList) -> None:
     """Refuse a data list that is all training.
 
     Raises:
-        ValueError: naming it.
+        CvmError: naming it.
     """
     if not datalist.tested:
-        raise ValueError(
+        raise CvmError(
             f"{datalist.path} was prepared without a test fold, so that there is nothing to compare by: it needs three "
             "images, or better three patients"
         )
@@ -69,7 +70,7 @@ def check_pairs(datalist: DataList, *, pairs: int) -> tuple[str, ...]:
     Images with fewer points are used with what they have; regions are used whole, whatever the number of pairs.
 
     Raises:
-        ValueError: the image with the most, and what it has.
+        CvmError: the image with the most, and what it has.
     """
     counts = {}
     for case in datalist.cases:
@@ -78,7 +79,7 @@ def check_pairs(datalist: DataList, *, pairs: int) -> tuple[str, ...]:
     best = max(counts, key=lambda case_id: min(counts[case_id]))
     target, background = counts[best]
     if min(target, background) < pairs:
-        raise ValueError(
+        raise CvmError(
             f"{pairs} pairs are asked for, and no image of {datalist.path} has {pairs} target and {pairs} background "
             f"points: the most has {best}, {target} target and {background} background; give lower --values, or "
             "annotate more"
@@ -100,7 +101,7 @@ def check_folds(datalist: DataList, *, folds: Sequence[int], seeds: int, needs_m
     hold both classes together.
 
     Raises:
-        ValueError: the fold, and what it lacks.
+        CvmError: the fold, and what it lacks.
     """
     for fold in folds:
         for seed in range(seeds):
@@ -108,9 +109,9 @@ def check_folds(datalist: DataList, *, folds: Sequence[int], seeds: int, needs_m
             try:
                 check_trainable(parts)
             except ValueError as error:
-                raise ValueError(f"fold {fold}, seed {seed}: {error}") from None
+                raise CvmError(f"fold {fold}, seed {seed}: {error}") from None
             if needs_masks and not any(case.mask for case in parts.train):
-                raise ValueError(f"fold {fold}, seed {seed}: full supervision needs masks, no training case has one")
+                raise CvmError(f"fold {fold}, seed {seed}: full supervision needs masks, no training case has one")
         _check_test(parts.test, fold)
 
 
@@ -118,13 +119,13 @@ def _check_test(cases: Sequence[Case], fold: int) -> None:
     """Both classes must stand in the test masks, or there is nothing to tell apart."""
     masks = [case.mask for case in cases if case.mask]
     if not masks:
-        raise ValueError(f"fold {fold}: none of the {len(cases)} test images has a mask to score against: add masks")
+        raise CvmError(f"fold {fold}: none of the {len(cases)} test images has a mask to score against: add masks")
     found: set[bool] = set()
     for mask in masks:
         found |= {bool(value) for value in np.unique(read_mask(mask) != 0)}
         if len(found) == 2:
             return
     lacking = "target" if True not in found else "background"
-    raise ValueError(
+    raise CvmError(
         f"fold {fold}: the masks of its {len(masks)} test images hold no {lacking}: deal the patients into fewer folds"
     )

@@ -9,6 +9,7 @@ from cvm_monai.annotations import BACKGROUND, TARGET, first_pairs, read_annotati
 from cvm_monai.annotations.files import shown
 from cvm_monai.data.datalist import Case, DataList
 from cvm_monai.engines.workflow import recorded
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row, case_means, read_rows
 from cvm_monai.figures import MethodMaps
@@ -43,11 +44,11 @@ def case_maps(case_ids: Sequence[str], runs: Sequence[Run], datalist: DataList) 
         datalist: names the images, points and masks.
 
     Raises:
-        ValueError: a case that the data list lacks, or a file of a run that is damaged.
+        CvmError: a case that the data list lacks, or a file of a run that is damaged.
     """
     cases = {case.case_id: case for case in datalist.cases if case.mask is not None}
     if unknown := [case_id for case_id in case_ids if case_id not in cases]:
-        raise ValueError(f"{datalist.path} has no case {shown(unknown[0])} with a mask, which a run has scored")
+        raise CvmError(f"{datalist.path} has no case {shown(unknown[0])} with a mask, which a run has scored")
     return [_maps(cases[case_id], runs) for case_id in case_ids]
 
 

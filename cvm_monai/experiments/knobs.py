@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cvm_monai.annotations.files import read_json, shorten, shown
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.words import read_words, setting_words, value_of
 from cvm_monai.networks import FROZEN_NETWORKS, NetworkName
 
@@ -36,14 +37,14 @@ def read_train_config(bundle: Path) -> dict[str, Any]:
     """The bundle's `configs/train.json`.
 
     Raises:
-        ValueError: no bundle there.
+        CvmError: no bundle there.
     """
     path = bundle / "configs" / "train.json"
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: name the folder of the MONAI bundle by --bundle")
+        raise CvmError(f"{path} does not exist: name the folder of the MONAI bundle by --bundle")
     config = read_json(path)
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is no configuration of a training: an object is expected")
+        raise CvmError(f"{path} is no configuration of a training: an object is expected")
     return config
 
 
@@ -63,14 +64,14 @@ def parse_knobs(
         varied: knobs of the setting that are left to the arms.
 
     Raises:
-        ValueError: as `read_words` and `read_setting`; a network that makes a method of its own.
+        CvmError: as `read_words` and `read_setting`; a network that makes a method of its own.
     """
     further = {} if setting is None else read_setting(setting, config, own=own, varied=varied)
     knobs = {**further, **read_words(words, config, own=own)}
     network = knobs.get("network", "unet")
     shared = [name for name in get_args(NetworkName) if name not in FROZEN_NETWORKS]  # not all share an extractor
     if network not in shared:
-        raise ValueError(f"--network must be one of {', '.join(shared)}, got {shown(network)}")
+        raise CvmError(f"--network must be one of {', '.join(shared)}, got {shown(network)}")
     return knobs
 
 
@@ -80,20 +81,20 @@ def read_setting(
     """The knobs of a configuration that goes behind `train.json`, as if each were typed, without those `varied`.
 
     Raises:
-        ValueError: no such file, no JSON object, a value that is an object, an expression, or what `read_words`
+        CvmError: no such file, no JSON object, a value that is an object, an expression, or what `read_words`
             refuses, with the file.
     """
     try:
         values = read_json(path)
     except ValueError as error:
-        raise ValueError(f"--setting {error}; one is bundle/configs/paper.json") from None
+        raise CvmError(f"--setting {error}; one is bundle/configs/paper.json") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is no configuration of knobs: an object is expected")
+        raise CvmError(f"{path} is no configuration of knobs: an object is expected")
     try:
         kept = {name: value for name, value in values.items() if name not in varied}
         return read_words(setting_words(kept), config, own=own)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise CvmError(f"{path}: {error}") from None
 
 
 def configuration(

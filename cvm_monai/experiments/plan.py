@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from cvm_monai.annotations.files import shown
+from cvm_monai.errors import CvmError
 from cvm_monai.supervision.factory import SupervisionName
 
 ALL = "all"
@@ -67,7 +68,7 @@ def parse_methods(text: str, *, extractor: str | None = None, weights: str | Non
     name with or without the path of its `weights`.
 
     Raises:
-        ValueError: an unknown name, none, or one that needs an extractor where there is none.
+        CvmError: an unknown name, none, or one that needs an extractor where there is none.
     """
     known = [name for name in get_args(SupervisionName) if name not in FROZEN] + list(FROZEN)
     asked = [name.strip() for name in text.split(",") if name.strip()]
@@ -76,10 +77,10 @@ def parse_methods(text: str, *, extractor: str | None = None, weights: str | Non
     unknown = [name for name in asked if name not in known]
     if unknown or not asked:
         got = shown(unknown[0]) if unknown else "none"
-        raise ValueError(f"--methods must be {ALL}, or some of {', '.join(known)} with commas between them, got {got}")
+        raise CvmError(f"--methods must be {ALL}, or some of {', '.join(known)} with commas between them, got {got}")
     frozen = [name for name in asked if name in FROZEN]
     if frozen and not extractor:
-        raise ValueError(f"the method {frozen[0]} needs a frozen extractor: give it by --extractor_path")
+        raise CvmError(f"the method {frozen[0]} needs a frozen extractor: give it by --extractor_path")
     path = {"extractor_path": str(extractor)} | ({} if weights is None else {"extractor_weights": weights})
     own = {name: {**FROZEN[name], **path} if name in FROZEN else {"supervision": name} for name in asked}
     return tuple(Arm(name, own[name]) for name in known if name in own)
@@ -89,15 +90,15 @@ def parse_only(text: str | None, *, folds: int) -> tuple[int, ...]:
     """`0,2` to the folds to test; all of them by default.
 
     Raises:
-        ValueError: something else than folds that there are, or more of them than `MOST`.
+        CvmError: something else than folds that there are, or more of them than `MOST`.
     """
     if folds > MOST:
-        raise ValueError(f"--folds must be at most {MOST}, got {folds}")
+        raise CvmError(f"--folds must be at most {MOST}, got {folds}")
     if text is None:
         return tuple(range(folds))
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) < folds for part in parts):
-        raise ValueError(f"--only must name folds from 0 to {folds - 1} with commas between them, got {shown(text)}")
+        raise CvmError(f"--only must name folds from 0 to {folds - 1} with commas between them, got {shown(text)}")
     return tuple(sorted({int(part) for part in parts}))
 
 
@@ -107,12 +108,12 @@ def plan_runs(
     """Fold by fold, so that an interrupted comparison has whole folds to show.
 
     Raises:
-        ValueError: fewer seeds than one, or more than `MOST`.
+        CvmError: fewer seeds than one, or more than `MOST`.
     """
     if seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {seeds}")
+        raise CvmError(f"--seeds must be at least 1, got {seeds}")
     if seeds > MOST:
-        raise ValueError(f"--seeds must be at most {MOST}, got {seeds}")
+        raise CvmError(f"--seeds must be at most {MOST}, got {seeds}")
     return tuple(
         Run(arm.name, fold, seed, output / "runs" / arm.name / f"fold{fold}_seed{seed}", {**knobs, **arm.knobs})
         for seed in range(seeds)

@@ -7,6 +7,7 @@ from typing import Any
 
 from cvm_monai.annotations.files import write_text
 from cvm_monai.data.datalist import DataList
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.claims import claims_csv, claims_finding, make_claims
 from cvm_monai.experiments.findings import (
     Finding,
@@ -65,12 +66,12 @@ def write_report(comparison: Comparison, output: Path) -> list[Path]:
     """Write the tables as `.md`, `.csv` (and `.tex`), `per_case.csv`, `statistics.md`, the figures and `report.html`.
 
     Raises:
-        ValueError: no run has finished.
+        CvmError: no run has finished.
     """
     failed = {run.folder for run, _ in comparison.failures}
     finished = [run for run in comparison.runs if run.folder not in failed]
     if not finished:
-        raise ValueError(f"none of the {len(comparison.runs)} runs has finished: there is nothing to report")
+        raise CvmError(f"none of the {len(comparison.runs)} runs has finished: there is nothing to report")
     rows = rows_by_arm(finished, comparison.runs)
     layout = comparison.layout
     table = make_table(rows, upper=layout.upper, facts=header(comparison, rows), heading=layout.heading)

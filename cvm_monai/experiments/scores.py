@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cvm_monai.annotations.files import read_table, shown, write_text
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.plan import Run
 from cvm_monai.metrics import CLAIMS, METRICS, ClaimName, MetricName
 
@@ -53,7 +54,7 @@ def read_rows(run: Run) -> list[Row]:
     """The scores of a finished run.
 
     Raises:
-        ValueError: a file that is damaged.
+        CvmError: a file that is damaged.
     """
     path = run.folder / "evaluation" / "per_case.csv"
     rows = []
@@ -71,7 +72,7 @@ def _check_score(text: str | None, *, where: str, name: str) -> None:
     except ValueError:
         known = False
     if not known:
-        raise ValueError(f"{where}: {name} must be a number or empty, got {shown(text)}: evaluate the run again")
+        raise CvmError(f"{where}: {name} must be a number or empty, got {shown(text)}: evaluate the run again")
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cvm_monai.annotations.files import shown
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.knobs import difference
 from cvm_monai.experiments.plan import Run
 from cvm_monai.provenance import write_json
@@ -31,23 +32,23 @@ def run_state(run: Run, asked: Mapping[str, Any]) -> State:
     """Whether a run is complete with the asked configuration.
 
     Raises:
-        ValueError: it is complete with another one, its folder holds something else, or another process works in it.
+        CvmError: it is complete with another one, its folder holds something else, or another process works in it.
     """
     marker = _marker(run.folder)
     if marker is None:
         if run.folder.is_dir() and any(run.folder.iterdir()):
-            raise ValueError(f"{run.folder} holds files that are no run of a comparison: give another --output")
+            raise CvmError(f"{run.folder} holds files that are no run of a comparison: give another --output")
         return "to do"
     if _complete(run.folder, marker):
         known = marker.get("configuration")
         if found := difference(asked, known if isinstance(known, dict) else {}):
-            raise ValueError(
+            raise CvmError(
                 f"{run.folder} is finished with another configuration: {found}; give another --output, or remove that "
                 "folder to run it again"
             )
         return "finished"
     if (process := marker.get("process")) and _works_in(process, run.folder):
-        raise ValueError(f"process {process} still works in {run.folder}: wait for it, or end it")
+        raise CvmError(f"process {process} still works in {run.folder}: wait for it, or end it")
     return "to do"
 
 
@@ -78,20 +79,20 @@ def read_cost(run: Run) -> Cost:
     """What a finished run took.
 
     Raises:
-        ValueError: its record does not say it.
+        CvmError: its record does not say it.
     """
     try:
         cost = (_marker(run.folder) or {})["cost"]
         return Cost(**{field.name: _seconds_or_mib(cost[field.name]) for field in fields(Cost)})
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise CvmError(
             f"{run.folder / MARKER} does not say what the run took: remove that folder to run it again"
         ) from error
 
 
 def _seconds_or_mib(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise ValueError(f"{shown(value)} is no amount")
+        raise CvmError(f"{shown(value)} is no amount")
     return float(value)
 
 

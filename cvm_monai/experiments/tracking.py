@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cvm_monai.engines.tracking import TrackedRun, check_tracking_uri, default_tracking_uri, unique_run_name
+from cvm_monai.errors import CvmError
 from cvm_monai.provenance import write_json
 
 RECORD = "comparison.json"
@@ -55,11 +56,11 @@ def check_study(output: Path, study: str) -> None:
     """Refuse an output folder of another study, whose report and data set would be written over.
 
     Raises:
-        ValueError: what the folder holds.
+        CvmError: what the folder holds.
     """
     found = _read(output).get("study", COMPARE) if (output / RECORD).is_file() else study
     if found != study:
-        raise ValueError(f"{output} holds the runs and the report of another study ({found}): choose another --output")
+        raise CvmError(f"{output} holds the runs and the report of another study ({found}): choose another --output")
 
 
 def _read(output: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
 from cvm_monai.annotations.files import shown
+from cvm_monai.errors import CvmError
 from cvm_monai.experiments.layout import Sweep
 from cvm_monai.variational import SolverName
 
@@ -41,12 +42,12 @@ def read_values(text: str, read: Callable[[str], Value | None], *, expected: str
         expected: what they have to be, for the error.
 
     Raises:
-        ValueError: a word that is no value.
+        CvmError: a word that is no value.
     """
     found: set[Any] = set()
     for word in (part.strip() for part in text.split(",")):
         if (value := read(word)) is None:
-            raise ValueError(f"--values must be {expected}, with commas between them, got {shown(word)}")
+            raise CvmError(f"--values must be {expected}, with commas between them, got {shown(word)}")
         found.add(value)
     return sorted(found)
 

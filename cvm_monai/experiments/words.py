@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from cvm_monai.annotations.files import shorten, shown
+from cvm_monai.errors import CvmError
 
 
 def read_words(
@@ -21,7 +22,7 @@ def read_words(
         command: in a word, for the sentences.
 
     Raises:
-        ValueError: a word that belongs to no knob, a knob without a value, one that `config` lacks, or one that the
+        CvmError: a word that belongs to no knob, a knob without a value, one that `config` lacks, or one that the
             command sets itself.
     """
     knobs: dict[str, str] = {}
@@ -29,14 +30,14 @@ def read_words(
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
-            raise ValueError(f"{shown(word)} belongs to no option: give DIR first, then --name value")
+            raise CvmError(f"{shown(word)} belongs to no option: give DIR first, then --name value")
         name, equals, value = word[2:].partition("=")
         if name in own:
-            raise ValueError(f"the {command} sets --{name} itself: {own[name]}")
+            raise CvmError(f"the {command} sets --{name} itself: {own[name]}")
         _check_known(name, config, command)
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise ValueError(f"--{shorten(name)} has no value: give --{shorten(name)} VALUE")
+                raise CvmError(f"--{shorten(name)} has no value: give --{shorten(name)} VALUE")
             value = rest.pop(0)
         knobs[name] = value
     return knobs
@@ -46,11 +47,11 @@ def setting_words(values: Mapping[str, Any]) -> list[str]:
     """{name: value} as the words that mean it: `value_of` gives each value back.
 
     Raises:
-        ValueError: a value that no word can mean: an object, or an expression of the configuration.
+        CvmError: a value that no word can mean: an object, or an expression of the configuration.
     """
     for name, value in values.items():
         if isinstance(value, dict) or (isinstance(value, str) and value[:1] in ("$", "@", "%")):
-            raise ValueError(f"{shorten(name)} must be a plain value, got {shorten(json.dumps(value))}")
+            raise CvmError(f"{shorten(name)} must be a plain value, got {shorten(json.dumps(value))}")
     return [f"--{name}={_word(value)}" for name, value in values.items()]
 
 
@@ -77,4 +78,4 @@ def _check_known(name: str, config: Mapping[str, Any], command: str) -> None:
         return
     near = get_close_matches(first, [*map(str, config)], n=1)
     hint = f": did you mean --{near[0]}?" if near else ": bundle/docs/README.md lists them"
-    raise ValueError(f"--{shorten(first)} is neither an option of the {command} nor a knob of the training{hint}")
+    raise CvmError(f"--{shorten(first)} is neither an option of the {command} nor a knob of the training{hint}")

@@ -11,6 +11,7 @@ from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import palette
 from cvm_monai.figures.curves import tidy
 
@@ -26,13 +27,11 @@ def dice_box(dice: Mapping[str, float | None], *, title: str = "") -> Figure:
         title: what was tested; none by default.
 
     Raises:
-        ValueError: no case defines a Dice.
+        CvmError: no case defines a Dice.
     """
     defined = {name: float(value) for name, value in dice.items() if value is not None and not isnan(value)}
     if not defined:
-        raise ValueError(
-            "no case has a Dice to draw: at least one image needs a ground truth or prediction with target"
-        )
+        raise CvmError("no case has a Dice to draw: at least one image needs a ground truth or prediction with target")
     names = sorted(defined, key=lambda name: (defined[name], name))
     values = np.array([defined[name] for name in names])
     figure = Figure(figsize=(6.3, 1.9), dpi=palette.DPI, facecolor="white", layout="constrained")

@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import palette
 
 Curve = Sequence[tuple[int, float]]
@@ -45,11 +46,11 @@ def training_curves(history: Mapping[str, Curve], *, renewals: Sequence[int] = (
         renewals: epochs after which the pseudo-labels were renewed, drawn as ticks that rise from the axis.
 
     Raises:
-        ValueError: no curve has a value.
+        CvmError: no curve has a value.
     """
     curves = {name: np.array(curve, dtype=np.float64) for name, curve in history.items() if len(curve)}
     if not curves:
-        raise ValueError("the history is empty: there is no curve to draw before the first epoch is over")
+        raise CvmError("the history is empty: there is no curve to draw before the first epoch is over")
     losses = {name: curve for name, curve in curves.items() if not name.endswith(SCORES)}
     scores = {name: curve for name, curve in curves.items() if name.endswith(SCORES)}
     colours = _colours(curves)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import palette, panels
 from cvm_monai.figures.box import draw_box, spread
 from cvm_monai.figures.curves import tidy
@@ -53,11 +54,11 @@ def method_boxes(scores: Mapping[str, Sequence[float]], *, apart: str | None = N
         label: of the axis.
 
     Raises:
-        ValueError: no method with a score.
+        CvmError: no method with a score.
     """
     shown = {name: np.sort(np.asarray(values, dtype=np.float64)) for name, values in scores.items() if len(values)}
     if not shown:
-        raise ValueError("no method has a score to draw: at least one run must have finished")
+        raise CvmError("no method has a score to draw: at least one run must have finished")
     height = 0.55 + 0.42 * len(shown)
     figure = Figure(figsize=(6.3, height), dpi=palette.DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
@@ -85,10 +86,10 @@ def method_maps(rows: Sequence[MethodMaps], *, methods: Mapping[str, str]) -> Fi
         methods: what each method of `maps` is called above its column, in their order.
 
     Raises:
-        ValueError: no case.
+        CvmError: no case.
     """
     if not rows:
-        raise ValueError("there is no case to draw: give at least one row")
+        raise CvmError("there is no case to draw: give at least one row")
     columns = len(methods) + 2
     grid = Grid([row.size for row in rows], columns=columns, tile=TILE)
     figure = Figure(figsize=grid.size, dpi=palette.DPI, facecolor="white")

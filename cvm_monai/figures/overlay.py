@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import palette, panels
 from cvm_monai.figures.keys import colour_bar, key, point_handles
 from cvm_monai.figures.layout import Grid
@@ -31,11 +32,11 @@ def draw_case(row: FigureRow, *, soft: SoftMap = "probability", threshold: float
         threshold: of the outline; raising it draws less; between 0 and 1.
 
     Raises:
-        ValueError: the case has no such map.
+        CvmError: the case has no such map.
     """
     values = row.probability if soft == "probability" else row.pseudo_label
     if values is None:
-        raise ValueError(f"case {row.case_id} has no pseudo-label to draw: choose soft='probability'")
+        raise CvmError(f"case {row.case_id} has no pseudo-label to draw: choose soft='probability'")
     grid = Grid([row.size], columns=4, tile=2.3)
     figure = Figure(figsize=grid.size, dpi=palette.DPI, facecolor="white")
     FigureCanvasAgg(figure)

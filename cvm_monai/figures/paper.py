@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import palette, panels
 from cvm_monai.figures.keys import colour_bar, error_handles, key, point_handles, truth_handles
 from cvm_monai.figures.layout import Grid
@@ -27,10 +28,10 @@ def paper_figure(rows: Sequence[FigureRow], *, threshold: float = 0.5) -> Figure
         threshold: of the errors; raising it predicts less; between 0 and 1.
 
     Raises:
-        ValueError: no row.
+        CvmError: no row.
     """
     if not rows:
-        raise ValueError("there is no case to draw: give at least one row")
+        raise CvmError("there is no case to draw: give at least one row")
     grid = Grid([row.size for row in rows], columns=len(TITLES), tile=1.75)
     figure = Figure(figsize=grid.size, dpi=palette.DPI, facecolor="white")
     FigureCanvasAgg(figure)

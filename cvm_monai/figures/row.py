@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
+
 
 @dataclass(frozen=True, eq=False)
 class FigureRow:
@@ -22,7 +24,7 @@ class FigureRow:
     Truth and probability have one shape. Any map may be coarser than the image, whose whole field it covers.
 
     Raises:
-        ValueError: arrays of other shapes, with the name of the case.
+        CvmError: arrays of other shapes, with the name of the case.
     """
 
     case_id: str
@@ -35,17 +37,17 @@ class FigureRow:
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
-            raise ValueError(
+            raise CvmError(
                 f"case {self.case_id}: image is {self.image.dtype} of shape {self.image.shape}: give uint8 (H, W, 3)"
             )
         if self.points.ndim != 2 or self.points.shape[1] != 3:
-            raise ValueError(f"case {self.case_id}: points has shape {self.points.shape}: give (N, 3): x, y, label")
+            raise CvmError(f"case {self.case_id}: points has shape {self.points.shape}: give (N, 3): x, y, label")
         for name in ("truth", "pseudo_label", "probability"):
             array = getattr(self, name)
             if array is not None and array.ndim != 2:
-                raise ValueError(f"case {self.case_id}: {name} has shape {array.shape}: give (H, W)")
+                raise CvmError(f"case {self.case_id}: {name} has shape {array.shape}: give (H, W)")
         if self.truth is not None and self.truth.shape != self.probability.shape:
-            raise ValueError(
+            raise CvmError(
                 f"case {self.case_id}: truth has shape {self.truth.shape} and probability {self.probability.shape}: "
                 "resize one of them"
             )

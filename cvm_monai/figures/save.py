@@ -5,6 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from cvm_monai.errors import CvmError
+
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG at its own resolution and return the path.
@@ -12,11 +14,11 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     The file is written aside and renamed, so that a viewer never reads half of it; its folder is made.
 
     Raises:
-        ValueError: a path that does not end in .png.
+        CvmError: a path that does not end in .png.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise ValueError(f"{path} does not end in .png: figures are written as PNG only")
+        raise CvmError(f"{path} does not end in .png: figures are written as PNG only")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

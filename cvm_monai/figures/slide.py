@@ -10,6 +10,7 @@ from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import palette, panels
 from cvm_monai.figures.keys import colour_bar, key
 from cvm_monai.figures.layout import CAPTION, FOOT, Grid
@@ -55,7 +56,7 @@ def slide_overlay(
         opacity: of the colours from a probability of 0.5 up; raising it hides more of the tissue. Between 0 and 1.
 
     Raises:
-        ValueError: arrays of another kind, an opacity out of its range, or micrometres that are not above 0.
+        CvmError: arrays of another kind, an opacity out of its range, or micrometres that are not above 0.
     """
     _check(thumbnail, probability, labels, mpp=mpp, opacity=opacity)
     height, width = thumbnail.shape[:2]
@@ -121,11 +122,11 @@ def _check(
 ) -> None:
     """Refuse what cannot be drawn."""
     if thumbnail.ndim != 3 or thumbnail.shape[2] != 3 or thumbnail.dtype != np.uint8 or not thumbnail.size:
-        raise ValueError(f"the thumbnail is {thumbnail.dtype} of shape {thumbnail.shape}: give uint8 (H, W, 3)")
+        raise CvmError(f"the thumbnail is {thumbnail.dtype} of shape {thumbnail.shape}: give uint8 (H, W, 3)")
     for name, array in (("probability", probability), ("labels", labels)):
         if array is not None and (array.ndim != 2 or not array.size):
-            raise ValueError(f"{name} has shape {array.shape}: give (H, W)")
+            raise CvmError(f"{name} has shape {array.shape}: give (H, W)")
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity must be between 0 and 1, got {opacity!r}")
+        raise CvmError(f"opacity must be between 0 and 1, got {opacity!r}")
     if mpp is not None and not 0 < mpp < np.inf:
-        raise ValueError(f"mpp must be above 0 micrometres per pixel, or None, got {mpp!r}")
+        raise CvmError(f"mpp must be above 0 micrometres per pixel, or None, got {mpp!r}")

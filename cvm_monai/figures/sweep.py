@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import palette
 from cvm_monai.figures.curves import tidy
 
@@ -55,10 +56,10 @@ def sweep_curves(panels: Sequence[SweepPanel], *, label: str = "Dice") -> Figure
         label: of the score.
 
     Raises:
-        ValueError: no panel, or one without a score.
+        CvmError: no panel, or one without a score.
     """
     if not panels or not all(any(panel.lines.values()) for panel in panels):
-        raise ValueError("there is no score to draw: at least one run must have finished")
+        raise CvmError("there is no score to draw: at least one run must have finished")
     size = (1.2 + 3.2 * len(panels), 3.0)
     figure = Figure(figsize=size, dpi=palette.DPI, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)

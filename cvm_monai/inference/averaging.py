@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cvm_monai.data.stain import StainTarget
+from cvm_monai.errors import CvmError
 from cvm_monai.inference.network import load_network, load_stain
 
 VIEWS = 8
@@ -25,13 +26,13 @@ class Averaged(nn.Module):
             orientation, steadier at borders, 8 times the time.
 
     Raises:
-        ValueError: no network.
+        CvmError: no network.
     """
 
     def __init__(self, networks: Sequence[nn.Module], *, flips: bool = False) -> None:
         super().__init__()
         if not networks:
-            raise ValueError("an average needs at least one network")
+            raise CvmError("an average needs at least one network")
         self.networks = nn.ModuleList(networks)
         self.views = VIEWS if flips else 1
 
@@ -81,17 +82,17 @@ def average_networks(
         device: of all of them.
 
     Raises:
-        ValueError: a folder without a model, one whose stains are normalised in another way, or a value of another
+        CvmError: a folder without a model, one whose stains are normalised in another way, or a value of another
             kind.
     """
     if isinstance(ensemble, str | PathLike):
         ensemble = [ensemble]
     if not isinstance(flips, bool):
-        raise ValueError(f"test_time_flips must be True or False, got {flips!r}")
+        raise CvmError(f"test_time_flips must be True or False, got {flips!r}")
     for folder in ensemble or ():
         own = load_stain(folder)
         ways = ["none" if one is None else one.method for one in (own, stain)]
         if ways[0] != ways[1]:
-            raise ValueError(f"{folder} was trained with --stain_normalisation {ways[0]}, not {ways[1]}: leave it out")
+            raise CvmError(f"{folder} was trained with --stain_normalisation {ways[0]}, not {ways[1]}: leave it out")
     others = [load_network(folder, device=device) for folder in ensemble or ()]
     return Averaged([network, *others], flips=flips).eval()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.data.datalist import FILE_NAME, read_datalist
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import IMAGE_SUFFIXES, image_header
 
 
@@ -24,7 +25,7 @@ def find_images(
             does (not the dpi of PNG, JPEG and BMP, nor a value that no microscope has).
 
     Raises:
-        ValueError: no such folder or file, no image, an unreadable one, or two images of one name.
+        CvmError: no such folder or file, no image, an unreadable one, or two images of one name.
     """
     folder = Path(folder)
     listed = _listed(folder)
@@ -33,7 +34,7 @@ def find_images(
     else:
         paths = _inside(folder) or list(listed)
     if not paths:
-        raise ValueError(
+        raise CvmError(
             f"there is no image in {folder / 'images'} or {folder} ({', '.join(IMAGE_SUFFIXES)}): "
             "give the folder that holds them, or name them by --images"
         )
@@ -49,7 +50,7 @@ def find_images(
 def _inside(folder: Path) -> list[Path]:
     """Images of `images/`, else of the folder itself."""
     if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder: give one with images as dataset_dir")
+        raise CvmError(f"{folder} is not a folder: give one with images as dataset_dir")
     for place in (folder / "images", folder):
         found = [path for path in place.iterdir() if _is_image(path)] if place.is_dir() else []
         if found:
@@ -66,7 +67,7 @@ def _named(name: str, folder: Path) -> Path:
     for path in (folder / "images" / name, folder / name, Path(name)):
         if path.is_file():
             return path
-    raise ValueError(f"the image {name} is neither in {folder / 'images'}, nor in {folder}, nor in {Path.cwd()}")
+    raise CvmError(f"the image {name} is neither in {folder / 'images'}, nor in {folder}, nor in {Path.cwd()}")
 
 
 def _listed(folder: Path) -> dict[Path, float | None]:
@@ -82,6 +83,6 @@ def _check_names(paths: Sequence[Path]) -> None:
     for path in paths:
         other = seen.setdefault(path.stem, path)
         if other is not path:
-            raise ValueError(
+            raise CvmError(
                 f"{other} and {path} would both be written as {path.stem}: rename one, or run them apart by --images"
             )

@@ -46,7 +46,7 @@ def load_network(
         weights: the file of the weights, where it is known already; None: `model.pt` where a training puts it.
 
     Raises:
-        ValueError: no model in that folder, a damaged file, or weights of another network.
+        CvmError: no model in that folder, a damaged file, or weights of another network.
     """
     output = str(output_dir)
     network = network_of(
@@ -60,7 +60,7 @@ def network_of(known: Mapping[str, Any]) -> nn.Module:
     """The network that a training's record describes, by the names of `RECORDED_NETWORK`, with random weights.
 
     Raises:
-        ValueError: whatever `build_network` finds.
+        CvmError: whatever `build_network` finds.
     """
     return build_network(
         known["network"],
@@ -77,7 +77,7 @@ def load_stain(output_dir: str | PathLike[str], *, bundle: str | PathLike[str] |
     `predict` and `network_input` take it as `stain`; `bundle` as for `load_network`.
 
     Raises:
-        ValueError: the training's target is missing or damaged.
+        CvmError: the training's target is missing or damaged.
     """
     output = str(output_dir)
     folder = models_dir(bundle_root=_root(bundle), output_dir=output)

@@ -10,6 +10,7 @@ from torch import nn
 from cvm_monai.data.stain import StainTarget, normalise_stain
 from cvm_monai.data.transforms import resize_image
 from cvm_monai.engines.scoring import full_probabilities, full_probability
+from cvm_monai.errors import CvmError
 from cvm_monai.inference.windows import WindowInferer
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
@@ -45,7 +46,7 @@ def predict(
         image_std: likewise.
 
     Raises:
-        ValueError: no uint8 RGB image, a tunable out of its range, or a network of more than two classes.
+        CvmError: no uint8 RGB image, a tunable out of its range, or a network of more than two classes.
     """
     logits = _logits(
         network,
@@ -58,7 +59,7 @@ def predict(
         image_std=image_std,
     )
     if len(logits) != 2:
-        raise ValueError(f"the network tells {len(logits)} classes apart, not two: use predict_classes")
+        raise CvmError(f"the network tells {len(logits)} classes apart, not two: use predict_classes")
     return full_probability(logits, image.shape[:2])
 
 
@@ -131,12 +132,12 @@ def network_input(
     tissue for that keeps its own, with a warning.
 
     Raises:
-        ValueError: no (H, W, 3) uint8 image, or a scale that is not above 0.
+        CvmError: no (H, W, 3) uint8 image, or a scale that is not above 0.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"an image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
+        raise CvmError(f"an image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
     if not scale > 0:
-        raise ValueError(f"scale must be greater than 0, got {scale!r}")
+        raise CvmError(f"scale must be greater than 0, got {scale!r}")
     shape = (max(1, round(image.shape[0] * scale)), max(1, round(image.shape[1] * scale)))
     resized = np.ascontiguousarray(np.moveaxis(_with_stain(resize_image(image, shape), stain), -1, 0))
     mean, std = (torch.tensor(values, dtype=torch.float32).reshape(3, 1, 1) for values in (image_mean, image_std))
@@ -157,12 +158,12 @@ def working_factor(*, scale: float, mpp: float | None, image_mpp: float | None, 
     """Working size / image size: `scale`, or image_mpp / mpp for a network trained at `mpp` micrometres per pixel.
 
     Raises:
-        ValueError: the model needs the image's micrometres per pixel, and they are not known.
+        CvmError: the model needs the image's micrometres per pixel, and they are not known.
     """
     if mpp is None:
         return scale
     if image_mpp is None:
-        raise ValueError(
+        raise CvmError(
             f"the network was trained at {mpp:g} um/px and those of the image {case_id} are not known: give --image_mpp"
         )
     return image_mpp / mpp

@@ -91,7 +91,7 @@ class SavePredictiond(Transform):
         class_probabilities: of more than two classes, write the probability of each foreground class beside the mask.
 
     Raises:
-        ValueError: an unknown format, or one that cannot hold the numbers.
+        CvmError: an unknown format, or one that cannot hold the numbers.
     """
 
     def __init__(

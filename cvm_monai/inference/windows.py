@@ -7,6 +7,8 @@ import torch
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
+
 GRID = 32
 """Windows begin at multiples of this, so that every network halves them as it would halve the whole image."""
 MINIMUM = 64
@@ -30,15 +32,15 @@ class WindowInferer(Inferer):
             Raising it makes seams fainter and the work longer, by 1 / (1 - overlap)^2; 0 to 0.75.
 
     Raises:
-        ValueError: a window or an overlap out of its range.
+        CvmError: a window or an overlap out of its range.
     """
 
     def __init__(self, *, window: int = 1024, overlap: float = 0.25) -> None:
         super().__init__()
         if not isinstance(window, int) or window < MINIMUM or window % GRID:
-            raise ValueError(f"window must be a multiple of {GRID} from {MINIMUM} px, got {window!r}")
+            raise CvmError(f"window must be a multiple of {GRID} from {MINIMUM} px, got {window!r}")
         if not isinstance(overlap, int | float) or not 0 <= overlap <= 0.75:
-            raise ValueError(f"overlap must lie in [0, 0.75], got {overlap!r}")
+            raise CvmError(f"overlap must lie in [0, 0.75], got {overlap!r}")
         self.window, self.overlap = window, overlap
 
     @property

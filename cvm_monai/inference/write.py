@@ -24,6 +24,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from cvm_monai.errors import CvmError
+
 OutputFormat = Literal["png", "tiff", "nifti"]
 ProbabilityType = Literal["uint8", "float32"]
 SUFFIXES: dict[OutputFormat, str] = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
@@ -37,16 +39,16 @@ def check_output(output_format: str, probability_type: str) -> None:
     """Refuse an unknown format or type of number, and floating point numbers in PNG.
 
     Raises:
-        ValueError: with the choices.
+        CvmError: with the choices.
     """
     for name, value, choices in (
         ("output_format", output_format, get_args(OutputFormat)),
         ("probability_type", probability_type, get_args(ProbabilityType)),
     ):
         if value not in choices:
-            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+            raise CvmError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
     if output_format == "png" and probability_type == "float32":
-        raise ValueError("a PNG cannot hold float32: choose --output_format tiff or nifti, or --probability_type uint8")
+        raise CvmError("a PNG cannot hold float32: choose --output_format tiff or nifti, or --probability_type uint8")
 
 
 def prediction_paths(folder: str | Path, case_id: str, *, output_format: OutputFormat) -> tuple[Path, Path]:
@@ -73,7 +75,7 @@ def write_prediction(
         mpp: micrometres per pixel, written into TIFF.
 
     Raises:
-        ValueError: an unknown format, or one that cannot hold the numbers.
+        CvmError: an unknown format, or one that cannot hold the numbers.
     """
     check_output(output_format, probability_type)
     mask = probability > 0.5
@@ -103,7 +105,7 @@ def write_classes(
         folder, output_format, probability_type, mpp: as in `write_prediction`.
 
     Raises:
-        ValueError: an unknown format, or one that cannot hold the numbers.
+        CvmError: an unknown format, or one that cannot hold the numbers.
     """
     check_output(output_format, probability_type)
     labels: np.ndarray = probabilities.argmax(axis=0).astype(np.uint8)

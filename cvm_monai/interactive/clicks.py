@@ -108,7 +108,7 @@ def segment_clicks(
     """Evidence -> the energy of Eq. 6 -> u (Eq. 7); see `click_evidence`.
 
     Raises:
-        ValueError: a tunable out of its range, a click outside the features, or features that are not finite.
+        CvmError: a tunable out of its range, a click outside the features, or features that are not finite.
     """
     maps = click_evidence(features, inside, outside, model=model, parts=parts, probability=probability)
     pooled = at_most(maps.numpy(), MAX_SOLVED)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
 from cvm_monai.inference import working_factor
 from cvm_monai.interactive import ColdFeatures
 from cvm_monai.label_app.app_settings import AppSettings
@@ -55,7 +56,7 @@ class Answerer:
         `polygons`, `output` (`json` adds `annotations`, contours as CVAT reads them) and the tunables of `DEFAULTS`.
 
         Raises:
-            ValueError: whatever is wrong with the request, the image or the network.
+            CvmError: whatever is wrong with the request, the image or the network.
         """
         start = time.perf_counter()
         kind = output_kind(request.get("result_extension") or ".png")
@@ -103,7 +104,7 @@ class Answerer:
         """Working px of one level-0 pixel of an image.
 
         Raises:
-            ValueError: um/px that the network needs and nobody says.
+            CvmError: um/px that the network needs and nobody says.
         """
         known = self._known_mpp(image)
         scale, mpp = current.knobs["scale"], current.knobs["mpp"]
@@ -188,7 +189,7 @@ def _mpp(request: Mapping[str, Any], name: str) -> float | None:
     """Micrometres per pixel as a request says them; None where it does not."""
     number = _given(request, name)
     if number is not None and not 0 < number < 1000:
-        raise ValueError(
+        raise CvmError(
             f"{name} must be a positive number of micrometres per pixel, such as 0.5, got {request[name]!r}"[:200]
         )
     return number
@@ -208,5 +209,5 @@ def _finite(name: str, value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{name} must be a number, got {value!r}"[:200])
+        raise CvmError(f"{name} must be a number, got {value!r}"[:200])
     return number

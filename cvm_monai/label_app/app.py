@@ -18,6 +18,7 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from monailabel.utils.async_tasks import task as async_task
 from monailabel.utils.async_tasks import utils as async_utils
 
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.answer import Answerer
 from cvm_monai.label_app.app_settings import read_settings
 from cvm_monai.label_app.automatic import UNTRAINED
@@ -76,7 +77,7 @@ class OneAtATime(BatchInferTask):
         results: dict[str, Any] = super().__call__(request | settings, datastore, tried)
         named = "; ".join(f"{image}: {reason}" for image, reason in failed.items())
         if failed and len(failed) == len(results):
-            raise ValueError(f"none of the {len(results)} images was segmented: {named}"[:2000])
+            raise CvmError(f"none of the {len(results)} images was segmented: {named}"[:2000])
         logger.info("%d of %d images were segmented; not: %s", len(results) - len(failed), len(results), named or "-")
         return results
 
@@ -86,7 +87,7 @@ class CvmApp(MONAILabelApp):
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         if studies.startswith(("http://", "https://")):
-            raise ValueError(f"--studies must be a folder of this machine, got {studies}")
+            raise CvmError(f"--studies must be a folder of this machine, got {studies}")
         secure_background_tasks(async_utils, async_task, check=self._check_task)
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if "OMP_NUM_THREADS" not in os.environ:  # several threads on busy cores can be twenty times slower than one
@@ -215,20 +216,20 @@ class CvmApp(MONAILabelApp):
         """Refuse at once a task that would fail once its process has started.
 
         Raises:
-            ValueError: an unknown model or scoring method, a training that cannot teach, or a network without training.
+            CvmError: an unknown model or scoring method, a training that cannot teach, or a network without training.
         """
         model = request.get("model")
         if method == "train":
             if model not in self._trainers:
-                raise ValueError(_no_such("trainer", model, self._trainers))
+                raise CvmError(_no_such("trainer", model, self._trainers))
             self._trainers[model].check(request, self.datastore())
         elif method == "batch_infer":
             if model not in self._infers:
-                raise ValueError(_no_such("model", model, self._infers))
+                raise CvmError(_no_such("model", model, self._infers))
             if model == "cvm" and self.current.output_dir() is None:
-                raise ValueError(UNTRAINED)
+                raise CvmError(UNTRAINED)
         else:
-            raise ValueError(_no_such("scoring method", request.get("method"), self._scoring_methods))
+            raise CvmError(_no_such("scoring method", request.get("method"), self._scoring_methods))
 
     def bundle_path(self, model: object) -> None:
         """No folder is put on the path of a task's process; MONAI Label asks before it checks the model's name."""

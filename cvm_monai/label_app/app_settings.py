@@ -7,6 +7,7 @@ from typing import Any
 
 from cvm_monai.annotations import read_class_map
 from cvm_monai.annotations.labels import class_names
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.outputs import predicted_names
 from cvm_monai.place import BESIDE, bundle_folder
 
@@ -57,11 +58,11 @@ def read_settings(conf: Mapping[str, Any], *, studies: str | Path) -> AppSetting
     """Check the settings; the defaults: `work` is `cvm_monai/` in the studies folder, `bundle` the package's own.
 
     Raises:
-        ValueError: an unknown name, or a value that means nothing.
+        CvmError: an unknown name, or a value that means nothing.
     """
     unknown = sorted(set(conf) - set(KNOWN))
     if unknown:
-        raise ValueError(f"--conf {unknown[0]} is unknown; known are {', '.join(KNOWN)}")
+        raise CvmError(f"--conf {unknown[0]} is unknown; known are {', '.join(KNOWN)}")
     given = read_class_map(conf.get("classes"), unclassified=conf.get("unclassified")) or {}
     names = tuple(class_names(given))
     predicted = {predicted_name: label for label, predicted_name in enumerate(predicted_names(names))}
@@ -97,13 +98,13 @@ def _mpp(text: Any) -> float | None:
     except ValueError:
         value = 0.0
     if not 0 < value < 1000:
-        raise ValueError(f"--conf image_mpp must be micrometres per pixel, such as 0.5, got {text!r}")
+        raise CvmError(f"--conf image_mpp must be micrometres per pixel, such as 0.5, got {text!r}")
     return value
 
 
 def _switch(text: Any) -> bool:
     if str(text).lower() not in ("true", "false"):
-        raise ValueError(f"--conf follow_links must be true or false, got {text!r}")
+        raise CvmError(f"--conf follow_links must be true or false, got {text!r}")
     return str(text).lower() == "true"
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
 from cvm_monai.inference import predict_classes
 from cvm_monai.label_app.current import Current
 from cvm_monai.label_app.large import segment_large
@@ -42,12 +43,12 @@ def segment_window(
         window_px: see `WindowInferer`.
 
     Raises:
-        ValueError: a network without training, or of other classes.
+        CvmError: a network without training, or of other classes.
     """
     if not current.trained:
-        raise ValueError(UNTRAINED)
+        raise CvmError(UNTRAINED)
     if current.knobs["classes"] != len(names):
-        raise ValueError(
+        raise CvmError(
             f"the network tells {current.knobs['classes']} classes apart, the class map has {len(names)}: train again, "
             "or give the class map of its training (--conf classes)"
         )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.answer import DEFAULTS as NUMBERS
 from cvm_monai.label_app.names import check_tag
 from cvm_monai.label_app.training import CHOICES, REAL, WHOLE
@@ -32,21 +33,21 @@ logger = logging.getLogger(__name__)
 
 
 Check = Callable[[Mapping[str, Any], str], None]
-"""Raises ValueError where a request, whose keys are known, cannot be served by a method."""
+"""Raises CvmError where a request, whose keys are known, cannot be served by a method."""
 
 
 def checked_request(request: Mapping[str, Any], method: str) -> dict[str, Any]:
     """The known keys of a request for a process of its own; the others are dropped.
 
     Raises:
-        ValueError: `gpus` that are neither `all` nor numbers with commas between them, another value of another kind
+        CvmError: `gpus` that are neither `all` nor numbers with commas between them, another value of another kind
             than MONAI Label takes, or an unknown method.
     """
     if method not in ALLOWED:
-        raise ValueError(f"there is no background task {method[:60]!r}")
+        raise CvmError(f"there is no background task {method[:60]!r}")
     gpus = request.get("gpus")
     if gpus not in (None, "") and not (isinstance(gpus, str) and GPUS.fullmatch(gpus)):
-        raise ValueError(f"gpus must be all, or numbers such as 0,1, got {gpus!r}"[:300])
+        raise CvmError(f"gpus must be all, or numbers such as 0,1, got {gpus!r}"[:300])
     _check_kinds(request)
     known = (*ALL_METHODS, *ALLOWED[method])
     dropped = sorted(str(key)[:40] for key in request if key not in known)
@@ -59,16 +60,16 @@ def _check_kinds(request: Mapping[str, Any]) -> None:
     """Refuse values that MONAI Label would stumble over."""
     model, level, images = (request.get(name) for name in ("model", "logging", "images"))
     if model is not None and not isinstance(model, str):
-        raise ValueError(f"model must be a name, got {model!r}"[:200])
+        raise CvmError(f"model must be a name, got {model!r}"[:200])
     if level not in (None, "") and (not isinstance(level, str) or level.upper() not in logging.getLevelNamesMapping()):
-        raise ValueError(f"logging must be a level such as INFO, got {level!r}"[:200])
+        raise CvmError(f"logging must be a level such as INFO, got {level!r}"[:200])
     listed = isinstance(images, list) and all(isinstance(image, str) for image in images)
     if images is not None and images not in IMAGES and not listed:
-        raise ValueError(f"images must be one of {', '.join(IMAGES)}, or a list of ids, got {images!r}"[:200])
+        raise CvmError(f"images must be one of {', '.join(IMAGES)}, or a list of ids, got {images!r}"[:200])
     for name in ("max_workers", "max_batch_size"):
         value = request.get(name, 0)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name} must be a whole number from 0, got {value!r}"[:200])
+            raise CvmError(f"{name} must be a whole number from 0, got {value!r}"[:200])
     if request.get("label_tag"):
         check_tag(str(getattr(request["label_tag"], "value", request["label_tag"])))
 

@@ -13,6 +13,7 @@ from torch import nn
 from cvm_monai.annotations.files import read_json, write_text
 from cvm_monai.data.stain import StainTarget
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
+from cvm_monai.errors import CvmError
 from cvm_monai.inference import load_network, load_stain
 from cvm_monai.inference.network import RECORDED_NETWORK
 from cvm_monai.interactive import ColdFeatures
@@ -66,13 +67,13 @@ class CurrentNetwork:
         """The output folder of the training in use: the pointer's, else the bundle's own where that has a model.
 
         Raises:
-            ValueError: a damaged pointer.
+            CvmError: a damaged pointer.
         """
         pointer = self.work / POINTER
         if pointer.is_file():
             found = read_json(pointer)
             if not isinstance(found, dict) or not isinstance(found.get("output_dir"), str):
-                raise ValueError(f"{pointer} does not name an output_dir: remove it, or give --conf model OUTPUT_DIR")
+                raise CvmError(f"{pointer} does not name an output_dir: remove it, or give --conf model OUTPUT_DIR")
             return Path(found["output_dir"])
         default = self.bundle / "eval"
         return default if model_path(default, bundle=self.bundle).is_file() else None
@@ -81,19 +82,19 @@ class CurrentNetwork:
         """Take the network of a training from now on.
 
         Raises:
-            ValueError: no model there.
+            CvmError: no model there.
         """
         output_dir = Path(output_dir).resolve()
         weights = model_path(output_dir, bundle=self.bundle)
         if not weights.is_file():
-            raise ValueError(f"there is no trained network at {weights}: give the output_dir of a training")
+            raise CvmError(f"there is no trained network at {weights}: give the output_dir of a training")
         write_text(self.work / POINTER, json.dumps({"output_dir": str(output_dir)}) + "\n")
 
     def get(self) -> Current:
         """The network, loaded where it has changed.
 
         Raises:
-            ValueError: weights that cannot be read, or of another network.
+            CvmError: weights that cannot be read, or of another network.
         """
         output_dir = self.output_dir()
         key = "untrained" if output_dir is None else _key(model_path(output_dir, bundle=self.bundle))
@@ -137,9 +138,7 @@ def _key(path: Path) -> str:
     try:
         facts = path.stat()
     except OSError:
-        raise ValueError(
-            f"there is no trained network at {path}: train again, or give --conf model OUTPUT_DIR"
-        ) from None
+        raise CvmError(f"there is no trained network at {path}: train again, or give --conf model OUTPUT_DIR") from None
     return f"{path}:{facts.st_mtime_ns}:{facts.st_size}"
 
 

@@ -15,11 +15,12 @@ from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore
 from monailabel.interfaces.exception import ImageNotFoundException
 
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.names import IMAGES, LABELS, check_image_id, check_tag, lies_inside, split_suffix
 from cvm_monai.slides.dicom import one_of_each_series
 
 Check = Callable[[Path, str], object]
-"""Reads an uploaded file and raises ValueError where it is not sound; the text is the image's id."""
+"""Reads an uploaded file and raises CvmError where it is not sound; the text is the image's id."""
 
 Read = Callable[[Path, str], dict[str, Any]]
 """A `Check` that says what it read and what it left out."""
@@ -127,11 +128,11 @@ class StudiesDatastore(LocalDatastore):
         """Keep a copy of an image that can be opened; the same bytes under the same id are the image that is there.
 
         Raises:
-            ValueError: a name that is none, an id that another image has, or a file that is no image.
+            CvmError: a name that is none, an id that another image has, or a file that is no image.
         """
         found = split_suffix(os.path.basename(image_filename), IMAGES)
         if found is None:
-            raise ValueError(
+            raise CvmError(
                 f"an image must be one of {', '.join(IMAGES)}, got {os.path.basename(image_filename)[-40:]!r}"
             )
         image_id, suffix = check_image_id(image_id or found[0]), found[1]
@@ -144,7 +145,7 @@ class StudiesDatastore(LocalDatastore):
             if known and os.path.isfile(known) and filecmp.cmp(known, image_filename, shallow=False):
                 return image_id
             if image_id in self._datastore.objects or image_id in taken:
-                raise ValueError(f"there is another image {image_id!r} already: delete it first, or choose another id")
+                raise CvmError(f"there is another image {image_id!r} already: delete it first, or choose another id")
             self._check_image(Path(image_filename), image_id)
             _keep(Path(image_filename), folder / f"{image_id}{suffix}")
             info = dict(image_info or {}) | {"ts": int(time.time()), "name": f"{image_id}{suffix}"}
@@ -157,21 +158,21 @@ class StudiesDatastore(LocalDatastore):
 
         Raises:
             ImageNotFoundException: no such image.
-            ValueError: a tag that is none, or a file that is no annotation of this image.
+            CvmError: a tag that is none, or a file that is no annotation of this image.
         """
         if not self.get_image_uri(image_id):
             raise ImageNotFoundException(f"Image {image_id[:60]!r} not found")
         tag = check_tag(label_tag)
         found = split_suffix(os.path.basename(label_filename), LABELS)
         if found is None:
-            raise ValueError(
+            raise CvmError(
                 f"a label must be one of {', '.join(LABELS)}, got {os.path.basename(label_filename)[-40:]!r}"
             )
         read = self._check_label(Path(label_filename), image_id)
         suffix = ".geojson" if found[1].lower() == ".json" else found[1]
         folder = Path(self._datastore.label_path(tag))
         if not lies_inside(folder, self._root):
-            raise ValueError(f"the folder of the labels {tag!r} is a link out of the studies folder")
+            raise CvmError(f"the folder of the labels {tag!r} is a link out of the studies folder")
         with self._changing, FileLock(self._lock_file):
             folder.mkdir(parents=True, exist_ok=True)
             entry = self._datastore.objects[image_id]

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from cvm_monai.errors import CvmError
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -109,7 +111,7 @@ class Guard:
             taken += len(message.get("body", b""))
             if taken > limit:
                 over = True
-                raise ValueError(f"the body is larger than {limit / MIB:g} MiB")
+                raise CvmError(f"the body is larger than {limit / MIB:g} MiB")
             return message
 
         async def sent(message: Message) -> None:

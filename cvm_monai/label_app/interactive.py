@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
 from cvm_monai.inference import network_input
 from cvm_monai.interactive import COLD, ColdFeatures, recorded_model, segment_clicks
 from cvm_monai.label_app.current import Current
@@ -89,7 +90,7 @@ class ClickSegmenter:
                 `COLD` says where none is trained.
 
         Raises:
-            ValueError: a tunable out of its range, or clicks that separate nothing (the sentence says why).
+            CvmError: a tunable out of its range, or clicks that separate nothing (the sentence says why).
         """
         start = time.perf_counter()
         found, cached = self.features(image, window, current=current, factor=factor)
@@ -100,7 +101,7 @@ class ClickSegmenter:
             found.values, inside, outside, model=model, parts=found.parts, probability=found.probability
         )
         if result.u is None:
-            raise ValueError(
+            raise CvmError(
                 f"the clicks in and outside the target cannot be told apart ({result.reason}): add clicks, or lower eta"
             )
         u = result.u

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from cvm_monai.annotations.model import Region, Ring
+from cvm_monai.errors import CvmError
 
 Vertex = tuple[float, float]
 
@@ -43,5 +44,5 @@ def _nearest_left(ring: Sequence[Vertex], vertex: Vertex) -> tuple[int, Vertex]:
         if found < crossing <= x:
             best, found = index, crossing
     if best < 0:
-        raise ValueError(f"a hole at ({x:g}, {y:g}) lies outside its region")
+        raise CvmError(f"a hole at ({x:g}, {y:g}) lies outside its region")
     return best, (found, y)

@@ -53,7 +53,7 @@ def segment_large(
         window_px: side of the tiles, see `WindowInferer`.
 
     Raises:
-        ValueError: a place that cannot be read, or a network whose output is not finite.
+        CvmError: a place that cannot be read, or a network whose output is not finite.
     """
     crop = Cropped(image, window)
     model = _model(current, names)

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES
 
 IMAGES = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)))
@@ -19,15 +20,15 @@ def check_image_id(image_id: str) -> str:
     """The id itself, where it can be the name of a file in the studies folder and of nothing elsewhere.
 
     Raises:
-        ValueError: an empty or long one, path separators, a leading dot, control characters.
+        CvmError: an empty or long one, path separators, a leading dot, control characters.
     """
     shown = repr(image_id[:60])
     if not image_id or len(image_id.encode("utf-8", "replace")) > LONGEST:
-        raise ValueError(f"an image's id must have 1 to {LONGEST} bytes, got {shown}")
+        raise CvmError(f"an image's id must have 1 to {LONGEST} bytes, got {shown}")
     if "/" in image_id or "\\" in image_id or ":" in image_id or not image_id.isprintable():
-        raise ValueError(f"an image's id is a name, without / \\ : and control characters, got {shown}")
+        raise CvmError(f"an image's id is a name, without / \\ : and control characters, got {shown}")
     if image_id.startswith(".") or image_id != image_id.strip():
-        raise ValueError(f"an image's id must not begin with a dot, nor begin or end with a space, got {shown}")
+        raise CvmError(f"an image's id must not begin with a dot, nor begin or end with a space, got {shown}")
     return image_id
 
 
@@ -35,10 +36,10 @@ def check_tag(tag: str) -> str:
     """The tag itself, where it can be the name of a folder of labels.
 
     Raises:
-        ValueError: anything but letters, digits, `_` and `-`.
+        CvmError: anything but letters, digits, `_` and `-`.
     """
     if not _TAG.fullmatch(tag):
-        raise ValueError(f"a tag has letters, digits, _ and - (at most 64), got {tag[:60]!r}")
+        raise CvmError(f"a tag has letters, digits, _ and - (at most 64), got {tag[:60]!r}")
     return tag
 
 

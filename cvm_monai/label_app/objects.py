@@ -3,12 +3,14 @@
 import json
 from typing import Any
 
+from cvm_monai.errors import CvmError
+
 
 def read_object(text: str | bytes) -> dict[str, Any]:
     """The object of a JSON text; `null` is an empty one.
 
     Raises:
-        ValueError: anything else.
+        CvmError: anything else.
     """
     try:
         found = json.loads(text)
@@ -18,7 +20,7 @@ def read_object(text: str | bytes) -> dict[str, Any]:
         return {}
     if not isinstance(found, dict):
         shown = found if isinstance(found, str) else json.dumps(found)
-        raise ValueError(f'parameters must be a JSON object such as {{"foreground": [[40, 32]]}}, got {shown[:60]}')
+        raise CvmError(f'parameters must be a JSON object such as {{"foreground": [[40, 32]]}}, got {shown[:60]}')
     return found
 
 
@@ -49,7 +51,7 @@ def _checked(send: Any) -> Any:
 
     def checked(datastore: Any, result: dict[str, Any], output: Any, background_tasks: Any) -> Any:
         if output == "image" and not (result.get("file") or result.get("label")):
-            raise ValueError("output=image asks for a file: leave out result_write_to_file, or ask for output=json")
+            raise CvmError("output=image asks for a file: leave out result_write_to_file, or ask for output=json")
         return send(datastore, result, output, background_tasks)
 
     checked.checks_files = True  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from cvm_monai.annotations import COLOURS, RegionResult, write_results_geojson
 from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.geojson import label_colours
 from cvm_monai.annotations.results import AREA
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.keyhole import keyhole_ring
 from cvm_monai.label_app.segmented import Segmented, label_image, regions, whole_label_image
 
@@ -52,14 +53,14 @@ def output_kind(name: object) -> OutputKind:
     """The kind of file that a request asks for, by the kind's name or its suffix.
 
     Raises:
-        ValueError: another one.
+        CvmError: another one.
     """
     text = str(name).strip().lower()
     if text in get_args(OutputKind):
         return text  # type: ignore[return-value]
     kind = _BY_SUFFIX.get(text if text.startswith(".") else f".{text}")
     if kind is None:
-        raise ValueError(f"result_extension must be one of {', '.join(_BY_SUFFIX)}, got {name!r}")
+        raise CvmError(f"result_extension must be one of {', '.join(_BY_SUFFIX)}, got {name!r}")
     return kind
 
 
@@ -90,7 +91,7 @@ def write_output(
         whole: make label images of the whole image, background beside the window.
 
     Raises:
-        ValueError: as `regions` and `label_image`.
+        CvmError: as `regions` and `label_image`.
     """
     path, names = Path(path), predicted_names(found.names)
     if kind in LABEL_IMAGES:

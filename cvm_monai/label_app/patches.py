@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvm_monai.annotations import Annotations
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.answer import Answerer
 from cvm_monai.label_app.uploads import read_label
 from cvm_monai.label_app.window import Window, read_pair
@@ -45,13 +46,13 @@ class NextPatch:
             rank: of the patches; it is asked only for images of the server.
 
         Raises:
-            ValueError: sizes that are none, or an image that nobody knows.
+            CvmError: sizes that are none, or an image that nobody knows.
         """
         image_id = request.get("image")
         if not image_id:
             return None
         if not isinstance(image_id, str):
-            raise ValueError(f"image must be an id, got {image_id!r}"[:200])
+            raise CvmError(f"image must be an id, got {image_id!r}"[:200])
         size = read_pair("patch_size", request.get("patch_size") or PATCH)
         uri = datastore.get_image_uri(image_id)
         if not uri:
@@ -86,11 +87,11 @@ def lattice(shape: tuple[int, int], size: tuple[float, float]) -> list[Window]:
     """Patches of a (width, height) that cover an image of (height, width), row by row; the last ones end at its border.
 
     Raises:
-        ValueError: patches that are too small.
+        CvmError: patches that are too small.
     """
     (height, width), (across, down) = shape, size
     if min(size) < SMALLEST or (width / across + 1) * (height / down + 1) > MOST:
-        raise ValueError(f"patch_size must be a width and a height from {SMALLEST} px, got {across:g} x {down:g}")
+        raise CvmError(f"patch_size must be a width and a height from {SMALLEST} px, got {across:g} x {down:g}")
     w, h = min(int(across), width), min(int(down), height)
     columns, rows = (
         sorted({min(start, side - step) for start in range(0, side, step)}) for side, step in ((width, w), (height, h))
@@ -114,7 +115,7 @@ def _told_shape(image_id: str, request: Mapping[str, Any]) -> tuple[int, int]:
     """(height, width) of an image that the server does not have, as the request tells it."""
     width, height = read_pair("image_size", request.get("image_size") or (0, 0))
     if min(width, height) < 1:
-        raise ValueError(f"there is no image {image_id[:60]!r} on the server, and the request tells no image_size")
+        raise CvmError(f"there is no image {image_id[:60]!r} on the server, and the request tells no image_size")
     return int(height), int(width)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cvm_monai.annotations import RegionResult, regions_from_rows
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.window import Window
 from cvm_monai.slides import SlideImage
 
@@ -61,7 +62,7 @@ def regions(found: Segmented, *, simplify: float = 1.0, min_area: float = 0.0) -
         min_area: smaller regions are left out, in square level-0 pixels; from 0.
 
     Raises:
-        ValueError: a tunable out of its range.
+        CvmError: a tunable out of its range.
     """
     window, scale, mpp = found.window, found.scale, found.mpp or 1.0
     return tuple(
@@ -80,7 +81,7 @@ def label_image(found: Segmented) -> np.ndarray:
     """(height, width) uint8 class numbers of the window at level 0; probabilities are resized, not labels.
 
     Raises:
-        ValueError: a window that is too large for one.
+        CvmError: a window that is too large for one.
     """
     check_label_size(found.window)
     width, height = found.window.width, found.window.height
@@ -97,7 +98,7 @@ def whole_label_image(found: Segmented) -> np.ndarray:
     """(height, width) uint8 class numbers of the whole image at level 0, background beside the window.
 
     Raises:
-        ValueError: an image that is too large for one.
+        CvmError: an image that is too large for one.
     """
     height, width = found.image_shape
     window = found.window
@@ -111,11 +112,11 @@ def check_label_size(window: Window) -> None:
     """Refuse a label image of a window that is too large for one.
 
     Raises:
-        ValueError: what to ask for instead.
+        CvmError: what to ask for instead.
     """
     width, height = window.width, window.height
     if width * height > MAX_LABEL_PIXELS:
-        raise ValueError(
+        raise CvmError(
             f"a label image of {width} x {height} px is too large: ask for polygons (result_extension .geojson, "
             ".xml or .json), or for a smaller region by location and size"
         )

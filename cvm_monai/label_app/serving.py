@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.guard import Guard, is_loopback, log_refusal
 
 LOOPBACK = "127.0.0.1"
@@ -41,7 +42,7 @@ def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str
         origins: sites whose pages may ask.
 
     Raises:
-        ValueError: a limit that is no number above 0.
+        CvmError: a limit that is no number above 0.
     """
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
@@ -118,5 +119,5 @@ def _number(conf: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         value = 0.0
     if not value > 0:
-        raise ValueError(f"--conf {name} must be a number above 0, got {conf.get(name)!r}")
+        raise CvmError(f"--conf {name} must be a number above 0, got {conf.get(name)!r}")
     return value

@@ -11,6 +11,7 @@ import numpy as np
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.answer import Answerer
 from cvm_monai.label_app.automatic import entropy_map
 from cvm_monai.label_app.patches import NextPatch, mean_in
@@ -75,7 +76,7 @@ class MostUncertain(Strategy):
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         current = self.answerer.current.get()
         if not current.trained:
-            raise ValueError("there is no trained network yet whose uncertainty could be asked: use first or random")
+            raise CvmError("there is no trained network yet whose uncertainty could be asked: use first or random")
         patch = self.patch(request, datastore, self._by_entropy)
         if patch is not None:
             return patch

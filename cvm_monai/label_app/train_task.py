@@ -37,7 +37,7 @@ class CvmTrainTask(TrainTask):
         """Refuse at once what the training would refuse after its start.
 
         Raises:
-            ValueError: as `check_training`.
+            CvmError: as `check_training`.
         """
         current = self.current.output_dir()
         check_training(datastore.labels_of(), settings=self.settings, current=current, knobs=read_knobs(request))

@@ -16,6 +16,7 @@ import torch
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.store_address import sqlite_address
+from cvm_monai.errors import CvmError
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import model_path, recorded_knobs
 from cvm_monai.label_app.training_data import check_labels, write_dataset
@@ -68,7 +69,7 @@ def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
     Values reach a configuration that executes text beginning with `$`: numbers and known words alone come through.
 
     Raises:
-        ValueError: a value of another kind, or both `scale` and `mpp`.
+        CvmError: a value of another kind, or both `scale` and `mpp`.
     """
     knobs = dict(DEFAULTS)
     for name in (*WHOLE, *REAL, *CHOICES):
@@ -79,7 +80,7 @@ def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if name in CHOICES:
             if value not in CHOICES[name]:
-                raise ValueError(f"{name} must be one of {', '.join(CHOICES[name])}, got {value!r}"[:300])
+                raise CvmError(f"{name} must be one of {', '.join(CHOICES[name])}, got {value!r}"[:300])
             knobs[name] = value
             continue
         try:
@@ -88,10 +89,10 @@ def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
             number = math.nan
         if not math.isfinite(number) or (name in WHOLE and number != int(number)):
             kind = "a whole number" if name in WHOLE else "a number"
-            raise ValueError(f"{name} must be {kind}, got {value!r}"[:300])
+            raise CvmError(f"{name} must be {kind}, got {value!r}"[:300])
         knobs[name] = int(number) if name in WHOLE else number
     if "scale" in knobs and "mpp" in knobs:
-        raise ValueError("scale and mpp both say how large a pixel is: give one of them")
+        raise CvmError("scale and mpp both say how large a pixel is: give one of them")
     return knobs
 
 
@@ -105,7 +106,7 @@ def check_training(
     """Refuse what `train` would refuse before its first epoch; no pixel is read.
 
     Raises:
-        ValueError: no bundle, labels that cannot be read or cannot teach, or um/px that nobody says.
+        CvmError: no bundle, labels that cannot be read or cannot teach, or um/px that nobody says.
     """
     _configuration(settings)
     _, scale, mpp = _working_size(knobs, current)
@@ -116,7 +117,7 @@ def _configuration(settings: AppSettings) -> Path:
     """The bundle's configuration of a training."""
     config = settings.bundle / "configs" / "train.json"
     if not config.is_file():
-        raise ValueError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
+        raise CvmError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
     return config
 
 
@@ -145,7 +146,7 @@ def train(
         say: takes what the training prints, line by line.
 
     Raises:
-        ValueError: no bundle, labels that cannot teach, or a training that fails, with its last sentence.
+        CvmError: no bundle, labels that cannot teach, or a training that fails, with its last sentence.
     """
     config = _configuration(settings)
     inherited, scale, mpp = _working_size(knobs, current)
@@ -172,7 +173,7 @@ def train(
     )
     code, last = _run([sys.executable, *QUIET, *words], log=output / "training.log", say=say)
     if code != 0 or not model_path(output, bundle=settings.bundle).is_file():
-        raise ValueError(f"the training ended with code {code}: {last} ({output / 'training.log'})")
+        raise CvmError(f"the training ended with code {code}: {last} ({output / 'training.log'})")
     return Trained(output, len(datalist.cases))
 
 
@@ -279,7 +280,7 @@ def _new_folder(runs: Path) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise ValueError(f"no new folder can be made in {runs}")
+    raise CvmError(f"no new folder can be made in {runs}")
 
 
 def summary(output_dir: Path) -> dict[str, Any]:

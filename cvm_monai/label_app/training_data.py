@@ -13,6 +13,7 @@ from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, wr
 from cvm_monai.data.folds import Split, check_trainable, teaches
 from cvm_monai.data.output import sha256
 from cvm_monai.data.records import case_record
+from cvm_monai.errors import CvmError
 from cvm_monai.inference import working_factor
 from cvm_monai.label_app.uploads import read_label
 from cvm_monai.slides import IMAGE_SUFFIXES, SlideImage, open_image
@@ -41,10 +42,10 @@ def check_labels(
     """Refuse labels that `write_dataset` would refuse, before any pixel is read; arguments as there.
 
     Raises:
-        ValueError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
+        CvmError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
     """
     if not labelled:
-        raise ValueError(NO_LABEL)
+        raise CvmError(NO_LABEL)
     taught = []
     for image_id, image, label in labelled:
         taught.append(read_label(label, image, classes=classes).labels())
@@ -52,7 +53,7 @@ def check_labels(
             known = opened.mpp.value if opened.mpp.value is not None else image_mpp
         working_factor(scale=scale, mpp=mpp, image_mpp=known, case_id=image_id)
     if not any(map(teaches, taught)):
-        raise ValueError(
+        raise CvmError(
             f"none of the {len(labelled)} labelled images has points or regions of both classes: annotate target and "
             "background on at least one"
         )
@@ -82,10 +83,10 @@ def write_dataset(
         seed: of the images that validate, and of the points that stand for a slide's regions.
 
     Raises:
-        ValueError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
+        CvmError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
     """
     if not labelled:
-        raise ValueError(NO_LABEL)
+        raise CvmError(NO_LABEL)
     folder, cases = Path(folder).resolve(), []
     for image_id, image, label in labelled:
         found = read_label(label, image, classes=classes)
@@ -109,7 +110,7 @@ def part_records(*, dataset_dir: str, part: str) -> list[dict[str, Any]]:
     """Records of the cases that `write_dataset` gave to `train` or `validation`, as `case_records` has them.
 
     Raises:
-        ValueError: as `read_datalist`.
+        CvmError: as `read_datalist`.
     """
     datalist = read_datalist(dataset_dir)
     cases = [case for case in datalist.cases if case.extra.get(PART_KEY) in (part, "both")]
@@ -132,7 +133,7 @@ def _parts(cases: Sequence[Case], names: Mapping[str, int], seed: int) -> tuple[
     try:
         check_trainable(Split(tuple(cases), tuple(cases), (), names))
     except ValueError as error:
-        raise ValueError(str(error).replace(", or use another fold", "")) from None
+        raise CvmError(str(error).replace(", or use another fold", "")) from None
     return list(cases), list(cases)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from cvm_monai.annotations import Annotations, read_annotations
 from cvm_monai.annotations.labels import UnknownLabelsError, example_map
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import open_image
 
 
@@ -18,33 +19,33 @@ def check_image_file(path: Path, image_id: str) -> None:
     """Open an image and read one pixel of it.
 
     Raises:
-        ValueError: one that cannot be opened, or a name that is none; the sentence names the id, not the path.
+        CvmError: one that cannot be opened, or a name that is none; the sentence names the id, not the path.
     """
     try:
         with open_image(path) as image:
             image.read((0, 0), shape=(1, 1))
     except ValueError as error:
-        raise ValueError(f"{image_id}: {_without(error, path, image_id)}") from None
+        raise CvmError(f"{image_id}: {_without(error, path, image_id)}") from None
 
 
 def check_label_file(path: Path, image: Path, *, classes: Mapping[str, Any]) -> dict[str, Any]:
     """Read an annotation file of an image by the readers that training uses; what was read and what was left out.
 
     Raises:
-        ValueError: whatever they refuse, a file without any point or region, or a label image of another size.
+        CvmError: whatever they refuse, a file without any point or region, or a label image of another size.
     """
     if _is_nifti(path):
         _check_nifti(path, image)
     try:
         found = read_label(path, image, classes=classes)
     except UnknownLabelsError as error:
-        raise ValueError(f"{error.fault.replace(str(path), 'the label')}; {_remedy(error)}") from None
+        raise CvmError(f"{error.fault.replace(str(path), 'the label')}; {_remedy(error)}") from None
     except ValueError as error:
-        raise ValueError(_without(ValueError(_without(error, path, "the label")), image, image.stem)) from None
+        raise CvmError(_without(CvmError(_without(error, path, "the label")), image, image.stem)) from None
     left_out = {kind: count for kind, count in found.counts.items() if kind != "repaired"}
     if not found.points and not found.regions:
         without = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
-        raise ValueError(f"the label holds neither a point nor a region{f' (left out: {without})' * bool(without)}")
+        raise CvmError(f"the label holds neither a point nor a region{f' (left out: {without})' * bool(without)}")
     return {"points": len(found.points), "regions": len(found.regions), "left_out": left_out}
 
 
@@ -63,7 +64,7 @@ def read_label(path: Path, image: Path, *, classes: Mapping[str, Any]) -> Annota
     """The points and regions of a label, those outside the image left out and counted.
 
     Raises:
-        ValueError: as `read_annotations`.
+        CvmError: as `read_annotations`.
     """
     with open_image(image) as opened:
         shape = opened.shape
@@ -78,7 +79,7 @@ def read_label(path: Path, image: Path, *, classes: Mapping[str, Any]) -> Annota
             error.fault = error.fault.replace(str(png), str(path))
             raise
         except ValueError as error:
-            raise ValueError(str(error).replace(str(png), str(path))) from None
+            raise CvmError(str(error).replace(str(png), str(path))) from None
 
 
 def _is_nifti(path: Path) -> bool:
@@ -89,14 +90,14 @@ def _nifti_labels(path: Path) -> np.ndarray:
     """(height, width) uint8 of a label image whose axes are x and y, as this app and 3D Slicer write them.
 
     Raises:
-        ValueError: a value beyond 0 to 255.
+        CvmError: a value beyond 0 to 255.
     """
     import nibabel
 
     found: Any = nibabel.load(path)
     values = np.asarray(found.dataobj)
     if values.size and (values.min() < 0 or values.max() > 255):
-        raise ValueError(f"{path}: the values of a label must be class numbers from 0 to 255")
+        raise CvmError(f"{path}: the values of a label must be class numbers from 0 to 255")
     sides = tuple(side for side in values.shape if side != 1) if values.ndim > 2 else values.shape
     return np.ascontiguousarray(values.reshape(sides).T.astype(np.uint8))
 
@@ -112,9 +113,9 @@ def _check_nifti(path: Path, image: Path) -> None:
         shape = tuple(side for side in found.shape if side != 1)
         sound = np.issubdtype(found.get_data_dtype(), np.integer)
     except Exception as error:  # nibabel raises several kinds
-        raise ValueError(f"the label cannot be read as NIfTI: {_without(error, path, 'the label')}") from None
+        raise CvmError(f"the label cannot be read as NIfTI: {_without(error, path, 'the label')}") from None
     if shape != (width, height) or not sound:
-        raise ValueError(f"the label must be integers of {width} x {height}, got {shape}")
+        raise CvmError(f"the label must be integers of {width} x {height}, got {shape}")
 
 
 def _without(error: Exception, path: Path, name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import SlideImage
 
 FLAT = 4096
@@ -49,7 +50,7 @@ def read_window(request: Mapping[str, Any], shape: tuple[int, int]) -> Window | 
     A size of 0 reaches to the image's border; -1 throughout, as the Digital Slide Archive has it, is no region.
 
     Raises:
-        ValueError: no two finite numbers, or a region outside the image of (height, width).
+        CvmError: no two finite numbers, or a region outside the image of (height, width).
     """
     location, size = request.get("location"), request.get("size")
     if location is None and size is None:
@@ -62,12 +63,12 @@ def read_window(request: Mapping[str, Any], shape: tuple[int, int]) -> Window | 
     x, y = (math.floor(value) for value in read_pair("location", (0, 0) if location is None else location))
     width, height = (math.ceil(value) for value in read_pair("size", (0, 0) if size is None else size))
     if width < 0 or height < 0:
-        raise ValueError(f"size must be a width and a height from 0, got {size!r}")
+        raise CvmError(f"size must be a width and a height from 0, got {size!r}")
     right = shape[1] if width == 0 else min(shape[1], x + width)
     bottom = shape[0] if height == 0 else min(shape[0], y + height)
     x, y = max(0, x), max(0, y)
     if right <= x or bottom <= y:
-        raise ValueError(
+        raise CvmError(
             f"the region at {location!r} of size {size!r} lies outside the image, {shape[1]} x {shape[0]} px"
         )
     return Window(x, y, right - x, bottom - y)
@@ -78,7 +79,7 @@ def read_box(request: Mapping[str, Any]) -> tuple[float, float, float, float] | 
     in either direction) draw it; None where there is none.
 
     Raises:
-        ValueError: anything else, or a box without area.
+        CvmError: anything else, or a box without area.
     """
     roi = request.get("roi")
     if roi in (None, "", [], ()):
@@ -86,10 +87,10 @@ def read_box(request: Mapping[str, Any]) -> tuple[float, float, float, float] | 
     if isinstance(roi, list | tuple) and len(roi) == 6:
         roi = [roi[0], roi[2], roi[1], roi[3]]
     if not isinstance(roi, list | tuple) or len(roi) != 4:
-        raise ValueError(f"roi must be [left, top, right, bottom], got {roi!r}"[:200])
+        raise CvmError(f"roi must be [left, top, right, bottom], got {roi!r}"[:200])
     (x0, y0), (x1, y1) = read_pair("roi", roi[:2]), read_pair("roi", roi[2:])
     if x0 == x1 or y0 == y1:
-        raise ValueError(f"roi must have an area, got {roi!r}"[:200])
+        raise CvmError(f"roi must have an area, got {roi!r}"[:200])
     return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
 
 
@@ -107,16 +108,16 @@ def read_positions(request: Mapping[str, Any], name: str) -> list[tuple[float, f
     """The positions [[x, y], ...] under a name, given as a list or as its JSON text; none where the name is missing.
 
     Raises:
-        ValueError: anything else.
+        CvmError: anything else.
     """
     found = request.get(name) or []
     if isinstance(found, str):
         try:
             found = json.loads(found)
         except json.JSONDecodeError:
-            raise ValueError(f"{name} must be a list of [x, y], got {found[:60]!r}") from None
+            raise CvmError(f"{name} must be a list of [x, y], got {found[:60]!r}") from None
     if not isinstance(found, Sequence):
-        raise ValueError(f"{name} must be a list of [x, y], got {found!r}")
+        raise CvmError(f"{name} must be a list of [x, y], got {found!r}")
     return [read_pair(name, position) for position in found]
 
 
@@ -127,7 +128,7 @@ def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
     click at all the middle of a `roi` stands for the target.
 
     Raises:
-        ValueError: malformed ones, or none on the target and no `roi`.
+        CvmError: malformed ones, or none on the target and no `roi`.
     """
     inside: dict[str, tuple[tuple[float, float], ...]] = {}
     outside = 0
@@ -139,7 +140,7 @@ def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
             if window.x <= x < window.x + window.width and window.y <= y < window.y + window.height
         )
         if len(inside[name]) > MOST_CLICKS:
-            raise ValueError(f"there are {len(inside[name])} {name} clicks in the region: give at most {MOST_CLICKS}")
+            raise CvmError(f"there are {len(inside[name])} {name} clicks in the region: give at most {MOST_CLICKS}")
         outside += len(found) - len(inside[name])
     assumed: Literal["foreground", "background"] | None = None
     if not inside["foreground"] and not inside["background"] and read_box(request) is not None:
@@ -147,7 +148,7 @@ def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
         assumed = "foreground"
     if not inside["foreground"]:
         where = f" in the region ({outside} outside)" if outside else ""
-        raise ValueError(
+        raise CvmError(
             f"there is no foreground click{where}: give at least one click on the target (in QuPath a point of the "
             "class Positive)"
         )
@@ -172,7 +173,7 @@ def window_of_clicks(request: Mapping[str, Any], image: SlideImage, *, factor: f
         factor: working px of one level-0 pixel.
 
     Raises:
-        ValueError: as `read_window` and `read_positions`.
+        CvmError: as `read_window` and `read_positions`.
     """
     given = read_window(request, image.shape)
     if given is not None:
@@ -202,5 +203,5 @@ def read_pair(name: str, value: Any) -> tuple[float, float]:
     except (TypeError, ValueError, OverflowError):
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)) or max(abs(x), abs(y)) >= 2**31:
-        raise ValueError(f"{name} must be made of pairs of numbers [x, y], got {value!r}"[:200])
+        raise CvmError(f"{name} must be made of pairs of numbers [x, y], got {value!r}"[:200])
     return x, y

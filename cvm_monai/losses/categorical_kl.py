@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.consistency import predictive_entropy
 from cvm_monai.losses.maps import at_least_float32
 
@@ -38,13 +39,13 @@ def categorical_weighted_kl(logits: torch.Tensor, q: torch.Tensor, *, known: tor
         known: bool, (B, C, H, W).
 
     Raises:
-        ValueError: shapes that do not match, `known` not bool, or a q that is no distribution over the known classes.
+        CvmError: shapes that do not match, `known` not bool, or a q that is no distribution over the known classes.
     """
     if logits.ndim != 4 or logits.shape != q.shape or logits.shape != known.shape:
         shapes = ", ".join(str(tuple(values.shape)) for values in (logits, q, known))
-        raise ValueError(f"logits, q and known must have one shape (B, C, H, W), got {shapes}")
+        raise CvmError(f"logits, q and known must have one shape (B, C, H, W), got {shapes}")
     if known.dtype != torch.bool:
-        raise ValueError(f"known must be bool, not {known.dtype}")
+        raise CvmError(f"known must be bool, not {known.dtype}")
     z = at_least_float32(logits)
     number = known.sum(dim=1)
     valid = number >= 2
@@ -52,7 +53,7 @@ def categorical_weighted_kl(logits: torch.Tensor, q: torch.Tensor, *, known: tor
     target = torch.where(asked, q.detach().to(z.dtype), 0.0)
     total = target.sum(dim=1)
     if not ((target >= 0) & (target <= 1)).all() or not ((total - 1).abs()[valid] <= SUM_TOLERANCE).all():
-        raise ValueError("q must lie in [0, 1] and sum to 1 over the known classes of each pixel, without NaN")
+        raise CvmError("q must lie in [0, 1] and sum to 1 over the known classes of each pixel, without NaN")
     log_y = z - torch.logsumexp(z.masked_fill(~asked & valid[:, None], -torch.inf), dim=1, keepdim=True)
     divergence = -predictive_entropy(target) - torch.where(asked, target * log_y, 0.0).sum(dim=1)
     weight = categorical_weight(target, classes=number.clamp(min=2))

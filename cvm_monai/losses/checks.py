@@ -2,9 +2,11 @@
 
 import math
 
+from cvm_monai.errors import CvmError
+
 
 def check_number(name: str, value: float, *, low: float = 0.0, high: float = math.inf, above: bool = False) -> None:
-    """ValueError, naming it, for a constant that is no finite number in [low, high], or in (low, high] if `above`."""
+    """CvmError, naming it, for a constant that is no finite number in [low, high], or in (low, high] if `above`."""
     if (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -14,13 +16,13 @@ def check_number(name: str, value: float, *, low: float = 0.0, high: float = mat
     ):
         return
     if math.isfinite(high):
-        raise ValueError(f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}], got {value!r:.60}")
-    raise ValueError(
+        raise CvmError(f"{name} must lie in {'(' if above else '['}{low:g}, {high:g}], got {value!r:.60}")
+    raise CvmError(
         f"{name} must be a finite number {'greater than' if above else 'of at least'} {low:g}, got {value!r:.60}"
     )
 
 
 def check_whole(name: str, value: int, *, low: int) -> None:
-    """ValueError, naming it, for a constant that is no whole number of at least `low`."""
+    """CvmError, naming it, for a constant that is no whole number of at least `low`."""
     if type(value) is not int or value < low:
-        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        raise CvmError(f"{name} must be a whole number of at least {low}, got {value!r}")

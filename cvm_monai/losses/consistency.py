@@ -2,6 +2,7 @@
 
 import torch
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.maps import as_map, at_least_float32
 
 
@@ -20,12 +21,12 @@ def masked_consistency(student: torch.Tensor, teacher: torch.Tensor, *, certain:
         certain: bool, (B, H, W) or (B, 1, H, W).
 
     Raises:
-        ValueError: shapes that do not match, or `certain` not bool.
+        CvmError: shapes that do not match, or `certain` not bool.
     """
     if student.shape != teacher.shape:
-        raise ValueError(f"student of shape {tuple(student.shape)} does not match teacher {tuple(teacher.shape)}")
+        raise CvmError(f"student of shape {tuple(student.shape)} does not match teacher {tuple(teacher.shape)}")
     if certain.dtype != torch.bool:
-        raise ValueError(f"certain must be bool, not {certain.dtype}")
+        raise CvmError(f"certain must be bool, not {certain.dtype}")
     mask = as_map(certain, student, name="certain")[:, None]
     squares = (at_least_float32(student) - at_least_float32(teacher).detach()) ** 2
     return (mask * squares).sum() / (student.shape[1] * mask.sum()).clamp(min=1)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.checks import check_number, check_whole
 from cvm_monai.losses.maps import at_least_float32
 
@@ -44,12 +45,12 @@ def crf_regularisation(
         sigma_rgb: raising it ties pixels of less similar colours; 5 to 50.
 
     Raises:
-        ValueError: shapes that do not match, or a constant out of its range.
+        CvmError: shapes that do not match, or a constant out of its range.
     """
     check_whole("grid", grid, low=2)
     check_number("sigma_xy", sigma_xy, above=True)
     if logits.ndim != 4:
-        raise ValueError(f"logits must be (B, C, H, W), not {tuple(logits.shape)}")
+        raise CvmError(f"logits must be (B, C, H, W), not {tuple(logits.shape)}")
     height, width = logits.shape[-2:]
     factor = min(1.0, grid / max(height, width))
     size = max(1, round(height * factor)), max(1, round(width * factor))
@@ -72,7 +73,7 @@ def dense_crf(probabilities: Tensor, image: Tensor, *, sigma_xy: float, sigma_rg
         sigma_rgb: see `crf_regularisation`.
 
     Raises:
-        ValueError: shapes that do not match, or a sigma that is not positive.
+        CvmError: shapes that do not match, or a sigma that is not positive.
     """
     affinity = bilateral_sum(probabilities, image, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb)
     total = (probabilities * affinity).sum()
@@ -85,13 +86,13 @@ def bilateral_sum(values: Tensor, image: Tensor, *, sigma_xy: float, sigma_rgb: 
     """W applied to each channel of `values` (B, C, H, W), exactly: O((H W)^2) work, W held a block of rows at a time.
 
     Raises:
-        ValueError: as `dense_crf`.
+        CvmError: as `dense_crf`.
     """
     check_number("sigma_xy", sigma_xy, above=True)
     check_number("sigma_rgb", sigma_rgb, above=True)
     batch, _, height, width = values.shape
     if tuple(image.shape) != (batch, 3, height, width):
-        raise ValueError(f"image must be {(batch, 3, height, width)} to go with the map, got {tuple(image.shape)}")
+        raise CvmError(f"image must be {(batch, 3, height, width)} to go with the map, got {tuple(image.shape)}")
     axes = (torch.arange(length, device=values.device, dtype=values.dtype) for length in (height, width))
     places = torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1) / sigma_xy  # (2, N)
     rows = max(1, BLOCK_BYTES // (height * width * values.element_size()))

@@ -29,7 +29,7 @@ def fisher_loss(features: Tensor, labels: Tensor, *, eps: float = 0.1) -> Tensor
         eps: bounds the loss while the classes still coincide; raising it weakens the gradient then; 0.01 to 0.5.
 
     Raises:
-        ValueError: shapes that do not match, or an eps that is not positive.
+        CvmError: shapes that do not match, or an eps that is not positive.
     """
     check_number("eps", eps, above=True)
     ratios = []
@@ -62,7 +62,7 @@ def cosine_pseudo_labels(features: Tensor, labels: Tensor, *, margin: float = 0.
         without both classes.
 
     Raises:
-        ValueError: shapes that do not match, or a margin outside [0, 2].
+        CvmError: shapes that do not match, or a margin outside [0, 2].
     """
     check_number("margin", margin, high=2)
     known = as_map(labels, features, name="labels")

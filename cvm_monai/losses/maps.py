@@ -2,6 +2,8 @@
 
 import torch
 
+from cvm_monai.errors import CvmError
+
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -14,13 +16,13 @@ def as_map(values: torch.Tensor, logits: torch.Tensor, *, name: str) -> torch.Te
     """`values`, (B, H, W) or (B, 1, H, W), as the (B, H, W) of logits (B, C, H, W).
 
     Raises:
-        ValueError: logits of another rank, or a map of another shape.
+        CvmError: logits of another rank, or a map of another shape.
     """
     if logits.ndim != 4:
-        raise ValueError(f"logits must be (B, C, H, W), not {tuple(logits.shape)}")
+        raise CvmError(f"logits must be (B, C, H, W), not {tuple(logits.shape)}")
     batch, _, height, width = logits.shape
     if tuple(values.shape) not in {(batch, height, width), (batch, 1, height, width)}:
-        raise ValueError(f"{name} of shape {tuple(values.shape)} does not match logits of shape {tuple(logits.shape)}")
+        raise CvmError(f"{name} of shape {tuple(values.shape)} does not match logits of shape {tuple(logits.shape)}")
     return values.reshape(batch, height, width)
 
 
@@ -35,15 +37,15 @@ def annotated_labels(
     """Labels as int64 (B, H, W) of logits (B, C, H, W), and where they are not `ignore_index`.
 
     Raises:
-        ValueError: shapes that do not match, labels that are not integer, or a label that no class has.
+        CvmError: shapes that do not match, labels that are not integer, or a label that no class has.
     """
     if labels.is_floating_point():
-        raise ValueError(f"labels must be integer, not {labels.dtype}")
+        raise CvmError(f"labels must be integer, not {labels.dtype}")
     target = as_map(labels, logits, name="labels").long()
     annotated = target != ignore_index
     wrong = annotated & ((target < 0) | (target >= logits.shape[1]))
     if wrong.any():
-        raise ValueError(
+        raise CvmError(
             f"label {int(target[wrong][0])} is no class of logits with {logits.shape[1]} channels "
             f"and not the unlabelled {ignore_index}"
         )

@@ -18,7 +18,7 @@ def partial_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, *, ignore_
         ignore_index: label of pixels without annotation.
 
     Raises:
-        ValueError: shapes that do not match, labels that are not integer, or a label that no class has.
+        CvmError: shapes that do not match, labels that are not integer, or a label that no class has.
     """
     target, annotated = annotated_labels(labels, logits, ignore_index=ignore_index)
     total = functional.cross_entropy(at_least_float32(logits), target, ignore_index=ignore_index, reduction="sum")

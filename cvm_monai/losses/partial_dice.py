@@ -19,7 +19,7 @@ def partial_dice(logits: torch.Tensor, labels: torch.Tensor, *, ignore_index: in
         ignore_index: label of pixels without annotation.
 
     Raises:
-        ValueError: shapes that do not match, labels that are not integer, or a label that no class has.
+        CvmError: shapes that do not match, labels that are not integer, or a label that no class has.
     """
     target, annotated = annotated_labels(labels, logits, ignore_index=ignore_index)
     inside = annotated[:, None]

@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.maps import as_map, at_least_float32
 
 SMOOTH = 1e-5
@@ -25,14 +26,14 @@ def pseudo_label_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
         labels: (B, H, W) or (B, 1, H, W), integer, 0 to C - 1.
 
     Raises:
-        ValueError: shapes that do not match, labels that are not integer, or a label that no class has.
+        CvmError: shapes that do not match, labels that are not integer, or a label that no class has.
     """
     if labels.is_floating_point():
-        raise ValueError(f"labels must be integer, not {labels.dtype}")
+        raise CvmError(f"labels must be integer, not {labels.dtype}")
     target = as_map(labels, logits, name="labels").long()
     classes = logits.shape[1]
     if ((target < 0) | (target >= classes)).any():
-        raise ValueError(f"labels must lie in 0 to {classes - 1}, the classes of the logits")
+        raise CvmError(f"labels must lie in 0 to {classes - 1}, the classes of the logits")
     y = torch.softmax(at_least_float32(logits), dim=1)
     t = functional.one_hot(target, classes).movedim(-1, 1).to(y.dtype)
     overlap, size = (2 * y * t).sum(dim=(0, 2, 3)), (y**2 + t**2).sum(dim=(0, 2, 3))

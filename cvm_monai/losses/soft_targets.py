@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.maps import as_map, at_least_float32
 
 
@@ -20,7 +21,7 @@ def soft_cross_entropy(logits: torch.Tensor, target: torch.Tensor, *, valid: tor
         valid: bool, (B, H, W) or (B, 1, H, W).
 
     Raises:
-        ValueError: shapes that do not match, or `valid` not bool.
+        CvmError: shapes that do not match, or `valid` not bool.
     """
     mask = _checked(logits, target, valid)
     z = at_least_float32(logits)
@@ -37,7 +38,7 @@ def brier(logits: torch.Tensor, target: torch.Tensor, *, valid: torch.Tensor) ->
 def _checked(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """`valid` as (B, 1, H, W)."""
     if logits.shape != target.shape:
-        raise ValueError(f"target of shape {tuple(target.shape)} does not match logits of shape {tuple(logits.shape)}")
+        raise CvmError(f"target of shape {tuple(target.shape)} does not match logits of shape {tuple(logits.shape)}")
     if valid.dtype != torch.bool:
-        raise ValueError(f"valid must be bool, not {valid.dtype}")
+        raise CvmError(f"valid must be bool, not {valid.dtype}")
     return as_map(valid, logits, name="valid")[:, None]

@@ -2,6 +2,7 @@
 
 import torch
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.maps import as_map
 from cvm_monai.losses.partial_cross_entropy import partial_cross_entropy
 
@@ -22,12 +23,12 @@ def thresholded_cross_entropy(logits: torch.Tensor, u: torch.Tensor, *, valid: t
         valid: bool, of the shape of u: the pixels that have a pseudo-label.
 
     Raises:
-        ValueError: shapes that do not match, `valid` not bool, or a valid u that is NaN.
+        CvmError: shapes that do not match, `valid` not bool, or a valid u that is NaN.
     """
     if valid.dtype != torch.bool:
-        raise ValueError(f"valid must be bool, not {valid.dtype}")
+        raise CvmError(f"valid must be bool, not {valid.dtype}")
     if valid.shape == u.shape and (valid & u.isnan()).any():
-        raise ValueError("u must be a number wherever it is valid, not NaN")
+        raise CvmError("u must be a number wherever it is valid, not NaN")
     if logits.shape[1] == 2:
         mask = as_map(valid, logits, name="valid")
         labels = (as_map(u, logits, name="u") > 0.5).long()
@@ -35,5 +36,5 @@ def thresholded_cross_entropy(logits: torch.Tensor, u: torch.Tensor, *, valid: t
         labels, mask = u.argmax(dim=1), valid.all(dim=1)
     else:
         shapes = ", ".join(str(tuple(values.shape)) for values in (logits, u, valid))
-        raise ValueError(f"logits, u and valid must have one shape (B, C, H, W), got {shapes}")
+        raise CvmError(f"logits, u and valid must have one shape (B, C, H, W), got {shapes}")
     return partial_cross_entropy(logits, labels.masked_fill(~mask, WITHOUT), ignore_index=WITHOUT)

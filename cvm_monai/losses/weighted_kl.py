@@ -3,6 +3,7 @@
 import torch
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.maps import as_map, at_least_float32
 
 
@@ -32,21 +33,21 @@ def uncertainty_weighted_kl(
         valid: bool, of the shape of u: the pixels K that have a pseudo-label; None: all.
 
     Raises:
-        ValueError: not two classes, shapes that do not match, `valid` not bool, or a valid u outside [0, 1].
+        CvmError: not two classes, shapes that do not match, `valid` not bool, or a valid u outside [0, 1].
     """
     target = as_map(u, logits, name="u").detach()
     if logits.shape[1] != 2:
-        raise ValueError(f"the weighted KL is defined for 2 classes, not {logits.shape[1]}")
+        raise CvmError(f"the weighted KL is defined for 2 classes, not {logits.shape[1]}")
     if valid is None:
         mask = torch.ones_like(target, dtype=torch.bool)
     elif valid.dtype != torch.bool:
-        raise ValueError(f"valid must be bool, not {valid.dtype}")
+        raise CvmError(f"valid must be bool, not {valid.dtype}")
     else:
         mask = as_map(valid, logits, name="valid")
     z = at_least_float32(logits)
     target = torch.where(mask, target.to(z.dtype), 0.5)
     if not ((target >= 0) & (target <= 1)).all():
-        raise ValueError("u must lie in [0, 1] wherever it is valid, without NaN")
+        raise CvmError("u must lie in [0, 1] wherever it is valid, without NaN")
     cross_entropy = functional.binary_cross_entropy_with_logits(z[:, 1] - z[:, 0], target, reduction="none")
     divergence = cross_entropy - pixel_entropy(target)
     return (entropy_weight(target) * mask * divergence).sum() / mask.sum().clamp(min=1)

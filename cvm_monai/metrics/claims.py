@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
 from cvm_monai.metrics.calibration import Reliability, reliability
 from cvm_monai.metrics.objects import score_objects
 from cvm_monai.metrics.regions import boundary_length, count_pieces, false_positives, hausdorff95
@@ -99,14 +100,14 @@ def score_claims(
         threshold: pixels above it are predicted as target; raising it predicts less; [0, 1).
 
     Raises:
-        ValueError: as `score_image`; a novel or an object mask of another shape; an mpp that is not above 0.
+        CvmError: as `score_image`; a novel or an object mask of another shape; an mpp that is not above 0.
     """
     check_pixels(probability, truth, threshold)
     for name, mask in (("novel", novel), ("objects", objects)):
         if mask is not None and mask.shape != truth.shape:
-            raise ValueError(f"{name} has shape {mask.shape} and truth {truth.shape}: they must be equal")
+            raise CvmError(f"{name} has shape {mask.shape} and truth {truth.shape}: they must be equal")
     if mpp is not None and not mpp > 0:
-        raise ValueError(f"mpp is {mpp}: give micrometres per pixel above 0, or None where they are unknown")
+        raise CvmError(f"mpp is {mpp}: give micrometres per pixel above 0, or None where they are unknown")
     known, target = truth != IGNORED, truth == 1
     predicted = (probability > threshold) & known
     region = np.zeros_like(known) if novel is None else novel != 0
@@ -133,10 +134,10 @@ def pool_claims(scores: Sequence[ClaimScores]) -> ClaimScores:
     """All images as one: ratios of summed counts, and the calibration of all pixels; distances and objects undefined.
 
     Raises:
-        ValueError: no image.
+        CvmError: no image.
     """
     if not scores:
-        raise ValueError("there is no image to pool: score at least one")
+        raise CvmError("there is no image to pool: score at least one")
     total = scores[0].counts
     for score in scores[1:]:
         total = total + score.counts

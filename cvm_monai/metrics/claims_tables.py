@@ -55,7 +55,7 @@ def claims_markdown(scores: Sequence[ClaimScores]) -> str:
     """A section in Markdown: every claim that some image defines, and why the others are not measured.
 
     Raises:
-        ValueError: no image.
+        CvmError: no image.
     """
     summary, pooled = summarise_claims(scores), pool_claims(scores)
     measured = [name for name in CLAIMS if summary[name].n]

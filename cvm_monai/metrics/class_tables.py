@@ -53,7 +53,7 @@ def class_summary_markdown(
         facts, resolution: as in `summary_markdown`.
 
     Raises:
-        ValueError: no row.
+        CvmError: no row.
     """
     images, patients = len(rows), len({row.patient_id for row in rows})
     lines = [
@@ -91,7 +91,7 @@ def class_metrics(
     `test_dice_<name>` of each class; undefined ones are NaN.
 
     Raises:
-        ValueError: no row.
+        CvmError: no row.
     """
     found: dict[str, float] = {}
     together = _macro(pooled)

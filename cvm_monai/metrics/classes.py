@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
 from cvm_monai.metrics.segmentation import IGNORED, ImageScores, MetricName, PooledScores, score_image
 
 
@@ -37,7 +38,7 @@ def score_classes(probabilities: np.ndarray, truth: np.ndarray) -> tuple[ImageSc
         truth: (H, W), class numbers, 255 = ignored.
 
     Raises:
-        ValueError: arrays of different or wrong shapes, other values than these.
+        CvmError: arrays of different or wrong shapes, other values than these.
     """
     return tuple(
         score_image(probability, target, predicted=predicted)
@@ -70,12 +71,12 @@ class PooledClassScores:
 def _one_against_rest(probabilities: np.ndarray, truth: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Probability, truth (0, 1, 255) and prediction (bool) of each foreground class."""
     if probabilities.ndim != 3 or probabilities.shape[1:] != truth.shape:
-        raise ValueError(
+        raise CvmError(
             f"probabilities have shape {probabilities.shape} and truth {truth.shape}: give (C, H, W) and (H, W)"
         )
     known = truth != IGNORED
     if (truth[known] >= len(probabilities)).any():
-        raise ValueError(f"truth holds {int(truth[known].max())}, the classes go from 0 to {len(probabilities) - 1}")
+        raise CvmError(f"truth holds {int(truth[known].max())}, the classes go from 0 to {len(probabilities) - 1}")
     likeliest = probabilities.argmax(axis=0)
     return [
         (

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
+
 CHUNK = 2**22
 """Values drawn at a time, which bounds the memory."""
 
@@ -34,15 +36,15 @@ def paired_bootstrap(
         level: raising it widens the interval; between 0 and 1.
 
     Raises:
-        ValueError: fewer than two differences, undefined ones, a level outside (0, 1), no resamples.
+        CvmError: fewer than two differences, undefined ones, a level outside (0, 1), no resamples.
     """
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or values.size < 2:
-        raise ValueError(f"differences has shape {values.shape}: give at least two paired differences, one per unit")
+        raise CvmError(f"differences has shape {values.shape}: give at least two paired differences, one per unit")
     if not np.isfinite(values).all():
-        raise ValueError("differences holds NaN: leave out the images where either method has no score")
+        raise CvmError("differences holds NaN: leave out the images where either method has no score")
     if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"level is {level} and resamples is {resamples}: give 0 < level < 1 and at least one resample")
+        raise CvmError(f"level is {level} and resamples is {resamples}: give 0 < level < 1 and at least one resample")
     rng = np.random.default_rng(seed)
     per_chunk = max(1, CHUNK // values.size)
     means = np.concatenate(

@@ -7,6 +7,8 @@ import numpy as np
 from scipy.special import logit
 from scipy.stats import rankdata
 
+from cvm_monai.errors import CvmError
+
 MetricName = Literal["dice", "accuracy", "precision", "kappa", "auc"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
 IGNORED = 255
@@ -59,7 +61,7 @@ def score_image(
         predicted: (H, W) bool, what is predicted in place of that (the likeliest of many classes, say).
 
     Raises:
-        ValueError: arrays of different or wrong shapes, other values than these.
+        CvmError: arrays of different or wrong shapes, other values than these.
     """
     score, target = _known_pixels(probability, truth, threshold)
     chosen = score > threshold if predicted is None else _known_prediction(predicted, truth)
@@ -70,7 +72,7 @@ def dice_score(predicted: np.ndarray, truth: np.ndarray) -> float:
     """The Dice of `score_image` alone, without its sorting: of a prediction (H, W) bool; NaN = undefined.
 
     Raises:
-        ValueError: a prediction that is not bool of the truth's shape.
+        CvmError: a prediction that is not bool of the truth's shape.
     """
     tp, fp, fn, _ = _confusion(_known_prediction(predicted, truth), (truth == 1)[truth != IGNORED])
     return _ratio(2 * tp, 2 * tp + fp + fn)
@@ -124,21 +126,21 @@ def check_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) -
     """Refuse what `score_image` refuses.
 
     Raises:
-        ValueError: arrays of different or wrong shapes, other values than a probability's or a truth's, a threshold
+        CvmError: arrays of different or wrong shapes, other values than a probability's or a truth's, a threshold
             outside [0, 1).
     """
     if probability.ndim != 2 or probability.size == 0 or probability.shape != truth.shape:
-        raise ValueError(
+        raise CvmError(
             f"probability has shape {probability.shape} and truth {truth.shape}: give two equal (H, W) arrays, resized "
             "to the image's resolution"
         )
     if not (probability.min() >= -ROUNDING and probability.max() <= 1 + ROUNDING):
-        raise ValueError("probability has values outside [0, 1] or NaN: give the softmax of the logits")
+        raise CvmError("probability has values outside [0, 1] or NaN: give the softmax of the logits")
     if not 0 <= threshold < 1:
-        raise ValueError(f"threshold is {threshold}: give a number from 0 to below 1")
+        raise CvmError(f"threshold is {threshold}: give a number from 0 to below 1")
     if not ((truth == 0) | (truth == 1) | (truth == IGNORED)).all():
         wrong = sorted(set(np.unique(truth).tolist()) - {0, 1, IGNORED})
-        raise ValueError(f"truth holds {wrong[:5]}: only 0 (background), 1 (target) and {IGNORED} (ignored) may occur")
+        raise CvmError(f"truth holds {wrong[:5]}: only 0 (background), 1 (target) and {IGNORED} (ignored) may occur")
 
 
 def _known_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +153,7 @@ def _known_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) 
 def _known_prediction(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """The prediction (bool) of the pixels that are not ignored."""
     if predicted.dtype != bool or predicted.shape != truth.shape:
-        raise ValueError(f"predicted is {predicted.dtype} of shape {predicted.shape}: give bool of {truth.shape}")
+        raise CvmError(f"predicted is {predicted.dtype} of shape {predicted.shape}: give bool of {truth.shape}")
     known: np.ndarray = predicted[truth != IGNORED]
     return known
 

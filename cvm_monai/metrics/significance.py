@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import wilcoxon
 
+from cvm_monai.errors import CvmError
 from cvm_monai.metrics.comparison import Interval
 
 
@@ -18,11 +19,11 @@ def paired_wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
         differences: (n,) one score minus the other, one for each image.
 
     Raises:
-        ValueError: no difference, or undefined ones.
+        CvmError: no difference, or undefined ones.
     """
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
-        raise ValueError(f"differences must be a list of finite numbers, got shape {values.shape} or NaN in it")
+        raise CvmError(f"differences must be a list of finite numbers, got shape {values.shape} or NaN in it")
     values = values[values != 0]
     if not values.size:
         return 1.0
@@ -36,11 +37,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     The i-th smallest of m values (i from 0) is multiplied by m - i; none may fall below a smaller one's, nor exceed 1.
 
     Raises:
-        ValueError: a value outside [0, 1].
+        CvmError: a value outside [0, 1].
     """
     values = np.asarray(p_values, dtype=np.float64)
     if not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"p_values must lie in [0, 1], got {list(p_values)}")
+        raise CvmError(f"p_values must lie in [0, 1], got {list(p_values)}")
     order = np.argsort(values, kind="stable")
     steps = values[order] * (values.size - np.arange(values.size))
     corrected = np.empty_like(values)
@@ -69,13 +70,13 @@ def grouped_bootstrap(
         resamples, seed, level: as in `paired_bootstrap`.
 
     Raises:
-        ValueError: no two groups, or undefined scores.
+        CvmError: no two groups, or undefined scores.
     """
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2:
-        raise ValueError(f"there is {len(names)} group: an interval needs at least two patients")
+        raise CvmError(f"there is {len(names)} group: an interval needs at least two patients")
     if scores.ndim != 2 or len(scores) != len(member) or not np.isfinite(scores).all():
-        raise ValueError(f"scores must be (images, methods) without NaN for {len(member)} images, got {scores.shape}")
+        raise CvmError(f"scores must be (images, methods) without NaN for {len(member)} images, got {scores.shape}")
     sums = np.zeros((len(names), scores.shape[1]))
     np.add.at(sums, member, scores)
     counts = np.bincount(member)

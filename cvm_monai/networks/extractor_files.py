@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.efficientnet_lite import imagenet_file
 from cvm_monai.networks.encoder import ResNet34Encoder
 from cvm_monai.networks.extractor_names import is_imagenet, is_name, is_timm, lite_name, timm_name
@@ -22,11 +23,11 @@ def checked_extractor(path: str | PathLike[str] | None, weights: str | PathLike[
     """The file of an extractor, or its name, as text; published weights are downloaded where the cache lacks them.
 
     Raises:
-        ValueError: neither, no file there, a name that is not known, weights of a name that are missing or cannot be
+        CvmError: neither, no file there, a name that is not known, weights of a name that are missing or cannot be
             downloaded, or `weights` for what has its own.
     """
     if path is None:
-        raise ValueError(f"a frozen extractor is needed: {GIVE}")
+        raise CvmError(f"a frozen extractor is needed: {GIVE}")
     if isinstance(path, str) and is_imagenet(path):
         _check_no_weights(weights, f"{path} brings its own weights")
         imagenet_file(lite_name(path))
@@ -36,10 +37,10 @@ def checked_extractor(path: str | PathLike[str] | None, weights: str | PathLike[
             _check_no_weights(weights, f"{path} takes the published weights")
         found = pinned_name(path)
         if weights is not None and not Path(weights).is_file():
-            raise ValueError(f"there are no weights of the extractor at {weights}: give a file by --extractor_weights")
+            raise CvmError(f"there are no weights of the extractor at {weights}: give a file by --extractor_weights")
         return found
     if not Path(path).is_file():
-        raise ValueError(f"there is no frozen extractor at {path}: {GIVE}")
+        raise CvmError(f"there is no frozen extractor at {path}: {GIVE}")
     _check_no_weights(weights, "the weights of an extractor from a file are in that file")
     return str(path)
 
@@ -48,10 +49,10 @@ def checked_encoder(path: str | PathLike[str] | None, weights: str | PathLike[st
     """The name of the encoder of `timm_unet`, as text.
 
     Raises:
-        ValueError: no name, or as `checked_extractor`.
+        CvmError: no name, or as `checked_extractor`.
     """
     if not is_name(path):
-        raise ValueError(
+        raise CvmError(
             "the network 'timm_unet' needs an encoder by name: give imagenet, timm:NAME or timm:NAME@pretrained by "
             "--extractor_path" + ("" if path is None else f", not {path}")
         )
@@ -71,7 +72,7 @@ def absolute_extractor(path: Any) -> Any:
 
 def _check_no_weights(weights: str | PathLike[str] | None, reason: str) -> None:
     if weights is not None:
-        raise ValueError(f"{reason}: drop --extractor_weights")
+        raise CvmError(f"{reason}: drop --extractor_weights")
 
 
 class Layer3Map(nn.Module):
@@ -83,7 +84,7 @@ class Layer3Map(nn.Module):
         try:
             load_encoder_weights(self, path)
         except ValueError as error:
-            raise ValueError(f"{error}; a frozen extractor of another kind is saved as TorchScript") from error
+            raise CvmError(f"{error}; a frozen extractor of another kind is saved as TorchScript") from error
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.encoder(x)[3]
@@ -101,4 +102,4 @@ def read_script(path: Path) -> Any:
     try:
         return torch.jit.load(path, map_location="cpu")
     except RuntimeError as error:
-        raise ValueError(f"{path} cannot be read as TorchScript: it is damaged, or of another torch") from error
+        raise CvmError(f"{path} cannot be read as TorchScript: it is damaged, or of another torch") from error

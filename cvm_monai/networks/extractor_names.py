@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from cvm_monai.errors import CvmError
+
 LiteName = Literal["lite0", "lite1", "lite2"]
 LITE_NAMES: tuple[LiteName, ...] = get_args(LiteName)
 IMAGENET, TIMM = "imagenet", "timm:"
@@ -52,21 +54,21 @@ def lite_name(path: str) -> LiteName:
     """The size in `imagenet:lite1`; `imagenet` alone is the smallest.
 
     Raises:
-        ValueError: another size.
+        CvmError: another size.
     """
     asked = path.removeprefix(IMAGENET).removeprefix(":") if path != IMAGENET else LITE_NAMES[0]
     for name in LITE_NAMES:
         if name == asked:
             return name
     forms = ", ".join(f"{IMAGENET}:{name}" for name in LITE_NAMES)
-    raise ValueError(f"there is no extractor {path!r}: give {IMAGENET}, or one of {forms}")
+    raise CvmError(f"there is no extractor {path!r}: give {IMAGENET}, or one of {forms}")
 
 
 def timm_name(path: str) -> TimmName:
     """The parts of `timm:NAME@OPTIONS`; whether timm knows the name is not looked at.
 
     Raises:
-        ValueError: another form.
+        CvmError: another form.
     """
     name, at, options = path.removeprefix(TIMM).partition("@")
     parts = options.split("+") if at else []
@@ -74,5 +76,5 @@ def timm_name(path: str) -> TimmName:
     pinned = [part.partition(":")[2] for part in parts if part.startswith(f"{PRETRAINED}:")]
     wrong = set(kinds) - {PRETRAINED, STAGES} or len(set(kinds)) < len(kinds) or f"{STAGES}:" in options
     if not name or wrong or pinned == [""]:
-        raise ValueError(f"{path!r} is no extractor: the form is {TIMM_FORM}")
+        raise CvmError(f"{path!r} is no extractor: the form is {TIMM_FORM}")
     return TimmName(name, PRETRAINED in kinds, pinned[0] if pinned else None, STAGES in kinds)

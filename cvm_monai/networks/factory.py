@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.networks.large_images import WHOLE, LargeImages
 from cvm_monai.networks.normalisation import EncoderNorm, Normalisation
@@ -63,10 +64,10 @@ def build_network(
             training, which hold it, to be loaded next.
 
     Raises:
-        ValueError: unknown name, wrong widths or channels, or encoder weights that cannot be used.
+        CvmError: unknown name, wrong widths or channels, or encoder weights that cannot be used.
     """
     if name not in NETWORK_NAMES:
-        raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORK_NAMES)}")
+        raise CvmError(f"unknown network {name!r}: choose one of {', '.join(NETWORK_NAMES)}")
     arguments: dict[str, Any] = {"in_channels": in_channels, "out_channels": out_channels}
     if name in FROZEN_NETWORKS:
         arguments |= {
@@ -83,14 +84,14 @@ def build_network(
         from cvm_monai.networks.unet import UNet
 
         if encoder_weights is not None:
-            raise ValueError("the network 'unet' has no ResNet34 encoder: drop encoder_weights or use 'resnet34_unet'")
+            raise CvmError("the network 'unet' has no ResNet34 encoder: drop encoder_weights or use 'resnet34_unet'")
         return UNet(**arguments) if channels is None else UNet(**arguments, channels=channels)
     arguments["encoder_norm"] = encoder_norm
     if name == "timm_unet":
         from cvm_monai.networks.timm_unet import TimmUNet
 
         if encoder_weights is not None:
-            raise ValueError("the network 'timm_unet' takes its encoder by extractor_path: drop encoder_weights")
+            raise CvmError("the network 'timm_unet' takes its encoder by extractor_path: drop encoder_weights")
         arguments |= {
             "extractor_path": extractor_path,
             "extractor_weights": extractor_weights,
@@ -121,14 +122,12 @@ def _frozen(
 
         for knob, value in (("network_channels", channels), ("encoder_weights", encoder_weights)):
             if value is not None:
-                raise ValueError(f"the network 'frozen_probe' is its extractor and one layer: drop {knob}")
+                raise CvmError(f"the network 'frozen_probe' is its extractor and one layer: drop {knob}")
         return FrozenProbe(**arguments)
     from cvm_monai.networks.frozen_two_component import FrozenTwoComponentNet
 
     if encoder_weights is not None:
-        raise ValueError(
-            "the network 'frozen_two_component' takes its extractor by extractor_path: drop encoder_weights"
-        )
+        raise CvmError("the network 'frozen_two_component' takes its extractor by extractor_path: drop encoder_weights")
     return (
         FrozenTwoComponentNet(**arguments)
         if channels is None

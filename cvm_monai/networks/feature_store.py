@@ -10,6 +10,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
+
 FeatureDtype = Literal["float32", "float16"]
 
 
@@ -26,7 +28,7 @@ class FeatureStore:
         dtype: `float32` gives back what was computed; `float16` takes half the room and rounds to 11 bits.
 
     Raises:
-        ValueError: an unknown `dtype`.
+        CvmError: an unknown `dtype`.
     """
 
     folder: str | PathLike[str] | None = None
@@ -34,7 +36,7 @@ class FeatureStore:
 
     def __post_init__(self) -> None:
         if self.dtype not in get_args(FeatureDtype):
-            raise ValueError(f"dtype must be one of {', '.join(get_args(FeatureDtype))}, got {self.dtype!r}")
+            raise CvmError(f"dtype must be one of {', '.join(get_args(FeatureDtype))}, got {self.dtype!r}")
 
     def get(self, extractor: str, image: str, *, shape: tuple[int, ...]) -> np.ndarray | None:
         """The map of an image as it lies on disk, memory-mapped and read-only; None where it is missing or damaged.
@@ -57,12 +59,12 @@ class FeatureStore:
 
         Raises:
             OSError: no room, or no permission; what was there stays.
-            ValueError: a value that `float16` cannot hold.
+            CvmError: a value that `float16` cannot hold.
         """
         with np.errstate(over="ignore"):
             stored = features.astype(self.dtype)
         if self.dtype == "float16" and not np.isfinite(stored).all() and np.isfinite(features).all():
-            raise ValueError("a feature is larger than float16 can hold: use --feature_dtype float32")
+            raise CvmError("a feature is larger than float16 can hold: use --feature_dtype float32")
         path = self._path(extractor, image)
         aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")  # process ids repeat on other machines
         try:
@@ -78,7 +80,7 @@ class FeatureStore:
 
     def _path(self, extractor: str, image: str) -> Path:
         if self.folder is None:
-            raise ValueError("this store has no folder: nothing is stored")
+            raise CvmError("this store has no folder: nothing is stored")
         return Path(self.folder) / f"{extractor}-{self.dtype}" / f"{image}.npy"
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.blocks import pad_to_multiple
 from cvm_monai.networks.efficientnet_lite import SIZES
 from cvm_monai.networks.extractor_files import Layer3Map, checked_extractor, is_script, read_script
@@ -46,7 +47,7 @@ class FrozenExtractor(nn.Module):
         stride: pixels for each of its features; None where that is no whole number.
 
     Raises:
-        ValueError: no path, no file there, one that is neither, or a network that does not fit that description.
+        CvmError: no path, no file there, one that is neither, or a network that does not fit that description.
     """
 
     channels: int
@@ -104,13 +105,13 @@ class FrozenExtractor(nn.Module):
                 features = self.network(padded)
         except (RuntimeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise ValueError(
+            raise CvmError(
                 f"the extractor {self.path} failed on an image of {tuple(padded.shape)}: it must take any sides that "
                 f"are multiples of {self.grid} from {2 * self.grid} ({reason})"
             ) from error
         if not isinstance(features, torch.Tensor) or features.ndim != 4 or features.shape[0] != padded.shape[0]:
             found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-            raise ValueError(f"the extractor {self.path} must give features (B, C, h, w), not {found}")
+            raise CvmError(f"the extractor {self.path} must give features (B, C, h, w), not {found}")
         return features.float()
 
     def _stored(self, padded: torch.Tensor) -> torch.Tensor:
@@ -140,7 +141,7 @@ class FrozenExtractor(nn.Module):
     def _identify(self, weights: str | PathLike[str] | None) -> str:
         """Name of the extractor in the store: another network, or other weights, have another one."""
         if self.stride is None:
-            raise ValueError(f"the features of {self.path} have no whole stride and are not stored: drop feature_store")
+            raise CvmError(f"the features of {self.path} have no whole stride and are not stored: drop feature_store")
         digest = hashlib.sha256(type(self.network).__name__.encode())
         if is_timm(self.path):
             digest.update(f"{self.path} {timm_version()}".encode())
@@ -173,7 +174,7 @@ class FrozenProbe(nn.Module):
             state dict.
 
     Raises:
-        ValueError: whatever `FrozenExtractor` finds, other images than RGB, or fewer than two classes.
+        CvmError: whatever `FrozenExtractor` finds, other images than RGB, or fewer than two classes.
     """
 
     stride = 1
@@ -214,11 +215,11 @@ class FrozenProbe(nn.Module):
 
 
 def check_channels(in_channels: int, out_channels: int) -> None:
-    """ValueError for images that no frozen extractor takes, or for fewer classes than two."""
+    """CvmError for images that no frozen extractor takes, or for fewer classes than two."""
     if in_channels != 3:
-        raise ValueError(f"in_channels must be 3 for a frozen extractor, not {in_channels}")
+        raise CvmError(f"in_channels must be 3 for a frozen extractor, not {in_channels}")
     if out_channels < 2:
-        raise ValueError(f"out_channels must be at least 2 (background and target), not {out_channels}")
+        raise CvmError(f"out_channels must be at least 2 (background and target), not {out_channels}")
 
 
 def one_length(features: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,7 @@ class FrozenTwoComponentNet(nn.Module):
         stride: the extractor's where it divides 32; else 16, and the features are resampled to that grid.
 
     Raises:
-        ValueError: whatever `FrozenExtractor` finds, other images than RGB, fewer than two classes, or not five
+        CvmError: whatever `FrozenExtractor` finds, other images than RGB, fewer than two classes, or not five
             positive widths.
     """
 

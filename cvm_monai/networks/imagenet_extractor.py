@@ -22,7 +22,7 @@ class ImageNetEncoder(nn.Module):
         channels: of the five maps.
 
     Raises:
-        ValueError: the package of the weights is missing or changed.
+        CvmError: the package of the weights is missing or changed.
     """
 
     scale: torch.Tensor

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from cvm_monai.errors import CvmError
+
 Extraction = Literal["whole", "checkpointed", "multi_stage"]
 STRIDE = 16
 """Patches and halos are whole cells of Feature Map 1."""
@@ -24,7 +26,7 @@ class LargeImages:
             the reach of the ResNet34: exact where the normalisation is frozen.
 
     Raises:
-        ValueError: an unknown choice, or a size that is no such multiple.
+        CvmError: an unknown choice, or a size that is no such multiple.
     """
 
     extraction: Extraction = "whole"
@@ -33,11 +35,11 @@ class LargeImages:
 
     def __post_init__(self) -> None:
         if self.extraction not in get_args(Extraction):
-            raise ValueError(f"extraction must be one of {', '.join(get_args(Extraction))}, got {self.extraction!r}")
+            raise CvmError(f"extraction must be one of {', '.join(get_args(Extraction))}, got {self.extraction!r}")
         for name, low in (("patch_size", 64), ("halo", 0)):
             value = getattr(self, name)
             if type(value) is not int or value < low or value % STRIDE:
-                raise ValueError(f"{name} must be a multiple of {STRIDE} of at least {low} pixels, got {value!r:.60}")
+                raise CvmError(f"{name} must be a multiple of {STRIDE} of at least {low} pixels, got {value!r:.60}")
 
 
 WHOLE = LargeImages()

@@ -2,6 +2,8 @@
 
 from typing import Literal, get_args
 
+from cvm_monai.errors import CvmError
+
 Normalisation = Literal["instance", "group", "batch"]
 """`instance`: each channel of each image by its own mean and deviation, in training and afterwards alike, as nnU-Net
 does: nothing is remembered of the training set, so that another stain or scanner does not shift the features. `group`:
@@ -15,9 +17,9 @@ GROUPS = 8
 
 
 def check_normalisation(kind: str) -> None:
-    """ValueError for a normalisation that is not there."""
+    """CvmError for a normalisation that is not there."""
     if kind not in get_args(Normalisation):
-        raise ValueError(f"normalisation must be one of {', '.join(get_args(Normalisation))}, got {kind!r}")
+        raise CvmError(f"normalisation must be one of {', '.join(get_args(Normalisation))}, got {kind!r}")
 
 
 def encoder_normalisation(
@@ -31,11 +33,11 @@ def encoder_normalisation(
         with_weights: whether the encoder is read from a file.
 
     Raises:
-        ValueError: an unknown choice.
+        CvmError: an unknown choice.
     """
     check_normalisation(normalisation)
     if encoder_norm is not None and encoder_norm not in get_args(EncoderNorm):
-        raise ValueError(f"encoder_norm must be one of {', '.join(get_args(EncoderNorm))}, got {encoder_norm!r}")
+        raise CvmError(f"encoder_norm must be one of {', '.join(get_args(EncoderNorm))}, got {encoder_norm!r}")
     if encoder_norm is None:
         return ("batch", True) if with_weights else (normalisation, False)
     return ("instance" if encoder_norm == "instance" else "batch"), encoder_norm == "frozen"

@@ -24,7 +24,7 @@ class ResNet34UNet(PyramidUNet):
         encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights`, else the encoder is as the rest.
 
     Raises:
-        ValueError: not five positive widths, no input channel, fewer than two classes, an unknown normalisation, or
+        CvmError: not five positive widths, no input channel, fewer than two classes, an unknown normalisation, or
             weights that do not fit.
     """
 

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from cvm_monai.errors import CvmError
+
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """What batch normalisation remembers of a training, and no other normalisation does."""
 
@@ -20,7 +22,7 @@ def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch
     A file that ends in `.npz` is what `write_arrays` made of such a state dict.
 
     Raises:
-        ValueError: no file there, one that is no state dict, or the weights of another network.
+        CvmError: no file there, one that is no state dict, or the weights of another network.
     """
     path = Path(path)
     state = _read_state(path)
@@ -29,7 +31,7 @@ def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch
     unfit += sorted(key for key in state if key not in expected)
     if unfit:
         _check_normalisation(expected, state, path)
-        raise ValueError(
+        raise CvmError(
             f"the weights in {path} do not fit the network {type(network).__name__}: {len(unfit)} of them are missing, "
             f"of another shape or unknown, such as {unfit[0]}; give --network and --network_channels as in the training"
         )
@@ -38,16 +40,16 @@ def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch
 
 
 def _check_normalisation(expected: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> None:
-    """ValueError where running statistics alone tell the two apart."""
+    """CvmError where running statistics alone tell the two apart."""
     different = [key for key in {*expected} ^ {*state} if key.rpartition(".")[2] not in STATISTICS]
     if different or any(state[key].shape != expected[key].shape for key in {*expected} & {*state}):
         return
     if len(state) > len(expected):
-        raise ValueError(
+        raise CvmError(
             f"the weights in {path} were trained with --normalisation batch, and the network is built with another: "
             "give --normalisation batch"
         )
-    raise ValueError(
+    raise CvmError(
         f"the weights in {path} were trained without running statistics, and the network is built with them: give "
         "--normalisation instance or group, as in the training"
     )
@@ -57,7 +59,7 @@ def write_arrays(weights: str | PathLike[str], target: str | PathLike[str]) -> N
     """Write a plain state dict again as `.npz`: arrays by name, which NumPy reads without pickle; the same bits.
 
     Raises:
-        ValueError: no file there, or one that is no state dict.
+        CvmError: no file there, or one that is no state dict.
     """
     arrays: dict[str, Any] = {name: value.numpy() for name, value in _read_state(Path(weights)).items()}
     np.savez(target, **arrays)
@@ -66,16 +68,16 @@ def write_arrays(weights: str | PathLike[str], target: str | PathLike[str]) -> N
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file by name."""
     if not path.is_file():
-        raise ValueError(
+        raise CvmError(
             f"there is no trained network at {path}: run `python -m monai.bundle run training --config_file "
             "bundle/configs/train.json` first, or give the output_dir of a training"
         )
     try:
         state: Any = _arrays(path) if path.suffix == ".npz" else _tensors(path)
     except Exception as error:  # a damaged file can raise nearly anything
-        raise ValueError(f"{path} cannot be read as weights: it is damaged, or holds more than tensors") from error
+        raise CvmError(f"{path} cannot be read as weights: it is damaged, or holds more than tensors") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(f"{path} is not a network's state dict: save network.state_dict() with torch.save")
+        raise CvmError(f"{path} is not a network's state dict: save network.state_dict() with torch.save")
     return state
 
 

@@ -5,6 +5,7 @@ from os import PathLike
 import torch
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.timm_extractor import TimmNetwork
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -23,16 +24,16 @@ class TimmEncoder(TimmNetwork):
         channels: of the five maps.
 
     Raises:
-        ValueError: as `TimmNetwork`, `@stages`, or a network without any of these strides (patches of 14 px, say).
+        CvmError: as `TimmNetwork`, `@stages`, or a network without any of these strides (patches of 14 px, say).
     """
 
     def __init__(self, path: str, weights: str | PathLike[str] | None = None, *, pretrained: bool = True) -> None:
         super().__init__(path, weights, pretrained=pretrained)
         if self.asked.stages:
-            raise ValueError(f"an encoder gives all of its stages: drop @stages from {path}")
+            raise CvmError(f"an encoder gives all of its stages: drop @stages from {path}")
         found = {stride: number for stride, number in self.numbers_by_stride().items() if stride in STRIDES}
         if not found:
-            raise ValueError(f"timm's {self.asked.name} has no map of stride 2, 4, 8, 16 or 32: take another encoder")
+            raise CvmError(f"timm's {self.asked.name} has no map of stride 2, 4, 8, 16 or 32: take another encoder")
         self._strides, self._numbers = tuple(found), list(found.values())
         if hasattr(self.model, "prune_intermediate_layers"):  # what no map needs would never get a gradient
             self.model.prune_intermediate_layers(self._numbers, prune_norm=False, prune_head=True)

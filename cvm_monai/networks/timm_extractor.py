@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.extractor_names import TIMM, TimmName
 from cvm_monai.networks.stages import join_stages
 from cvm_monai.networks.timm_weights import checked_name, repository, timm_library, unreachable
@@ -38,7 +39,7 @@ class TimmNetwork(nn.Module):
         grid: what the sides of an image must be multiples of.
 
     Raises:
-        ValueError: timm is missing or does not start, an unknown name, a network without feature maps, a file that does
+        CvmError: timm is missing or does not start, an unknown name, a network without feature maps, a file that does
             not fit, or weights that cannot be downloaded.
     """
 
@@ -76,7 +77,7 @@ class TimmNetwork(nn.Module):
                 )
         except (RuntimeError, AssertionError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise ValueError(f"timm's {self.asked.name} takes no image of {side} x {side} px ({reason})") from error
+            raise CvmError(f"timm's {self.asked.name} takes no image of {side} x {side} px ({reason})") from error
         finally:
             self.model.train(training)
         return {side // maps.shape[-1]: number for number, maps in enumerate(found) if side % maps.shape[-1] == 0}
@@ -95,7 +96,7 @@ class TimmExtractor(TimmNetwork):
         weights, pretrained: see `TimmNetwork`.
 
     Raises:
-        ValueError: as `TimmNetwork`, or `@stages` of a network with fewer than two of those strides.
+        CvmError: as `TimmNetwork`, or `@stages` of a network with fewer than two of those strides.
     """
 
     def __init__(self, name: str, weights: str | PathLike[str] | None = None, *, pretrained: bool = True) -> None:
@@ -106,7 +107,7 @@ class TimmExtractor(TimmNetwork):
             self._numbers = [found[stride] for stride in JOINED if stride in found]
             if len(self._numbers) < 2:
                 strides = ", ".join(map(str, found))
-                raise ValueError(f"timm's {self.asked.name} has no stages to join, only stride {strides}: drop @stages")
+                raise CvmError(f"timm's {self.asked.name} has no stages to join, only stride {strides}: drop @stages")
 
     def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The maps that are joined, as the network gives them; without `@stages` the last block's alone."""
@@ -132,7 +133,7 @@ def _create(asked: TimmName, *, published: bool) -> nn.Module:
                 raise
             raise unreachable(asked, error) from error
     if not hasattr(model, "forward_intermediates"):
-        raise ValueError(f"timm's network {asked.name} gives no feature maps (forward_intermediates): take another one")
+        raise CvmError(f"timm's network {asked.name} gives no feature maps (forward_intermediates): take another one")
     return model
 
 
@@ -151,7 +152,7 @@ def _load(model: nn.Module, name: str, path: Path) -> None:
     extra = [key for key in state if key not in expected and not key.startswith(classifiers)]
     unfit = [key for key in expected if key not in state or state[key].shape != expected[key].shape] + extra
     if unfit:
-        raise ValueError(
+        raise CvmError(
             f"the weights in {path} are not those of timm's {name}: {len(unfit)} are missing, of another shape or "
             f"unknown, such as {unfit[0]}"
         )

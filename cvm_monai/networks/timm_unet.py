@@ -7,6 +7,7 @@ from typing import cast, get_args
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.blocks import check_widths
 from cvm_monai.networks.extractor_files import checked_encoder
 from cvm_monai.networks.extractor_names import is_imagenet, is_name, lite_name
@@ -29,7 +30,7 @@ class TimmUNet(PyramidUNet):
         pretrained: False starts the encoder at random, for weights that are loaded next.
 
     Raises:
-        ValueError: other images than RGB, fewer than two classes, not five positive widths, an unknown normalisation,
+        CvmError: other images than RGB, fewer than two classes, not five positive widths, an unknown normalisation,
             or an encoder that is no name, has no such normalisation, or cannot be had.
     """
 
@@ -49,10 +50,10 @@ class TimmUNet(PyramidUNet):
             decoder_channels, in_channels=in_channels, out_channels=out_channels, name="decoder_channels"
         )
         if in_channels != 3:
-            raise ValueError(f"in_channels must be 3 for an encoder by name, not {in_channels}")
+            raise CvmError(f"in_channels must be 3 for an encoder by name, not {in_channels}")
         norm = encoder_norm or "frozen"
         if norm not in get_args(EncoderNorm):
-            raise ValueError(f"encoder_norm must be one of {', '.join(get_args(EncoderNorm))}, got {encoder_norm!r}")
+            raise CvmError(f"encoder_norm must be one of {', '.join(get_args(EncoderNorm))}, got {encoder_norm!r}")
         encoder = _encoder(extractor_path, extractor_weights, pretrained=pretrained)
         if norm == "instance":
             normalise_by_image(encoder)
@@ -71,7 +72,7 @@ def normalise_by_image(encoder: nn.Module) -> None:
     """Let each channel of each image have its own mean and deviation, in place; scale and shift are kept.
 
     Raises:
-        ValueError: an encoder without batch normalisation, or with one that does more than normalise.
+        CvmError: an encoder without batch normalisation, or with one that does more than normalise.
     """
     norms = [
         (parent, name)
@@ -80,7 +81,7 @@ def normalise_by_image(encoder: nn.Module) -> None:
         if isinstance(part, _BatchNorm)
     ]
     if not norms or any(type(getattr(parent, name)) is not nn.BatchNorm2d for parent, name in norms):
-        raise ValueError(
+        raise CvmError(
             "this encoder has no plain batch normalisation to replace by encoder_norm instance: take frozen or batch"
         )
     for parent, name in norms:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.extractor_names import TIMM, TimmName, timm_name
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -19,12 +20,12 @@ def checked_name(path: str) -> TimmName:
     """The parts of `timm:NAME@OPTIONS`, with a name that timm knows.
 
     Raises:
-        ValueError: timm is missing or does not start, another form, or an unknown name; the three nearest are named.
+        CvmError: timm is missing or does not start, another form, or an unknown name; the three nearest are named.
     """
     asked, timm = timm_name(path), timm_library()
     if not timm.is_model(asked.name):
         near = get_close_matches(asked.name.partition(".")[0], timm.list_models(), n=3, cutoff=0.0)
-        raise ValueError(f"timm {timm.__version__} has no network {asked.name!r}: did you mean {', '.join(near)}?")
+        raise CvmError(f"timm {timm.__version__} has no network {asked.name!r}: did you mean {', '.join(near)}?")
     return asked
 
 
@@ -35,7 +36,7 @@ def pinned_name(path: str) -> str:
     for published weights stay.
 
     Raises:
-        ValueError: as `checked_name`, or weights that are not published or cannot be downloaded.
+        CvmError: as `checked_name`, or weights that are not published or cannot be downloaded.
     """
     asked = checked_name(path)
     return str(replace(asked, revision=_revision(asked))) if asked.pretrained else path
@@ -45,11 +46,11 @@ def published_state(path: str) -> dict[str, torch.Tensor]:
     """The tensors that timm publishes for `timm:NAME@pretrained`, by timm's names, the classifier among them.
 
     Raises:
-        ValueError: as `pinned_name`, or a name without `@pretrained`.
+        CvmError: as `pinned_name`, or a name without `@pretrained`.
     """
     asked = checked_name(path)
     if not asked.pretrained:
-        raise ValueError(f"{path} has no weights: write {TIMM}{asked.name}@pretrained for those that timm publishes")
+        raise CvmError(f"{path} has no weights: write {TIMM}{asked.name}@pretrained for those that timm publishes")
     return _downloaded(asked)
 
 
@@ -57,24 +58,24 @@ def repository(asked: TimmName) -> str:
     """Where timm publishes the weights of a name, as `owner/repository` or `owner/repository@revision`.
 
     Raises:
-        ValueError: an unknown tag, or no published weights.
+        CvmError: an unknown tag, or no published weights.
     """
     try:
         found = timm_library().get_pretrained_cfg(asked.name)
     except RuntimeError as error:  # an unknown tag
-        raise ValueError(f"timm has no published weights {asked.name!r} ({error}): leave the tag out") from error
+        raise CvmError(f"timm has no published weights {asked.name!r} ({error}): leave the tag out") from error
     hub = getattr(found, "hf_hub_id", None)
     if not hub:
-        raise ValueError(
+        raise CvmError(
             f"timm publishes no weights of {asked.name} on the Hugging Face hub: give their file by --extractor_weights"
         )
     return f"{hub}@{asked.revision}" if asked.revision else str(hub)
 
 
-def unreachable(asked: TimmName, error: Exception) -> ValueError:
+def unreachable(asked: TimmName, error: Exception) -> CvmError:
     """What is said where a download fails, whatever the reason."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return ValueError(
+    return CvmError(
         f"the published weights of {TIMM}{asked.name} are not in the cache of the Hugging Face hub and cannot be "
         f"downloaded ({reason}): connect this machine once, or give their file"
     )
@@ -89,17 +90,17 @@ def timm_library() -> Any:
     """timm itself.
 
     Raises:
-        ValueError: it is missing or does not start.
+        CvmError: it is missing or does not start.
     """
     try:
         import timm
     except ImportError as error:
         reason = "is not installed" if error.name == "timm" else f"cannot be imported ({error})"
-        raise ValueError(
+        raise CvmError(
             f"an extractor timm:NAME needs timm, which {reason}: pip install 'cvm-monai[vit]', or give a file"
         ) from error
     except RuntimeError as error:  # torchvision of another torch, or of another kind of it
-        raise ValueError(
+        raise CvmError(
             f"timm does not start ({error}): install a torchvision of the same index and for the same version as torch"
         ) from error
     return timm
@@ -117,7 +118,7 @@ def _revision(asked: TimmName) -> str:
         if isinstance(file, str):
             parts = Path(file).parts
             return parts[parts.index("snapshots") + 1]
-    raise ValueError(f"the cache of the Hugging Face hub does not say which revision of {repo} it holds: empty it")
+    raise CvmError(f"the cache of the Hugging Face hub does not say which revision of {repo} it holds: empty it")
 
 
 def _downloaded(asked: TimmName) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ from os import PathLike
 import torch
 from torch import nn
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.blocks import keep_statistics, pad_to_multiple
 from cvm_monai.networks.encoder import STAGE_CHANNELS, Layer3, ResNet34Encoder
 from cvm_monai.networks.large_images import WHOLE, LargeImages
@@ -32,7 +33,7 @@ class TwoComponentNet(nn.Module):
         large_images: how Feature Map 1 is computed, and what of it is held for the backward pass.
 
     Raises:
-        ValueError: not five positive widths, no input channel, fewer than two classes, an unknown normalisation, or
+        CvmError: not five positive widths, no input channel, fewer than two classes, an unknown normalisation, or
             weights that do not fit.
     """
 
@@ -52,7 +53,7 @@ class TwoComponentNet(nn.Module):
         super().__init__()
         self._large = large_images
         if in_channels < 1:
-            raise ValueError(f"in_channels must be at least 1, not {in_channels}")
+            raise CvmError(f"in_channels must be at least 1, not {in_channels}")
         self.unet = UNet(MAP_CHANNELS, out_channels, channels=channels, normalisation=normalisation)
         of_encoder, self._frozen = encoder_normalisation(
             normalisation, encoder_norm, with_weights=encoder_weights is not None

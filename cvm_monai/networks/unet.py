@@ -31,7 +31,7 @@ class UNet(nn.Module):
         normalisation: see `Normalisation`.
 
     Raises:
-        ValueError: not five positive widths, no input channel, fewer than two classes, or an unknown normalisation.
+        CvmError: not five positive widths, no input channel, fewer than two classes, or an unknown normalisation.
     """
 
     stride = 1

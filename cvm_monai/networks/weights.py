@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.extractor_names import is_timm
 
 ANCHOR = "layer1.0.conv1.weight"
@@ -28,25 +29,25 @@ def load_encoder_weights(network: nn.Module, path: str | PathLike[str]) -> None:
             `published_state`; torchvision's are `timm:resnet34.tv_in1k@pretrained`.
 
     Raises:
-        ValueError: no encoder; a file that is missing or unreadable, holds several encoders, or does not fit; weights
+        CvmError: no encoder; a file that is missing or unreadable, holds several encoders, or does not fit; weights
             that cannot be downloaded.
     """
     encoder = getattr(network, "encoder", None)
     if not isinstance(encoder, nn.Module):
-        raise ValueError(f"{type(network).__name__} has no ResNet34 encoder to load {path} into")
+        raise CvmError(f"{type(network).__name__} has no ResNet34 encoder to load {path} into")
     state = _without_prefix(_published(path) if is_timm(path) else read_state(Path(path)), path)
     expected = encoder.state_dict()
     wanted = [key for key in expected if not key.endswith("num_batches_tracked")]
     missing = [key for key in wanted if key not in state]
     if missing:
         found = len(wanted) - len(missing)
-        raise ValueError(
+        raise CvmError(
             f"{path} is not a ResNet34: it has {found} of the encoder's {len(wanted)} weights, "
             f"and the first one missing is {missing[0]}"
         )
     for key in wanted:
         if state[key].shape != expected[key].shape:
-            raise ValueError(
+            raise CvmError(
                 f"{path} does not fit the encoder: {key} has shape {tuple(state[key].shape)} "
                 f"where {tuple(expected[key].shape)} is needed"
             )
@@ -63,20 +64,18 @@ def _published(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """The tensors of a file by name."""
     if not path.is_file():
-        raise ValueError(f"there is no file of encoder weights at {path}")
+        raise CvmError(f"there is no file of encoder weights at {path}")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file can raise nearly anything
-        raise ValueError(
+        raise CvmError(
             f"{path} cannot be read as weights alone (weights_only=True): save the model's state_dict() with torch.save"
         ) from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping):
-        raise ValueError(
-            f"{path} holds a {type(content).__name__}, not a state dict: save state_dict() with torch.save"
-        )
+        raise CvmError(f"{path} holds a {type(content).__name__}, not a state dict: save state_dict() with torch.save")
     return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
 
 
@@ -84,6 +83,6 @@ def _without_prefix(state: dict[str, torch.Tensor], path: str | PathLike[str]) -
     """The entries under the one prefix of the file's ResNet, without it."""
     prefixes = sorted(key.removesuffix(ANCHOR) for key in state if key == ANCHOR or key.endswith("." + ANCHOR))
     if len(prefixes) > 1:
-        raise ValueError(f"{path} holds several encoders ({', '.join(map(repr, prefixes))}): save the one to use alone")
+        raise CvmError(f"{path} holds several encoders ({', '.join(map(repr, prefixes))}): save the one to use alone")
     prefix = prefixes[0] if prefixes else ""
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}

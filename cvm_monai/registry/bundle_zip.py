@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.engines.workflow import CONFIG_FILE
+from cvm_monai.errors import CvmError
 from cvm_monai.place import PACKAGE, checked_bundle
 from cvm_monai.registry.requirements import requirements_of
 from cvm_monai.registry.staging import (
@@ -46,11 +47,11 @@ def export_bundle(output_dir: str | Path, target: str | Path, *, bundle: Path | 
     Its one folder is named as the file. Configurations hold the training's own settings as defaults.
 
     Raises:
-        ValueError: no finished training, no bundle, or a name that does not end in `.zip`.
+        CvmError: no finished training, no bundle, or a name that does not end in `.zip`.
     """
     target = Path(target)
     if target.suffix != ".zip":
-        raise ValueError(f"the bundle is written as a zip file: give a name that ends in .zip, not {target.name}")
+        raise CvmError(f"the bundle is written as a zip file: give a name that ends in .zip, not {target.name}")
     source = checked_bundle(bundle)
     trained = read_trained(output_dir, bundle=source)
     aside = target.with_name(f".{os.getpid()}.{target.name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.annotations.files import shown
+from cvm_monai.errors import CvmError
 from cvm_monai.registry.trained import Trained, read_trained
 
 INPUT, OUTPUT = "image", "pred"
@@ -25,14 +26,14 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
     written aside and renamed.
 
     Raises:
-        ValueError: no target, another suffix, no finished training, a network that cannot be exported, or a package of
+        CvmError: no target, another suffix, no finished training, a network that cannot be exported, or a package of
             the extra `export` that is missing.
     """
     paths = [Path(target) for target in targets]
     unknown = [path for path in paths if path.suffix not in _WRITERS]
     if not paths or unknown:
         what = f"not {shown(str(unknown[0]))}" if unknown else "and give at least one"
-        raise ValueError(f"an exported network ends in {' or '.join(_WRITERS)}, {what}")
+        raise CvmError(f"an exported network ends in {' or '.join(_WRITERS)}, {what}")
     if any(path.suffix == ".onnx" for path in paths):
         _check_onnx()
     trained = read_trained(output_dir)
@@ -74,10 +75,10 @@ def facts(trained: Trained) -> dict[str, str]:
 
 
 def _check_grid(network: Any, trained: Trained) -> None:
-    """ValueError for a network that resamples an extractor's features to a grid of another stride, of any size."""
+    """CvmError for a network that resamples an extractor's features to a grid of another stride, of any size."""
     extractor = getattr(network, "extractor", None)
     if extractor is not None and network.stride != extractor.stride:
-        raise ValueError(
+        raise CvmError(
             f"the network {trained.knobs.get('network')!r} on {trained.knobs.get('extractor_path')} resamples "
             "features, which no exported file can do at every size: use register or export-bundle, or train "
             "'frozen_two_component' on --extractor_path imagenet"
@@ -88,7 +89,7 @@ def _check_onnx() -> None:
     from importlib.util import find_spec
 
     if find_spec("onnx") is None:
-        raise ValueError("the package onnx is missing: pip install 'cvm-monai[export]'")
+        raise CvmError("the package onnx is missing: pip install 'cvm-monai[export]'")
 
 
 def _write_onnx(network: Any, path: Path, facts: Mapping[str, str]) -> None:

@@ -18,7 +18,7 @@ def save_model(trained: Trained, folder: Path, *, bundle: Path, metadata: Mappin
     """Write the MLflow model into `folder/model`, having segmented its input example by it once.
 
     Raises:
-        ValueError: weights that do not fit the network which `run.json` names.
+        CvmError: weights that do not fit the network which `run.json` names.
     """
     import mlflow.pyfunc
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
+from cvm_monai.errors import CvmError
 from cvm_monai.inference import ReadImaged, SavePredictiond, working_factor
 
 WEIGHTS = "weights.npz"
@@ -24,7 +25,7 @@ class BundlePipeline:
         device: where to compute; None takes the configuration's choice, a GPU where there is one.
 
     Raises:
-        ValueError: weights that do not fit the network.
+        CvmError: weights that do not fit the network.
     """
 
     def __init__(self, folder: str | Path, *, device: str | None = None) -> None:
@@ -51,13 +52,13 @@ class BundlePipeline:
             mpp: its micrometres per pixel; a network trained at a `scale` rather than an `mpp` does not look at them.
 
         Raises:
-            ValueError: an mpp that the network needs, or one that would make the image huge.
+            CvmError: an mpp that the network needs, or one that would make the image huge.
         """
         if self.mpp is not None and mpp is None:
-            raise ValueError(f"it has no mpp, and the network was trained at {self.mpp:g} um/px: send the image's")
+            raise CvmError(f"it has no mpp, and the network was trained at {self.mpp:g} um/px: send the image's")
         factor = working_factor(scale=self.scale, mpp=self.mpp, image_mpp=mpp, case_id="")
         if image.shape[0] * image.shape[1] * factor**2 > MOST_PIXELS:
-            raise ValueError(
+            raise CvmError(
                 f"{image.shape[1]} x {image.shape[0]} px would become {factor:g} times as wide: check mpp, or cut it"
             )
         item: dict[Any, Any] = {"image": torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0)))}

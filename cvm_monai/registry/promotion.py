@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cvm_monai.errors import CvmError
 from cvm_monai.metrics.claims import ClaimName
 from cvm_monai.metrics.segmentation import MetricName
 from cvm_monai.metrics.stain_shifts import STAIN_NAMES
@@ -77,14 +78,14 @@ def find_metric(name: str, *, tests: Mapping[str, float], classes: Sequence[str]
     """The metric that `name`, with or without `test_`, means.
 
     Raises:
-        ValueError: nothing was recorded by that name, or a value that is neither good nor bad, such as a deviation.
+        CvmError: nothing was recorded by that name, or a value that is neither good nor bad, such as a deviation.
     """
     full = name if name.startswith(TEST) else TEST + name
     usable = {found: kind for found in sorted(tests) if (kind := _kind(found, classes)) is not None}
     if full not in tests:
-        raise ValueError(f"--promote-if-better {name}: the evaluation recorded no {full}; choose {_listed(usable)}")
+        raise CvmError(f"--promote-if-better {name}: the evaluation recorded no {full}; choose {_listed(usable)}")
     if full not in usable:
-        raise ValueError(
+        raise CvmError(
             f"--promote-if-better {name}: neither more nor less of {full} is better; choose {_listed(usable)}"
         )
     return Metric(full, usable[full])
@@ -94,23 +95,23 @@ def check_comparable(metric: Metric, champion: Champion | None, *, trained: Trai
     """Refuse to compare test values of different images.
 
     Raises:
-        ValueError: other data, another fold, or a champion without that value.
+        CvmError: other data, another fold, or a champion without that value.
     """
     if champion is None:
         return
     current, remedy = f"the champion, {name} version {champion.version},", "register without --promote-if-better"
     if champion.data_sha256 != trained.record.get("data_sha256"):
-        raise ValueError(
+        raise CvmError(
             f"{current} was tested on other data (data list {_short(champion.data_sha256)}, here "
             f"{_short(trained.record.get('data_sha256'))}): test both on the same, or {remedy}"
         )
     if champion.fold != trained.fold:
-        raise ValueError(
+        raise CvmError(
             f"{current} was tested on fold {champion.fold}, this training on fold {trained.fold}, which are other "
             f"images: train on that fold, or {remedy}"
         )
     if metric.name not in champion.tests:
-        raise ValueError(f"{current} has no {metric.name}: evaluate it again, or {remedy}")
+        raise CvmError(f"{current} has no {metric.name}: evaluate it again, or {remedy}")
 
 
 def decide(metric: Metric, value: float, champion: Champion | None, *, name: str, version: str) -> Decision:

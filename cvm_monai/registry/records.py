@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cvm_monai.annotations import Annotations, regions_from_labels, write_geojson
+from cvm_monai.errors import CvmError
 from cvm_monai.inference.write import to_uint8
 from cvm_monai.slides import read_image
 
@@ -33,10 +34,10 @@ def read_record(record: Mapping[str, Any]) -> Asked:
     """Check and decode one record {image, mpp?}.
 
     Raises:
-        ValueError: what is wrong with it, and what to send.
+        CvmError: what is wrong with it, and what to send.
     """
     if "image" not in record or _missing(record["image"]):
-        raise ValueError(f"it has no image: {SEND}, as 'image'")
+        raise CvmError(f"it has no image: {SEND}, as 'image'")
     return Asked(_image(record["image"]), _mpp(record.get("mpp")))
 
 
@@ -86,20 +87,20 @@ def _image(value: Any) -> np.ndarray:
         try:
             return _decode(base64.b64decode(value, validate=True))
         except binascii.Error:
-            raise ValueError(f"its image is text but not base64: {SEND}") from None
+            raise CvmError(f"its image is text but not base64: {SEND}") from None
     if isinstance(value, bytes):
         return _decode(value)
     try:
         image = np.asarray(value)
     except ValueError:  # lists of unequal lengths
-        raise ValueError(f"its image is not a full array: {SEND}") from None
+        raise CvmError(f"its image is not a full array: {SEND}") from None
     if isinstance(value, list) and image.dtype == np.int64 and image.size:
         if image.min() < 0 or image.max() > 255:
             wrong = int(image.min() if image.min() < 0 else image.max())
-            raise ValueError(f"its image holds the value {wrong}, outside 0 to 255: {SEND}")
+            raise CvmError(f"its image holds the value {wrong}, outside 0 to 255: {SEND}")
         image = image.astype(np.uint8)  # JSON knows whole numbers only
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(f"its image is {image.shape} {image.dtype}: {SEND}")
+        raise CvmError(f"its image is {image.shape} {image.dtype}: {SEND}")
     return image
 
 
@@ -112,7 +113,7 @@ def _decode(content: bytes) -> np.ndarray:
             return read_image(file)
         except ValueError as error:
             reason = str(error).replace(f"{file} ", "it ")
-            raise ValueError(f"its image is no PNG that can be decoded ({reason}): {SEND}") from None
+            raise CvmError(f"its image is no PNG that can be decoded ({reason}): {SEND}") from None
 
 
 def _mpp(value: Any) -> float | None:
@@ -120,7 +121,7 @@ def _mpp(value: Any) -> float | None:
         return None
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
     if not number or not 0 < float(value) < math.inf:
-        raise ValueError(f"its mpp is {value!r}: send micrometres per pixel, a number above 0, or leave it out")
+        raise CvmError(f"its mpp is {value!r}: send micrometres per pixel, a number above 0, or leave it out")
     return float(value)
 
 

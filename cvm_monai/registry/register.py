@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from cvm_monai.data.output import sha256
+from cvm_monai.errors import CvmError
 from cvm_monai.place import checked_bundle
 from cvm_monai.registry.pages import NOTE, link, model_description, version_description
 from cvm_monai.registry.promotion import (
@@ -77,7 +78,7 @@ def register(request: Request) -> Registered:
     All that can be checked is checked before anything is written; what fails later is undone.
 
     Raises:
-        ValueError: a bad name or alias, no finished and evaluated training, an unknown metric, a champion tested on
+        CvmError: a bad name or alias, no finished and evaluated training, an unknown metric, a champion tested on
             other images, or a store that does not answer or refuses.
     """
     from mlflow.exceptions import MlflowException
@@ -85,7 +86,7 @@ def register(request: Request) -> Registered:
     check_name(request.name)
     check_alias(request.alias)
     if request.promote and request.alias == CHAMPION:
-        raise ValueError(f"--alias {CHAMPION} sets it in any case: leave out --promote-if-better, or that alias")
+        raise CvmError(f"--alias {CHAMPION} sets it in any case: leave out --promote-if-better, or that alias")
     bundle = checked_bundle(request.bundle)
     trained = read_trained(request.output, bundle=bundle)
     tests = recorded_tests(trained)
@@ -107,7 +108,7 @@ def register(request: Request) -> Registered:
             if model_id is not None:
                 entry.link(version, model_id)
     except MlflowException as error:
-        raise ValueError(f"MLflow at {uri} refused: {str(error).splitlines()[0]}") from error
+        raise CvmError(f"MLflow at {uri} refused: {str(error).splitlines()[0]}") from error
     return Registered(request.name, version, f"models:/{request.name}@{request.alias}", str(uri), decision)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from cvm_monai.annotations.files import shown
 from cvm_monai.engines.store_opening import client_of
 from cvm_monai.engines.tracking import OFF, check_tracking_uri
+from cvm_monai.errors import CvmError
 
 NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
 ALIAS = re.compile(r"[\w-]+")
@@ -21,7 +22,7 @@ def connect(uri: str) -> Any:
     """MLflow's client of a database or a server.
 
     Raises:
-        ValueError: an address of another kind, or a server that does not answer.
+        CvmError: an address of another kind, or a server that does not answer.
     """
     check_store(uri)
     return client_of(uri)
@@ -66,16 +67,16 @@ def check_store(uri: str) -> None:
     """Refuse an address that is no store.
 
     Raises:
-        ValueError: an address of another kind, or a server that does not answer.
+        CvmError: an address of another kind, or a server that does not answer.
     """
     if uri == OFF:
-        raise ValueError("a model registry needs a store: give --tracking-uri sqlite:////path/mlruns.db or a server")
+        raise CvmError("a model registry needs a store: give --tracking-uri sqlite:////path/mlruns.db or a server")
     try:
         check_tracking_uri(uri)
     except ValueError as error:
         if not uri.startswith("http"):
             raise
-        raise ValueError(
+        raise CvmError(
             f"no MLflow server answers at {uri}: start it (mlflow server --host 127.0.0.1), or name another "
             "store by --tracking-uri"
         ) from error
@@ -85,19 +86,19 @@ def check_name(name: str) -> None:
     """Refuse a model's name that MLflow or a `models:/` address could not hold.
 
     Raises:
-        ValueError: what a name may hold.
+        CvmError: what a name may hold.
     """
     if not NAME.fullmatch(name):
-        raise ValueError(f"--name must be of letters, digits, '_', '-' and '.', got {shown(name)}")
+        raise CvmError(f"--name must be of letters, digits, '_', '-' and '.', got {shown(name)}")
 
 
 def check_alias(alias: str) -> None:
     """Refuse an alias that MLflow would refuse.
 
     Raises:
-        ValueError: what an alias may hold.
+        CvmError: what an alias may hold.
     """
     if not ALIAS.fullmatch(alias):
-        raise ValueError(f"--alias must be of letters, digits, '_' and '-', got {shown(alias)}")
+        raise CvmError(f"--alias must be of letters, digits, '_' and '-', got {shown(alias)}")
     if RESERVED.fullmatch(alias):
-        raise ValueError(f"--alias {alias!r} is a word that MLflow keeps for versions: choose another")
+        raise CvmError(f"--alias {alias!r} is a word that MLflow keeps for versions: choose another")

@@ -8,6 +8,7 @@ from typing import Any
 
 from cvm_monai.data.datalist import CLASSES, FILE_NAME
 from cvm_monai.engines.record_checks import check_recorded
+from cvm_monai.errors import CvmError
 from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_names import is_name
 
@@ -51,15 +52,15 @@ def read_trained(output_dir: str | Path, *, bundle: Path | None = None) -> Train
             its weights in the bundle's `models`.
 
     Raises:
-        ValueError: no such folder, no finished training in it, or a network that needs a further file.
+        CvmError: no such folder, no finished training in it, or a network that needs a further file.
     """
     output = Path(output_dir)
     record = _read_record(output)
     if record.get("status") != "FINISHED":
-        raise ValueError(f"the training in {output} is {record.get('status', 'unknown')}, not FINISHED: train again")
+        raise CvmError(f"the training in {output} is {record.get('status', 'unknown')}, not FINISHED: train again")
     network, extractor = record["knobs"].get("network"), record["knobs"].get("extractor_path")
     if network in NAMED_NETWORKS and not is_name(extractor):
-        raise ValueError(
+        raise CvmError(
             f"the network of {output} is a {network!r}, which needs its extractor's file: train it on an extractor by "
             "name (--extractor_path imagenet), or another --network"
         )
@@ -70,7 +71,7 @@ def recorded_tests(trained: Trained) -> dict[str, float]:
     """The `test_*` values that `evaluating` recorded on the training's MLflow run.
 
     Raises:
-        ValueError: no run, no store that answers or is there, or a run that was not evaluated.
+        CvmError: no run, no store that answers or is there, or a run that was not evaluated.
     """
     from mlflow.exceptions import MlflowException
 
@@ -78,17 +79,15 @@ def recorded_tests(trained: Trained) -> dict[str, float]:
 
     run_id, uri = trained.record.get("mlflow_run_id"), trained.record.get("mlflow_tracking_uri")
     if not run_id or not uri or not isinstance(run_id, str):
-        raise ValueError(
-            f"the training in {trained.output} has no MLflow run: train with a --tracking_uri, and evaluate"
-        )
+        raise CvmError(f"the training in {trained.output} has no MLflow run: train with a --tracking_uri, and evaluate")
     uri = own_store(trained)
     try:
         metrics = connect(uri).get_run(run_id).data.metrics
     except MlflowException as error:
-        raise ValueError(f"the MLflow run {run_id} of {trained.output} is not in {uri}: train again") from error
+        raise CvmError(f"the MLflow run {run_id} of {trained.output} is not in {uri}: train again") from error
     tests = {name: value for name, value in metrics.items() if name.startswith(TEST)}
     if not tests:
-        raise ValueError(f"the training in {trained.output} was not evaluated: run `evaluating` with this output_dir")
+        raise CvmError(f"the training in {trained.output} was not evaluated: run `evaluating` with this output_dir")
     return tests
 
 
@@ -96,7 +95,7 @@ def own_store(trained: Trained) -> str:
     """Where the training's own MLflow store is now.
 
     Raises:
-        ValueError: it is gone.
+        CvmError: it is gone.
     """
     from cvm_monai.engines.tracking import recorded_store
 
@@ -111,19 +110,19 @@ def _weights(output: Path, bundle: Path | None) -> Path:
     places = [Path(models_dir(bundle_root=root, output_dir=str(output))) / "model.pt" for root in roots]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        raise ValueError(f"there is no trained network at {places[0]}: train again")
+        raise CvmError(f"there is no trained network at {places[0]}: train again")
     return found
 
 
 def _read_record(output: Path) -> dict[str, Any]:
     file = output / "run.json"
     if not file.is_file():
-        raise ValueError(f"there is no training in {output} (no run.json): give the output_dir of one")
+        raise CvmError(f"there is no training in {output} (no run.json): give the output_dir of one")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         knobs = dict(record["knobs"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{file} is not a record of a training ({error}): train again") from error
+        raise CvmError(f"{file} is not a record of a training ({error}): train again") from error
     for name, value in knobs.items():
         check_recorded(file, name, value)
     return dict(record)

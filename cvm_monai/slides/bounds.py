@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from cvm_monai.errors import CvmError
+
 if TYPE_CHECKING:
     from cvm_monai.slides.slide import SlideImage
 
@@ -37,10 +39,10 @@ def corner(image: "SlideImage", origin: Origin) -> tuple[int, int]:
     """(x, y) in level-0 pixels that coordinates count from.
 
     Raises:
-        ValueError: an unknown origin.
+        CvmError: an unknown origin.
     """
     if origin not in get_args(Origin):
-        raise ValueError(f"--origin must be one of {', '.join(get_args(Origin))}, got {origin!r}")
+        raise CvmError(f"--origin must be one of {', '.join(get_args(Origin))}, got {origin!r}")
     if origin == "level0" or image.bounds is None:
         return (0, 0)
     return (image.bounds.x, image.bounds.y)

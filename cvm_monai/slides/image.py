@@ -24,6 +24,7 @@ from cvm_monai.annotations.stored import (
     stored_labels,
     stored_size,
 )
+from cvm_monai.errors import CvmError
 from cvm_monai.slides.depth import brightest_bits, to_bytes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -35,7 +36,7 @@ SINGLE_ALPHA = (1, 2)
 """TIFF's kinds of extra samples that are transparency: colours multiplied by it already, or not."""
 
 
-class UndeclaredChannelsError(ValueError):
+class UndeclaredChannelsError(CvmError):
     """A file of which a reader would show one channel, or any three, as if they were the picture."""
 
 
@@ -43,7 +44,7 @@ def read_mask(path: str | Path) -> np.ndarray:
     """Decode a label image as an (H, W) array of the integers that the file stores, see `stored_labels`.
 
     Raises:
-        ValueError: a file that is missing, unreadable or truncated, a JPEG (compression changes labels), or colours.
+        CvmError: a file that is missing, unreadable or truncated, a JPEG (compression changes labels), or colours.
     """
     path = Path(path)
     with sentences(path, "a mask"), open_stored(path, max_pixels=MAX_PIXELS, what="flat image") as opened:
@@ -54,7 +55,7 @@ def flat_size(path: Path) -> tuple[int, int]:
     """(height, width) from the file's header, without decoding.
 
     Raises:
-        ValueError: a file that is missing or no image.
+        CvmError: a file that is missing or no image.
     """
     with sentences(path, "an image"), open_stored(path, max_pixels=MAX_PIXELS, what="flat image") as opened:
         return stored_size(opened)
@@ -66,7 +67,7 @@ def decode_flat(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     Grey becomes RGB, transparency lies on white, more than 8 bits are scaled, see `depth`.
 
     Raises:
-        ValueError: a file that is missing, unreadable or truncated, or pixels of another kind (float, many channels).
+        CvmError: a file that is missing, unreadable or truncated, or pixels of another kind (float, many channels).
     """
     with sentences(path, "an image"):
         if is_tiff(path):
@@ -80,19 +81,19 @@ def decode_flat(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 
 @contextmanager
 def sentences(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one ValueError that names the file."""
+    """Turn whatever a decoder raises into one CvmError that names the file."""
     try:
         yield
     except FileNotFoundError:
-        raise ValueError(f"{path} does not exist") from None
+        raise CvmError(f"{path} does not exist") from None
     except UnidentifiedImageError:
-        raise ValueError(f"{path} cannot be read as {what}: unknown or damaged format") from None
+        raise CvmError(f"{path} cannot be read as {what}: unknown or damaged format") from None
     except MemoryError:
-        raise ValueError(f"{path} cannot be read as {what}: not enough memory") from None
+        raise CvmError(f"{path} cannot be read as {what}: not enough memory") from None
     except Exception as error:  # decoders raise many kinds
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
-        raise ValueError(f"{path} cannot be read as {what}: {error_reason(error)}") from None
+        raise CvmError(f"{path} cannot be read as {what}: {error_reason(error)}") from None
 
 
 def error_reason(error: Exception) -> str:
@@ -123,7 +124,7 @@ _PLAIN = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tiff
 def _rgb_of_palette(indices: np.ndarray, palette: np.ndarray | None) -> np.ndarray:
     """(H, W, 3) uint8 of indices into a TIFF's (3, N) palette of 16 bits; some programs write 8."""
     if palette is None or indices.ndim != 2 or indices.dtype.kind != "u":
-        raise ValueError("its palette cannot be read; save it as RGB with 8 bits per channel")
+        raise CvmError("its palette cannot be read; save it as RGB with 8 bits per channel")
     colours = palette >> 8 if palette.max() > 255 else palette
     return np.ascontiguousarray(np.moveaxis(colours.astype(np.uint8)[:, indices], 0, -1))
 
@@ -142,9 +143,9 @@ def _decode_deep_png(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 def _rgb(image: Image.Image) -> np.ndarray:
     """(H, W, 3) uint8 of an image opened by Pillow."""
     if image.mode == "F":
-        raise ValueError("its pixels are floating point numbers; save it with 8 bits per channel")
+        raise CvmError("its pixels are floating point numbers; save it with 8 bits per channel")
     if image.mode.startswith("I"):
-        raise ValueError(f"its pixels are {np.array(image).dtype}; save it with 8 bits per channel")
+        raise CvmError(f"its pixels are {np.array(image).dtype}; save it with 8 bits per channel")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -179,13 +180,13 @@ def rgb_of_samples(pixels: np.ndarray, photometric: int, *, extra: Sequence[int]
         bits: that values of 16 bits use.
 
     Raises:
-        ValueError: pixels of another kind.
+        CvmError: pixels of another kind.
     """
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
     if pixels.dtype not in (np.uint8, np.uint16) or photometric == tifffile.PHOTOMETRIC.SEPARATED:
         kind = "CMYK" if pixels.dtype in (np.uint8, np.uint16) else pixels.dtype
-        raise ValueError(f"its pixels are {kind}; save it as RGB with 8 bits per channel")
+        raise CvmError(f"its pixels are {kind}; save it as RGB with 8 bits per channel")
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     colours = colour_samples(photometric, pixels.shape[2], extra)
     rgb = to_bytes(pixels[..., :colours], bits)

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from cvm_monai.errors import CvmError
+
 Source = Literal["file", "user", "none"]
 
 LIMITS = (0.1, 10.0)
@@ -52,10 +54,10 @@ def decide_mpp(name: object, found: tuple[float, float] | None, user: float | No
         user: what the user said, or None.
 
     Raises:
-        ValueError: a user's value that is no positive number.
+        CvmError: a user's value that is no positive number.
     """
     if user is not None and not (math.isfinite(user) and user > 0):
-        raise ValueError(f"mpp must be a positive number of um/px, got {user!r}")
+        raise CvmError(f"mpp must be a positive number of um/px, got {user!r}")
     value, warnings = _from_file(name, found)
     if user is None:
         return (Mpp(None, "none") if value is None else Mpp(value, "file")), warnings
@@ -84,10 +86,10 @@ def require_mpp(image: HasMpp, flag: str = "--mpp") -> float:
         flag: the option by which the user can say it, for the sentence.
 
     Raises:
-        ValueError: nobody says.
+        CvmError: nobody says.
     """
     if image.mpp.value is None:
-        raise ValueError(f"{image.path} does not say how many um a pixel has: give {flag}, for example {flag} 0.5")
+        raise CvmError(f"{image.path} does not say how many um a pixel has: give {flag}, for example {flag} 0.5")
     return image.mpp.value
 
 
@@ -101,17 +103,17 @@ def check_mpp(found: float, model: float | None, *, force: bool = False, flag: s
         flag: the option by which the user can say the image's, for the sentence.
 
     Raises:
-        ValueError: naming ``--force_mpp``.
+        CvmError: naming ``--force_mpp``.
     """
     if force:
         return
     if not LIMITS[0] <= found <= LIMITS[1]:
-        raise ValueError(
+        raise CvmError(
             f"{found:.4g} um/px is no resolution of a microscope ({LIMITS[0]:g} to {LIMITS[1]:g}): "
             f"say the right one with {flag}, or --force_mpp to go on"
         )
     if model is not None and not 1 / MAX_RATIO <= found / model <= MAX_RATIO:
-        raise ValueError(
+        raise CvmError(
             f"the image has {found:.4g} um/px, more than {MAX_RATIO:g} times off the model's {model:.4g}: "
             f"say the right one with {flag}, or --force_mpp to go on"
         )

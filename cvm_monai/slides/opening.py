@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cvm_monai.annotations.stored import is_tiff
+from cvm_monai.errors import CvmError
 from cvm_monai.slides.image import IMAGE_SUFFIXES, UndeclaredChannelsError, error_reason
 from cvm_monai.slides.slide import SlideImage
 from cvm_monai.slides.source import FlatSource, Source
@@ -24,7 +25,7 @@ def open_image(path: str | Path, *, mpp: float | None = None) -> SlideImage:
         mpp: um/px of level 0 as the user says; it wins over the file's, and ``.warnings`` says so where they differ.
 
     Raises:
-        ValueError: no such file, a folder, an empty file, an unknown suffix, a file that cannot be read, a flat image
+        CvmError: no such file, a folder, an empty file, an unknown suffix, a file that cannot be read, a flat image
             that is too large to hold (over 2^30 px), or a ``mpp`` that is no positive number.
     """
     path = Path(path)
@@ -40,14 +41,14 @@ def reopen(path: Path, mpp: float | None) -> SlideImage:
 def _check(path: Path) -> None:
     """Refuse what no reader needs to look at."""
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, not an image; give one of its files")
+        raise CvmError(f"{path} is a folder, not an image; give one of its files")
     if not path.exists():
-        raise ValueError(f"{path} does not exist")
+        raise CvmError(f"{path} does not exist")
     known = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)))
     if path.suffix.lower() not in known:
-        raise ValueError(f"{path}: unknown kind of image; known are {', '.join(known)}")
+        raise CvmError(f"{path}: unknown kind of image; known are {', '.join(known)}")
     if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty (0 bytes); copy it again")
+        raise CvmError(f"{path} is empty (0 bytes); copy it again")
 
 
 def open_source(path: Path) -> Source:
@@ -71,7 +72,7 @@ def _by_openslide(path: Path) -> Source:
         try:
             return TiffSource(path)
         except Exception:  # OpenSlide's reason says more
-            raise ValueError(f"{path} cannot be opened as a slide: {error_reason(error)}") from None
+            raise CvmError(f"{path} cannot be opened as a slide: {error_reason(error)}") from None
 
 
 def _tiff_source(path: Path) -> Source:
@@ -90,7 +91,7 @@ def _tiff_source(path: Path) -> Source:
         tiff = TiffSource(path)
     except Exception as error:  # tifffile raises many kinds
         if isinstance(error, UndeclaredChannelsError):
-            raise ValueError(f"{path} cannot be opened as an image: {error}") from None
+            raise CvmError(f"{path} cannot be opened as an image: {error}") from None
         return slide or _flat_tiff(path, error)
     alike = slide is not None and tiff.plain and tiff.sizes[0] == slide.sizes[0] and slide.exact
     if slide is None or not alike or len(tiff.sizes) > len(slide.sizes):
@@ -106,5 +107,5 @@ def _flat_tiff(path: Path, refused: Exception) -> Source:
     try:
         source.read(0, 0, 0, 1, 1)
     except ValueError:
-        raise ValueError(f"{path} cannot be opened as an image: {error_reason(refused)}") from None
+        raise CvmError(f"{path} cannot be opened as an image: {error_reason(refused)}") from None
     return source

@@ -10,6 +10,8 @@ from typing import IO, Any, Literal, get_args
 import numpy as np
 import tifffile
 
+from cvm_monai.errors import CvmError
+
 Compression = Literal["zlib", "lzw", "jpeg", "none"]
 """zlib and lzw keep every value; jpeg (quality 90) is for pictures only."""
 
@@ -56,14 +58,14 @@ def write_pyramid(
         The number of levels.
 
     Raises:
-        ValueError: no such shape, strips that do not fill it, or a tunable out of its range.
+        CvmError: no such shape, strips that do not fill it, or a tunable out of its range.
     """
     path = Path(path)
     sizes = _sizes(shape, tile, levels)
     if compression not in get_args(Compression):
-        raise ValueError(f"compression must be one of {', '.join(get_args(Compression))}, got {compression!r}")
+        raise CvmError(f"compression must be one of {', '.join(get_args(Compression))}, got {compression!r}")
     if mpp is not None and not 0 < mpp < float("inf"):
-        raise ValueError(f"mpp must be a positive number of um/px, got {mpp!r}")
+        raise CvmError(f"mpp must be a positive number of um/px, got {mpp!r}")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -90,11 +92,11 @@ def halve(pixels: np.ndarray) -> np.ndarray:
 def _sizes(shape: tuple[int, ...], tile: int, levels: int | None) -> list[tuple[int, int]]:
     """(height, width) of each level, checked."""
     if len(shape) not in (2, 3) or min(shape) < 1 or tuple(shape[2:]) not in ((), (3,)):
-        raise ValueError(f"shape must be (height, width) or (height, width, 3), got {shape}")
+        raise CvmError(f"shape must be (height, width) or (height, width, 3), got {shape}")
     if tile < 16 or tile % 16:
-        raise ValueError(f"tile must be a multiple of 16, got {tile}")
+        raise CvmError(f"tile must be a multiple of 16, got {tile}")
     if levels is not None and levels < 1:
-        raise ValueError(f"levels must be at least 1, got {levels}")
+        raise CvmError(f"levels must be at least 1, got {levels}")
     sizes = [(shape[0], shape[1])]
     while max(sizes[-1]) > (tile if levels is None else 1) and (levels is None or len(sizes) < levels):
         sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
@@ -155,10 +157,10 @@ def _strips(rows: Iterable[np.ndarray], shape: tuple[int, ...], height: int) -> 
     for strip in rows:
         if strip.dtype != np.uint8 or strip.shape[1:] != shape[1:]:
             wanted = ", ".join(map(str, shape[1:]))
-            raise ValueError(f"the strips must be (h, {wanted}) uint8, got {strip.shape} {strip.dtype}")
+            raise CvmError(f"the strips must be (h, {wanted}) uint8, got {strip.shape} {strip.dtype}")
         seen += len(strip)
         if seen > shape[0]:
-            raise ValueError(f"the strips have more than {shape[0]} rows")
+            raise CvmError(f"the strips have more than {shape[0]} rows")
         held.append(strip)
         ready += len(strip)
         if ready >= height:
@@ -167,7 +169,7 @@ def _strips(rows: Iterable[np.ndarray], shape: tuple[int, ...], height: int) -> 
             yield from (joined[start : start + height] for start in range(0, whole, height))
             held, ready = [joined[whole:].copy()], ready - whole
     if seen < shape[0]:
-        raise ValueError(f"the strips have {seen} of {shape[0]} rows")
+        raise CvmError(f"the strips have {seen} of {shape[0]} rows")
     if ready:
         yield np.concatenate(held)
 

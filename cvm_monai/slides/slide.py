@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
 from cvm_monai.slides.bounds import Bounds, crop_warning
 from cvm_monai.slides.image import error_reason
 from cvm_monai.slides.levels import Level, best_level, make_levels, pyramid_sizes
@@ -54,7 +55,7 @@ class SlideImage:
         height, width = self._source.sizes[0]
         if not height * width:
             self.close()
-            raise ValueError(f"{path} cannot be read as an image: it has no pixels ({width} x {height})")
+            raise CvmError(f"{path} cannot be read as an image: it has no pixels ({width} x {height})")
         self._indices = pyramid_sizes(self._source.sizes)
         self.levels = make_levels([self._source.sizes[index] for index in self._indices])
         self.shape = (self.levels[0].height, self.levels[0].width)
@@ -88,12 +89,12 @@ class SlideImage:
             (height, width, 3) uint8 RGB.
 
         Raises:
-            ValueError: ``mpp`` of an image that has none, a place that cannot be decoded, or a closed image.
+            CvmError: ``mpp`` of an image that has none, a place that cannot be decoded, or a closed image.
         """
         if mpp is None:
             return self.read_scaled(origin, shape=shape)
         if not (math.isfinite(mpp) and mpp > 0):
-            raise ValueError(f"mpp must be a positive number of um/px, got {mpp!r}")
+            raise CvmError(f"mpp must be a positive number of um/px, got {mpp!r}")
         scale = mpp / require_mpp(self)
         return self.read_scaled(origin, shape=shape, scale=(scale, scale))
 
@@ -103,7 +104,7 @@ class SlideImage:
         """As `read`, by (y, x) level-0 pixels for each output pixel: for images of which nobody knows the um/px."""
         (x, y), (height, width) = origin, shape
         if height < 0 or width < 0 or min(scale) <= 0 or not all(map(math.isfinite, (*origin, *scale))):
-            raise ValueError(f"cannot read {width} x {height} px at ({x}, {y}) with scale {scale}")
+            raise CvmError(f"cannot read {width} x {height} px at ({x}, {y}) with scale {scale}")
         index = best_level(self.levels, min(scale))
         level = self.levels[index]
         rows, columns = (
@@ -138,7 +139,7 @@ class SlideImage:
     def thumbnail(self, max_size: int) -> np.ndarray:
         """The whole image, (height, width, 3) uint8, with a longer side of at most ``max_size`` px; never enlarged."""
         if max_size < 1:
-            raise ValueError(f"max_size must be at least 1 px, got {max_size}")
+            raise CvmError(f"max_size must be at least 1 px, got {max_size}")
         factor = max(1.0, max(self.shape) / max_size)
         height, width = (max(1, round(side / factor)) for side in self.shape)
         return self.read_scaled((0, 0), shape=(height, width), scale=(self.shape[0] / height, self.shape[1] / width))
@@ -157,7 +158,7 @@ class SlideImage:
             self._source = None  # OpenSlide repeats its first error for ever: the next read opens the file again
             factor = self.levels[index].downsample
             x, y, width, height = (round(value * factor) for value in area)
-            raise ValueError(
+            raise CvmError(
                 f"{self.path} cannot be read at ({x}, {y}), {width} x {height} level-0 px: "
                 f"{error_reason(error)}; the file may be damaged: export it again"
             ) from None
@@ -165,7 +166,7 @@ class SlideImage:
     def _live(self) -> Source:
         """The source of this process."""
         if self._closed:
-            raise ValueError(f"{self.path} is closed")
+            raise CvmError(f"{self.path} is closed")
         if self._source is not None and self._pid != os.getpid() and not self._source.forks:
             self._abandoned.append(self._source)
             self._source = None

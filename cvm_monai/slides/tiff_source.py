@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from cvm_monai.annotations.stored import largest_series
+from cvm_monai.errors import CvmError
 from cvm_monai.slides.bounds import Bounds
 from cvm_monai.slides.byte_cache import ByteCache
 from cvm_monai.slides.depth import brightest_bits, declared_bits
@@ -67,7 +68,7 @@ class TiffSource:
     reader makes the same picture.
 
     Raises:
-        ValueError: pixels of another kind; channels of which nobody says that they are red, green and blue; a tile or
+        CvmError: pixels of another kind; channels of which nobody says that they are red, green and blue; a tile or
             strip too large to hold.
     """
 
@@ -158,7 +159,7 @@ class TiffSource:
         samples = planes[0] if segments.planes == 1 else np.concatenate(planes, axis=-1)
         needed = tuple(min(s, n - i * s) for s, n, i in zip(segments.step, segments.size, (row, column), strict=True))
         if any(have < need for have, need in zip(samples.shape, needed, strict=False)):
-            raise ValueError(f"a tile has {samples.shape[1]} x {samples.shape[0]} px, too few")
+            raise CvmError(f"a tile has {samples.shape[1]} x {samples.shape[0]} px, too few")
         return samples
 
     def _bytes(self, offset: int, count: int) -> bytes:
@@ -166,7 +167,7 @@ class TiffSource:
             self._file.seek(offset)
             data = self._file.read(count)
         if len(data) < count:
-            raise ValueError("the file ends too early")
+            raise CvmError("the file ends too early")
         return data
 
 
@@ -177,7 +178,7 @@ def _level(level: tifffile.TiffPageSeries, planes: int) -> Segments:
         return segments[0]
     first, each = segments[0], len(segments[0].offsets)
     if any((one.size, one.step, len(one.offsets)) != (first.size, first.step, each) for one in segments):
-        raise ValueError("its red, green and blue pages are stored in different ways; save it as RGB")
+        raise CvmError("its red, green and blue pages are stored in different ways; save it as RGB")
 
     def decode(data: bytes, index: int) -> np.ndarray:
         return segments[index // each].decode(data, index % each)
@@ -200,7 +201,7 @@ def _segments(page: Any, keyframe: tifffile.TiffPage) -> Segments:
     step = (keyframe.tilelength, keyframe.tilewidth) if keyframe.is_tiled else (keyframe.rowsperstrip, size[1])
     step = (min(step[0], size[0]) if not keyframe.is_tiled else step[0], step[1])
     if step[0] * step[1] > MAX_PIXELS:
-        raise ValueError(f"a tile or strip of {step[1]} x {step[0]} px is too large to hold; save it with tiles")
+        raise CvmError(f"a tile or strip of {step[1]} x {step[0]} px is too large to hold; save it with tiles")
     tables = {}
     if keyframe.compression in _JPEGS:
         tables = {"jpegtables": page.jpegtables, "jpegheader": keyframe.jpegheader}
@@ -241,11 +242,11 @@ def _check(page: tifffile.TiffPage) -> None:
         colour_samples(page.photometric, page.samplesperpixel, page.extrasamples)
     jpeg = page.photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression in _JPEGS
     if page.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"its pixels are {page.dtype}; save it as RGB with 8 bits per channel")
+        raise CvmError(f"its pixels are {page.dtype}; save it as RGB with 8 bits per channel")
     if not (page.photometric in _PLAIN or jpeg):
         kind = getattr(page.photometric, "name", page.photometric)
-        raise ValueError(f"its colours are stored as {kind}; save it as RGB with 8 bits per channel")
+        raise CvmError(f"its colours are stored as {kind}; save it as RGB with 8 bits per channel")
     if page.compression not in tifffile.TIFF.DECOMPRESSORS:
-        raise ValueError(f"its compression {page.compression} is unknown; save it as JPEG, LZW or deflate")
+        raise CvmError(f"its compression {page.compression} is unknown; save it as JPEG, LZW or deflate")
     if page.imagedepth > 1:
-        raise ValueError(f"it has {page.imagedepth} planes; save the one that is meant as RGB")
+        raise CvmError(f"it has {page.imagedepth} planes; save the one that is meant as RGB")

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cvm_monai.errors import CvmError
 from cvm_monai.slides.slide import SlideImage
 
 Decision = Literal["otsu", "all glass", "all tissue", "user"]
@@ -108,13 +109,13 @@ def tissue_mask(
         threshold: of colour, 0 to 255, instead of Otsu's; raising it leaves out pale tissue.
 
     Raises:
-        ValueError: a tunable out of its range, or a slide that cannot be read.
+        CvmError: a tunable out of its range, or a slide that cannot be read.
     """
     for name, value in (("min_area_um2", min_area_um2), ("max_hole_um2", max_hole_um2)):
         if not value >= 0:
-            raise ValueError(f"{name} must be 0 or more um2, got {value!r}")
+            raise CvmError(f"{name} must be 0 or more um2, got {value!r}")
     if not (math.isfinite(mpp) and mpp > 0):
-        raise ValueError(f"the um/px of the tissue mask must be a positive number, got {mpp!r}")
+        raise CvmError(f"the um/px of the tissue mask must be a positive number, got {mpp!r}")
     height, width = view_shape(image, mpp)
     scale = image.shape[0] / height, image.shape[1] / width
     colour = colourfulness(image.read_scaled((0, 0), shape=(height, width), scale=scale))

@@ -11,6 +11,7 @@ from cvm_monai.annotations.geojson import unpacked
 from cvm_monai.annotations.labels import UNCLASSIFIED, label_key, label_table
 from cvm_monai.annotations.move import moved
 from cvm_monai.annotations.outside import clip
+from cvm_monai.errors import CvmError
 from cvm_monai.slides.bounds import Origin, corner
 from cvm_monai.slides.image import read_mask
 from cvm_monai.slides.slide import SlideImage
@@ -33,7 +34,7 @@ def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0, o
         origin: what the regions' coordinates count from.
 
     Raises:
-        ValueError: a file that cannot be read, without any region, with none inside the slide, or of another shape; or
+        CvmError: a file that cannot be read, without any region, with none inside the slide, or of another shape; or
             an unknown origin.
     """
     path = Path(path)
@@ -43,7 +44,7 @@ def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0, o
     scale = image.shape[0] / labels.shape[0], image.shape[1] / labels.shape[1]
     slack = SHAPE_TOLERANCE + 1 / min(labels.shape)
     if abs(scale[0] - scale[1]) > slack * max(scale):
-        raise ValueError(
+        raise CvmError(
             f"{path}: a mask of {labels.shape[1]} x {labels.shape[0]} px does not have the shape of {image.path}, "
             f"{image.shape[1]} x {image.shape[0]} px; it must show the whole slide"
         )
@@ -57,7 +58,7 @@ def _from_regions(path: Path, image: SlideImage, mpp: float, counted_from: tuple
     found = moved(read_annotations(path, classes=classes), *counted_from)
     regions = clip(found, image.shape, source=path, image=image.path).regions
     if not any(region.label == TARGET for region in regions):
-        raise ValueError(f"{path} has no region that could be tissue; draw polygons around it")
+        raise CvmError(f"{path} has no region that could be tissue; draw polygons around it")
     height, width = view_shape(image, mpp)
     drawn = rasterise_regions(regions, image_shape=image.shape, map_shape=(height, width))
     scale = image.shape[0] / height, image.shape[1] / width

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
 from cvm_monai.slides import image
 from cvm_monai.slides.image import IMAGE_SUFFIXES, sentences
 from cvm_monai.slides.mpp import LIMITS, decide_mpp
@@ -35,7 +36,7 @@ def read_image(path: str | Path) -> np.ndarray:
     Grey becomes RGB, transparency lies on white, of 16 bits the upper eight of those that are used are kept.
 
     Raises:
-        ValueError: a file that is missing, unreadable or truncated, or pixels of another kind (float, many channels).
+        CvmError: a file that is missing, unreadable or truncated, or pixels of another kind (float, many channels).
     """
     return read_picture(path).pixels
 
@@ -60,7 +61,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
     """(height, width) from the file's header, without decoding.
 
     Raises:
-        ValueError: a file that is missing or no image.
+        CvmError: a file that is missing or no image.
     """
     return image_header(path)[0]
 
@@ -69,7 +70,7 @@ def image_header(path: str | Path) -> tuple[tuple[int, int], float | None]:
     """(height, width), and the um/px that the file says, as `believed`; without decoding.
 
     Raises:
-        ValueError: a file that is missing or no image.
+        CvmError: a file that is missing or no image.
     """
     path = Path(path)
     with sentences(path, "an image"):
@@ -92,9 +93,9 @@ def _source(path: Path) -> Source:
         source = open_source(path) if known and path.stat().st_size else FlatSource(path)
     except ValueError as error:
         reason = str(error).removeprefix(f"{path} cannot be opened as an image: ")
-        raise ValueError(reason) from None
+        raise CvmError(reason) from None
     height, width = source.sizes[0]
     if height * width > image.MAX_PIXELS:
         source.close()
-        raise ValueError(f"{width} x {height} px are too many for a flat image; cut it into tiles")
+        raise CvmError(f"{width} x {height} px are too many for a flat image; cut it into tiles")
     return source

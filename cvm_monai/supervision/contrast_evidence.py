@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from torch import Tensor
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.checks import check_number
 from cvm_monai.variational import Centre, centred, contrast_maps, linear_discriminant, nearest_point_vote
 
@@ -34,7 +35,7 @@ class ContrastEvidence:
             apart more than what resembles them. 0: the contrast maps alone (the paper).
 
     Raises:
-        ValueError: one of them out of its range, naming it.
+        CvmError: one of them out of its range, naming it.
     """
 
     eta: float = 0.6
@@ -49,7 +50,7 @@ class ContrastEvidence:
         choices = {"combination": Combination, "contrast": Contrast, "centre": Centre}
         for name, known in choices.items():
             if getattr(self, name) not in get_args(known):
-                raise ValueError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
+                raise CvmError(f"{name} must be one of {', '.join(get_args(known))}, got {getattr(self, name)!r}")
 
     def maps(
         self,

@@ -22,7 +22,7 @@ class ContrastMap(PseudoLabelled):
         weight, pseudo_label_loss: see `PseudoLabelled`.
 
     Raises:
-        ValueError: a constant out of its range, naming it.
+        CvmError: a constant out of its range, naming it.
     """
 
     name: ClassVar[str] = "contrast_map"

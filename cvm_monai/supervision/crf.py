@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses import crf_regularisation, partial_cross_entropy
 from cvm_monai.losses.checks import check_number, check_whole
 from cvm_monai.losses.maps import annotated_pixels
@@ -22,7 +23,7 @@ class CrfRegularised(Supervision):
         image_mean, image_std: of the normalisation of images in [0, 1], by which RGB is recovered.
 
     Raises:
-        ValueError: a constant out of its range, naming it.
+        CvmError: a constant out of its range, naming it.
     """
 
     name: ClassVar[str] = "crf"
@@ -43,7 +44,7 @@ class CrfRegularised(Supervision):
         check_number("sigma_rgb", sigma_rgb, above=True)
         for name, values in (("image_mean", image_mean), ("image_std", image_std)):
             if len(values) != 3:
-                raise ValueError(f"{name} must hold one number for each of R, G and B, got {list(values)!r}")
+                raise CvmError(f"{name} must hold one number for each of R, G and B, got {list(values)!r}")
         self.weight, self.grid, self.sigma_xy, self.sigma_rgb = weight, grid, sigma_xy, sigma_rgb
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cvm_monai.errors import CvmError
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.supervision.contrast_evidence import Combination, Contrast, ContrastEvidence
 from cvm_monai.supervision.frozen_features import FrozenFeatures
@@ -28,7 +29,7 @@ class ContrastVariational(VariationalPseudoLabelled):
         settings: lam, solver, iterations, tolerance, means, weight, pseudo_label_loss; see `VariationalPseudoLabelled`.
 
     Raises:
-        ValueError: a constant out of its range, naming it, or whatever `FrozenFeatures` finds.
+        CvmError: a constant out of its range, naming it, or whatever `FrozenFeatures` finds.
     """
 
     name: ClassVar[str] = "cvm"
@@ -48,7 +49,7 @@ class ContrastVariational(VariationalPseudoLabelled):
         **settings: Any,
     ) -> None:
         if evidence not in get_args(Evidence):
-            raise ValueError(f"evidence must be one of {', '.join(get_args(Evidence))}, got {evidence!r}")
+            raise CvmError(f"evidence must be one of {', '.join(get_args(Evidence))}, got {evidence!r}")
         self.contrasts = ContrastEvidence(eta, combination, contrast, centre, discriminant)
         self.source = evidence
         self.needs_mean = centre in ("dataset", "both")

@@ -8,6 +8,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses import mixed_pseudo_label, partial_cross_entropy, pseudo_label_dice
 from cvm_monai.losses.checks import check_number
 from cvm_monai.losses.maps import annotated_pixels
@@ -29,7 +30,7 @@ class DualBranch(Supervision):
         dropout: share of channels that the second decoder is not given; raising it makes the two differ more; 0 to 0.9.
 
     Raises:
-        ValueError: a constant out of its range, or a network that cannot be used (in `prepare`).
+        CvmError: a constant out of its range, or a network that cannot be used (in `prepare`).
     """
 
     name: ClassVar[str] = "dual_branch"
@@ -48,10 +49,10 @@ class DualBranch(Supervision):
     def prepare(self, network: Any, optimizer: Optimizer) -> None:
         """Make the second decoder and give its weights to the optimiser, as a group with its own defaults."""
         if isinstance(network, DistributedDataParallel):
-            raise ValueError("supervision dual_branch trains in one process only: leave out multi_gpu_train.json")
+            raise CvmError("supervision dual_branch trains in one process only: leave out multi_gpu_train.json")
         if not all(hasattr(network, name) for name in NEEDS):
             kind = type(network).__name__
-            raise ValueError(f"supervision dual_branch needs a network with {', '.join(NEEDS)}, not {kind}")
+            raise CvmError(f"supervision dual_branch needs a network with {', '.join(NEEDS)}, not {kind}")
         self._prepared = network.new_decoder()
         optimizer.add_param_group({"params": list(self.decoder.parameters())})
 

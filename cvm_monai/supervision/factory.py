@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, get_args
 
+from cvm_monai.errors import CvmError
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.contrast_map import ContrastMap
 from cvm_monai.supervision.crf import CrfRegularised
@@ -57,7 +58,7 @@ def build_supervision(
         classes: that the network tells apart, background among them.
 
     Raises:
-        ValueError: an unknown name, a method that knows two classes only where there are more, or whatever the method
+        CvmError: an unknown name, a method that knows two classes only where there are more, or whatever the method
             finds wrong with its constants.
     """
     check_classes(name, classes)
@@ -68,10 +69,10 @@ def check_classes(name: str, classes: int) -> None:
     """Refuse a method that is unknown, or cannot learn so many classes.
 
     Raises:
-        ValueError: naming the methods that can.
+        CvmError: naming the methods that can.
     """
     if name not in METHODS:
-        raise ValueError(f"supervision must be one of {get_args(SupervisionName)}, got {name!r}")
+        raise CvmError(f"supervision must be one of {get_args(SupervisionName)}, got {name!r}")
     if classes > 2 and not METHODS[name].many_classes:
         able = ", ".join(other for other, method in METHODS.items() if method.many_classes)
-        raise ValueError(f"supervision {name} knows two classes only and the data have {classes}: use one of {able}")
+        raise CvmError(f"supervision {name} knows two classes only and the data have {classes}: use one of {able}")

@@ -14,7 +14,7 @@ class FrozenContrastVariational(ContrastVariational):
         settings: of `ContrastVariational`; `evidence` is `frozen`.
 
     Raises:
-        ValueError: a constant out of its range, naming it, or whatever `FrozenFeatures` finds.
+        CvmError: a constant out of its range, naming it, or whatever `FrozenFeatures` finds.
     """
 
     name: ClassVar[str] = "frozen_cvm"

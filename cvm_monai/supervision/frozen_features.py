@@ -27,7 +27,7 @@ class FrozenFeatures(nn.Module):
         channels: C.
 
     Raises:
-        ValueError: whatever `FrozenExtractor` finds.
+        CvmError: whatever `FrozenExtractor` finds.
     """
 
     def __init__(

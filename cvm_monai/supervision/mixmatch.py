@@ -61,7 +61,7 @@ class MixMatch(Supervision):
         image_mean, image_std: by which the images were normalised.
 
     Raises:
-        ValueError: a constant out of its range.
+        CvmError: a constant out of its range.
     """
 
     name: ClassVar[str] = "mixmatch"

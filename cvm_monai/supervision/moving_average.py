@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from cvm_monai.errors import CvmError
+
 BuffersRule = Literal["copy", "average"]
 """What happens to the floating-point buffers (running statistics); counters are always copied."""
 
@@ -31,7 +33,7 @@ class MovingAverage:
         buffers: `copy` takes its buffers as they are, `average` averages the floating-point ones like the weights.
 
     Raises:
-        ValueError: an unknown rule for the buffers.
+        CvmError: an unknown rule for the buffers.
     """
 
     def __init__(self, network: nn.Module, *, buffers: BuffersRule) -> None:
@@ -61,6 +63,6 @@ class MovingAverage:
 
 
 def check_buffers_rule(rule: str) -> None:
-    """ValueError for a rule that is not there."""
+    """CvmError for a rule that is not there."""
     if rule not in get_args(BuffersRule):
-        raise ValueError(f"buffers must be one of {get_args(BuffersRule)}, got {rule!r}")
+        raise CvmError(f"buffers must be one of {get_args(BuffersRule)}, got {rule!r}")

@@ -29,7 +29,7 @@ class CosineFisher(Supervision):
         eps: see `fisher_loss`; 0.01 to 0.5.
 
     Raises:
-        ValueError: a constant out of its range, naming it.
+        CvmError: a constant out of its range, naming it.
     """
 
     name: ClassVar[str] = "peng"

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses import (
     categorical_weighted_kl,
     partial_cross_entropy,
@@ -33,7 +34,7 @@ class PseudoLabelled(Supervision):
         pseudo_label_loss: `weighted_kl`, or `cross_entropy` to the mask u > 0.5 in its place (Section 5.4, Figure 3a).
 
     Raises:
-        ValueError: a weight that is negative or not finite, or an unknown loss.
+        CvmError: a weight that is negative or not finite, or an unknown loss.
     """
 
     renews: ClassVar[bool] = True
@@ -41,7 +42,7 @@ class PseudoLabelled(Supervision):
     def __init__(self, *, weight: float, pseudo_label_loss: PseudoLabelLoss = "weighted_kl") -> None:
         check_number("weight", weight)
         if pseudo_label_loss not in get_args(PseudoLabelLoss):
-            raise ValueError(f"pseudo_label_loss must be one of {get_args(PseudoLabelLoss)}, got {pseudo_label_loss!r}")
+            raise CvmError(f"pseudo_label_loss must be one of {get_args(PseudoLabelLoss)}, got {pseudo_label_loss!r}")
         self.weight = weight
         self.pseudo_label_loss = pseudo_label_loss
 
@@ -78,7 +79,7 @@ class VariationalPseudoLabelled(PseudoLabelled):
         weight, pseudo_label_loss: see `PseudoLabelled`.
 
     Raises:
-        ValueError: a constant out of its range, naming it.
+        CvmError: a constant out of its range, naming it.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ class StrongPartialCrossEntropy(Supervision):
         weight: of L_pd; raising it balances the classes where their annotated pixels differ in number; 0.1 to 10.
 
     Raises:
-        ValueError: a weight that is negative or not finite.
+        CvmError: a weight that is negative or not finite.
     """
 
     name: ClassVar[str] = "strong_partial_ce"

@@ -43,7 +43,7 @@ class UncertaintyAwareMeanTeacher(Supervision):
         image_std: divisor of the images, by which the noise is divided too.
 
     Raises:
-        ValueError: a constant out of its range.
+        CvmError: a constant out of its range.
     """
 
     name: ClassVar[str] = "uncertainty_aware_mean_teacher"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cvm_monai.errors import CvmError
 from cvm_monai.losses.checks import check_number
 
 GREY = (0.299, 0.587, 0.114)
@@ -20,15 +21,15 @@ def per_channel(values: Sequence[float], images: Tensor) -> Tensor:
     """One value for each channel, to compute with (B, C, H, W) in their precision and on their device.
 
     Raises:
-        ValueError: another number of values than of channels.
+        CvmError: another number of values than of channels.
     """
     if len(values) != images.shape[1]:
-        raise ValueError(f"{len(values)} values for images of {images.shape[1]} channels: {list(values)}")
+        raise CvmError(f"{len(values)} values for images of {images.shape[1]} channels: {list(values)}")
     return torch.tensor(list(values), dtype=images.dtype, device=images.device)[:, None, None]
 
 
 def check_std(image_std: Sequence[float]) -> tuple[float, ...]:
-    """The divisor of the images as a tuple; ValueError where one is not a positive number."""
+    """The divisor of the images as a tuple; CvmError where one is not a positive number."""
     for value in image_std:
         check_number("image_std", value, above=True)
     return tuple(image_std)

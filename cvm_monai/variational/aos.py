@@ -20,6 +20,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.linalg import get_lapack_funcs
 
+from cvm_monai.errors import CvmError
 from cvm_monai.variational.arrays import check_array, check_numbers
 from cvm_monai.variational.chan_vese import PENALTY_CURVATURE, PENALTY_WIDTH, penalty_derivative
 from cvm_monai.variational.scratch import scratch
@@ -53,19 +54,19 @@ def aos_step(
         The new u; not cut to [0, 1], which it leaves by less than PENALTY_WIDTH.
 
     Raises:
-        ValueError: shapes that differ, values that are not finite, or a tau or beta that is not positive.
+        CvmError: shapes that differ, values that are not finite, or a tau or beta that is not positive.
     """
     for name, given in (("u", u), ("f", f), ("g", g), ("alpha", np.asarray(alpha))):
         check_array(given, name)
     check_numbers(tau=tau, beta=beta)
     if u.ndim < 2 or u.shape != f.shape or u.shape != g.shape:
-        raise ValueError(f"u, f and g must have one shape (..., H, W), got {u.shape}, {f.shape} and {g.shape}")
+        raise CvmError(f"u, f and g must have one shape (..., H, W), got {u.shape}, {f.shape} and {g.shape}")
     for name, maps in (("u", u), ("f", f), ("g", g), ("alpha", alpha)):
         if not np.isfinite(maps).all():
-            raise ValueError(f"{name} must be finite, got {np.size(maps) - np.isfinite(maps).sum()} NaN or infinity")
+            raise CvmError(f"{name} must be finite, got {np.size(maps) - np.isfinite(maps).sum()} NaN or infinity")
     for name, value in (("tau", tau), ("beta", beta)):
         if not 0 < value < np.inf:
-            raise ValueError(f"{name} must be a finite number greater than 0, got {value!r}")
+            raise CvmError(f"{name} must be a finite number greater than 0, got {value!r}")
     flat = (np.ascontiguousarray(part).reshape(-1, *u.shape[-2:]) for part in (u, f, g))
     alphas = np.broadcast_to(np.asarray(alpha, u.dtype), (*u.shape[:-2], 1, 1)).reshape(-1, 1, 1)
     out = np.empty((len(alphas), *u.shape[-2:]), u.dtype)

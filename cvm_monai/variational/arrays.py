@@ -6,72 +6,74 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 
+from cvm_monai.errors import CvmError
+
 
 def as_array(value: Any, name: str) -> np.ndarray:
     """Lists of points, and tensors, as a NumPy array.
 
     Raises:
-        ValueError: rows of several lengths.
+        CvmError: rows of several lengths.
     """
     try:
         return np.asarray(value.detach().cpu() if is_torch_array(value) else value)
     except ValueError:
-        raise ValueError(f"{name} must be an array, got rows of several lengths") from None
+        raise CvmError(f"{name} must be an array, got rows of several lengths") from None
 
 
 def check_array(value: Any, name: str, *, dimensions: int = 0) -> None:
     """Refuse what is no array of real numbers.
 
     Raises:
-        ValueError: neither a NumPy array nor a torch tensor, or one of another type, or of fewer dimensions.
+        CvmError: neither a NumPy array nor a torch tensor, or one of another type, or of fewer dimensions.
     """
     if not (is_numpy_array(value) or is_torch_array(value)):
-        raise ValueError(f"{name} must be a NumPy array or a torch tensor, got {type(value).__name__}")
+        raise CvmError(f"{name} must be a NumPy array or a torch tensor, got {type(value).__name__}")
     if not array_namespace(value).isdtype(value.dtype, ("real floating", "integral", "bool")):
-        raise ValueError(f"{name} must hold real numbers, got dtype {value.dtype}")
+        raise CvmError(f"{name} must hold real numbers, got dtype {value.dtype}")
     if value.ndim < dimensions:
-        raise ValueError(f"{name} must have at least {dimensions} dimensions, got shape {tuple(value.shape)}")
+        raise CvmError(f"{name} must have at least {dimensions} dimensions, got shape {tuple(value.shape)}")
 
 
 def check_features(value: Any, name: str = "features") -> None:
     """Refuse what is no floating array; integers would overflow.
 
     Raises:
-        ValueError: as `check_array`, or whole numbers.
+        CvmError: as `check_array`, or whole numbers.
     """
     check_array(value, name)
     if not array_namespace(value).isdtype(value.dtype, "real floating"):
-        raise ValueError(f"{name} must be of a floating type, got dtype {value.dtype}")
+        raise CvmError(f"{name} must be of a floating type, got dtype {value.dtype}")
 
 
 def check_numbers(**numbers: Any) -> None:
     """Refuse what is no number, such as a word or a list.
 
     Raises:
-        ValueError: naming the first of them.
+        CvmError: naming the first of them.
     """
     for name, value in numbers.items():
         if not isinstance(value, Real) or isinstance(value, bool):
-            raise ValueError(f"{name} must be a number, got {value!r}")
+            raise CvmError(f"{name} must be a number, got {value!r}")
 
 
 def check_whole(**numbers: Any) -> None:
     """Refuse what is no whole number.
 
     Raises:
-        ValueError: naming the first of them.
+        CvmError: naming the first of them.
     """
     for name, value in numbers.items():
         if not isinstance(value, Integral) or isinstance(value, bool):
-            raise ValueError(f"{name} must be a whole number, got {value!r}")
+            raise CvmError(f"{name} must be a whole number, got {value!r}")
 
 
 def check_shape(shape: Any) -> None:
     """Refuse what is no (H, W).
 
     Raises:
-        ValueError: another length, or what is no whole number.
+        CvmError: another length, or what is no whole number.
     """
     if not isinstance(shape, tuple | list) or len(shape) != 2:
-        raise ValueError(f"shape must be (H, W), got {shape}")
+        raise CvmError(f"shape must be (H, W), got {shape}")
     check_whole(H=shape[0], W=shape[1])

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from array_api_compat import is_torch_array
 
+from cvm_monai.errors import CvmError
 from cvm_monai.variational.chan_vese import Array
 
 BackendName = Literal["auto", "numpy", "numba", "torch"]
@@ -39,11 +40,11 @@ def choose(z: Array, backend: BackendName, device: Any) -> tuple[BackendName, Ar
     NumPy.
 
     Raises:
-        ValueError: an unknown backend or device, numba asked for but missing, or numpy or numba on another device than
+        CvmError: an unknown backend or device, numba asked for but missing, or numpy or numba on another device than
             a CPU.
     """
     if backend not in get_args(BackendName):
-        raise ValueError(f"backend must be one of {get_args(BackendName)}, got {backend!r}")
+        raise CvmError(f"backend must be one of {get_args(BackendName)}, got {backend!r}")
     place = str(device if device is not None else z.device if is_torch_array(z) else "cpu")
     on_cpu = place.split(":")[0] == "cpu"
     if backend == "auto":
@@ -54,12 +55,12 @@ def choose(z: Array, backend: BackendName, device: Any) -> tuple[BackendName, Ar
         try:
             torch.empty(0, device=place)
         except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
-            raise ValueError(f"device {place!r} cannot be used: {str(error).partition(chr(10))[0][:200]}") from None
+            raise CvmError(f"device {place!r} cannot be used: {str(error).partition(chr(10))[0][:200]}") from None
         return backend, torch.as_tensor(z).detach().to(place).contiguous()
     if not on_cpu:
-        raise ValueError(f"backend {backend!r} computes on the CPU only, got device {place!r}: take 'torch' or 'auto'")
+        raise CvmError(f"backend {backend!r} computes on the CPU only, got device {place!r}: take 'torch' or 'auto'")
     if backend == "numba" and not find_spec("numba"):
-        raise ValueError("backend 'numba' needs numba: pip install 'cvm-monai[fast]', or take 'auto'")
+        raise CvmError("backend 'numba' needs numba: pip install 'cvm-monai[fast]', or take 'auto'")
     return backend, np.ascontiguousarray(z.detach().cpu().numpy() if is_torch_array(z) else z)
 
 

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from array_api_compat import array_namespace
 
+from cvm_monai.errors import CvmError
 from cvm_monai.variational.arrays import as_array, check_array, check_features, check_numbers
 from cvm_monai.variational.chan_vese import Array
 
@@ -45,19 +46,19 @@ def centred(
             one after it was centred, so that no stage outweighs the others. None: one part, left unscaled.
 
     Raises:
-        ValueError: features of another rank, an unknown choice, M that is missing or does not fit, or parts that do
+        CvmError: features of another rank, an unknown choice, M that is missing or does not fit, or parts that do
             not add up to C.
     """
     if features.ndim != 3:
-        raise ValueError(f"features must have shape (C, H, W), got {tuple(features.shape)}")
+        raise CvmError(f"features must have shape (C, H, W), got {tuple(features.shape)}")
     if centre not in get_args(Centre):
-        raise ValueError(f"centre must be one of {', '.join(get_args(Centre))}, got {centre!r}")
+        raise CvmError(f"centre must be one of {', '.join(get_args(Centre))}, got {centre!r}")
     channels = int(features.shape[0])
     if parts is not None and sum(parts) != channels:
-        raise ValueError(f"parts must add up to the {channels} channels of the features, got {list(parts)}")
+        raise CvmError(f"parts must add up to the {channels} channels of the features, got {list(parts)}")
     if centre in ("dataset", "both") and (mean is None or tuple(mean.shape) != (channels,)):
         shape = None if mean is None else tuple(mean.shape)
-        raise ValueError(f"centre {centre} needs the data set's mean, of shape ({channels},), got {shape}")
+        raise CvmError(f"centre {centre} needs the data set's mean, of shape ({channels},), got {shape}")
     if centre != "none":
         own = features.reshape(channels, -1).mean(1)
         chosen: Array = own if centre == "image" else mean if centre == "dataset" else (own + mean) / 2
@@ -85,13 +86,13 @@ def correlation_maps(features: Array, points: Array) -> Array:
         (P, H, W) in [-1, 1]; where a feature vector is zero its correlation is 0.
 
     Raises:
-        ValueError: features of another rank or that are not finite, or a point that lies outside the map.
+        CvmError: features of another rank or that are not finite, or a point that lies outside the map.
     """
     check_features(features)
     checked = check_points(points, tuple(features.shape), name="points")
     finite = array_namespace(features).isfinite(features)
     if not finite.all():
-        raise ValueError(f"features must be finite, got {int((~finite).sum())} NaN or infinite values")
+        raise CvmError(f"features must be finite, got {int((~finite).sum())} NaN or infinite values")
     channels, height, width = features.shape
     flat = features.reshape(channels, height * width)
     unit = _unit(flat)
@@ -113,13 +114,13 @@ def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: 
         (P, H, W) in [0, 1].
 
     Raises:
-        ValueError: eta outside [0, 1], no point of a class, a point that lies outside the map, or features that are not
+        CvmError: eta outside [0, 1], no point of a class, a point that lies outside the map, or features that are not
             finite.
     """
     check_features(features)
     check_numbers(eta=eta)
     if not 0 <= eta <= 1:
-        raise ValueError(f"eta must lie in [0, 1], got {eta!r}")
+        raise CvmError(f"eta must lie in [0, 1], got {eta!r}")
     shape = tuple(features.shape)
     points = [check_points(in_points, shape, name="in_points"), check_points(out_points, shape, name="out_points")]
     maps = correlation_maps(features, np.concatenate(points))  # of both classes at once: vectors are scaled once
@@ -131,15 +132,15 @@ def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: 
 
 
 def check_points(points: Array, shape: tuple[int, ...], *, name: str) -> np.ndarray:
-    """Return the points as an (N, 2) int64 array, or raise ValueError saying which of them does not fit the map."""
+    """Return the points as an (N, 2) int64 array, or raise CvmError saying which of them does not fit the map."""
     if len(shape) != 3:
-        raise ValueError(f"features must have shape (C, H, W), got {shape}")
+        raise CvmError(f"features must have shape (C, H, W), got {shape}")
     checked = as_array(points, name)
     if checked.ndim != 2 or checked.shape[1] != 2 or len(checked) == 0:
-        raise ValueError(f"{name} must be a non-empty (N, 2) array of (row, column), got shape {checked.shape}")
+        raise CvmError(f"{name} must be a non-empty (N, 2) array of (row, column), got shape {checked.shape}")
     if not np.issubdtype(checked.dtype, np.integer):
-        raise ValueError(f"{name} must hold integers (row, column), got dtype {checked.dtype}")
+        raise CvmError(f"{name} must hold integers (row, column), got dtype {checked.dtype}")
     outside = (checked < 0).any(1) | (checked >= np.asarray(shape[1:])).any(1)
     if outside.any():
-        raise ValueError(f"{name} lie outside the {shape[1]}x{shape[2]} map: {checked[outside].tolist()}")
+        raise CvmError(f"{name} lie outside the {shape[1]}x{shape[2]} map: {checked[outside].tolist()}")
     return checked.astype(np.int64)

@@ -3,6 +3,7 @@
 import numpy as np
 from array_api_compat import array_namespace
 
+from cvm_monai.errors import CvmError
 from cvm_monai.variational.chan_vese import Array
 from cvm_monai.variational.contrast import check_points, correlation_maps
 
@@ -23,10 +24,10 @@ def nearest_point_vote(features: Array, in_points: Array, out_points: Array, *, 
         (H, W) in [0, 1]; above 0.5 speaks for the target.
 
     Raises:
-        ValueError: sharpness that is not above 0, or as `contrast_maps`.
+        CvmError: sharpness that is not above 0, or as `contrast_maps`.
     """
     if not sharpness > 0:
-        raise ValueError(f"sharpness must be a number greater than 0, got {sharpness!r}")
+        raise CvmError(f"sharpness must be a number greater than 0, got {sharpness!r}")
     xp = array_namespace(features)
     votes = [
         xp.mean(xp.exp(sharpness * (correlation_maps(features, points) - 1)), axis=0)
@@ -56,10 +57,10 @@ def linear_discriminant(
         (H, W) in [0, 1]: (1 + w f) / 2, cut off; 0.5 is the decision boundary.
 
     Raises:
-        ValueError: ridge that is not above 0, or as `contrast_maps`.
+        CvmError: ridge that is not above 0, or as `contrast_maps`.
     """
     if not ridge > 0:
-        raise ValueError(f"ridge must be a number greater than 0, got {ridge!r}")
+        raise CvmError(f"ridge must be a number greater than 0, got {ridge!r}")
     xp = array_namespace(features)
     inside, outside = _checked(features, in_points, out_points)
     channels, height, width = features.shape

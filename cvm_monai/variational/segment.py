@@ -49,7 +49,7 @@ def segment(
         eta: see `contrast_maps`; the rest: see `solve`.
 
     Raises:
-        ValueError: as `contrast_maps` and `solve`.
+        CvmError: as `contrast_maps` and `solve`.
     """
     z = contrast_maps(features, in_points, out_points, eta=eta)
     z = z.detach() if is_torch_array(z) else z

@@ -8,6 +8,7 @@ here the sources are the points themselves, which may lie in several regions.
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from cvm_monai.errors import CvmError
 from cvm_monai.variational.arrays import check_array, check_numbers, check_shape
 from cvm_monai.variational.chan_vese import squared_gradient
 from cvm_monai.variational.contrast import check_points, normalise
@@ -27,7 +28,7 @@ def euclidean_distance(points: np.ndarray, *, shape: tuple[int, int]) -> np.ndar
         (H, W) float64 in [0, 1]; zeros where every pixel is a point.
 
     Raises:
-        ValueError: a shape that is not (H, W), no point, or a point that lies outside the map.
+        CvmError: a shape that is not (H, W), no point, or a point that lies outside the map.
     """
     check_shape(shape)
     rows, columns = check_points(points, (1, *shape), name="points").T
@@ -70,20 +71,20 @@ def geodesic_distance(
         (H, W) float64 in [0, 1]; zeros where every pixel is a point.
 
     Raises:
-        ValueError: z of another rank or not finite, a weight out of its range, no point, or one outside the map.
+        CvmError: z of another rank or not finite, a weight out of its range, no point, or one outside the map.
     """
     check_array(np.asarray(z), "z")
     check_numbers(edge_strength=edge_strength, floor=floor, euclidean_weight=euclidean_weight)
     z = np.asarray(z, dtype=np.float64)
     if z.ndim != 2:
-        raise ValueError(f"z must have shape (H, W), got {z.shape}")
+        raise CvmError(f"z must have shape (H, W), got {z.shape}")
     if not np.isfinite(z).all():
-        raise ValueError(f"z must be finite, got {np.count_nonzero(~np.isfinite(z))} values that are not")
+        raise CvmError(f"z must be finite, got {np.count_nonzero(~np.isfinite(z))} values that are not")
     for name, weight in {"edge_strength": edge_strength, "euclidean_weight": euclidean_weight}.items():
         if not 0 <= weight < np.inf:
-            raise ValueError(f"{name} must be finite and at least 0, got {weight!r}")
+            raise CvmError(f"{name} must be finite and at least 0, got {weight!r}")
     if not 0 < floor < np.inf:
-        raise ValueError(f"floor must be finite and above 0, got {floor!r}")
+        raise CvmError(f"floor must be finite and above 0, got {floor!r}")
     checked = check_points(points, (1, *z.shape), name="points")
     phi = floor + edge_strength * squared_gradient(z) + euclidean_weight * euclidean_distance(checked, shape=z.shape)
     return normalise(_solve_eikonal(phi, checked))

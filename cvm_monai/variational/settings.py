@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from cvm_monai.errors import CvmError
 from cvm_monai.variational.arrays import check_numbers
 
 SolverName = Literal["aos", "primal_dual"]
@@ -15,7 +16,7 @@ class Settings:
     """Checked tunables of `solve`, which documents them.
 
     Raises:
-        ValueError: a value out of its range, naming it.
+        CvmError: a value out of its range, naming it.
     """
 
     method: SolverName = "aos"
@@ -29,12 +30,12 @@ class Settings:
     def __post_init__(self) -> None:
         for name, choices in (("method", get_args(SolverName)), ("means", get_args(MeansRule))):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+                raise CvmError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
         check_numbers(lam=self.lam, tolerance=self.tolerance, tau=self.tau, beta=self.beta)
         for name in ("lam", "tau", "beta"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be a finite number greater than 0, got {getattr(self, name)!r}")
+                raise CvmError(f"{name} must be a finite number greater than 0, got {getattr(self, name)!r}")
         if not (isinstance(self.iterations, int) and self.iterations >= 1):
-            raise ValueError(f"iterations must be a whole number of at least 1, got {self.iterations!r}")
+            raise CvmError(f"iterations must be a whole number of at least 1, got {self.iterations!r}")
         if not 0 <= self.tolerance < math.inf:
-            raise ValueError(f"tolerance must be a finite number of at least 0, got {self.tolerance!r}")
+            raise CvmError(f"tolerance must be a finite number of at least 0, got {self.tolerance!r}")

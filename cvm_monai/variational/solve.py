@@ -6,6 +6,7 @@ import numpy as np
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from joblib import Parallel, cpu_count, delayed
 
+from cvm_monai.errors import CvmError
 from cvm_monai.variational import backends
 from cvm_monai.variational.arrays import check_array, check_whole
 from cvm_monai.variational.backends import BackendName
@@ -64,7 +65,7 @@ def solve(
         A `Solution`; a map that cannot be segmented has a status that says why, and never harms the others.
 
     Raises:
-        ValueError: z of fewer than two dimensions or another type, a fitting term that does not fit or is not finite,
+        CvmError: z of fewer than two dimensions or another type, a fitting term that does not fit or is not finite,
             or a tunable out of its range.
     """
     settings = Settings(
@@ -87,21 +88,21 @@ def solve(
 def _check_maps(z: Array) -> None:
     check_array(z, "z")
     if z.ndim < 2 or z.shape[-1] * z.shape[-2] == 0:
-        raise ValueError(f"z must have shape (..., H, W) with at least one pixel, got {tuple(z.shape)}")
+        raise CvmError(f"z must have shape (..., H, W) with at least one pixel, got {tuple(z.shape)}")
     xp = array_namespace(z)
     if z.dtype not in (xp.float32, xp.float64):
-        raise ValueError(f"z must be of type float32 or float64, got {z.dtype}")
+        raise CvmError(f"z must be of type float32 or float64, got {z.dtype}")
 
 
 def _check_fitting(fitting: Array, z: Array) -> np.ndarray:
     values = fitting.detach().cpu().numpy() if is_torch_array(fitting) else np.asarray(fitting)
     check_array(values, "fitting")
     if not np.isfinite(values).all():
-        raise ValueError(f"fitting must be finite, got {(~np.isfinite(values)).sum()} NaN or infinite values")
+        raise CvmError(f"fitting must be finite, got {(~np.isfinite(values)).sum()} NaN or infinite values")
     try:
         return np.ascontiguousarray(np.broadcast_to(values, tuple(z.shape)))
     except ValueError:
-        raise ValueError(f"fitting must broadcast to z's shape {tuple(z.shape)}, got {values.shape}") from None
+        raise CvmError(f"fitting must broadcast to z's shape {tuple(z.shape)}, got {values.shape}") from None
 
 
 def _solve_groups(

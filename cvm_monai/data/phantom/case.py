@@ -8,6 +8,7 @@ from cvm_monai.data.phantom.layout import NovelKind, SparseKind, draw_layout
 from cvm_monai.data.phantom.novel import paint_novel
 from cvm_monai.data.phantom.stain import Patient, to_rgb
 from cvm_monai.data.phantom.texture import draw_tissue
+from cvm_monai.errors import CvmError
 
 __all__ = ["MIN_SIZE", "PhantomCase", "draw_case"]
 
@@ -36,10 +37,10 @@ def draw_case(size: int, patient: Patient, rng: np.random.Generator, *, classes:
     shows more tissue, not larger tissue: lengths in pixels depend on ``patient.scale`` alone. With three ``classes``
     the lymphocytes form larger aggregates, with a mask of their own.
 
-    Raises ``ValueError`` for a size under 64.
+    Raises ``CvmError`` for a size under 64.
     """
     if size < MIN_SIZE:
-        raise ValueError(f"A phantom image of {size} px is too small to hold both classes: give a size of at least 64.")
+        raise CvmError(f"A phantom image of {size} px is too small to hold both classes: give a size of at least 64.")
     layout = draw_layout(size, patient.scale, rng, classes=classes)
     tissue = draw_tissue(layout, patient, rng)
     for kind, region in layout.novel:

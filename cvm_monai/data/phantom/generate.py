@@ -13,6 +13,7 @@ from PIL import Image
 
 from cvm_monai.data.phantom.case import MIN_SIZE, PhantomCase, draw_case
 from cvm_monai.data.phantom.stain import Patient, draw_patient
+from cvm_monai.errors import CvmError
 
 __all__ = ["PHANTOM_CLASSES", "PhantomSummary", "generate_phantom"]
 
@@ -80,12 +81,12 @@ def generate_phantom(
 
     An earlier phantom in ``out`` is replaced once the new one is complete; other files beside it are kept.
 
-    Raises ``ValueError`` for arguments out of range, for an ``out`` that cannot be written or that holds files of
+    Raises ``CvmError`` for arguments out of range, for an ``out`` that cannot be written or that holds files of
     other origin, and where files beside an earlier phantom (points, say) would no longer belong to its images.
     """
     _check_arguments(cases=cases, size=size, seed=seed, patients=patients)
     if classes not in PHANTOM_CLASSES:
-        raise ValueError(f"A phantom has {' or '.join(map(str, PHANTOM_CLASSES))} classes, not {classes}.")
+        raise CvmError(f"A phantom has {' or '.join(map(str, PHANTOM_CLASSES))} classes, not {classes}.")
     out, stamp = Path(out), _Stamp(_GENERATOR, _VERSION, cases, size, seed, patients, classes)
     try:
         _check_out(out, stamp)
@@ -101,19 +102,19 @@ def generate_phantom(
                 out.rmdir()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ValueError(f"The phantom cannot be written to {out} ({reason}): give another folder.") from error
+        raise CvmError(f"The phantom cannot be written to {out} ({reason}): give another folder.") from error
     return summary
 
 
 def _check_arguments(*, cases: int, size: int, seed: int, patients: int | None) -> None:
     if cases < 1:
-        raise ValueError(f"A phantom of {cases} cases is empty: give at least 1 case.")
+        raise CvmError(f"A phantom of {cases} cases is empty: give at least 1 case.")
     if size < MIN_SIZE:
-        raise ValueError(f"A phantom image of {size} px is too small to hold both classes: give at least {MIN_SIZE}.")
+        raise CvmError(f"A phantom image of {size} px is too small to hold both classes: give at least {MIN_SIZE}.")
     if seed < 0:
-        raise ValueError(f"The phantom's seed is {seed}: give an integer of at least 0.")
+        raise CvmError(f"The phantom's seed is {seed}: give an integer of at least 0.")
     if patients is not None and not 1 <= patients <= cases:
-        raise ValueError(f"{patients} patients cannot share {cases} phantom cases: give 1 to {cases} patients.")
+        raise CvmError(f"{patients} patients cannot share {cases} phantom cases: give 1 to {cases} patients.")
 
 
 def _check_out(out: Path, stamp: _Stamp) -> None:
@@ -123,14 +124,14 @@ def _check_out(out: Path, stamp: _Stamp) -> None:
         return
     earlier = _read_stamp(out / _STAMP)
     if earlier is None:
-        raise ValueError(f"{out} holds files that are no phantom ({present[0]}): give a new or an empty folder.")
+        raise CvmError(f"{out} holds files that are no phantom ({present[0]}): give a new or an empty folder.")
     for folder in (out / name for name in _FOLDERS if (out / name).is_dir()):
         own = {f"{_case_id(number)}.png" for number in range(earlier.cases)}
         if foreign := sorted(entry.name for entry in folder.iterdir() if entry.name not in own):
-            raise ValueError(f"{folder} holds {foreign[0]}, which is no part of the phantom: move it elsewhere first.")
+            raise CvmError(f"{folder} holds {foreign[0]}, which is no part of the phantom: move it elsewhere first.")
     beside = [name for name in present if name not in (*_FOLDERS, _TABLE, _STAMP)]
     if beside and earlier != stamp:
-        raise ValueError(
+        raise CvmError(
             f"{out} holds {beside[0]} beside a phantom drawn with other arguments: remove it or give a new folder."
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 from cvm_monai.data.stain.density import restain
 from cvm_monai.data.stain.macenko import LIGHT, StainEstimate, change_to, estimate_stains
 from cvm_monai.data.stain.reinhard import ColourMoments, colour_moments, recolour
+from cvm_monai.errors import CvmError
 
 StainNormalisation = Literal["none", "macenko", "reinhard"]
 
@@ -32,10 +33,10 @@ class StainTarget:
 
 
 def check_method(method: str) -> None:
-    """ValueError for a method that there is not."""
+    """CvmError for a method that there is not."""
     if method not in get_args(StainNormalisation):
         known = ", ".join(get_args(StainNormalisation))
-        raise ValueError(f"--stain_normalisation must be one of {known}, got {method!r}")
+        raise CvmError(f"--stain_normalisation must be one of {known}, got {method!r}")
 
 
 def fit_target(images: Iterable[np.ndarray], *, method: StainNormalisation) -> StainTarget | None:
@@ -49,7 +50,7 @@ def fit_target(images: Iterable[np.ndarray], *, method: StainNormalisation) -> S
         method: how.
 
     Raises:
-        ValueError: an unknown method, or no image with enough tissue.
+        CvmError: an unknown method, or no image with enough tissue.
     """
     check_method(method)
     if method == "none":
@@ -57,7 +58,7 @@ def fit_target(images: Iterable[np.ndarray], *, method: StainNormalisation) -> S
     found = [estimate_stains(image) if method == "macenko" else colour_moments(image) for image in images]
     known = [one for one in found if one is not None]
     if not known:
-        raise ValueError(
+        raise CvmError(
             f"none of the {len(found)} training images shows enough stained tissue for --stain_normalisation {method}: "
             "use none"
         )

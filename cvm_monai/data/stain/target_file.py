@@ -12,6 +12,7 @@ from cvm_monai.annotations.files import read_json, shown
 from cvm_monai.data.stain.macenko import StainEstimate
 from cvm_monai.data.stain.reinhard import ColourMoments
 from cvm_monai.data.stain.target import StainNormalisation, StainTarget, check_method
+from cvm_monai.errors import CvmError
 
 TARGET_FILE = "stain.json"
 """Its name, in the folder of `model.pt`."""
@@ -38,7 +39,7 @@ def read_target(path: Path) -> StainTarget:
     """Read what `write_target` wrote.
 
     Raises:
-        ValueError: no such file, or one that holds something else.
+        CvmError: no such file, or one that holds something else.
     """
     content = read_json(path)
     try:
@@ -46,14 +47,14 @@ def read_target(path: Path) -> StainTarget:
         arrays = {name: _array(content[name], shape) for name, shape in shapes.items()}
         return StainTarget(content["method"], kind(**arrays), int(content["images"]), int(content["left_out"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} holds no stain target ({shown(error)}): train again, or restore it") from None
+        raise CvmError(f"{path} holds no stain target ({shown(error)}): train again, or restore it") from None
 
 
 def stored_method(*, folder: str | Path) -> StainNormalisation:
     """How the images of the network in a folder are normalised, by the file beside its weights; `none` without one.
 
     Raises:
-        ValueError: a damaged file.
+        CvmError: a damaged file.
     """
     path = Path(folder) / TARGET_FILE
     return read_target(path).method if path.is_file() else "none"
@@ -67,25 +68,25 @@ def stored_target(*, folder: str | Path, method: StainNormalisation) -> StainTar
         method: as the training recorded it.
 
     Raises:
-        ValueError: an unknown method, or a target that is missing, damaged, or another method's.
+        CvmError: an unknown method, or a target that is missing, damaged, or another method's.
     """
     path = Path(folder) / TARGET_FILE
     check_method(method)
     if method == "none":
         return None
     if not path.is_file():
-        raise ValueError(
+        raise CvmError(
             f"the network was trained with --stain_normalisation {method}, but {path} is missing: copy it from the "
             "training's models folder, or train again"
         )
     target = read_target(path)
     if target.method != method:
-        raise ValueError(f"{path} is a target of {target.method}, the network was trained with {method}: train again")
+        raise CvmError(f"{path} is a target of {target.method}, the network was trained with {method}: train again")
     return target
 
 
 def _array(values: Any, shape: tuple[int, ...]) -> np.ndarray:
     array = np.array(values, dtype=np.float64)
     if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"{array.shape} numbers where {shape} are expected")
+        raise CvmError(f"{array.shape} numbers where {shape} are expected")
     return array

@@ -10,6 +10,7 @@ from monai.transforms import Randomizable, Transform
 
 from cvm_monai.data.stain.density import STAINS, concentration_change, restain
 from cvm_monai.data.stain.target import StainNormalisation, StainTarget, fit_target, normalise_stain
+from cvm_monai.errors import CvmError
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +29,12 @@ class RandStainJitterd(Randomizable, Transform):
             image as it is) to 0.3.
 
     Raises:
-        ValueError: an amount out of its range.
+        CvmError: an amount out of its range.
     """
 
     def __init__(self, *, amount: float = 0.1) -> None:
         if not 0 <= amount < 1:
-            raise ValueError(f"amount must lie in [0, 1), got {amount!r}")
+            raise CvmError(f"amount must lie in [0, 1), got {amount!r}")
         self.amount = amount
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
@@ -119,7 +120,7 @@ def fit_on_records(
         method: how.
 
     Raises:
-        ValueError: as `fit_target` and `load`.
+        CvmError: as `fit_target` and `load`.
     """
     target = fit_target((_channels_last(load(record)["image"]) for record in records), method=method)
     if target is not None:

@@ -8,6 +8,8 @@ import torch
 from monai.data.utils import compute_importance_map
 from torch.nn import functional
 
+from cvm_monai.errors import CvmError
+
 SIGMA = 0.125
 """Width of the Gaussian as a part of the tile, MONAI's."""
 
@@ -78,7 +80,7 @@ class RowBlender:
         """Add a tile's logits (classes, h, w), whose first column of the map is `column`, not left of those before.
 
         Raises:
-            ValueError: the network gave infinite logits, or NaN.
+            CvmError: the network gave infinite logits, or NaN.
         """
         z = logits.float()
         while column + z.shape[-1] > self._first + self._sums.shape[2]:
@@ -91,7 +93,7 @@ class RowBlender:
         """Finish what is left of the row.
 
         Raises:
-            ValueError: as `add`.
+            CvmError: as `add`.
         """
         while self._first < self._width:
             self._finish(min(self._width - self._first, COLUMNS))
@@ -117,7 +119,7 @@ class RowBlender:
             weights = sums[-1, rows]
             found = probabilities(sums[:-1, rows] / weights.clamp_min(1e-30))
             if not bool(torch.isfinite(found).all()):
-                raise ValueError("the network's output is not finite: its weights are damaged, or try without --amp")
+                raise CvmError("the network's output is not finite: its weights are damaged, or try without --amp")
             values[rows] = torch.round(found * (weights > 0) * 255).to(torch.uint8).transpose(0, 1).cpu().numpy()
             covered[rows] = (weights > 0).cpu().numpy()
         below = sums[:, self._finished : self._finished + self._shared]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cvm_monai.annotations.files import shown
+from cvm_monai.errors import CvmError
 from cvm_monai.inference.whole_slide.grid import Grid, make_grid
 from cvm_monai.slides import (
     IMAGE_SUFFIXES,
@@ -61,22 +62,22 @@ def find_slides(names: Iterable[str | Path]) -> tuple[ImageFile, ...]:
     The files of one DICOM series are one slide. A slide in a sub-folder is called by its path, see `ImageFile`.
 
     Raises:
-        ValueError: no such file or folder, a folder without any, none at all, or two slides of one name.
+        CvmError: no such file or folder, a folder without any, none at all, or two slides of one name.
     """
     named: list[Path] = []
     found: list[ImageFile] = []
     for name in names:
         path = Path(name)
         if not path.exists():
-            raise ValueError(f"{path} does not exist: give a slide, or a folder of slides")
+            raise CvmError(f"{path} does not exist: give a slide, or a folder of slides")
         inside = _inside(path) if path.is_dir() else ()
         if path.is_dir() and not inside:
-            raise ValueError(f"there is no image or slide in {path}; known are {', '.join(SUFFIXES)}")
+            raise CvmError(f"there is no image or slide in {path}; known are {', '.join(SUFFIXES)}")
         named += [] if path.is_dir() else [path]
         found += inside
     singles = [ImageFile(path, path.stem, files) for path, files in one_of_each_series(named).items()]
     if not singles and not found:
-        raise ValueError("give at least one slide, or a folder of slides")
+        raise CvmError("give at least one slide, or a folder of slides")
     _check_names([*singles, *found])
     return (*singles, *found)
 
@@ -88,14 +89,14 @@ def share_of_slides(slides: Sequence[ImageFile], shard: str | None) -> tuple[Ima
     same slides. None: all of them.
 
     Raises:
-        ValueError: not K/N with 1 <= K <= N.
+        CvmError: not K/N with 1 <= K <= N.
     """
     if shard is None:
         return tuple(slides)
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", str(shard))
     number, count = (int(part) for part in match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
-        raise ValueError(f"--shard must be K/N with K from 1 to N, such as 3/16, got {shown(shard)}")
+        raise CvmError(f"--shard must be K/N with K from 1 to N, such as 3/16, got {shown(shard)}")
     return tuple(sorted(slides, key=lambda slide: slide.name)[number - 1 :: count])
 
 
@@ -129,7 +130,7 @@ def look_at(
         name: of its results' folder; empty: the file's without the suffix.
 
     Raises:
-        ValueError: a slide that cannot be opened, without um/px, or with one that is refused.
+        CvmError: a slide that cannot be opened, without um/px, or with one that is refused.
     """
     with open_image(path, mpp=mpp) as image:
         own = require_mpp(image, mpp_flag)
@@ -137,7 +138,7 @@ def look_at(
             finer = model_mpp is not None and own <= model_mpp  # which averaging brings to the model's without loss
             check_mpp(own, None if finer else model_mpp, force=force_mpp, flag=mpp_flag)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise CvmError(f"{path}: {error}") from None
         scale = 1 / model_scale if model_mpp is None else model_mpp / own
         grid = make_grid(image.shape, scale=scale, window=window, overlap=overlap)
         warnings = warnings_of(image, origin)
@@ -154,11 +155,11 @@ def mask_file(given: Path, slide: Path, name: str = "") -> Path:
     """The user's mask of tissue: a file, or the one that has the slide's name in a folder of masks.
 
     Raises:
-        ValueError: neither.
+        CvmError: neither.
     """
     if not given.is_dir():
         if not given.is_file():
-            raise ValueError(f"there is no mask of tissue at {given}: give otsu, none, a file or a folder as --tissue")
+            raise CvmError(f"there is no mask of tissue at {given}: give otsu, none, a file or a folder as --tissue")
         return given
     names, stems = Names({name or slide.stem: slide}), dict.fromkeys((name or slide.stem, slide.stem))
     own = [given / f"{stem}{suffix}" for stem in stems for suffix in MASK_SUFFIXES]
@@ -168,7 +169,7 @@ def mask_file(given: Path, slide: Path, name: str = "") -> Path:
     for path in own:
         if path.is_file():
             return path
-    raise ValueError(f"{given} has no mask of tissue for {slide.name}, such as {slide.stem}.geojson")
+    raise CvmError(f"{given} has no mask of tissue for {slide.name}, such as {slide.stem}.geojson")
 
 
 def fingerprint(path: Path) -> str:
@@ -201,7 +202,7 @@ def _check_names(slides: Sequence[ImageFile]) -> None:
     for slide in slides:
         other = seen.setdefault(slide.name, slide)
         if other is not slide:
-            raise ValueError(
+            raise CvmError(
                 f"{other.path} and {slide.path} would both be written into {slide.name}: rename one, or give another "
                 "--out to one"
             )

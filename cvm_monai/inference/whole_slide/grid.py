@@ -51,7 +51,7 @@ def make_grid(full: tuple[int, int], *, scale: float, window: int = 1024, overla
         overlap: see `WindowInferer`.
 
     Raises:
-        ValueError: a tunable out of its range.
+        CvmError: a tunable out of its range.
     """
     step = WindowInferer(window=window, overlap=overlap).step
     shape = (max(1, round(full[0] / scale)), max(1, round(full[1] / scale)))

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from cvm_monai.errors import CvmError
 from cvm_monai.provenance import write_json
 
 MAP, PROGRESS = "probability.u8", "progress.json"
@@ -31,7 +32,7 @@ class MapFile:
         settings: whatever decides what the map holds.
 
     Raises:
-        ValueError: the folder holds a part of a map made with other settings.
+        CvmError: the folder holds a part of a map made with other settings.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int, int], settings: Mapping[str, Any]) -> None:
@@ -43,7 +44,7 @@ class MapFile:
         found = read_progress(folder)
         if found is not None:
             if reason := difference(found["settings"], self._facts["settings"]):
-                raise ValueError(f"{folder} holds a part made with other settings: {reason}")
+                raise CvmError(f"{folder} holds a part made with other settings: {reason}")
             if found["shape"] == list(shape) and self._intact(found):
                 self.bands, self._carry = found["bands"], found["carry"]
                 return

@@ -14,6 +14,7 @@ from torch import nn
 from cvm_monai.data.datalist import CLASSES, read_datalist
 from cvm_monai.data.stain import StainTarget, stored_method, stored_target
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
+from cvm_monai.errors import CvmError
 from cvm_monai.inference.averaging import Averaged, average_networks
 from cvm_monai.inference.network import RECORDED_NETWORK, network_of
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
@@ -64,11 +65,11 @@ class SlideModel:
         """Pixels of its input along the side of one of its output.
 
         Raises:
-            ValueError: as many classes as there are names it does not tell apart.
+            CvmError: as many classes as there are names it does not tell apart.
         """
         logits = self.logits(torch.zeros((1, PROBE, PROBE, 3), dtype=torch.uint8))
         if logits.shape[1] != len(self.names):
-            raise ValueError(f"the network tells {logits.shape[1]} classes apart, {len(self.names)} are named")
+            raise CvmError(f"the network tells {logits.shape[1]} classes apart, {len(self.names)} are named")
         return PROBE // int(logits.shape[-1])
 
     def settings(self) -> dict[str, Any]:
@@ -109,13 +110,13 @@ def load_slide_model(
         amp: see `SlideModel`.
 
     Raises:
-        ValueError: no such folder, no model in it, a damaged one, or `mpp` that is not above 0.
+        CvmError: no such folder, no model in it, a damaged one, or `mpp` that is not above 0.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}: give the --output_dir of a training, or a bundle, as --model")
+        raise CvmError(f"there is no folder {folder}: give the --output_dir of a training, or a bundle, as --model")
     if mpp is not None and not mpp > 0:
-        raise ValueError(f"--model_mpp must be a number of um/px greater than 0, got {mpp!r}")
+        raise CvmError(f"--model_mpp must be a number of um/px greater than 0, got {mpp!r}")
     bundle = (folder / "configs").is_dir()
     output = str(folder / "eval" if bundle else folder)
     models = models_dir(bundle_root=str(folder) if bundle else bundle_root(), output_dir=output)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from cvm_monai.data.output import FULL, sha256
+from cvm_monai.errors import CvmError
 from cvm_monai.inference.whole_slide.find import Slide, fingerprint, mask_file, open_slide
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile, difference, plain_settings, read_progress
@@ -38,7 +39,7 @@ class SlideOptions:
         mpp_flag: the option by which the user says `mpp`, for sentences.
 
     Raises:
-        ValueError: a number out of its range.
+        CvmError: a number out of its range.
     """
 
     window: int = 1024
@@ -57,18 +58,18 @@ class SlideOptions:
         for name, low in (("batch_size", 1), ("num_workers", 0)):
             value = getattr(self, name)
             if type(value) is not int or value < low:
-                raise ValueError(f"--{name} must be a whole number of at least {low}, got {value!r}")
+                raise CvmError(f"--{name} must be a whole number of at least {low}, got {value!r}")
         if self.mpp is not None and not (isinstance(self.mpp, int | float) and self.mpp > 0):
-            raise ValueError(f"{self.mpp_flag} must be a number of um/px greater than 0, got {self.mpp!r}")
+            raise CvmError(f"{self.mpp_flag} must be a number of um/px greater than 0, got {self.mpp!r}")
         if self.origin not in get_args(Origin):
-            raise ValueError(f"--origin must be one of {', '.join(get_args(Origin))}, got {self.origin!r}")
+            raise CvmError(f"--origin must be one of {', '.join(get_args(Origin))}, got {self.origin!r}")
 
 
 def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Settings:
     """All that decides the slide's results.
 
     Raises:
-        ValueError: a mask of tissue that is not there.
+        CvmError: a mask of tissue that is not there.
     """
     tissue: Any = options.tissue
     if tissue not in ("otsu", "none"):
@@ -122,7 +123,7 @@ def predict_slide(
         progress: told of each tile.
 
     Raises:
-        ValueError: a slide that cannot be read to its end, or a network whose output is not finite.
+        CvmError: a slide that cannot be read to its end, or a network whose output is not finite.
     """
     record = SlideRecord(folder)
     facts = {"path": str(slide.path.resolve()), "mpp_source": slide.mpp_source, "warnings": list(slide.warnings)}
@@ -187,7 +188,7 @@ def find_tissue(
     """The slide's mask of tissue, drawn for its file's name or its own; None: all of it.
 
     Raises:
-        ValueError: a user's mask that is missing or cannot be read, or a slide that cannot.
+        CvmError: a user's mask that is missing or cannot be read, or a slide that cannot.
     """
     if how == "none":
         return None

@@ -52,7 +52,7 @@ def predict_map(
         on_tiles: called with how many tiles are done, after each batch.
 
     Raises:
-        ValueError: a place of the slide that cannot be read, or a network whose output is not finite.
+        CvmError: a place of the slide that cannot be read, or a network whose output is not finite.
     """
     grid, needed = tissue.grid, tissue_tiles(tissue, stride=stride)
     window, first = _window(model, grid, stride), len(store.bands)

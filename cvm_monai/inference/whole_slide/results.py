@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cvm_monai.annotations import regions_from_rows, write_region_table, write_results_geojson
+from cvm_monai.errors import CvmError
 from cvm_monai.figures import save_figure, slide_overlay
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile
@@ -35,7 +36,7 @@ class ResultOptions:
         class_probabilities: of more than two classes, a pyramid of each foreground class as well.
 
     Raises:
-        ValueError: a number out of its range.
+        CvmError: a number out of its range.
     """
 
     min_area_um2: float = 0.0
@@ -46,7 +47,7 @@ class ResultOptions:
         for name in ("min_area_um2", "simplify_um"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 <= value < float("inf")):
-                raise ValueError(f"--{name} must be a number from 0, got {value!r}")
+                raise CvmError(f"--{name} must be a number from 0, got {value!r}")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cvm_monai.data.claim import check_out, claimed
+from cvm_monai.errors import CvmError
 from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at, share_of_slides
 from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.one_slide import (
@@ -87,7 +88,7 @@ def predict_slides(
         bar: draw a progress bar; None: where stderr is a terminal.
 
     Raises:
-        ValueError: before any work: no slide, a shard that is none, a slide without um/px, none that can be opened,
+        CvmError: before any work: no slide, a shard that is none, a slide without um/px, none that can be opened,
             results of another model or of other settings in the way, or a folder `out` that cannot be written or
             locked.
     """
@@ -157,7 +158,7 @@ def _jobs(
             continue
         settings, folder = settings_of(slide, model, options), out / slide.name
         if (reason := conflict(folder, settings)) and not options.overwrite:
-            raise ValueError(
+            raise CvmError(
                 f"{folder} was made with other settings: {reason}; give another --out, or --overwrite to begin again"
             )
         for warning in slide.warnings:
@@ -167,7 +168,7 @@ def _jobs(
         else:
             jobs.append((slide, settings))
     if len(report.failed) == len(slides):
-        raise ValueError("; ".join(report.failed.values()))
+        raise CvmError("; ".join(report.failed.values()))
     if model.mpp is None and jobs:
         say(
             f"the model was trained without um/px, at {model.scale:g} times its images' size: slides are read at "
@@ -176,7 +177,7 @@ def _jobs(
     return jobs
 
 
-class _NotOpened(ValueError):
+class _NotOpened(CvmError):
     """A file that is no slide, or a damaged one."""
 
 
