@@ -70,7 +70,7 @@ def test_module_runs_as_a_command_and_imports_nothing_heavy():
 
 
 def test_help_of_every_command_imports_the_standard_library_and_this_package_alone():
-    """So that it comes at once; how long it takes is the machine's. The package's own door needs `lazy_loader` alone."""
+    """So that it comes at once; the package itself needs `lazy_loader` alone."""
     code = (
         "import sys; before = {*sys.modules}; from cvm_monai.cli import main as m\n"
         "names = [c.__name__.rsplit('.', 1)[1].replace('_', '-') for c in m.COMMANDS]\n"
