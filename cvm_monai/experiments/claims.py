@@ -12,8 +12,7 @@ import numpy as np
 from cvm_monai.annotations.files import read_table
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.findings import Finding
-from cvm_monai.experiments.names import title
-from cvm_monai.experiments.plan import Run
+from cvm_monai.experiments.plan import Run, title
 from cvm_monai.experiments.scores import FoldMean, Row, fold_mean, over_folds
 from cvm_monai.experiments.table import cell
 from cvm_monai.metrics import CLAIMS, ClaimName

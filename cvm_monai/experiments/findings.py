@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cvm_monai.experiments.names import title
-from cvm_monai.experiments.plan import Run
+from cvm_monai.experiments.plan import Run, title
 from cvm_monai.experiments.scores import Row
 from cvm_monai.experiments.state import Cost
 from cvm_monai.experiments.statistics import Difference, differences, gap_shares

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvm_monai.experiments.names import title
 from cvm_monai.experiments.page import Picture
-from cvm_monai.experiments.plan import LOWER, REFERENCE, UPPER
+from cvm_monai.experiments.plan import LOWER, REFERENCE, UPPER, title
 from cvm_monai.experiments.scores import Row, run_means
 from cvm_monai.figures import Measured, SweepPanel, sweep_curves
 

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from cvm_monai.experiments.findings import Finding
-from cvm_monai.experiments.names import title
+from cvm_monai.experiments.plan import title
 from cvm_monai.experiments.table import UPPER_BOUND, Table, cell, folds, left_out_notes
 from cvm_monai.metrics import METRICS
 from cvm_monai.metrics.tables import MEANINGS, TITLES

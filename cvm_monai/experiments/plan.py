@@ -1,6 +1,6 @@
 """What is to be run: every arm on every fold with every seed, each in its own folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from typing import get_args
 
 from cvm_monai.annotations.files import shown
 from cvm_monai.errors import CvmError
-from cvm_monai.supervision.factory import SupervisionName
+from cvm_monai.supervision.factory import METHODS, SupervisionName
 
 ALL = "all"
 REFERENCE, LOWER, UPPER = "cvm", "partial_ce", "full"
@@ -17,8 +17,13 @@ REFERENCE, LOWER, UPPER = "cvm", "partial_ce", "full"
 MOST = 10_000
 """Folds, and seeds, of a comparison: nobody trains as often."""
 
+PROBE = "frozen_linear_probe"
+PROBE_TITLE = "Frozen linear probe"
+PROBE_DIFFERS = "another network: one linear layer on the frozen extractor's features"
+"""The one arm that differs from another in its network alone."""
+
 FROZEN: Mapping[str, Mapping[str, str]] = {
-    "frozen_linear_probe": {
+    PROBE: {
         "supervision": "partial_ce",
         "network": "frozen_probe",
         "network_channels": "None",
@@ -120,3 +125,19 @@ def plan_runs(
         for fold in folds
         for arm in arms
     )
+
+
+def title(arm: str) -> str:
+    """The method as tables and figures call it; one that is not known loses its underscores."""
+    found = PROBE_TITLE if arm == PROBE else METHODS[arm].title if arm in METHODS else arm.replace("_", " ")
+    return f"{found} (ours)" if _beyond_paper(arm) else found
+
+
+def ours_notes(arms: Iterable[str]) -> list[str]:
+    """A sentence about those of the methods that are ours; none where no method is."""
+    found = [f"{title(arm)}: {_beyond_paper(arm)}" for arm in arms if _beyond_paper(arm)]
+    return [f"Beyond the paper's table, {'; '.join(found)}."] if found else []
+
+
+def _beyond_paper(arm: str) -> str:
+    return PROBE_DIFFERS if arm == PROBE else METHODS[arm].beyond_paper if arm in METHODS else ""

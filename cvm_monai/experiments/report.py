@@ -20,9 +20,8 @@ from cvm_monai.experiments.findings import (
 from cvm_monai.experiments.heatmaps import case_maps, choose_cases
 from cvm_monai.experiments.knobs import WHERE, value_of
 from cvm_monai.experiments.layout import TABLE_1, Layout, sweep_picture
-from cvm_monai.experiments.names import ours_notes, title
 from cvm_monai.experiments.page import Picture, make_page
-from cvm_monai.experiments.plan import Run
+from cvm_monai.experiments.plan import Run, ours_notes, title
 from cvm_monai.experiments.scores import Row, case_means, read_rows, write_rows
 from cvm_monai.experiments.state import read_cost
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cvm_monai.experiments.names import title
+from cvm_monai.experiments.plan import title
 from cvm_monai.experiments.scores import FoldMean, Row, fold_mean
 from cvm_monai.metrics import METRICS, MetricName
 from cvm_monai.metrics.tables import TITLES

@@ -25,6 +25,10 @@ class Supervision(ABC):
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    """As tables and figures call it."""
+    beyond_paper: ClassVar[str] = ""
+    """Of a method that the paper does not have: in what it differs from those of its table."""
     renews: ClassVar[bool] = False
     renews_once: ClassVar[bool] = False
     needs_masks: ClassVar[bool] = False

@@ -26,6 +26,7 @@ class ContrastMap(PseudoLabelled):
     """
 
     name: ClassVar[str] = "contrast_map"
+    title: ClassVar[str] = "Contrast map"
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class CrfRegularised(Supervision):
     """
 
     name: ClassVar[str] = "crf"
+    title: ClassVar[str] = "CRF loss"
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class ContrastVariational(VariationalPseudoLabelled):
     """
 
     name: ClassVar[str] = "cvm"
+    title: ClassVar[str] = "CVM"
 
     def __init__(
         self,

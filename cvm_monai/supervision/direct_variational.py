@@ -20,6 +20,7 @@ class DirectVariational(VariationalPseudoLabelled):
     """
 
     name: ClassVar[str] = "direct_variational"
+    title: ClassVar[str] = "Direct variational"
 
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1

@@ -34,6 +34,7 @@ class DualBranch(Supervision):
     """
 
     name: ClassVar[str] = "dual_branch"
+    title: ClassVar[str] = "Dual branch"
 
     def __init__(self, *, weight: float = 0.5, dropout: float = 0.5) -> None:
         check_number("weight", weight)

@@ -18,6 +18,8 @@ class FrozenContrastVariational(ContrastVariational):
     """
 
     name: ClassVar[str] = "frozen_cvm"
+    title: ClassVar[str] = "CVM on frozen features"
+    beyond_paper: ClassVar[str] = "pseudo-labels from the frozen extractor's features"
     renews_once: ClassVar[bool] = True
 
     def __init__(self, **settings: Any) -> None:

@@ -13,6 +13,7 @@ class FullSupervision(Supervision):
     """L = mean cross-entropy over all pixels of the mask; a case without a mask adds nothing."""
 
     name: ClassVar[str] = "full"
+    title: ClassVar[str] = "Full supervision"
     needs_masks: ClassVar[bool] = True
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -65,6 +65,7 @@ class MixMatch(Supervision):
     """
 
     name: ClassVar[str] = "mixmatch"
+    title: ClassVar[str] = "MixMatch"
     follows_progress: ClassVar[bool] = True
     changes_images: ClassVar[bool] = True
 

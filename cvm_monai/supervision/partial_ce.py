@@ -13,6 +13,7 @@ class PartialCrossEntropy(Supervision):
     """L = L_pce (Eq. 3)."""
 
     name: ClassVar[str] = "partial_ce"
+    title: ClassVar[str] = "Partial CE"
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """One term, `partial_ce`."""

@@ -33,6 +33,7 @@ class CosineFisher(Supervision):
     """
 
     name: ClassVar[str] = "peng"
+    title: ClassVar[str] = "Peng et al."
     many_classes: ClassVar[bool] = False
 
     def __init__(

@@ -21,6 +21,8 @@ class StrongPartialCrossEntropy(Supervision):
     """
 
     name: ClassVar[str] = "strong_partial_ce"
+    title: ClassVar[str] = "Strong partial CE"
+    beyond_paper: ClassVar[str] = "partial Dice beside the partial cross-entropy, and the full augmentation"
 
     def __init__(self, *, weight: float = 1.0) -> None:
         check_number("weight", weight)

@@ -47,6 +47,7 @@ class UncertaintyAwareMeanTeacher(Supervision):
     """
 
     name: ClassVar[str] = "uncertainty_aware_mean_teacher"
+    title: ClassVar[str] = "UA-MT"
     follows_progress: ClassVar[bool] = True
     changes_images: ClassVar[bool] = True
 

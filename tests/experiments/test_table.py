@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 from matplotlib.figure import Figure
 
 from cvm_monai.experiments.findings import Finding
-from cvm_monai.experiments.names import title
 from cvm_monai.experiments.page import Picture, make_page
+from cvm_monai.experiments.plan import title
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
 
 from .conftest import row
