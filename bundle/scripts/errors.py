@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 import cvm_monai
-from cvm_monai.data.output import FULL
+from cvm_monai.files import FULL
 
 from .processes import say_once
 

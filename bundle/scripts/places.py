@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from cvm_monai.annotations.files import shorten, shown
 from cvm_monai.engines.workflow import active_parser
+from cvm_monai.files import shorten, shown
 
 from .errors import exit_on_error
 

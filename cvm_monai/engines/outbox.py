@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import shown
-from cvm_monai.data.output import write_bytes
+from cvm_monai.files import shown, write_bytes
 
 FILE = "mlflow_outbox.jsonl"
 

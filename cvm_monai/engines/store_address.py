@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cvm_monai.annotations.files import shown
+from cvm_monai.files import shown
 
 SQLITE = "sqlite:///"
 OPTIONS = frozenset(

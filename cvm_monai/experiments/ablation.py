@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.experiments.knobs import OWN
 from cvm_monai.experiments.layout import Layout, Sweep
 from cvm_monai.experiments.plan import LOWER, REFERENCE, Arm
@@ -19,6 +18,7 @@ from cvm_monai.experiments.values import (
     text_of,
     whole,
 )
+from cvm_monai.files import shown
 from cvm_monai.supervision.pseudo_labelled import PseudoLabelLoss
 
 What = Literal["pairs", "eta", "solver"]

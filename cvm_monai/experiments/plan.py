@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
 
-from cvm_monai.annotations.files import shown
+from cvm_monai.files import shown
 from cvm_monai.supervision.factory import SupervisionName
 
 ALL = "all"

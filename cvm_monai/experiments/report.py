@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import write_text
 from cvm_monai.data.datalist import DataList
 from cvm_monai.experiments.claims import claims_csv, claims_finding, make_claims
 from cvm_monai.experiments.contrasts import contrast_finding
@@ -21,6 +20,7 @@ from cvm_monai.experiments.state import read_cost
 from cvm_monai.experiments.sweeps import sweep_picture
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
 from cvm_monai.figures import method_boxes, method_maps, save_figure
+from cvm_monai.files import write_text
 
 SCALE_OF_WORK = ("network", "network_channels", "scale", "mpp", "crop_size", "pairs", "max_epochs")
 """Knobs that say how large or how reduced a comparison is: the header always states them."""

@@ -10,7 +10,7 @@ import tifffile
 import torch
 from torch import nn
 
-from cvm_monai.data.claim import claimed
+from cvm_monai.files import lock_folder
 from cvm_monai.inference.whole_slide import ResultOptions, SlideModel, SlideOptions, predict_slides
 from cvm_monai.inference.whole_slide.map_file import MapFile
 from cvm_monai.networks import build_network
@@ -126,7 +126,7 @@ def test_a_part_or_a_result_of_another_model_or_setting_is_refused_by_name_and_o
 
 def test_a_slide_in_the_hands_of_another_process_is_passed_over(slide, tmp_path):
     lines = []
-    with claimed(tmp_path / "out" / "a") as holder:
+    with lock_folder(tmp_path / "out" / "a") as holder:
         assert holder is None
         report = predict_slides(model(), [slide], tmp_path / "out", options=OPTIONS, say=lines.append, bar=False)
     assert (report.busy, report.exit_code) == (["a"], 1)
