@@ -81,7 +81,7 @@ def replacing_entries(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             for name in names:
                 (new / name).rename(folder / name)
                 moved.append((folder / name, new / name))
-        except OSError:
+        except BaseException:  # an interruption too: the earlier entries lie in what is removed
             for now, before in reversed(moved):
                 now.rename(before)
             raise

@@ -134,6 +134,14 @@ def test_a_slide_in_the_hands_of_another_process_is_passed_over(slide, tmp_path)
     assert predict_slides(model(), [slide], tmp_path / "out", options=OPTIONS, bar=False).finished == ["a"]
 
 
+def test_half_a_result_that_a_kill_left_is_removed_when_the_slide_is_taken_up_again(slide, tmp_path):
+    half = tmp_path / "out" / "a" / ".probability.ome.tif.part-0123abcd"
+    half.mkdir(parents=True)
+    (half / "probability.ome.tif").write_bytes(b"half")
+    assert predict_slides(model(), [slide], tmp_path / "out", options=OPTIONS, bar=False).finished == ["a"]
+    assert [path.name for path in half.parent.glob(".*")] == [".lock"]
+
+
 def test_an_interrupted_write_of_a_band_does_not_count(tmp_path):
     store = MapFile(tmp_path / "map", (4, 1, 3), {"a": 1})
     store.write(0, np.full((2, 1, 3), 7, np.uint8))
