@@ -139,7 +139,7 @@ def _hidden_folder(parent: Path, name: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def _cut(name: str) -> str:
@@ -157,8 +157,11 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry, ignore_errors=True)
-    else:
+    """Remove a file, or a folder with all that is in it."""
+    try:
+        entry.rmdir()  # what was complete has left its folder: quicker than to look into it
+    except NotADirectoryError:
         with suppress(OSError):
             entry.unlink()
+    except OSError:
+        shutil.rmtree(entry, ignore_errors=True)
