@@ -148,7 +148,7 @@ def _cut(name: str) -> str:
 
 
 def _flush(file: Path) -> None:
-    with file.open("rb") as stream:
+    with file.open("r+b") as stream:
         os.fsync(stream.fileno())
 
 
