@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.data.output import sha256, write_bytes
+from cvm_monai.files import sha256, write_json
 
 PACKAGES = ("cvm-monai", "monai", "torch", "numpy", "scipy", "pytorch-ignite", "mlflow")
 RUN_FILE = "run.json"
@@ -93,16 +93,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): plain(entry) for key, entry in value.items()}
     return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write aside and rename."""
-    write_bytes(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
-
-
-def update_json(path: Path, **changes: Any) -> None:
-    """Change some keys of a JSON object on disk."""
-    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
 
 
 def _kind_of(file: Path) -> str | None:

@@ -1,15 +1,14 @@
 """Everything about an inference that can be checked before the first image is segmented."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.engines.memory_needs import check_inference_memory
 from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.workflow import running_parser
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown, try_folder
 from cvm_monai.inference import working_factor
 from cvm_monai.networks import NetworkName
 
@@ -74,8 +73,7 @@ def check_prediction_dir(folder: Path, records: Sequence[Mapping[str, Any]]) -> 
     if any(Path(str(record["image"])).resolve().parent == folder.resolve() for record in records):
         raise CvmError(f"--prediction_dir {folder} holds the images themselves: choose another folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        try_folder(folder)
     except OSError as error:
         raise CvmError(
             f"predictions cannot be written to {folder} ({error.strerror}): choose another --output_dir, "

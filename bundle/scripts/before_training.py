@@ -7,7 +7,6 @@ from typing import Any, get_args
 import ignite.distributed as idist
 import torch
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.data.augmentation import AugmentationName
 from cvm_monai.data.records import check_split
 from cvm_monai.data.stain import StainNormalisation
@@ -20,6 +19,7 @@ from cvm_monai.engines.selection import Selection
 from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown, try_folder
 from cvm_monai.networks import FROZEN_NETWORKS, Extraction, FeatureDtype, LargeImages, NetworkName, Normalisation
 from cvm_monai.networks.extractor_files import checked_encoder, checked_extractor
 from cvm_monai.networks.extractor_names import is_timm
@@ -272,10 +272,7 @@ def check_class_count(knobs: dict[str, Any], found: int) -> None:
 def check_writable(folder: Path, *, knob: str = "output_dir", what: str = "output folder") -> None:
     """Make the folder; OSError's text names it where that is not allowed."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink(missing_ok=True)  # another process of the same training may have done it
+        try_folder(folder)
     except OSError as error:
         reason = f"the {what} {folder} cannot be written ({error.strerror}): choose another --{knob}"
         raise CvmError(reason) from error

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cvm_monai.data.output import FULL
 from cvm_monai.errors import CvmError
+from cvm_monai.files import FULL
 
 from .processes import say_once
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from cvm_monai.annotations.files import shorten, shown
 from cvm_monai.engines.workflow import COMMAND, active_parser, running_parser
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shorten, shown
 
 from .errors import exit_on_error
 

@@ -8,10 +8,10 @@ from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 
-from cvm_monai.annotations.files import opened_bytes, shown
 from cvm_monai.annotations.found import Found, Outline, check_position, open_ring, read_colour
 from cvm_monai.annotations.model import Colour
 from cvm_monai.errors import CvmError
+from cvm_monai.files import opened_bytes, shown
 
 POINT_KINDS = ("dot", "pointset")
 REGION_KINDS = ("polygon", "rectangle", "spline", "ellipse")

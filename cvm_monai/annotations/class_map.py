@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import TOO_LONG, read_json, read_table, shorten, shown
 from cvm_monai.annotations.labels import UNCLASSIFIED, ClassMap, class_colours, label_key, label_table
 from cvm_monai.errors import CvmError
+from cvm_monai.files import TOO_LONG, read_json, read_table, shorten, shown
 
 READY: Mapping[str, Mapping[str, str]] = {
     "camelyon16": {

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.found import Found, Outline, read_colour, read_position, read_ring
 from cvm_monai.annotations.model import UNLABELLED, Annotations
 from cvm_monai.errors import CvmError
+from cvm_monai.files import write_text
 
 COLOURS: Mapping[int, tuple[int, int, int]] = {0: (0, 114, 178), 1: (213, 94, 0), UNLABELLED: (153, 153, 153)}
 """RGB of each label: blue, vermilion and grey of Okabe and Ito's colour-blind-safe palette."""

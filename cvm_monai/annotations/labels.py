@@ -5,10 +5,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from cvm_monai.annotations.files import shorten, shown
 from cvm_monai.annotations.found import read_colour
 from cvm_monai.annotations.model import BACKGROUND, TARGET, UNLABELLED, Colour
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shorten, shown
 
 ClassMap = Mapping[str, str | int | Mapping[str, Any]]
 """What labels mean: a meaning or a number, or both that and a colour: ``{"class": "target", "color": [200, 0, 0]}``."""

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvm_monai.annotations.assign import assign
-from cvm_monai.annotations.files import read_number, read_table
 from cvm_monai.annotations.found import Found, check_position
 from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, label_table
 from cvm_monai.annotations.model import Annotations, Point
 from cvm_monai.errors import CvmError
+from cvm_monai.files import read_number, read_table
 
 COLUMNS = ("x", "y", "label")
 

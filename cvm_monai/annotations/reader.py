@@ -15,10 +15,9 @@ from cvm_monai.annotations.label_image import SUFFIXES, iter_label_image
 from cvm_monai.annotations.labels import ClassMap, label_table, without_numbers
 from cvm_monai.annotations.model import Annotations, Colour, Point, Region
 from cvm_monai.annotations.outside import clip
-from cvm_monai.annotations.packed import archived_name
 from cvm_monai.annotations.points_csv import iter_single_case
-from cvm_monai.annotations.stream import iter_json
 from cvm_monai.errors import CvmError
+from cvm_monai.files import archived_name, iter_json
 
 Parser = Callable[[Path], Iterator[Found]]
 """Gives the objects of one file; every failure is a CvmError that names the file and the place."""

@@ -9,7 +9,6 @@ import csv
 import gzip
 import io
 import json
-import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.geojson import COLOURS, class_titles, label_colours
 from cvm_monai.annotations.model import Ring
 from cvm_monai.annotations.polygons import DECIMALS, RegionResult
 from cvm_monai.errors import CvmError
+from cvm_monai.files import replacing, write_text
 
 ObjectType = Literal["annotation", "detection"]
 """What QuPath makes of a region: annotations can be edited, detections are drawn faster and cannot."""
@@ -81,7 +80,7 @@ def write_results_geojson(
         if (rgb := label_colours(names, colours).get(label)) is not None
     }
     totals = _Totals()
-    with _aside(Path(path)) as file:
+    with _written(Path(path)) as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, result in enumerate(results, start=1):
             if result.region.label not in styles:
@@ -199,18 +198,12 @@ def _short(value: float) -> float:
 
 
 @contextmanager
-def _aside(path: Path) -> Iterator[IO[str]]:
+def _written(path: Path) -> Iterator[IO[str]]:
     """A text file that takes its place when all is written, gzipped by its suffix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with ExitStack() as stack:
-            raw = stack.enter_context(aside.open("wb"))
-            if path.suffix.lower() == ".gz":  # the same regions give the same bytes
-                packed = gzip.GzipFile("", "wb", 6, raw, mtime=0)
-                yield stack.enter_context(io.TextIOWrapper(packed, encoding="utf-8"))
-            else:
-                yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8"))
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(path) as aside, ExitStack() as stack:
+        raw = stack.enter_context(aside.open("wb"))
+        if path.suffix.lower() == ".gz":  # the same regions give the same bytes
+            packed = gzip.GzipFile("", "wb", 6, raw, mtime=0)
+            yield stack.enter_context(io.TextIOWrapper(packed, encoding="utf-8"))
+        else:
+            yield stack.enter_context(io.TextIOWrapper(raw, encoding="utf-8"))

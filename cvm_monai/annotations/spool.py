@@ -1,12 +1,13 @@
 """Corners of regions in a temporary file, sorted by region: what is in memory does not know how many there are."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+
+from cvm_monai.files import nameless_file, place_of_temporary_files
 
 RECORD = np.dtype(
     [
@@ -40,7 +41,7 @@ class CornerSpool:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._folder = None if folder is None else str(folder)
+        self._folder = folder
         self._file, self._ends = self._temporary(), np.zeros(0, np.int64)
 
     def append(self, corners: np.ndarray) -> None:
@@ -102,7 +103,7 @@ class CornerSpool:
             yield np.frombuffer(bytearray(data), RECORD)
 
     def _temporary(self) -> IO[bytes]:
-        return tempfile.SpooledTemporaryFile(IN_MEMORY, dir=self._folder)
+        return nameless_file(self._folder, in_memory=IN_MEMORY)
 
     @contextmanager
     def _written(self) -> Iterator[None]:
@@ -110,7 +111,7 @@ class CornerSpool:
         try:
             yield
         except OSError as error:
-            raise OSError(error.errno, error.strerror, self._folder or tempfile.gettempdir()) from None
+            raise OSError(error.errno, error.strerror, place_of_temporary_files(self._folder)) from None
 
 
 def _remove(file: IO[bytes]) -> None:

@@ -150,8 +150,8 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         CvmError: as `read_words`, or a configuration that cannot be read.
     """
-    from cvm_monai.annotations.files import read_json, shown
     from cvm_monai.experiments.words import read_words, value_of
+    from cvm_monai.files import read_json, shown
 
     file = _config(arguments)
     config = read_json(file)

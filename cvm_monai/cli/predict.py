@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict; 1 where a slide failed."""
     import torch
 
-    from cvm_monai.annotations.files import shorten
+    from cvm_monai.files import shorten
     from cvm_monai.inference.whole_slide import load_slide_model, predict_slides
 
     device = arguments.device or ("cuda:0" if torch.cuda.is_available() else "cpu")

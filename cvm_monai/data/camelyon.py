@@ -9,7 +9,6 @@ from typing import Any
 
 from cvm_monai.annotations import Annotations, describe, read_annotations
 from cvm_monai.annotations.class_map import READY
-from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.labels import ClassMap
 from cvm_monai.annotations.nesting import overlap_warnings, with_overlaps
 from cvm_monai.annotations.outside import clip
@@ -18,13 +17,14 @@ from cvm_monai.data.folder import Source
 from cvm_monai.data.folds import deal
 from cvm_monai.data.lesions import Crop, choose_crops
 from cvm_monai.data.notes import noted
-from cvm_monai.data.output import check_writable, sha256
+from cvm_monai.data.output import check_writable
 from cvm_monai.data.prepare import check_choices
 from cvm_monai.data.prepare_slides import cut_all, plan_all, prepare_tiles, refuse
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, beyond_border, opened_slide
 from cvm_monai.data.tile_record import check_present, check_record
 from cvm_monai.errors import CvmError
+from cvm_monai.files import sha256, write_text
 from cvm_monai.slides import SLIDE_SUFFIXES
 
 MANIFEST = "manifest.csv"

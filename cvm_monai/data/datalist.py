@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.annotations import BACKGROUND, TARGET
-from cvm_monai.annotations.files import read_json, shown, write_text
 from cvm_monai.errors import CvmError
+from cvm_monai.files import read_json, shown, write_text
 
 VERSION = 1
 FILE_NAME = "datalist.json"

@@ -12,16 +12,16 @@ from tqdm import tqdm
 
 from cvm_monai.annotations import COLOURS, write_geojson
 from cvm_monai.annotations.class_map import with_unclassified
-from cvm_monai.annotations.files import shown
 from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, class_colours, class_names, label_table
 from cvm_monai.data.check import CheckedCase, Outside, check_case
 from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import deal
 from cvm_monai.data.notes import noted
-from cvm_monai.data.output import check_writable, sha256, write_png
+from cvm_monai.data.output import check_writable, write_png
 from cvm_monai.data.report import SHOWN, PrepareReport, make_report
 from cvm_monai.errors import CvmError
+from cvm_monai.files import sha256, shown
 
 
 def prepare(

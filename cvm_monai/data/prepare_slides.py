@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from cvm_monai.annotations import COLOURS, regions_from_labels, write_geojson
 from cvm_monai.annotations.class_map import with_unclassified
-from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, class_colours, class_names, label_table
 from cvm_monai.annotations.model import Annotations
 from cvm_monai.data.check import Outside
@@ -26,6 +25,7 @@ from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, plan_slide
 from cvm_monai.data.tile_record import check_present, check_record, forget_uncut, write_record
 from cvm_monai.errors import CvmError
+from cvm_monai.files import write_text
 
 COLUMNS = ("case_id", "patient_id", "mpp", "slide", "origin_x", "origin_y", "level0_scale", "tile")
 """Of the tiles' cases.csv; those of the user's follow."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cvm_monai.data.output import write_bytes
 from cvm_monai.errors import CvmError
+from cvm_monai.files import remove_leftovers, write_bytes
 
 POINTER = "current.json"
 INDEX = "index.json"
@@ -149,11 +149,10 @@ class PseudoLabelStore:
 
     def _remove(self, kept: set[int]) -> None:
         """Remove the renewals that are not kept, and whatever was left half-written."""
+        remove_leftovers(self.folder / POINTER)
         for entry in self.folder.iterdir():
             if entry.is_dir() and entry.name.isdigit() and int(entry.name) not in kept:
                 shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name.startswith(f".{POINTER}."):
-                entry.unlink(missing_ok=True)
 
     def _renewal(self, version: int) -> Path:
         return self.folder / f"{version:04d}"

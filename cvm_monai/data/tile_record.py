@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import read_json, write_text
 from cvm_monai.data.cutting import tile_files
-from cvm_monai.data.output import sha256
 from cvm_monai.data.slide_plan import SlidePlan
 from cvm_monai.errors import CvmError
+from cvm_monai.files import read_json, sha256, write_text
 
 FILE_NAME = "tiles.json"
 VERSION = 2

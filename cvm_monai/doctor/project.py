@@ -3,13 +3,13 @@
 import io
 import os
 import sqlite3
-import tempfile
 from collections.abc import Mapping
 from contextlib import closing, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from cvm_monai.doctor.finding import Finding
+from cvm_monai.files import temporary_folder
 from cvm_monai.place import as_entry
 
 
@@ -77,7 +77,7 @@ def check_config(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Fi
     from cvm_monai.doctor.workflow import opened, reason, tidy
 
     said = io.StringIO()
-    with tidy(), tempfile.TemporaryDirectory(prefix="cvm-monai-doctor-") as folder:
+    with tidy(), temporary_folder("cvm-monai-doctor-") as folder:
         try:
             with redirect_stderr(said):
                 place = {"dataset_dir": as_entry(dataset), "output_dir": as_entry(folder), "tracking_uri": "none"}

@@ -1,6 +1,5 @@
 """The dry run: the bundle's own training on a few images, in a folder that is removed; what the real one will cost."""
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -24,6 +23,7 @@ from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
 from cvm_monai.doctor.workflow import opened, reason, tidy
 from cvm_monai.engines.store_address import sqlite_address
 from cvm_monai.errors import CvmError
+from cvm_monai.files import temporary_folder
 from cvm_monai.place import as_entry
 
 EPOCHS = 2
@@ -87,7 +87,7 @@ def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehear
         SystemExit: with 2, what the bundle's own checks refuse; they have printed it.
     """
     began = time.perf_counter()
-    with tidy(), tempfile.TemporaryDirectory(prefix="cvm-monai-doctor-") as folder:
+    with tidy(), temporary_folder("cvm-monai-doctor-") as folder:
         tracking = "none" if knobs.get("tracking_uri") == "none" else sqlite_address(Path(folder) / "mlruns.db")
         place = {
             "dataset_dir": as_entry(dataset.resolve()),

@@ -1,6 +1,5 @@
 """The newest two states of a training on disk, and a list of them with their hashes."""
 
-import hashlib
 import io
 import json
 import logging
@@ -11,8 +10,8 @@ from typing import Any
 
 import torch
 
-from cvm_monai.data.output import write_bytes
 from cvm_monai.errors import CvmError
+from cvm_monai.files import remove_all_leftovers, sha256_of, write_bytes, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -85,14 +84,15 @@ class CheckpointFolder:
         buffer = io.BytesIO()  # torch itself reports a full disk as an error without a cause
         torch.save(dict(state), buffer)
         data = buffer.getvalue()
-        entry = Checkpoint(f"epoch_{epoch:05d}.pt", epoch, hashlib.sha256(data).hexdigest(), pseudo_labels)
+        entry = Checkpoint(f"epoch_{epoch:05d}.pt", epoch, sha256_of(data), pseudo_labels)
         write_bytes(self.folder / entry.file, data)
         others = [one for one in manifest.checkpoints if one.file != entry.file]
         return self.list(Manifest(manifest.settings, (*others, entry)[-KEPT:], manifest.finished))
 
     def list(self, manifest: Manifest) -> Manifest:
         """Replace the list and remove the files that it does not name; returns it."""
-        write_bytes(self.folder / MANIFEST, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
+        write_json(self.folder / MANIFEST, asdict(manifest))
+        remove_all_leftovers(self.folder)
         named = {MANIFEST, *(entry.file for entry in manifest.checkpoints)}
         for path in self.folder.iterdir():
             if (
@@ -114,7 +114,7 @@ class CheckpointFolder:
             data = path.read_bytes()
         except OSError as error:
             raise CvmError(f"the checkpoint {path} cannot be read ({error.strerror})") from error
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
+        if sha256_of(data) != entry.sha256:
             raise CvmError(f"the checkpoint {path} is cut off or was changed after it was written")
         state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return state

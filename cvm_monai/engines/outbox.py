@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import shown
-from cvm_monai.data.output import write_bytes
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown, write_bytes
 
 FILE = "mlflow_outbox.jsonl"
 

@@ -12,7 +12,7 @@ import torch
 
 from cvm_monai.annotations import UNLABELLED, read_annotations
 from cvm_monai.data.transforms import labelled_pixels
-from cvm_monai.engines.scoring import write_text
+from cvm_monai.files import write_text
 from cvm_monai.slides import image_size
 
 PREFIX = "test_point_"

@@ -25,7 +25,8 @@ from cvm_monai.engines.store_address import artifact_folder
 from cvm_monai.engines.tracking import TrackedRun, writer_of
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.figures import save_figure, training_curves
-from cvm_monai.provenance import RUN_FILE, now, plain, run_facts, update_json, write_json
+from cvm_monai.files import update_json, write_json
+from cvm_monai.provenance import RUN_FILE, now, plain, run_facts
 
 logger = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.engines.selection import Selection
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown
 from cvm_monai.networks import EncoderNorm, NetworkName, Normalisation
 from cvm_monai.supervision.contrast_evidence import Contrast
 from cvm_monai.supervision.cvm import Evidence

@@ -9,7 +9,6 @@ from typing import Any, Literal, Protocol
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
-from cvm_monai.data.output import remove_half_written
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.checkpoints import CheckpointFolder, Manifest
 from cvm_monai.engines.outbox import FILE
@@ -17,6 +16,7 @@ from cvm_monai.engines.processes import from_first, gathered
 from cvm_monai.engines.random_states import random_states, set_random_states
 from cvm_monai.engines.settings import first_difference, training_settings
 from cvm_monai.errors import CvmError
+from cvm_monai.files import remove_leftovers
 from cvm_monai.supervision.factory import METHODS
 from cvm_monai.supervision.moving_average import bare
 
@@ -133,7 +133,7 @@ class Checkpoints:
         """Restore or begin anew; from here on it saves after all other handlers of an epoch."""
         settings = training_settings(knobs=self.knobs, datalist=self.datalist)
         for name in WRITTEN if idist.get_rank() == 0 else ():
-            remove_half_written(self.output_dir / name)
+            remove_leftovers(self.output_dir / name)
         found = self.folder.manifest() if self.resume == "auto" else None
         if found is not None:
             follows = getattr(self.parts.get("supervision"), "follows_progress", False)

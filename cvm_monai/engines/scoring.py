@@ -1,6 +1,5 @@
 """The numbers of a test: two classes by the probability of the target, more by the likeliest class."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from torch import nn
 
 from cvm_monai.data.transforms import class_labels
 from cvm_monai.errors import CvmError
+from cvm_monai.files import write_text
 from cvm_monai.metrics import (
     CLAIMS,
     IGNORED,
@@ -207,11 +207,3 @@ def _resized(maps: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
         maps = nn.functional.interpolate(maps[None], size=tuple(shape), mode="bilinear", align_corners=False)[0]
     found: np.ndarray = maps.cpu().numpy()
     return found
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write aside and rename; the folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)

@@ -11,10 +11,10 @@ import torch
 from ignite.engine import Engine, EventEnum, Events
 from torch import Tensor, nn
 
-from cvm_monai.data.output import remove_half_written, write_bytes
 from cvm_monai.data.stain import TARGET_FILE, StainTarget, write_target
 from cvm_monai.engines.processes import from_first
 from cvm_monai.errors import CvmError
+from cvm_monai.files import remove_leftovers, write_bytes
 from cvm_monai.supervision.moving_average import bare
 
 Selection = Literal["lowest", "last"]
@@ -137,7 +137,7 @@ class BestModelSaver:
 
     def _save(self) -> None:
         assert self._best is not None
-        remove_half_written(self.path)
+        remove_leftovers(self.path)
         save_state(self._best, self.path)
         self._save_stain(self.path.with_name(TARGET_FILE))
 

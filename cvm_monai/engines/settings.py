@@ -1,11 +1,11 @@
 """What a training's result depends on, and where two trainings differ in it."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cvm_monai.engines.workflow import active_parser
+from cvm_monai.files import sha256
 from cvm_monai.provenance import plain
 
 WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "feature_store", "resume")
@@ -21,7 +21,7 @@ def training_settings(*, knobs: Mapping[str, Any], datalist: str | Path) -> dict
     Two trainings with equal settings, of one version of this package on one machine, learn the same weights.
     """
     settings = {name: plain(value) for name, value in knobs.items() if name not in WHERE}
-    settings["data_sha256"] = hashlib.sha256(Path(datalist).read_bytes()).hexdigest()
+    settings["data_sha256"] = sha256(Path(datalist))
     parser = active_parser()
     if parser is not None:
         constants = f"method_constants#{knobs.get('supervision')}"

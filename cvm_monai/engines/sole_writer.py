@@ -7,9 +7,9 @@ from pathlib import Path
 
 import ignite.distributed as idist
 
-from cvm_monai.data.claim import NoLocksError, claimed
 from cvm_monai.engines.processes import from_first
 from cvm_monai.errors import CvmError
+from cvm_monai.files import NoLocksError, lock_folder
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def sole_writer(output_dir: str | Path, *, wait: float = WAIT) -> Iterator[None]
 def _hold(stack: ExitStack, folder: Path, *, wait: float) -> str | None:
     """Hold it until the stack is closed; why not, where that cannot be."""
     try:
-        holder = stack.enter_context(claimed(folder, option="--output_dir", wait=wait))
+        holder = stack.enter_context(lock_folder(folder, option="--output_dir", wait=wait))
     except NoLocksError:
         logger.warning("%s is on a file system without locks: see to it that one training alone writes there", folder)
         return None

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown
 
 SQLITE = "sqlite:///"
 OPTIONS = frozenset(

@@ -1,6 +1,5 @@
 """MLflow's client of a store, and its database made by one process while others wait."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,6 +8,7 @@ from typing import Any
 
 from cvm_monai.engines.store_address import SQLITE, database_file
 from cvm_monai.errors import CvmError
+from cvm_monai.files import made_by_one
 
 
 def client_of(uri: str) -> Any:
@@ -49,17 +49,14 @@ def _made_by_one(file: Path) -> Iterator[None]:
     """Hold a lock beside a database that is not there yet, or that another process is making, until it is made.
 
     MLflow's migrations fail where two processes run them. The lock's file goes when the database is whole: from then on
-    nobody waits. Where the file system has no locks nothing is guarded.
+    nobody waits.
     """
     lock = file.with_name(f".{file.name}.lock")
     if file.is_file() and file.stat().st_size and not lock.exists():
         yield
         return
-    with lock.open("a") as stream:
-        with suppress(OSError):
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    with made_by_one(lock):
         yield
-        lock.unlink(missing_ok=True)
 
 
 @contextmanager

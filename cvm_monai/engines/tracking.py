@@ -16,13 +16,13 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.engines.delivery import Delivery
 from cvm_monai.engines.moved_runs import follow_move
 from cvm_monai.engines.outbox import FILE, Outbox
 from cvm_monai.engines.store_address import artifact_folder, database_file, sqlite_address
 from cvm_monai.engines.store_opening import client_of
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own 7 hold a training up for minutes

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.compare import Result, Setup, Study, carry_out
 from cvm_monai.experiments.execute import Executor
@@ -22,6 +21,7 @@ from cvm_monai.experiments.values import (
     text_of,
     whole,
 )
+from cvm_monai.files import shown
 from cvm_monai.supervision.pseudo_labelled import PseudoLabelLoss
 
 What = Literal["pairs", "eta", "solver"]

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cvm_monai.annotations.files import read_table
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.findings import Finding
 from cvm_monai.experiments.plan import Run, title
 from cvm_monai.experiments.scores import FoldMean, Row, fold_mean, over_folds
 from cvm_monai.experiments.table import cell
+from cvm_monai.files import read_table
 from cvm_monai.metrics import CLAIMS, ClaimName
 from cvm_monai.metrics.calibration import BINS, Reliability
 from cvm_monai.metrics.claims_tables import CALIBRATION_COLUMNS, CLAIM_MEANINGS, CLAIM_TITLES, why_not

@@ -1,14 +1,11 @@
 """Many arms from one call: prepare, train and evaluate what is missing, report; with all methods it is Table 1."""
 
-import fcntl
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import shown as quoted
 from cvm_monai.data.datalist import DataList, read_datalist
 from cvm_monai.engines.workflow import bundle_root
 from cvm_monai.errors import CvmError
@@ -20,6 +17,8 @@ from cvm_monai.experiments.plan import UPPER, Arm, Run, parse_methods, parse_onl
 from cvm_monai.experiments.report import Comparison, write_report
 from cvm_monai.experiments.state import run_state
 from cvm_monai.experiments.tracking import COMPARE, ParentRun, check_study
+from cvm_monai.files import lock_folder, remove_all_leftovers, sha256
+from cvm_monai.files import shown as quoted
 from cvm_monai.losses.checks import check_whole
 from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_files import absolute_extractor
@@ -190,7 +189,7 @@ def _train_and_report(setup: Setup, study: Study, work: _Work, execute: Executor
 
 def _todo(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> list[tuple[Run, dict[str, Any]]]:
     """The runs that are not finished, each with its configuration."""
-    digest = hashlib.sha256(data.path.read_bytes()).hexdigest()
+    digest = sha256(data.path)
     pairs = []
     for run in runs:
         asked = configuration(config, run.knobs, fold=run.fold, seed=run.seed, data_sha256=digest)
@@ -241,14 +240,8 @@ def _path(knobs: dict[str, str], name: str) -> str | None:
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
     """Make the output folder, and keep other comparisons out of it."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        stream = (output / ".lock").open("w")
-    except OSError as error:
-        raise CvmError(f"{output} cannot be written ({error.strerror}): choose another --output") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CvmError(f"another comparison runs in {output}: wait for it, or choose another --output") from None
+    with lock_folder(output, option="--output") as holder:
+        if holder is not None:
+            raise CvmError(f"another comparison runs in {output}: wait for it, or choose another --output")
+        remove_all_leftovers(output)
         yield

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cvm_monai.annotations import BACKGROUND, TARGET, first_pairs, read_annotations
-from cvm_monai.annotations.files import shown
 from cvm_monai.data.datalist import Case, DataList
 from cvm_monai.engines.workflow import recorded
 from cvm_monai.errors import CvmError
@@ -14,6 +13,7 @@ from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row, case_means, read_rows
 from cvm_monai.figures import MethodMaps
 from cvm_monai.figures.panels import LONGEST_SIDE
+from cvm_monai.files import shown
 from cvm_monai.inference import load_network, load_stain, predict, working_factor
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.slides import read_image, read_mask

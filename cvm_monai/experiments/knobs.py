@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from cvm_monai.annotations.files import read_json, shorten, shown
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.words import read_words, setting_words, value_of
+from cvm_monai.files import read_json, shorten, shown
 from cvm_monai.networks import FROZEN_NETWORKS, NetworkName
 
 OWN: Mapping[str, str] = {

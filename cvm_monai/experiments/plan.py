@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown
 from cvm_monai.supervision.factory import METHODS, SupervisionName
 
 ALL = "all"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import write_text
 from cvm_monai.data.datalist import DataList
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.claims import claims_csv, claims_finding, make_claims
@@ -26,6 +25,7 @@ from cvm_monai.experiments.scores import Row, case_means, read_rows, write_rows
 from cvm_monai.experiments.state import read_cost
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
 from cvm_monai.figures import method_boxes, method_maps, save_figure
+from cvm_monai.files import write_text
 
 SCALE_OF_WORK = ("network", "network_channels", "scale", "mpp", "crop_size", "pairs", "max_epochs")
 """Knobs that say how large or how reduced a comparison is: the header always states them."""

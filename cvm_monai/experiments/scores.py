@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cvm_monai.annotations.files import read_table, shown, write_text
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.plan import Run
+from cvm_monai.files import read_table, shown, write_text
 from cvm_monai.metrics import CLAIMS, METRICS, ClaimName, MetricName
 
 COLUMNS = ("method", "fold", "seed", "case_id", "patient_id", "n_pixels", "target_fraction", *METRICS, *CLAIMS, "note")

@@ -1,19 +1,16 @@
 """What is left of a run on disk: finished, to be done, or another's."""
 
-import json
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.knobs import difference
 from cvm_monai.experiments.plan import Run
-from cvm_monai.provenance import write_json
+from cvm_monai.files import is_leftover, read_record, remove_folder, remove_leftovers, shown, write_json
 
 MARKER = "compare.json"
 State = Literal["finished", "to do"]
@@ -36,7 +33,7 @@ def run_state(run: Run, asked: Mapping[str, Any]) -> State:
     """
     marker = _marker(run.folder)
     if marker is None:
-        if run.folder.is_dir() and any(run.folder.iterdir()):
+        if run.folder.is_dir() and not all(map(is_leftover, run.folder.iterdir())):
             raise CvmError(f"{run.folder} holds files that are no run of a comparison: give another --output")
         return "to do"
     if _complete(run.folder, marker):
@@ -54,11 +51,8 @@ def run_state(run: Run, asked: Mapping[str, Any]) -> State:
 
 def open_run(run: Run, asked: Mapping[str, Any]) -> None:
     """Remove what an interrupted run left, and say in its folder what begins."""
-    aside = run.folder.with_name(f".{run.folder.name}.removed")
-    shutil.rmtree(aside, ignore_errors=True)
-    if run.folder.exists():
-        run.folder.rename(aside)  # in one step: half a folder would be taken for somebody else's
-        shutil.rmtree(aside)
+    remove_leftovers(run.folder)
+    remove_folder(run.folder)  # in one step: half a folder would be taken for somebody else's
     write_json(run.folder / MARKER, {"state": "running", "configuration": dict(asked)})
 
 
@@ -97,11 +91,7 @@ def _seconds_or_mib(value: Any) -> float:
 
 
 def _marker(folder: Path) -> dict[str, Any] | None:
-    try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return marker if isinstance(marker, dict) else None
+    return read_record(folder / MARKER)
 
 
 def _update(run: Run, **changes: Any) -> None:
@@ -110,10 +100,7 @@ def _update(run: Run, **changes: Any) -> None:
 
 def _complete(folder: Path, marker: Mapping[str, Any]) -> bool:
     """Both commands ended well and what the report reads is there."""
-    try:
-        status = json.loads((folder / "run.json").read_text(encoding="utf-8"))["status"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+    status = (read_record(folder / "run.json") or {}).get("status")
     files = (folder / "models" / "model.pt", folder / "evaluation" / "per_case.csv")
     return marker.get("state") == "finished" and status == "FINISHED" and all(file.is_file() for file in files)
 

@@ -1,12 +1,11 @@
 """The MLflow run that all runs of a comparison are nested under."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cvm_monai.engines.tracking import TrackedRun, check_tracking_uri, default_tracking_uri, unique_run_name
 from cvm_monai.errors import CvmError
-from cvm_monai.provenance import write_json
+from cvm_monai.files import read_record, write_json
 
 RECORD = "comparison.json"
 EXPERIMENT = "cvm_monai"
@@ -64,8 +63,4 @@ def check_study(output: Path, study: str) -> None:
 
 
 def _read(output: Path) -> dict[str, str]:
-    try:
-        record = json.loads((output / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) else {}
+    return read_record(output / RECORD) or {}

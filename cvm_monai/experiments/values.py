@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.layout import Sweep
+from cvm_monai.files import shown
 from cvm_monai.variational import SolverName
 
 Value = TypeVar("Value")

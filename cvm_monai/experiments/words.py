@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from cvm_monai.annotations.files import shorten, shown
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shorten, shown
 
 
 def read_words(

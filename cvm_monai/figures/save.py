@@ -1,11 +1,11 @@
 """Figures to files."""
 
-import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from cvm_monai.errors import CvmError
+from cvm_monai.files import replacing
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
@@ -19,11 +19,6 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise CvmError(f"{path} does not end in .png: figures are written as PNG only")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as aside:
         figure.savefig(aside, format="png", dpi=figure.dpi, metadata={"Software": None})
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
     return path

@@ -14,7 +14,6 @@ Of more than two classes the mask holds their numbers in every format, and nothi
 probability of each foreground class c is asked for: `<case>_probability_c`.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,6 +24,7 @@ import tifffile
 from PIL import Image
 
 from cvm_monai.errors import CvmError
+from cvm_monai.files import replacing
 
 OutputFormat = Literal["png", "tiff", "nifti"]
 ProbabilityType = Literal["uint8", "float32"]
@@ -126,7 +126,8 @@ def to_uint8(probability: np.ndarray) -> np.ndarray:
 
 def _write_png(path: Path, pixels: np.ndarray, mpp: float | None) -> None:
     del mpp
-    _replace(path, lambda aside: Image.fromarray(pixels).save(aside, format="PNG"))
+    with replacing(path) as aside:
+        Image.fromarray(pixels).save(aside, format="PNG")
 
 
 def _write_tiff(path: Path, pixels: np.ndarray, mpp: float | None) -> None:
@@ -135,22 +136,14 @@ def _write_tiff(path: Path, pixels: np.ndarray, mpp: float | None) -> None:
         options["tile"] = TILE
     if mpp is not None:
         options |= {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
-    _replace(path, lambda aside: tifffile.imwrite(aside, pixels, **options))
+    with replacing(path) as aside:
+        tifffile.imwrite(aside, pixels, **options)
 
 
 def _write_nifti(path: Path, pixels: np.ndarray, mpp: float | None) -> None:
     del mpp  # the affine stays the identity, as that of a PNG or JPEG loaded by MONAI
-    _replace(path, lambda aside: nibabel.save(nibabel.Nifti1Image(pixels.T, np.eye(4)), aside))
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write aside, in a hidden file of the same suffix, and rename."""
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with replacing(path) as aside:
+        nibabel.save(nibabel.Nifti1Image(pixels.T, np.eye(4)), aside)
 
 
 _WRITERS: dict[OutputFormat, Callable[[Path, np.ndarray, float | None], None]] = {

@@ -2,7 +2,6 @@
 
 import json
 import math
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cvm_monai.errors import CvmError
+from cvm_monai.files import temporary_file, temporary_folder
 from cvm_monai.inference import working_factor
 from cvm_monai.interactive import ColdFeatures
 from cvm_monai.label_app.app_settings import AppSettings
@@ -61,7 +61,7 @@ class Answerer:
         start = time.perf_counter()
         kind = output_kind(request.get("result_extension") or ".png")
         numbers = {name: _number(request, name) for name in DEFAULTS}
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             found, facts, current = self._segmented(request, path, method, numbers, kind if write else None, folder)
             tunables = {name: numbers[name] for name in ("simplify", "min_area")}
             options: dict[str, Any] = {**tunables, "title": path.name}
@@ -82,7 +82,7 @@ class Answerer:
         method: Method,
         numbers: Mapping[str, float],
         kind: OutputKind | None,
-        folder: str,
+        folder: Path,
     ) -> tuple[Segmented, dict[str, Any], Current]:
         """The segmentation, whose files may lie in `folder`, what is known about it, and the network that gave it."""
         with open_image(path, mpp=_mpp(request, "mpp")) as image:
@@ -96,8 +96,8 @@ class Answerer:
                     check_label_size(
                         whole(image.shape) if _is_of_all(request, kind) else window
                     )  # before the network runs, which may take hours
-                names, place = self.settings.names, Path(folder)
-                found = segment_window(image, window, current=current, factor=factor, names=names, folder=place)
+                names = self.settings.names
+                found = segment_window(image, window, current=current, factor=factor, names=names, folder=folder)
             return replace(found, mpp=self._known_mpp(image)), facts | {"working_px": 1 / factor}, current
 
     def factor(self, image: SlideImage, current: Current) -> float:
@@ -155,8 +155,7 @@ def _is_of_all(request: Mapping[str, Any], kind: OutputKind) -> bool:
 
 def _written(found: Segmented, kind: Any, options: Mapping[str, Any]) -> str:
     """A temporary file of a kind."""
-    with tempfile.NamedTemporaryFile(suffix=SUFFIXES[kind], delete=False) as file:
-        path = Path(file.name)
+    path = temporary_file(SUFFIXES[kind])
     try:
         write_output(path, found, kind, **options)
     except BaseException:
@@ -167,8 +166,8 @@ def _written(found: Segmented, kind: Any, options: Mapping[str, Any]) -> str:
 
 def _polygons(found: Segmented, options: Mapping[str, Any]) -> dict[str, Any]:
     """The regions as GeoJSON, and their number."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "regions.geojson"
+    with temporary_folder() as folder:
+        path = folder / "regions.geojson"
         count = write_output(path, found, "geojson", **options)
         return {"regions": count, "geojson": json.loads(path.read_text(encoding="utf-8"))}
 

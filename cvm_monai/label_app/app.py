@@ -4,7 +4,6 @@ import copy
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from monailabel.utils.async_tasks import task as async_task
 from monailabel.utils.async_tasks import utils as async_utils
 
 from cvm_monai.errors import CvmError
+from cvm_monai.files import private_temporary_folder
 from cvm_monai.label_app.answer import Answerer
 from cvm_monai.label_app.app_settings import read_settings
 from cvm_monai.label_app.automatic import UNTRAINED
@@ -93,8 +93,8 @@ class CvmApp(MONAILabelApp):
         if "OMP_NUM_THREADS" not in os.environ:  # several threads on busy cores can be twenty times slower than one
             os.environ["OMP_NUM_THREADS"] = "1"
             torch.set_num_threads(1)
-        self._uploads = tempfile.TemporaryDirectory(prefix="cvm_monai_label_")
-        tempfile.tempdir = self._uploads.name  # MONAI Label puts uploads there: nobody else's files can be named
+        # MONAI Label puts uploads among the temporary files: nobody else's can be named
+        self._uploads = private_temporary_folder("cvm_monai_label_")
         self.settings = read_settings({key: value for key, value in (conf or {}).items()}, studies=studies)
         self.settings.work.mkdir(parents=True, exist_ok=True)
         self.current = CurrentNetwork(self.settings.work, bundle=self.settings.bundle, device=self.settings.device)
@@ -160,7 +160,7 @@ class CvmApp(MONAILabelApp):
 
     def cleanup_sessions(self) -> None:
         """Called every five minutes: MONAI Label leaves the uploads of requests that fail."""
-        for file in Path(self._uploads.name).iterdir():
+        for file in self._uploads.iterdir():
             if file.is_file() and time.time() - file.stat().st_mtime > FORGOTTEN:
                 file.unlink(missing_ok=True)
 
@@ -255,7 +255,7 @@ class CvmApp(MONAILabelApp):
         if uri:
             return Path(uri)
         path = Path(image) if isinstance(image, str) and "\0" not in image else Path()
-        if path.parent == Path(self._uploads.name) and path.is_file() and not path.is_symlink():
+        if path.parent == self._uploads and path.is_file() and not path.is_symlink():
             return path
         raise ImageNotFoundException(f"Image {str(image)[:60]!r} not found")
 

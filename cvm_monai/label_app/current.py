@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from cvm_monai.annotations.files import read_json, write_text
 from cvm_monai.data.stain import StainTarget
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 from cvm_monai.errors import CvmError
+from cvm_monai.files import read_json, write_text
 from cvm_monai.inference import load_network, load_stain
 from cvm_monai.inference.network import RECORDED_NETWORK
 from cvm_monai.interactive import ColdFeatures

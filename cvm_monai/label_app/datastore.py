@@ -16,6 +16,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.interfaces.exception import ImageNotFoundException
 
 from cvm_monai.errors import CvmError
+from cvm_monai.files import replacing, write_text
 from cvm_monai.label_app.names import IMAGES, LABELS, check_image_id, check_tag, lies_inside, split_suffix
 from cvm_monai.slides.dicom import one_of_each_series
 
@@ -226,20 +227,11 @@ class StudiesDatastore(LocalDatastore):
         self._ignore_event_config = True
         text = json.dumps(self._datastore.model_dump(exclude={"base_path"}), indent=2, default=str)
         path = Path(self._datastore_config_path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            aside.write_text(text, encoding="utf-8")
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_text(path, text)
         self._config_ts = os.stat(path).st_mtime
 
 
 def _keep(source: Path, target: Path) -> None:
     """Copy aside and rename; a link at the target is replaced, not followed."""
-    aside = target.with_name(f".{os.getpid()}.{target.name}.part")
-    try:
+    with replacing(target) as aside:
         shutil.copyfile(source, aside)
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,10 +10,10 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import numpy as np
 
 from cvm_monai.annotations import COLOURS, RegionResult, write_results_geojson
-from cvm_monai.annotations.files import write_text
 from cvm_monai.annotations.geojson import label_colours
 from cvm_monai.annotations.results import AREA
 from cvm_monai.errors import CvmError
+from cvm_monai.files import replacing, write_text
 from cvm_monai.label_app.keyhole import keyhole_ring
 from cvm_monai.label_app.segmented import Segmented, label_image, regions, whole_label_image
 
@@ -170,18 +169,13 @@ def _write_asap(path: Path, results: Sequence[RegionResult], names: Sequence[str
         group = SubElement(groups, "Group", {"Name": names[label], "PartOfGroup": "None", "Color": colour})
         SubElement(group, "Attributes")
     indent(root)
-    aside = _aside(path)
-    try:
+    with replacing(path) as aside:
         ElementTree(root).write(aside, encoding="utf-8", xml_declaration=True)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _write_labels(path: Path, labels: np.ndarray, kind: OutputKind) -> None:
     """(H, W) uint8 class numbers."""
-    aside = _aside(path)
-    try:
+    with replacing(path) as aside:
         if kind == "png":
             from PIL import Image
 
@@ -193,11 +187,3 @@ def _write_labels(path: Path, labels: np.ndarray, kind: OutputKind) -> None:
             import nibabel
 
             nibabel.save(nibabel.Nifti1Image(labels.T, np.eye(4)), aside)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _aside(path: Path) -> Path:
-    """A hidden file of the same suffix beside a path."""
-    return path.with_name(f".{os.getpid()}.{path.name}")

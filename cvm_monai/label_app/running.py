@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from cvm_monai.annotations.files import write_text
+from cvm_monai.files import read_record, write_text
 
 RECORD = "training.json"
 """In the app's folder: the process of the training that runs, or how the last one ended."""
@@ -95,11 +95,7 @@ def _watch(work: Path, utils: Any, task: dict[str, Any], process: psutil.Process
 
 def _read(work: Path) -> dict[str, Any]:
     """The record; empty where there is none that can be read."""
-    try:
-        found = json.loads((work / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_record(work / RECORD) or {}
 
 
 def _process(record: Mapping[str, Any]) -> psutil.Process | None:

@@ -11,9 +11,9 @@ from cvm_monai.annotations import UNLABELLED, Annotations, Point, seed_points, w
 from cvm_monai.annotations.labels import class_names
 from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, write_datalist
 from cvm_monai.data.folds import Split, check_trainable, teaches
-from cvm_monai.data.output import sha256
 from cvm_monai.data.records import case_record
 from cvm_monai.errors import CvmError
+from cvm_monai.files import sha256
 from cvm_monai.inference import working_factor
 from cvm_monai.label_app.uploads import read_label
 from cvm_monai.slides import IMAGE_SUFFIXES, SlideImage, open_image

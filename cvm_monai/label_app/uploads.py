@@ -1,7 +1,6 @@
 """Uploaded files are read before they are kept."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from PIL import Image
 from cvm_monai.annotations import Annotations, read_annotations
 from cvm_monai.annotations.labels import UnknownLabelsError, example_map
 from cvm_monai.errors import CvmError
+from cvm_monai.files import temporary_folder
 from cvm_monai.slides import open_image
 
 
@@ -70,8 +70,8 @@ def read_label(path: Path, image: Path, *, classes: Mapping[str, Any]) -> Annota
         shape = opened.shape
     if not _is_nifti(path):
         return read_annotations(path, classes=classes, image_shape=shape, image=image.name)
-    with tempfile.TemporaryDirectory() as folder:
-        png = Path(folder) / "label.png"
+    with temporary_folder() as folder:
+        png = folder / "label.png"
         Image.fromarray(_nifti_labels(path)).save(png)
         try:
             return read_annotations(png, classes=classes, image_shape=shape, image=image.name)

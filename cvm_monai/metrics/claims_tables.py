@@ -1,11 +1,10 @@
 """The claims of a test as text: their section of the summary, and the calibration of all pixels as a table."""
 
-import csv
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
+from cvm_monai.files import write_table
 from cvm_monai.metrics.calibration import BINS, Reliability
 from cvm_monai.metrics.claims import CLAIMS, ClaimName, ClaimScores, pool_claims
 from cvm_monai.metrics.summary import MetricSummary, summarise_claims
@@ -86,16 +85,12 @@ def write_calibration_csv(path: Path, counts: Reliability) -> None:
 
     The file is written aside and renamed; its folder is made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(CALIBRATION_COLUMNS)
-        for index, pixels in enumerate(counts.pixels):
-            means = (counts.probability[index] / pixels, counts.target[index] / pixels) if pixels else ()
-            shown = [f"{value:.6f}" for value in means] or ["", ""]
-            writer.writerow([f"{index / BINS:.6f}", f"{(index + 1) / BINS:.6f}", int(pixels), *shown])
-    aside.replace(path)
+    rows: list[Sequence[object]] = [CALIBRATION_COLUMNS]
+    for index, pixels in enumerate(counts.pixels):
+        means = (counts.probability[index] / pixels, counts.target[index] / pixels) if pixels else ()
+        shown = [f"{value:.6f}" for value in means] or ["", ""]
+        rows.append([f"{index / BINS:.6f}", f"{(index + 1) / BINS:.6f}", int(pixels), *shown])
+    write_table(path, rows)
 
 
 def _line(name: ClaimName, metric: MetricSummary, pooled: float) -> str:

@@ -1,11 +1,10 @@
 """The per-case table and the summary of a test with more than two classes, as text."""
 
-import csv
-import os
 from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
+from cvm_monai.files import write_table
 from cvm_monai.metrics.classes import ClassScores, macro_mean
 from cvm_monai.metrics.segmentation import METRICS, ImageScores, MetricName
 from cvm_monai.metrics.summary import summarise, summarise_values
@@ -21,19 +20,14 @@ def write_per_class_csv(path: str | Path, rows: Sequence[ClassScores], *, names:
     Args:
         names: of the foreground classes.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        single = [f"{metric}_{name}" for name in names for metric in METRICS]
-        writer.writerow(["case_id", "patient_id", "n_pixels", *METRICS, *single])
-        for row in rows:
-            values = [row.mean(metric) for metric in METRICS]
-            values += [getattr(scores, metric) for scores in row.scores for metric in METRICS]
-            cells = ["" if isnan(value) else f"{value:.6f}" for value in values]
-            writer.writerow([row.case_id, row.patient_id, str(row.scores[0].n_pixels), *cells])
-    aside.replace(path)
+    single = [f"{metric}_{name}" for name in names for metric in METRICS]
+    lines = [["case_id", "patient_id", "n_pixels", *METRICS, *single]]
+    for row in rows:
+        values = [row.mean(metric) for metric in METRICS]
+        values += [getattr(scores, metric) for scores in row.scores for metric in METRICS]
+        cells = ["" if isnan(value) else f"{value:.6f}" for value in values]
+        lines.append([row.case_id, row.patient_id, str(row.scores[0].n_pixels), *cells])
+    write_table(Path(path), lines)
 
 
 def class_summary_markdown(

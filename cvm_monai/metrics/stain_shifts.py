@@ -1,13 +1,12 @@
 """Dice of a test whose images are stained more or less strongly: table, text and metrics."""
 
-import csv
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from typing import Literal, get_args
 
+from cvm_monai.files import write_table
 from cvm_monai.metrics.summary import MetricSummary
 from cvm_monai.metrics.tables import mean_and_sd
 
@@ -49,15 +48,11 @@ def shifts_markdown(rows: Sequence[ShiftedDice]) -> str:
 
 def write_shifts_csv(path: Path, rows: Iterable[ShiftedDice]) -> None:
     """One line for each stain and factor; an undefined number is an empty cell. Written aside and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(SHIFT_COLUMNS)
-        for row in rows:
-            cells = ["" if isnan(value) else f"{value:.6f}" for value in (row.dice.mean, row.dice.sd)]
-            writer.writerow([row.stain, f"{row.factor:g}", *cells, row.dice.n, row.dice.left_out])
-    aside.replace(path)
+    lines: list[Sequence[object]] = [SHIFT_COLUMNS]
+    for row in rows:
+        cells = ["" if isnan(value) else f"{value:.6f}" for value in (row.dice.mean, row.dice.sd)]
+        lines.append([row.stain, f"{row.factor:g}", *cells, row.dice.n, row.dice.left_out])
+    write_table(path, lines)
 
 
 def shift_metrics(rows: Sequence[ShiftedDice]) -> dict[str, float]:

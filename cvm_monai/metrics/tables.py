@@ -1,12 +1,11 @@
 """The per-case table and the summary of a test, as text."""
 
-import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
+from cvm_monai.files import write_table
 from cvm_monai.metrics.claims import CLAIMS, ClaimScores
 from cvm_monai.metrics.segmentation import METRICS, ImageScores, MetricName
 from cvm_monai.metrics.summary import MetricSummary, summarise
@@ -61,14 +60,7 @@ def write_per_case_csv(path: str | Path, rows: Sequence[CaseScores]) -> None:
     An undefined score is an empty cell, and `note` says why one of the five metrics is. The file is written aside and
     renamed, so that it is complete or absent; its folder is made.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(_cells(row) for row in rows)
-    aside.replace(path)
+    write_table(Path(path), [COLUMNS, *map(_cells, rows)])
 
 
 def summary_markdown(

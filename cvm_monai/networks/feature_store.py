@@ -1,8 +1,5 @@
 """Features of a frozen extractor on disk: computed once, read through a memory map. Importing this loads no torch."""
 
-import contextlib
-import os
-import uuid
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -11,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from cvm_monai.errors import CvmError
+from cvm_monai.files import replacing
 
 FeatureDtype = Literal["float32", "float16"]
 
@@ -66,16 +64,11 @@ class FeatureStore:
         if self.dtype == "float16" and not np.isfinite(stored).all() and np.isfinite(features).all():
             raise CvmError("a feature is larger than float16 can hold: use --feature_dtype float32")
         path = self._path(extractor, image)
-        aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")  # process ids repeat on other machines
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
+            with replacing(path) as aside, aside.open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(stored))
                 file.write(np.ascontiguousarray(stored).data)
-            os.replace(aside, path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                aside.unlink()
             raise OSError(error.errno, error.strerror, str(path)) from None
 
     def _path(self, extractor: str, image: str) -> Path:

@@ -2,10 +2,8 @@
 
 import importlib.metadata
 import json
-import os
 import re
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 from cvm_monai.engines.workflow import CONFIG_FILE
 from cvm_monai.errors import CvmError
+from cvm_monai.files import replacing, temporary_folder, write_json
 from cvm_monai.place import PACKAGE, checked_bundle
 from cvm_monai.registry.requirements import requirements_of
 from cvm_monai.registry.staging import (
@@ -22,7 +21,6 @@ from cvm_monai.registry.staging import (
     copy_package,
     fitted_metadata,
     portable_knobs,
-    write,
 )
 from cvm_monai.registry.trained import Trained, read_trained
 
@@ -54,17 +52,11 @@ def export_bundle(output_dir: str | Path, target: str | Path, *, bundle: Path | 
         raise CvmError(f"the bundle is written as a zip file: give a name that ends in .zip, not {target.name}")
     source = checked_bundle(bundle)
     trained = read_trained(output_dir, bundle=source)
-    aside = target.with_name(f".{os.getpid()}.{target.name}")
-    with tempfile.TemporaryDirectory() as folder:
-        root = gather(trained, Path(folder) / target.stem, bundle=source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
-                for file in sorted(path for path in root.rglob("*") if path.is_file()):
-                    archive.write(file, file.relative_to(folder))
-            os.replace(aside, target)
-        finally:
-            aside.unlink(missing_ok=True)
+    with temporary_folder() as folder:
+        root = gather(trained, folder / target.stem, bundle=source)
+        with replacing(target) as aside, zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(path for path in root.rglob("*") if path.is_file()):
+                archive.write(file, file.relative_to(folder))
     return target
 
 
@@ -86,7 +78,7 @@ def gather(trained: Trained, root: Path, *, bundle: Path) -> Path:
     for file in (trained.weights, *companions(trained)):
         shutil.copy(file, root / "models")
     for file in (root / "configs").glob("*.json"):
-        write(file, _fitted(json.loads(file.read_text(encoding="utf-8")), file.stem, trained))
+        write_json(file, _fitted(json.loads(file.read_text(encoding="utf-8")), file.stem, trained))
     return root
 
 

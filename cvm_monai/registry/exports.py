@@ -1,14 +1,13 @@
 """The bare network for other run times: ONNX and PyTorch's `.pt2`, batch and size dynamic."""
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.errors import CvmError
+from cvm_monai.files import replacing, shown
 from cvm_monai.registry.trained import Trained, read_trained
 
 INPUT, OUTPUT = "image", "pred"
@@ -42,15 +41,9 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
     network = load_network(trained.output, weights=trained.weights)
     _check_grid(network, trained)
     for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{os.getpid()}.{path.name}")
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the exporters speak of their own future
-                _WRITERS[path.suffix](network, aside, facts(trained))
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+        with replacing(path) as aside, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporters speak of their own future
+            _WRITERS[path.suffix](network, aside, facts(trained))
     return paths
 
 

@@ -5,10 +5,8 @@ import binascii
 import io
 import json
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ from PIL import Image
 
 from cvm_monai.annotations import Annotations, regions_from_labels, write_geojson
 from cvm_monai.errors import CvmError
+from cvm_monai.files import temporary_folder
 from cvm_monai.inference.write import to_uint8
 from cvm_monai.slides import read_image
 
@@ -106,8 +105,8 @@ def _image(value: Any) -> np.ndarray:
 
 def _decode(content: bytes) -> np.ndarray:
     """By the reader of image files, so that a pixel is what it is when a file is segmented."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "image.png"
+    with temporary_folder() as folder:
+        file = folder / "image.png"
         file.write_bytes(content)
         try:
             return read_image(file)
@@ -126,8 +125,8 @@ def _mpp(value: Any) -> float | None:
 
 
 def _geojson(labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "regions.geojson"
+    with temporary_folder() as folder:
+        file = folder / "regions.geojson"
         write_geojson(file, Annotations(regions=regions_from_labels(labels)), names=classes)
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found

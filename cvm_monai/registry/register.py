@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from cvm_monai.data.output import sha256
 from cvm_monai.errors import CvmError
+from cvm_monai.files import sha256, temporary_folder
 from cvm_monai.place import checked_bundle
 from cvm_monai.registry.pages import NOTE, link, model_description, version_description
 from cvm_monai.registry.promotion import (
@@ -97,11 +96,11 @@ def register(request: Request) -> Registered:
         champion = find_champion(client, request.name) if metric else None
         if metric:
             check_comparable(metric, champion, trained=trained, name=request.name)
-        with tempfile.TemporaryDirectory() as folder, current_store(str(uri)), _undoing() as undo:
+        with temporary_folder() as folder, current_store(str(uri)), _undoing() as undo:
             entry = _Entry(request, trained, tests, str(uri), client, undo)
             version, model_id = entry.same(), None
             if version is None:
-                version, model_id = entry.write(entry.save(Path(folder), bundle))
+                version, model_id = entry.write(entry.save(folder, bundle))
             else:
                 entry.point(request.alias, version)
             decision = _promote(entry, version, metric, champion) if metric else None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.files import write_json
 from cvm_monai.networks.extractor_names import is_name
 from cvm_monai.networks.state import write_arrays
 from cvm_monai.place import PACKAGE
@@ -37,10 +38,10 @@ def stage(trained: Trained, folder: Path, *, bundle: Path) -> Path:
     for file in companions(trained):
         shutil.copy(file, folder / "models")
     write_arrays(trained.weights, folder / "models" / WEIGHTS)
-    write(folder / "run.json", public_record(trained))
-    write(folder / CLASSES, list(trained.classes))
+    write_json(folder / "run.json", public_record(trained))
+    write_json(folder / CLASSES, list(trained.classes))
     metadata = json.loads((folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    write(folder / "configs" / "metadata.json", fitted_metadata(metadata, trained.classes))
+    write_json(folder / "configs" / "metadata.json", fitted_metadata(metadata, trained.classes))
     return folder
 
 
@@ -85,8 +86,3 @@ def fitted_metadata(metadata: Mapping[str, Any], classes: Sequence[str]) -> dict
     fitted["pred_classes"] = f"{len(classes)} channels of logits: {names}"
     fitted["label_classes"] = f"one channel: {names}, 255 unlabelled"
     return fitted
-
-
-def write(file: Path, content: Any) -> None:
-    """JSON, two spaces deep."""
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

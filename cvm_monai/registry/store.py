@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.engines.store_opening import client_of
 from cvm_monai.engines.tracking import OFF, check_tracking_uri
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown
 
 NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
 ALIAS = re.compile(r"[\w-]+")

@@ -1,7 +1,5 @@
 """Tiled pyramids written from strips of rows, in bounded memory."""
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import tifffile
 
 from cvm_monai.errors import CvmError
+from cvm_monai.files import nameless_file, replacing
 
 Compression = Literal["zlib", "lzw", "jpeg", "none"]
 """zlib and lzw keep every value; jpeg (quality 90) is for pictures only."""
@@ -66,13 +65,8 @@ def write_pyramid(
         raise CvmError(f"compression must be one of {', '.join(get_args(Compression))}, got {compression!r}")
     if mpp is not None and not 0 < mpp < float("inf"):
         raise CvmError(f"mpp must be a positive number of um/px, got {mpp!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with replacing(path) as aside:
         _write(aside, sizes, tuple(shape[2:]), rows, mpp=mpp, tile=tile, ome=ome, compression=compression)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return len(sizes)
 
 
@@ -128,7 +122,7 @@ def _write(
         writer = stack.enter_context(tifffile.TiffWriter(aside, ome=ome, bigtiff=total > BIG_BYTES))
         for number, size in enumerate(sizes):
             last = number + 1 == len(sizes)
-            lower = None if last else stack.enter_context(tempfile.TemporaryFile(dir=aside.parent))
+            lower = None if last else stack.enter_context(nameless_file(aside.parent))
             extra: dict[str, Any] = {"metadata": _ome(samples, mpp) if ome and number == 0 else None}
             if number:
                 extra["subfiletype"] = 1

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from cvm_monai.annotations import TARGET, rasterise_regions, read_annotations
-from cvm_monai.annotations.files import read_json
 from cvm_monai.annotations.geojson import unpacked
 from cvm_monai.annotations.labels import UNCLASSIFIED, label_key, label_table
 from cvm_monai.annotations.move import moved
 from cvm_monai.annotations.outside import clip
 from cvm_monai.errors import CvmError
+from cvm_monai.files import read_json
 from cvm_monai.slides.bounds import Origin, corner
 from cvm_monai.slides.image import read_mask
 from cvm_monai.slides.slide import SlideImage

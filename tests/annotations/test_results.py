@@ -152,7 +152,7 @@ def test_regions_are_written_as_they_come(tmp_path):
     def stream():
         for one in results(blobs()) * 20:
             yield one
-            sizes.append(sum(part.stat().st_size for part in tmp_path.iterdir()))
+            sizes.append(sum(part.stat().st_size for part in tmp_path.rglob("*.geojson")))
 
     write_results_geojson(path, stream())
     assert 0 < sizes[len(sizes) // 2] < sizes[-1]

@@ -1,6 +1,7 @@
 """Corners in temporary files: the same regions whatever is held together, and nothing left behind."""
 
 import resource
+import tempfile
 from contextlib import closing
 
 import numpy as np
@@ -83,13 +84,13 @@ def test_corners_come_back_by_region_in_the_order_they_came_in(small):
 @pytest.fixture
 def made(monkeypatch):
     """The temporary files."""
-    files, temporary = [], spool.tempfile.TemporaryFile
+    files, temporary = [], tempfile.TemporaryFile
 
     def noted(*arguments, **options):
         files.append(temporary(*arguments, **options))
         return files[-1]
 
-    monkeypatch.setattr(spool.tempfile, "TemporaryFile", noted)
+    monkeypatch.setattr(tempfile, "TemporaryFile", noted)
     return files
 
 

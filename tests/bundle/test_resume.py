@@ -10,9 +10,9 @@ import monai
 import pytest
 import torch
 
-from cvm_monai.data.claim import claimed
 from cvm_monai.engines import PointTrainer
 from cvm_monai.engines.sole_writer import sole_writer
+from cvm_monai.files import lock_folder
 
 from .conftest import SMALL, TRAIN
 from .test_kill import assert_logged_once
@@ -100,7 +100,7 @@ def test_a_finished_training_goes_on_for_more_epochs_and_its_mlflow_run_says_so(
 def test_a_second_training_in_the_folder_is_refused_and_nothing_is_changed(trained, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sole_writer.__wrapped__.__kwdefaults__, "wait", 0)
     run(trained.dataset, tmp_path, max_epochs=1)
-    with claimed(tmp_path):
+    with lock_folder(tmp_path):
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         for rule in ("auto", "never"):
             with pytest.raises(SystemExit, match=r"^2$"):

@@ -11,7 +11,7 @@ from cvm_monai.engines.moved_runs import follow_move
 from cvm_monai.engines.outbox import FILE, Outbox
 from cvm_monai.engines.store_address import sqlite_address
 from cvm_monai.engines.tracking import TrackedRun, recorded_store, send_waiting
-from cvm_monai.provenance import write_json
+from cvm_monai.files import write_json
 
 
 def tracked(folder, **options) -> TrackedRun:

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from cvm_monai.data import claim
 from cvm_monai.engines.sole_writer import sole_writer
 
 HOLD = """
@@ -67,7 +66,7 @@ def test_without_locks_a_training_goes_on_with_a_warning(tmp_path, monkeypatch, 
     def no_locks(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(claim.fcntl, "flock", no_locks)
+    monkeypatch.setattr("fcntl.flock", no_locks)
     with sole_writer(tmp_path):
         pass
     assert caplog.messages == [

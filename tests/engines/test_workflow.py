@@ -16,7 +16,8 @@ from cvm_monai.engines import bundle_root, models_dir, recorded
 from cvm_monai.engines.previews import point_rows, preview_figure
 from cvm_monai.engines.renewal import Preview
 from cvm_monai.engines.workflow import active_parser, follow_parser
-from cvm_monai.provenance import plain, run_facts, update_json, write_json
+from cvm_monai.files import update_json, write_json
+from cvm_monai.provenance import plain, run_facts
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 

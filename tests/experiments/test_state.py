@@ -71,6 +71,17 @@ def test_an_interrupted_run_is_removed_before_it_begins_anew(run):
     assert os.listdir(run.folder.parent) == ["fold0_seed0"]
 
 
+def test_what_a_kill_left_of_a_run_is_removed_and_no_folder_of_somebody_else(run):
+    beside = run.folder.parent
+    (beside / ".fold0_seed0.removed" / "models").mkdir(parents=True)  # as earlier versions named it
+    (beside / ".fold0_seed0.part-0123abcd" / "fold0_seed0").mkdir(parents=True)
+    (run.folder / ".compare.json.part-0123abcd").mkdir(parents=True)
+    assert run_state(run, ASKED) == "to do"
+    open_run(run, ASKED)
+    assert os.listdir(beside) == ["fold0_seed0"]
+    assert os.listdir(run.folder) == ["compare.json"]
+
+
 def test_somebody_else_s_folder_is_never_removed(run):
     run.folder.mkdir(parents=True)
     (run.folder / "thesis.txt").touch()

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.cli.main import INTERRUPTED, main
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.files import shown
 
 from . import watch
 from .cases import SLOW, SLOWEST, SURFACES, job, predict

@@ -13,7 +13,6 @@ import tifffile
 
 from cvm_monai.annotations import read_annotations
 from cvm_monai.annotations.class_map import read_class_map
-from cvm_monai.annotations.files import read_json, shown
 from cvm_monai.cli.main import main
 from cvm_monai.data.check import binary_mask, class_mask
 from cvm_monai.data.datalist import DataList, read_datalist
@@ -28,6 +27,7 @@ from cvm_monai.experiments.knobs import difference
 from cvm_monai.experiments.plan import Run, parse_only, plan_runs
 from cvm_monai.experiments.scores import read_rows
 from cvm_monai.experiments.state import read_cost, run_state
+from cvm_monai.files import read_json, shown
 from cvm_monai.registry.trained import read_trained
 from cvm_monai.slides import image_size, open_image
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from cvm_monai.engines.tracking import TrackedRun
+from cvm_monai.files import write_json
 from cvm_monai.networks import build_network
-from cvm_monai.provenance import write_json
 
 CHANNELS = [4, 8, 8, 8, 8]
 INFERENCE = str(Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.json")

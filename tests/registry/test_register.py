@@ -17,8 +17,8 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from cvm_monai.cli.main import main
+from cvm_monai.files import update_json
 from cvm_monai.networks import build_network, efficientnet_lite
-from cvm_monai.provenance import update_json
 from cvm_monai.registry import Request, register
 from cvm_monai.registry.pipeline import BundlePipeline
 from cvm_monai.registry.records import decode_png, encode_png

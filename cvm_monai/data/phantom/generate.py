@@ -2,8 +2,6 @@
 
 import csv
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from PIL import Image
 from cvm_monai.data.phantom.case import MIN_SIZE, PhantomCase, draw_case
 from cvm_monai.data.phantom.stain import Patient, draw_patient
 from cvm_monai.errors import CvmError
+from cvm_monai.files import replacing_entries
 
 __all__ = ["PHANTOM_CLASSES", "PhantomSummary", "generate_phantom"]
 
@@ -26,6 +25,8 @@ _VERSION = 1
 _FOLDERS = ("images", "masks", "novel")
 _TABLE = "cases.csv"
 _STAMP = "phantom.json"
+_ENTRIES = (*_FOLDERS, _TABLE, _STAMP)
+"""All that is written, the stamp last: what it stands beside is complete."""
 _AGGREGATES = "aggregate_fraction"
 """A further column of the table where there are three classes."""
 _COLUMNS = ("case_id", "patient_id", "mpp", "target_fraction", "novel_fraction", "novel", "sparse")
@@ -92,12 +93,10 @@ def generate_phantom(
         _check_out(out, stamp)
         existed = out.is_dir()
         out.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".phantom-", dir=out))
         try:
-            summary = _write(staging, out, stamp)
-            _swap(staging, out)
+            with replacing_entries(out, _ENTRIES) as staging:
+                summary = _write(staging, out, stamp)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
             if not existed and not any(out.iterdir()):
                 out.rmdir()
     except OSError as error:
@@ -129,7 +128,7 @@ def _check_out(out: Path, stamp: _Stamp) -> None:
         own = {f"{_case_id(number)}.png" for number in range(earlier.cases)}
         if foreign := sorted(entry.name for entry in folder.iterdir() if entry.name not in own):
             raise CvmError(f"{folder} holds {foreign[0]}, which is no part of the phantom: move it elsewhere first.")
-    beside = [name for name in present if name not in (*_FOLDERS, _TABLE, _STAMP)]
+    beside = [name for name in present if name not in _ENTRIES]
     if beside and earlier != stamp:
         raise CvmError(
             f"{out} holds {beside[0]} beside a phantom drawn with other arguments: remove it or give a new folder."
@@ -202,23 +201,3 @@ def _row(number: int, patient: Patient, case: PhantomCase) -> tuple[str, ...]:
     kinds = ("+".join(case.novel_kinds), "+".join(case.sparse_kinds))
     further = () if case.aggregates is None else (f"{case.aggregates.mean():.4f}",)
     return (_case_id(number), patient.patient_id, *(f"{value:.4f}" for value in measures), *kinds, *further)
-
-
-def _swap(staging: Path, out: Path) -> None:
-    """Moves the complete phantom into ``out``, the stamp first away and last in, and puts the old one back on error."""
-    names = (*_FOLDERS, _TABLE, _STAMP)
-    old = staging / "old"
-    old.mkdir()
-    moved: list[tuple[Path, Path]] = []
-    try:
-        for name in (_STAMP, _TABLE, *_FOLDERS):
-            if (out / name).exists():
-                (out / name).rename(old / name)
-                moved.append((old / name, out / name))
-        for name in names:
-            (staging / name).rename(out / name)
-            moved.append((out / name, staging / name))
-    except OSError:
-        for now, before in reversed(moved):
-            now.rename(before)
-        raise

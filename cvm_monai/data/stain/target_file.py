@@ -1,18 +1,16 @@
 """A stain target beside the weights that were trained with it."""
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cvm_monai.annotations.files import read_json, shown
 from cvm_monai.data.stain.macenko import StainEstimate
 from cvm_monai.data.stain.reinhard import ColourMoments
 from cvm_monai.data.stain.target import StainNormalisation, StainTarget, check_method
 from cvm_monai.errors import CvmError
+from cvm_monai.files import read_json, shown, write_json
 
 TARGET_FILE = "stain.json"
 """Its name, in the folder of `model.pt`."""
@@ -29,10 +27,7 @@ def write_target(target: StainTarget, path: Path) -> None:
     _, shapes = KINDS[target.method]
     arrays = {name: getattr(target.reference, name).tolist() for name in shapes}
     content = {"method": target.method, "images": target.images, "left_out": target.left_out, **arrays}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+    write_json(path, content)
 
 
 def read_target(path: Path) -> StainTarget:

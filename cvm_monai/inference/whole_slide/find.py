@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cvm_monai.annotations.files import shown
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown
 from cvm_monai.inference.whole_slide.grid import Grid, make_grid
 from cvm_monai.slides import (
     IMAGE_SUFFIXES,

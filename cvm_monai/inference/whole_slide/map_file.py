@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from cvm_monai.errors import CvmError
-from cvm_monai.provenance import write_json
+from cvm_monai.files import read_record, write_json
 
 MAP, PROGRESS = "probability.u8", "progress.json"
 
@@ -164,11 +164,8 @@ class MapFile:
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
     """What `progress.json` of a folder says; None where there is none that can be read."""
-    try:
-        found = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    known = isinstance(found, dict) and {"shape", "settings", "bands", "carry"} <= set(found)
+    found = read_record(folder / PROGRESS)
+    known = found is not None and {"shape", "settings", "bands", "carry"} <= set(found)
     return found if known else None
 
 

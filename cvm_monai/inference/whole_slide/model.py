@@ -15,6 +15,7 @@ from cvm_monai.data.datalist import CLASSES, read_datalist
 from cvm_monai.data.stain import StainTarget, stored_method, stored_target
 from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
 from cvm_monai.errors import CvmError
+from cvm_monai.files import sha256_of
 from cvm_monai.inference.averaging import Averaged, average_networks
 from cvm_monai.inference.network import RECORDED_NETWORK, network_of
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
@@ -81,7 +82,7 @@ class SlideModel:
                 "model_mpp": self.mpp,
                 "model_scale": self.scale if self.mpp is None else None,
                 "classes": list(self.names),
-                "stain": None if self.stain is None else _sha256(repr(self.stain).encode()),
+                "stain": None if self.stain is None else sha256_of(repr(self.stain).encode()),
                 "image_mean": list(self.image_mean),
                 "image_std": list(self.image_std),
                 "amp": self.amp,
@@ -163,7 +164,3 @@ def weights_sha256(network: nn.Module) -> str:
         total.update(json.dumps([name, list(value.shape), str(value.dtype)]).encode())
         total.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

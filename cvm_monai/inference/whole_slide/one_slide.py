@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cvm_monai.data.output import FULL, sha256
 from cvm_monai.errors import CvmError
+from cvm_monai.files import FULL, sha256
 from cvm_monai.inference.whole_slide.find import Slide, fingerprint, mask_file, open_slide
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile, difference, plain_settings, read_progress

@@ -1,14 +1,14 @@
 """`run.json` of a slide: what was asked, every attempt and how it ended, what was found."""
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cvm_monai.files import read_record, write_json
 from cvm_monai.inference.whole_slide.map_file import difference, plain_settings
-from cvm_monai.provenance import begun, now, software, write_json
+from cvm_monai.provenance import begun, now, software
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
@@ -85,8 +85,4 @@ class SlideRecord:
 
 def _read(path: Path) -> dict[str, Any]:
     """What is recorded; nothing where there is no record that can be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_record(path) or {}

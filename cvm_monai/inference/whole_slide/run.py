@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cvm_monai.data.claim import check_out, claimed
 from cvm_monai.errors import CvmError
+from cvm_monai.files import check_lockable, lock_folder, remove_all_leftovers
 from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at, share_of_slides
 from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.one_slide import (
@@ -101,7 +101,7 @@ def predict_slides(
         return report
     jobs = _jobs(model, mine, out, options, report, say)
     if jobs:
-        check_out(out)
+        check_lockable(out)
     waiting = {slide.name: slide.grid.tiles for slide, _ in jobs}
     progress = TileProgress(waiting, enabled=bar, say=say) if jobs else None
     try:
@@ -214,12 +214,13 @@ def _predict_claimed(
     """Predict one slide unless another process does or just did; what goes wrong is in the report."""
     name, folder = slide.name, out / slide.name
     try:
-        with claimed(folder) as holder:
+        with lock_folder(folder) as holder:
             if holder is not None:
                 report.busy.append(name)
                 progress.drop(name)
                 progress.line(f"{name}: passed over, {holder} works on it")
                 return
+            remove_all_leftovers(folder)
             reason = conflict(folder, settings)
             if SlideRecord(folder).finished and not reason:
                 report.skipped.append(name)

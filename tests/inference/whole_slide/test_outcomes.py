@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from cvm_monai.annotations.spool import CornerSpool
-from cvm_monai.data.claim import claimed
+from cvm_monai.files import lock_folder
 from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, load_slide_model, predict_slides
 from cvm_monai.inference.whole_slide.find import fingerprint, mask_file, share_of_slides
 from cvm_monai.slides.files import ImageFile
@@ -159,7 +159,7 @@ def test_results_that_cannot_be_written_or_locked_are_refused_before_any_work(re
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(ValueError, match=r"out cannot be locked \(No locks available\): its file system has no locks"):
         predict(red, [path], tmp_path / "out")
-    with pytest.raises(ValueError, match=r"a cannot be locked .* choose another --out"), claimed(tmp_path / "a"):
+    with pytest.raises(ValueError, match=r"a cannot be locked .* choose another --out"), lock_folder(tmp_path / "a"):
         pass
 
 

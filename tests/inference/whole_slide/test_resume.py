@@ -10,7 +10,7 @@ import tifffile
 import torch
 from torch import nn
 
-from cvm_monai.data.claim import claimed
+from cvm_monai.files import lock_folder
 from cvm_monai.inference.whole_slide import ResultOptions, SlideModel, SlideOptions, predict_slides
 from cvm_monai.inference.whole_slide.map_file import MapFile
 from cvm_monai.networks import build_network
@@ -126,12 +126,20 @@ def test_a_part_or_a_result_of_another_model_or_setting_is_refused_by_name_and_o
 
 def test_a_slide_in_the_hands_of_another_process_is_passed_over(slide, tmp_path):
     lines = []
-    with claimed(tmp_path / "out" / "a") as holder:
+    with lock_folder(tmp_path / "out" / "a") as holder:
         assert holder is None
         report = predict_slides(model(), [slide], tmp_path / "out", options=OPTIONS, say=lines.append, bar=False)
     assert (report.busy, report.exit_code) == (["a"], 1)
     assert any(f"passed over, process {os.getpid()} on" in line for line in lines)
     assert predict_slides(model(), [slide], tmp_path / "out", options=OPTIONS, bar=False).finished == ["a"]
+
+
+def test_half_a_result_that_a_kill_left_is_removed_when_the_slide_is_taken_up_again(slide, tmp_path):
+    half = tmp_path / "out" / "a" / ".probability.ome.tif.part-0123abcd"
+    half.mkdir(parents=True)
+    (half / "probability.ome.tif").write_bytes(b"half")
+    assert predict_slides(model(), [slide], tmp_path / "out", options=OPTIONS, bar=False).finished == ["a"]
+    assert [path.name for path in half.parent.glob(".*")] == [".lock"]
 
 
 def test_an_interrupted_write_of_a_band_does_not_count(tmp_path):

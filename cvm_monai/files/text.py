@@ -1,18 +1,18 @@
-"""Text in and out: every failure is one sentence, a file is replaced in one step."""
+"""Text, JSON and tables in and out: every failure is one sentence, a file is replaced in one step."""
 
 import csv
 import io
 import json
 import math
-import os
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from cvm_monai.annotations.packed import opened_unpacked
 from cvm_monai.errors import CvmError
+from cvm_monai.files.atomic import replacing, write_bytes
+from cvm_monai.files.packed import opened_unpacked
 
 TOO_LONG = "not valid JSON (a whole number of thousands of digits)"
 """What Python refuses to read: converting so many digits takes long."""
@@ -90,6 +90,15 @@ def read_json(path: Path) -> Any:
         raise CvmError(str(error) if str(error).startswith(str(path)) else f"{path}: {TOO_LONG}") from None
 
 
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file of our own; None where there is none, it cannot be read, or holds something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """The rows of a CSV file with a header, each with its line number; values and names are stripped.
 
@@ -132,14 +141,29 @@ def read_number(text: str, *, where: str, name: str) -> float:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write aside and rename, so that a reader sees the old file or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    """Replace a file by this text, as UTF-8: a reader sees the old file or the new one, never a half."""
+    with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+
+
+def write_table(path: Path, rows: Iterable[Iterable[object]]) -> None:
+    """Replace a file by the rows of a table, the header among them, as CSV with commas."""
+    with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a file by JSON, indented by two spaces and flushed to the disk; what JSON lacks becomes text.
+
+    Raises:
+        OSError: no room, or no permission; it names `path`, which is then as it was.
+    """
+    write_bytes(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
+
+
+def update_json(path: Path, **changes: Any) -> None:
+    """Change some keys of a JSON object on disk."""
+    write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
 
 
 def _delimiter(names: str, required: tuple[str, ...]) -> str:

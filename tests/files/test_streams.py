@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from cvm_monai.annotations import Point, iter_annotations, read_annotations, stream
+from cvm_monai.annotations import Point, iter_annotations, read_annotations
+from cvm_monai.files import iter_json, streams
 
 FEATURE = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [0, 0]}, "properties": {"label": "target"}}
 
@@ -23,7 +24,7 @@ def many(count):
 @pytest.mark.parametrize("chunk", [1, 2, 7, 100, 1000])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_the_size_of_a_chunk_does_not_matter(tmp_path, monkeypatch, chunk, indent):
-    monkeypatch.setattr(stream, "CHUNK", chunk)
+    monkeypatch.setattr(streams, "CHUNK", chunk)
     data = {"crs": {"a": [1, 2.5, None, True]}, "features": many(30), "type": "FeatureCollection", "n": -12.5e3}
     for number, ensure_ascii in enumerate((True, False)):
         path = tmp_path / f"{number}.json"
@@ -33,10 +34,10 @@ def test_the_size_of_a_chunk_does_not_matter(tmp_path, monkeypatch, chunk, inden
 
 @pytest.mark.parametrize("value", [12345, -1.5e-3, "text", None, True, [], {}, float("inf"), [[1], {"a": [2]}]])
 def test_lone_values_are_read_whole(tmp_path, monkeypatch, value):
-    monkeypatch.setattr(stream, "CHUNK", 1)
+    monkeypatch.setattr(streams, "CHUNK", 1)
     path = tmp_path / "a.json"
     path.write_text(f" {json.dumps(value)} ")
-    assert list(stream.iter_json(path)) == (value if isinstance(value, list) else [value])
+    assert list(iter_json(path)) == (value if isinstance(value, list) else [value])
 
 
 def test_objects_come_before_the_file_is_read_to_its_end(tmp_path):
@@ -62,10 +63,10 @@ def test_objects_come_before_the_file_is_read_to_its_end(tmp_path):
     ],
 )
 def test_mistakes_are_found_at_their_line(tmp_path, monkeypatch, text, sentence):
-    monkeypatch.setattr(stream, "CHUNK", 8)
+    monkeypatch.setattr(streams, "CHUNK", 8)
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(ValueError, match=sentence):
-        list(stream.iter_json(tmp_path / "a.json"))
+        list(iter_json(tmp_path / "a.json"))
 
 
 def test_nothing_is_given_out_after_an_unknown_label_and_all_are_counted(tmp_path):

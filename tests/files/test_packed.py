@@ -6,8 +6,9 @@ import zipfile
 
 import pytest
 
-from cvm_monai.annotations import Point, asap, packed, read_annotations, read_points_csv, stream
+from cvm_monai.annotations import Point, asap, read_annotations, read_points_csv
 from cvm_monai.annotations.reader import annotation_suffix
+from cvm_monai.files import packed, streams
 
 FEATURE = {
     "type": "Feature",
@@ -105,9 +106,9 @@ def test_spaces_without_end_are_passed_over_quickly(tmp_path):
 
 
 def test_an_object_without_end_is_refused_by_its_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(stream, "LARGEST", 2**12)
-    monkeypatch.setattr(stream, "MOST", 2**12)
-    monkeypatch.setattr(stream, "CHUNK", 2**10)
+    monkeypatch.setattr(streams, "LARGEST", 2**12)
+    monkeypatch.setattr(streams, "MOST", 2**12)
+    monkeypatch.setattr(streams, "CHUNK", 2**10)
     path = save(tmp_path / "a.geojson", '{"features": [\n' + TEXT + ',\n{"a": "' + "a" * 2**14)
     with pytest.raises(ValueError, match=r"a.geojson, line 3: one object of more than 0 million characters"):
         read_annotations(path)

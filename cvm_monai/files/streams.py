@@ -7,8 +7,8 @@ from io import TextIOBase
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import TOO_LONG, opened
 from cvm_monai.errors import CvmError
+from cvm_monai.files.text import TOO_LONG, opened
 
 CHUNK = 2**20
 """Characters read at once."""

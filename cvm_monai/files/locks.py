@@ -1,0 +1,100 @@
+"""Locks between processes, which end with the process that holds them: one writer for one folder.
+
+They are the operating system's own, through `filelock`: no file whose mere presence says that something is locked,
+which a killed process would leave, and no fall-back to such files where a file system has no locks.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cvm_monai.errors import CvmError
+from cvm_monai.files.temporary import nameless_file
+
+LOCK = ".lock"
+PAUSE = 0.2
+"""Seconds between two tries."""
+
+
+class NoLocksError(CvmError):
+    """The file system of a folder has no locks."""
+
+
+@contextmanager
+def lock_folder(folder: Path, *, option: str = "--out", wait: float = 0.0) -> Iterator[str | None]:
+    """Make the folder and hold it; yields None, or who holds it where another process does.
+
+    It is free again when its process ends, also after a kill, with the processes that it forked. The file stays.
+
+    Args:
+        folder: whose `.lock` is locked.
+        option: by which the user gave the folder, for the sentences.
+        wait: seconds for which to try again where another process holds it; 0 to 60.
+
+    Raises:
+        CvmError: the folder cannot be written.
+        NoLocksError: its file system has no locks.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise CvmError(f"{folder} cannot be written ({error.strerror}): choose another {option}") from error
+    with stream:
+        end = time.monotonic() + wait
+        while not (held := _try_lock(stream.fileno(), folder, option=option)) and time.monotonic() < end:
+            time.sleep(PAUSE)
+        if not held:
+            stream.seek(0)
+            yield stream.read().strip() or "another process"
+            return
+        stream.seek(0)
+        stream.truncate()
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        stream.flush()
+        yield None
+
+
+@contextmanager
+def made_by_one(lock: Path) -> Iterator[None]:
+    """Hold a lock file, for which others wait, and remove it at the end; nothing is guarded without locks.
+
+    Raises:
+        OSError: the lock file cannot be made.
+    """
+    from filelock import lock_descriptor
+
+    with lock.open("a") as stream:
+        with suppress(OSError):
+            lock_descriptor(stream.fileno())
+        yield
+        lock.unlink(missing_ok=True)
+
+
+def check_lockable(folder: Path) -> None:
+    """Make the folder, and see that files in it can be written and locked.
+
+    Raises:
+        CvmError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with nameless_file(folder) as stream:
+            _try_lock(stream.fileno(), folder)
+    except OSError as error:
+        raise CvmError(f"{folder} cannot be written ({error.strerror}): choose another --out") from error
+
+
+def _try_lock(file: int, folder: Path, *, option: str = "--out") -> bool:
+    """Lock an open file; false where another process holds it."""
+    from filelock import lock_descriptor  # 60 ms, which most commands do without
+
+    try:
+        return lock_descriptor(file, blocking=False)
+    except OSError as error:
+        raise NoLocksError(
+            f"{folder} cannot be locked ({error.strerror}): its file system has no locks; choose another {option}"
+        ) from error
