@@ -6,7 +6,7 @@ from typing import Any
 import ignite.distributed as idist
 from monai.bundle import ConfigParser
 
-from cvm_monai.engines.sole_writer import sole_writer
+from cvm_monai.engines.processes import sole_writer
 from cvm_monai.engines.workflow import running_parser
 from cvm_monai.errors import CvmError
 

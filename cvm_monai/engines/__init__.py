@@ -1,22 +1,20 @@
 """Ignite engines and handlers of the training workflow."""
 
 from cvm_monai.engines.evaluation import TestReport
-from cvm_monai.engines.inference_weights import InferenceWeights
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.network_options import training_network
 from cvm_monai.engines.output_record import OutputRecorder
-from cvm_monai.engines.processes import process_device, rank_seed, shared_network
+from cvm_monai.engines.processes import SharedEvaluator, process_device, rank_seed, shared_network
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import RunRecorder
 from cvm_monai.engines.renewal import PseudoLabelRenewal
 from cvm_monai.engines.restarts import Restarts
 from cvm_monai.engines.resume import Checkpoints, finished_training
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
-from cvm_monai.engines.shared_evaluator import SharedEvaluator
 from cvm_monai.engines.stain_shifts import StainShiftTest
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
 from cvm_monai.engines.trainer import PointTrainer
-from cvm_monai.engines.weight_average import WeightAverage
+from cvm_monai.engines.weight_average import InferenceWeights, WeightAverage
 from cvm_monai.engines.workflow import bundle_root, follow_parser, models_dir, read_nulls, recorded
 
 __all__ = [

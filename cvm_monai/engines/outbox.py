@@ -1,7 +1,9 @@
-"""What MLflow could not be told yet, as lines of JSON on disk: nothing is lost while the server is away."""
+"""What MLflow is told: brought at once, or kept as lines of JSON while its server is away, and brought later."""
 
 import json
+import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -132,3 +134,136 @@ class Outbox:
             write_bytes(self.path, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
         else:
             self.path.unlink(missing_ok=True)
+
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 30.0
+"""A server that did not answer is left alone for so long, so that a training is hardly held up."""
+
+
+class Delivery:
+    """Brings entries to MLflow in their order.
+
+    With an outbox nothing that MLflow does stops the caller: what cannot be brought waits there, what MLflow refuses is
+    left out with a warning. Without one each failure is the caller's.
+
+    Args:
+        client: an `MlflowClient`.
+        outbox: where entries wait.
+    """
+
+    def __init__(self, client: Any, *, outbox: Outbox | None = None) -> None:
+        self.client, self.outbox = client, outbox
+        self.known: set[tuple[str, int]] = set()
+        """(metric, step) that the run has already; they are not sent again."""
+        self._away_until = 0.0
+        self._away = outbox is not None and len(outbox) > 0
+
+    def send(self, entry: Entry) -> None:
+        """Bring an entry, or let it wait behind those that do."""
+        if self.outbox is None:
+            bring(self.client, entry)
+        elif (self._away and self.flush()) or not self._bring(entry):
+            self.outbox.add(entry)
+
+    def call(self, action: Callable[[], Any]) -> bool:
+        """Do something at once, if MLflow is there; returns whether it was done, or refused for good."""
+        if self.outbox is None:
+            action()
+            return True
+        if self._away and self.flush():
+            return False
+        return self._reached(action)
+
+    def count(self, action: Callable[[], int]) -> int:
+        """What `action` returns, 0 where MLflow does not answer."""
+        found: list[int] = []
+        self.call(lambda: found.append(action()))
+        return sum(found)
+
+    def flush(self, *, now: bool = False) -> int:
+        """Bring what waits, unless the server was away a moment ago; returns how many entries are left.
+
+        Args:
+            now: try also then.
+        """
+        if self.outbox is None:
+            return 0
+        if not now and time.monotonic() < self._away_until:
+            return 1
+        left = self.outbox.send(self._bring)
+        self._away = left > 0
+        return left
+
+    def _bring(self, entry: Entry) -> bool:
+        if entry["kind"] == "metric" and (entry["name"], entry["step"]) in self.known:
+            return True
+        if entry["kind"] == "artifact" and self.outbox is not None:
+            entry = {**entry, "path": str(self.outbox.path.parent / entry["path"])}
+        if not self._reached(lambda: bring(self.client, entry)):
+            return False
+        if entry["kind"] == "artifact" and entry["temporary"]:
+            self._remove(Path(entry["path"]))
+        return True
+
+    def _remove(self, file: Path) -> None:
+        """Remove a file that waited beside the outbox; nothing else, whatever its lines say."""
+        if self.outbox is not None and self.outbox.files.resolve() in file.resolve().parents:
+            file.unlink(missing_ok=True)
+
+    def _reached(self, action: Callable[[], Any]) -> bool:
+        """Whether MLflow answered; what it refuses is left out."""
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+
+        try:
+            action()
+        except (MlflowException, RequestException) as error:
+            reason = " ".join(str(error).split())[:200]
+            if refused(error):
+                logger.warning("MLflow refuses an entry, which is left out: %s", reason)
+                return True
+            if not self._away:
+                logger.warning("MLflow does not answer (%s): the training goes on, the record waits on disk", reason)
+            self._away, self._away_until = True, time.monotonic() + RETRY_SECONDS
+            return False
+        return True
+
+
+def refused(error: Exception) -> bool:
+    """Whether an error of MLflow is its answer to what was sent, rather than that it could not answer."""
+    status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else 500
+    return 400 <= status < 500 and status not in (408, 429)
+
+
+def bring(client: Any, entry: Entry) -> None:
+    """Send one entry: {kind, run_id, ...} with `name`, `value` of a param or tag, `name`, `value`, `step`, `time` (ms)
+    of a metric, `path`, `folder` and `temporary` of a file, `value` and `time` of the run's status, `name`, `digest`
+    and `uri` of a data set."""
+    run_id, kind = entry["run_id"], entry["kind"]
+    if kind == "metric":
+        client.log_metric(run_id, entry["name"], entry["value"], timestamp=entry["time"], step=entry["step"])
+    elif kind == "param":
+        client.log_param(run_id, entry["name"], entry["value"])
+    elif kind == "tag":
+        client.set_tag(run_id, entry["name"], entry["value"])
+    elif kind == "artifact":
+        path = Path(entry["path"])
+        if path.is_file():
+            client.log_artifact(run_id, str(path), artifact_path=entry["folder"])
+    elif kind == "status":
+        client.set_terminated(run_id, status=entry["value"], end_time=entry["time"])
+    elif kind == "dataset":
+        client.log_inputs(run_id, datasets=[_dataset(entry)])
+    else:
+        raise CvmError(f"MLflow is sent no entry of the kind {kind!r}")
+
+
+def _dataset(entry: Entry) -> Any:
+    """MLflow's entity of the data set that a run was trained on."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source = json.dumps({"uri": entry["uri"]})
+    found = Dataset(name=entry["name"], digest=entry["digest"], source_type="local", source=source)
+    return DatasetInput(found, tags=[InputTag("mlflow.data.context", "training")])

@@ -10,10 +10,9 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from cvm_monai.data.store import PseudoLabelStore
-from cvm_monai.engines.checkpoints import CheckpointFolder, Manifest
+from cvm_monai.engines.checkpoints import CheckpointFolder, Manifest, random_states, set_random_states
 from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.processes import from_first, gathered
-from cvm_monai.engines.random_states import random_states, set_random_states
 from cvm_monai.engines.settings import first_difference, training_settings
 from cvm_monai.errors import CvmError
 from cvm_monai.files import remove_leftovers

@@ -1,4 +1,4 @@
-"""The training engine: MONAI's, with the loss left to the supervision."""
+"""The training engine: MONAI's, with the loss left to the supervision; it ends where the loss diverges."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,8 +12,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from cvm_monai.engines.processes import average_buffers, gathered, summed
-from cvm_monai.engines.step_shares import StepShare, step_shares
+from cvm_monai.engines.processes import StepShare, average_buffers, gathered, step_shares, summed
 from cvm_monai.engines.weight_average import WeightAverage
 from cvm_monai.errors import CvmError
 from cvm_monai.supervision.base import Supervision
@@ -148,3 +147,32 @@ def _not_finite(engine: Any, values: dict[str, float], cases: Any) -> str:
 
 def _unused(*_: Any) -> None:
     raise NotImplementedError("the supervision computes the loss")
+
+
+History = Mapping[str, Sequence[tuple[int, float]]]
+"""(epoch, value) of each metric, in order."""
+
+CROSS_ENTROPIES = ("val_partial_ce", "train_partial_ce")
+"""Means of -log p: ln C where a network knows nothing."""
+TOTAL = "train_total"
+FACTOR = 50.0
+"""A cross-entropy above it has diverged, as has a total loss so many times above its lowest, or above 1 where that is
+lower: weights up to 75 are ramped up in the latter."""
+
+
+def divergence(history: History, *, learning_rate: float | None = None) -> str | None:
+    """A sentence where the last epoch in the history has diverged; None where it has not.
+
+    Args:
+        learning_rate: of the optimiser, for the sentence.
+    """
+    total = [value for _, value in history.get(TOTAL, ())]
+    bounds = dict.fromkeys(CROSS_ENTROPIES, FACTOR) | {TOTAL: FACTOR * max(1.0, min(total, default=1.0))}
+    last = {name: history[name][-1] for name in bounds if history.get(name)}
+    found = {name: point for name, point in last.items() if point[1] > bounds[name]}
+    if not found:
+        return None
+    epoch = max(epoch for epoch, _ in found.values())
+    values = ", ".join(f"{name} {value:.3g}" for name, (_, value) in found.items())
+    rate = "" if learning_rate is None else f", which is {learning_rate:g},"
+    return f"the training has diverged: {values} in epoch {epoch}; lower --learning_rate{rate} and train again"

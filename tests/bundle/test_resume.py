@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cvm_monai.engines import PointTrainer
-from cvm_monai.engines.sole_writer import sole_writer
+from cvm_monai.engines.processes import sole_writer
 from cvm_monai.files import lock_folder
 
 from .conftest import SMALL, TRAIN

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 from cvm_monai.cli.main import main
-from cvm_monai.engines import delivery
-from cvm_monai.engines.delivery import Delivery
-from cvm_monai.engines.outbox import FILE, Outbox
+from cvm_monai.engines import outbox
+from cvm_monai.engines.outbox import FILE, Delivery, Outbox
 from cvm_monai.engines.tracking import TrackedRun
 
 
@@ -82,11 +81,11 @@ def test_a_server_that_is_away_is_asked_once_in_a_while_only(sender, client, mon
     monkeypatch.setattr(client, "log_metric", lambda *_, **__: asked.append(1) or client._call())
     client.error = AWAY
     clock = [0.0]
-    monkeypatch.setattr(delivery.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(outbox.time, "monotonic", lambda: clock[0])
     for step in range(5):
         sender.send(metric(step))
     assert len(asked) == 1
-    clock[0] = delivery.RETRY_SECONDS + 1
+    clock[0] = outbox.RETRY_SECONDS + 1
     sender.send(metric(5))
     assert len(asked) == 2
     assert [entry["step"] for entry in sender.outbox.entries()] == [0, 1, 2, 3, 4, 5]

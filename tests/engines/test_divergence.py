@@ -2,7 +2,7 @@
 
 import pytest
 
-from cvm_monai.engines.divergence import divergence
+from cvm_monai.engines.trainer import divergence
 
 
 def history(**values) -> dict[str, list[tuple[int, float]]]:

@@ -20,8 +20,8 @@ from cvm_monai.data.micro_batches import MicroBatchCollate
 from cvm_monai.data.seeded import SeededCacheDataset
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines import Checkpoints, LowestMetric, PointTrainer, Restarts, WeightAverage, finished_training
+from cvm_monai.engines.checkpoints import random_states, set_random_states
 from cvm_monai.engines.network_options import training_network
-from cvm_monai.engines.random_states import random_states, set_random_states
 from cvm_monai.networks import build_network
 from cvm_monai.supervision.factory import METHODS, build_supervision
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cvm_monai.engines.sole_writer import sole_writer
+from cvm_monai.engines.processes import sole_writer
 
 HOLD = """
 import fcntl, sys, time

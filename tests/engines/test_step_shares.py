@@ -8,7 +8,7 @@ from ignite.engine import Events
 from torch import nn
 
 from cvm_monai.engines import PointTrainer
-from cvm_monai.engines.step_shares import step_shares
+from cvm_monai.engines.processes import step_shares
 from cvm_monai.networks import build_network
 from cvm_monai.supervision.factory import build_supervision
 

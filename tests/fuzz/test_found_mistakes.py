@@ -19,8 +19,7 @@ from cvm_monai.data.datalist import DataList, read_datalist
 from cvm_monai.doctor.project import check_config
 from cvm_monai.doctor.rehearsal import rehearse
 from cvm_monai.engines import recorded
-from cvm_monai.engines.delivery import Delivery
-from cvm_monai.engines.outbox import Outbox
+from cvm_monai.engines.outbox import Delivery, Outbox
 from cvm_monai.engines.tracking import client_of, recorded_store
 from cvm_monai.experiments.heatmaps import case_maps
 from cvm_monai.experiments.knobs import difference
