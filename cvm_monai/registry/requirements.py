@@ -26,6 +26,8 @@ REQUIREMENTS = (
     "pillow",
     "matplotlib",
     "filelock",
+    "jinja2",
+    "lazy-loader",
     "joblib",
     "tqdm",
     "fire",
