@@ -228,10 +228,12 @@ class StudiesDatastore(LocalDatastore):
         """
         if not self.get_image_uri(image_id):
             raise ImageNotFoundException(f"Image {image_id[:60]!r} not found")
-        others = self._of_series(Path(self.get_image_uri(image_id)))
-        super().remove_image(image_id)
-        for file in others:
-            file.unlink(missing_ok=True)
+        with self._changing:  # who watches the folder would take another file of the series for a new image
+            file = Path(self.get_image_uri(image_id))
+            for other in self._of_series(file):
+                if other != file:
+                    other.unlink(missing_ok=True)
+            super().remove_image(image_id)
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a label; none is left alone."""
