@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ REGION_KINDS = ("Polygon", "MultiPolygon")
 
 STRUCTURE = ("root", "pathrootobject", "tmacore", "pathtmacoreobject")
 """Objects of QuPath that hold others and mean nothing themselves, unless they have a class, as its versions call them,
-in lower case and without underscores."""
+in lower case and without underscores or blanks."""
+
+NOTHING = ("null", "nan", "NaN")
+"""What libraries of tables write where there is no class."""
 
 LONGEST_TEXT = 10_000
 """Characters of a text that is looked at as an object."""
@@ -120,7 +124,7 @@ def _children(features: Any, path: Path, numbers: Iterator[int]) -> Iterator[Fou
 def _found(geometry: dict[str, Any], properties: dict[str, Any], kind: Any, where: str) -> Found:
     """What a feature's geometry shows; `kind` is that of QuPath's object."""
     label = _label(properties)
-    if label is None and str(kind).lower().replace("_", "") in STRUCTURE:
+    if label is None and str(kind).lower().replace("_", "").replace(" ", "") in STRUCTURE:
         return Found(None, where, other=[str(kind)])
     points: list[tuple[float, float]] = []
     outlines: list[Outline] = []
@@ -150,10 +154,11 @@ def _collect(
     if coordinates == []:
         other.append(f"empty {kind}")
         return
-    many = coordinates if kind.startswith("Multi") else [coordinates]
+    several = kind.startswith("Multi")
+    many = coordinates if several else [coordinates]
     if not isinstance(many, list):
         raise CvmError(f"{where}: the coordinates of a {kind} must be a list")
-    parts = [part for part in many if part not in ([], [[]])]
+    parts = [part for part in many if part not in ([], [[]]) and not (several and part is None)]
     other += [f"empty part of a {kind}"] * (len(many) - len(parts))
     if kind in POINT_KINDS:
         points += [read_position(position, where) for position in parts]
@@ -179,9 +184,14 @@ def _label(properties: dict[str, Any]) -> str | None:
 
 
 def unpacked(value: Any) -> Any:
-    """An object that a GIS library wrote as text, of JSON or of Python; anything else as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith("{") or len(value) > LONGEST_TEXT:
-        return value
+    """What a GIS library wrote as text, an object or a quoted text, of JSON or of Python; its null or NaN is None.
+
+    Anything else stays as it is.
+    """
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", '"') or len(value) > LONGEST_TEXT:
+        return None if value in NOTHING else value
     for read in (json.loads, ast.literal_eval):
         try:
             found = read(value.strip())
@@ -189,4 +199,6 @@ def unpacked(value: Any) -> Any:
             continue
         if isinstance(found, dict):
             return found
+        if isinstance(found, str):
+            return unpacked(found)
     return value

@@ -28,7 +28,10 @@ def client_of(uri: str) -> Any:
                 _check_place(file)
                 stack.enter_context(_without_strays(uri))
                 stack.enter_context(_made_by_one(file))
-            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            if file is not None and "%" in uri:  # the registry is opened when it is first asked, and makes strays too
+                client.search_registered_models(max_results=1)
+            return client
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = " ".join(str(getattr(error, "orig", error)).split())[:200]
         raise CvmError(f"MLflow cannot use {uri} ({reason}): name another store, or restore this one") from error

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from monailabel.interfaces.exception import ImageNotFoundException
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, write_text
 from cvm_monai.label_app.names import IMAGES, LABELS, check_image_id, check_tag, lies_inside, split_suffix
-from cvm_monai.slides.dicom import one_of_each_series
+from cvm_monai.slides.dicom import DICOM_SUFFIX, one_of_each_series, series_uid
+from cvm_monai.slides.files import visible
 
 Check = Callable[[Path, str], object]
 """Reads an uploaded file and raises CvmError where it is not sound; the text is the image's id."""
@@ -83,6 +84,9 @@ class StudiesDatastore(LocalDatastore):
             labels = {tag: label for tag, label in entry.labels.items() if self._has_label(image_id, tag)}
             kept[image_id] = ImageLabelModel(image=entry.image, labels=labels)
             count -= len(labels) + 1
+        for image_id in self._repeated(kept):
+            del kept[image_id]
+            count += 1
         if count:
             self._datastore.objects = kept
         return count
@@ -109,8 +113,30 @@ class StudiesDatastore(LocalDatastore):
                 continue
             found[file.name] = file.name
         if known is IMAGES:  # the files of one DICOM series are one image
-            return {slide.name: slide.name for slide in one_of_each_series(Path(path) / name for name in found)}
+            series = one_of_each_series(Path(path) / name for name in found).values()
+            return {self._known(files): self._known(files) for files in series}
         return found
+
+    def _known(self, files: Sequence[Path]) -> str:
+        """Of the files of one image the name of that which the list has already, else of the first."""
+        listed = (file.name for file in files if self._to_id(file.name)[0] in self._datastore.objects)
+        return next(listed, files[0].name)
+
+    def _repeated(self, entries: Mapping[str, ImageLabelModel]) -> set[str]:
+        """Ids without labels whose file is of a DICOM series that another id stands for."""
+        ids = {Path(self.get_image_uri(image_id)): image_id for image_id in entries}
+        surplus: set[str] = set()
+        for files in one_of_each_series(ids).values():
+            names = [ids[file] for file in files]
+            labelled = [name for name in names if entries[name].labels]
+            surplus |= set(names) - set(labelled or names[:1])
+        return surplus
+
+    def _of_series(self, file: Path) -> list[Path]:
+        """The files of the image folder that are of a DICOM file's series."""
+        uid = series_uid(file) if file.suffix.lower() == DICOM_SUFFIX else None
+        folder = Path(self._datastore.image_path())
+        return [] if uid is None else [one for one in visible(folder, (DICOM_SUFFIX,)) if series_uid(one) == uid]
 
     def _inside(self, path: str | Path) -> bool:
         return self._follow_links or lies_inside(path, self._root)
@@ -128,6 +154,8 @@ class StudiesDatastore(LocalDatastore):
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         """Keep a copy of an image that can be opened; the same bytes under the same id are the image that is there.
 
+        A further file of a DICOM series that is there is kept beside it, and its id is that of the image.
+
         Raises:
             CvmError: a name that is none, an id that another image has, or a file that is no image.
         """
@@ -142,13 +170,16 @@ class StudiesDatastore(LocalDatastore):
         folder = Path(self._datastore.image_path())
         with self._changing, FileLock(self._lock_file):
             taken = {self._to_id(name)[0] for name in os.listdir(folder)}
-            known = self.get_image_uri(image_id)
-            if known and os.path.isfile(known) and filecmp.cmp(known, image_filename, shallow=False):
-                return image_id
+            known = Path(self.get_image_uri(image_id) or folder / f"{image_id}{suffix}")
+            if known.is_file() and self._inside(known) and filecmp.cmp(known, image_filename, shallow=False):
+                return self._to_id(self._known(self._of_series(known) or [known]))[0]
             if image_id in self._datastore.objects or image_id in taken:
                 raise CvmError(f"there is another image {image_id!r} already: delete it first, or choose another id")
             self._check_image(Path(image_filename), image_id)
+            others = self._of_series(Path(image_filename))
             _keep(Path(image_filename), folder / f"{image_id}{suffix}")
+            if others:
+                return self._to_id(self._known(others))[0]
             info = dict(image_info or {}) | {"ts": int(time.time()), "name": f"{image_id}{suffix}"}
             self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=suffix))
             self._update_datastore_file(lock=False)
@@ -192,14 +223,19 @@ class StudiesDatastore(LocalDatastore):
         return dict(self._last_read[1]) if self._last_read[0] == image_id else {}
 
     def remove_image(self, image_id: str) -> None:
-        """Remove an image and its labels.
+        """Remove an image, of a DICOM series all files, and its labels.
 
         Raises:
             ImageNotFoundException: no such image.
         """
         if not self.get_image_uri(image_id):
             raise ImageNotFoundException(f"Image {image_id[:60]!r} not found")
-        super().remove_image(image_id)
+        with self._changing:  # who watches the folder would take another file of the series for a new image
+            file = Path(self.get_image_uri(image_id))
+            for other in self._of_series(file):
+                if other != file:
+                    other.unlink(missing_ok=True)
+            super().remove_image(image_id)
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Remove a label; none is left alone."""

@@ -7,6 +7,9 @@ import numpy as np
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits of cameras and scanners."""
 
+FEW = 0.005
+"""The part of the values above 0 that may be too large for the bits that the others use."""
+
 
 def to_bytes(pixels: np.ndarray, bits: int) -> np.ndarray:
     """Uint8 of uint8, or of uint16 that use so many bits: the upper eight of these are kept, larger values are 255."""
@@ -15,18 +18,37 @@ def to_bytes(pixels: np.ndarray, bits: int) -> np.ndarray:
     return np.minimum(pixels >> max(0, bits - 8), 255).astype(np.uint8)
 
 
-def brightest_bits(name: object, brightest: int) -> tuple[int, tuple[str, ...]]:
-    """The bits that values of 16 use as their largest shows, and a warning that names the choice where they are fewer.
+def brightness(samples: np.ndarray) -> np.ndarray:
+    """(7,) int64 of values of 16 bits, to be summed over pieces: those above 0, and those too large for each depth but
+    the last; then the largest of all."""
+    above = [np.count_nonzero(samples >= 2**depth) for depth in DEPTHS[:-1]]
+    return np.array([np.count_nonzero(samples), *above, 0, int(samples.max(initial=0))], dtype=np.int64)
+
+
+def together(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The `brightness` of two pieces."""
+    return np.append(one[:-1] + other[:-1], max(one[-1], other[-1]))
+
+
+def brightest_bits(name: object, found: np.ndarray) -> tuple[int, tuple[str, ...]]:
+    """The bits that values of 16 use as they show, and a warning that names the choice where they are fewer.
+
+    A few values may be larger: dead pixels of a camera, a scale bar drawn in. They become white.
 
     Args:
         name: of the file, for the warning.
-        brightest: the largest value; where it is below a quarter of 65,535 the picture would come out dark.
+        found: `brightness` of the picture; where less than one value in 200 reaches a quarter of 65,535 the picture
+            would come out dark.
     """
-    bits = next(depth for depth in DEPTHS if brightest < 2**depth)
+    above, brightest = found[1:-1], int(found[-1])
+    bits = next(depth for depth, count in zip(DEPTHS, above, strict=True) if count <= FEW * found[0])
     if bits == 16 or brightest == 0:
         return 16, ()
+    values = f"hold values up to {brightest} only"
+    if brightest >= 2**bits:
+        values = f"hold values below {2**bits} but for {above[DEPTHS.index(bits)] / found[0]:.2%} of them"
     return bits, (
-        f"{name}: its 16 bits hold values up to {brightest} only, and it does not say how many bits it uses: they are "
+        f"{name}: its 16 bits {values}, and it does not say how many bits it uses: they are "
         f"taken for {bits} bits, so that {2**bits - 1} is white",
     )
 

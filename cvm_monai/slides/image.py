@@ -25,7 +25,7 @@ from cvm_monai.annotations.stored import (
     stored_size,
 )
 from cvm_monai.errors import CvmError
-from cvm_monai.slides.depth import brightest_bits, to_bytes
+from cvm_monai.slides.depth import brightest_bits, brightness, to_bytes
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -134,7 +134,7 @@ def _decode_deep_png(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     pixels, kind = decode_png(path), png_header(path)[1]
     alpha = pixels[..., -1:] if kind & 4 else None
     colours = pixels if alpha is None else pixels[..., :-1]
-    bits, warnings = brightest_bits(path, int(colours.max(initial=0)))
+    bits, warnings = brightest_bits(path, brightness(colours))
     grey = 3 if colours.ndim == 2 or colours.shape[2] == 1 else 1
     colours = np.repeat(to_bytes(colours.reshape(*pixels.shape[:2], -1), bits), grey, axis=2)
     return (colours if alpha is None else over_white(colours, to_bytes(alpha, 16))), warnings

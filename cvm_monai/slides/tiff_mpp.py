@@ -20,25 +20,28 @@ UNITS = {
     "\N{ANGSTROM SIGN}": 1e-4,
     "\N{LATIN CAPITAL LETTER A WITH RING ABOVE}": 1e-4,
     "in": 25400.0,
+    "ft": 304_800.0,
+    "pt": 25400.0 / 72,
+    "thou": 25.4,
+    "li": 25400.0 / 12,
+    "km": 1e9,
 }
 """um of each unit of OME's PhysicalSizeXUnit; `pixel` and `reference frame` are no lengths."""
 
 _IMAGEJ = UNITS | {
     "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "micrometre": 1.0,
     "\\u00B5m": 1.0,
     "\\u03BCm": 1.0,
     "nanometer": 1e-3,
+    "micrometer": 1.0,
     "millimeter": 1e3,
     "centimeter": 1e4,
     "meter": 1e6,
     "inch": 25400.0,
-    "inches": 25400.0,
+    "inche": 25400.0,
     '"': 25400.0,
 }
-"""um of each unit that ImageJ's Properties take; it writes other characters than ASCII as escapes."""
+"""um of each unit that ImageJ's Properties take, without the plural's s; other characters than ASCII are escaped."""
 
 _APERIO = re.compile(r"\|\s*MPP\s*=\s*([0-9.,]+)")
 _INCH, _CENTIMETRE = 2, 3
@@ -88,7 +91,8 @@ def _of_tags(page: tifffile.TiffPage, description: str) -> tuple[float, float] |
     imagej = description.startswith("ImageJ=")
     named = re.search(r"^unit=(.+)$", description, re.MULTILINE) if imagej else None
     if named:
-        unit = _IMAGEJ.get(named[1].strip(), _IMAGEJ.get(named[1].strip().lower()))
+        text = named[1].strip()
+        unit = _IMAGEJ.get(text, _IMAGEJ.get(text.lower().replace("metre", "meter").removesuffix("s")))
     elif imagej and stated is None:
         unit = None
     else:

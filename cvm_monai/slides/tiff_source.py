@@ -14,7 +14,7 @@ from cvm_monai.annotations.stored import largest_series
 from cvm_monai.errors import CvmError
 from cvm_monai.slides.bounds import Bounds
 from cvm_monai.slides.byte_cache import ByteCache
-from cvm_monai.slides.depth import brightest_bits, declared_bits
+from cvm_monai.slides.depth import brightest_bits, brightness, declared_bits, together
 from cvm_monai.slides.image import MAX_PIXELS, colour_samples, rgb_of_samples
 from cvm_monai.slides.tiff_channels import colour_planes, ome_pixels
 from cvm_monai.slides.tiff_mpp import tiff_mpp
@@ -99,15 +99,16 @@ class TiffSource:
             return self._bits, ()
         level = self._levels[-1]
         rows, columns = level.grid
-        brightest, looked_at = 0, np.linspace(0, rows * columns - 1, min(rows * columns, LOOKED_AT)).astype(int)
+        found = brightness(np.empty(0, np.uint16))
+        looked_at = np.linspace(0, rows * columns - 1, min(rows * columns, LOOKED_AT)).astype(int)
         for place in np.unique(looked_at).tolist():
             try:
                 samples = self._samples(level, *divmod(place, columns))
             except Exception:  # a damaged place is named when it is read
                 continue
             if samples is not None:
-                brightest = max(brightest, int(samples[..., : samples.shape[-1] - len(level.extra)].max()))
-        return brightest_bits(self.path, brightest)
+                found = together(found, brightness(samples[..., : samples.shape[-1] - len(level.extra)]))
+        return brightest_bits(self.path, found)
 
     @property
     def warnings(self) -> tuple[str, ...]:

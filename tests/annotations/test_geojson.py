@@ -1,5 +1,6 @@
 import gzip
 import json
+import math
 
 import pytest
 
@@ -272,6 +273,8 @@ def test_real_unclassified_point_keeps_its_place(shared_dir):
         '{"name": "Tumor", "color": [200, 0, 0]}',
         ' {"names": ["Tumor"]}',
         "{'name': 'Tumor', 'color': [200, 0, 0]}",
+        '"Tumor"',
+        json.dumps(json.dumps({"name": "Tumor"})),
     ],
 )
 def test_a_classification_held_as_text_is_read(tmp_path, held):
@@ -279,6 +282,14 @@ def test_a_classification_held_as_text_is_read(tmp_path, held):
     found = read_annotations(save(tmp_path / "a.geojson", [data]), classes={"Tumor": "target"})
     assert found.points == (Point(1.5, 2.5, 1),)
     assert found.colours == ({1: (200, 0, 0)} if "color" in held else {})
+
+
+@pytest.mark.parametrize("held", ["null", "nan", math.nan])
+def test_a_classification_that_a_table_lacked_is_none(tmp_path, held):
+    path = save(tmp_path / "a.geojson", [feature("Point", [1.5, 2.5], None, classification=held)])
+    assert read_annotations(path, unclassified="background").points == (Point(1.5, 2.5, 0),)
+    with pytest.raises(ValueError, match=r"feature 1: an annotation without a label"):
+        read_annotations(path)
 
 
 def test_a_label_that_only_begins_like_an_object_stays_as_it_is(tmp_path):
@@ -292,6 +303,7 @@ def test_a_label_that_only_begins_like_an_object_stays_as_it_is(tmp_path):
         {"properties": {"objectType": "tmaCore"}},
         {"properties": {"object_type": "tma_core", "name": "A-1", "isMissing": False}},
         {"properties": {"object_type": "root"}},
+        {"properties": {"objectType": "TMA core"}},
         {"properties": {}, "id": "PathTMACoreObject"},
     ],
 )
@@ -305,7 +317,7 @@ def test_cores_of_every_version_of_qupath_are_passed_over(tmp_path, kind):
 
 def test_empty_parts_are_counted_and_the_others_read(tmp_path):
     data = [
-        feature("MultiPolygon", [[closed(SQUARE)], [], [closed(HOLE)], [[]]]),
+        feature("MultiPolygon", [[closed(SQUARE)], [], [closed(HOLE)], [[]], None]),
         feature("MultiPolygon", [[closed(SQUARE), []]], "background"),
         feature("MultiPolygon", [[]], "of no interest"),
         feature("MultiPoint", [[1, 2], []]),
@@ -313,7 +325,7 @@ def test_empty_parts_are_counted_and_the_others_read(tmp_path):
     found = read_annotations(save(tmp_path / "a.geojson", data))
     assert found.regions == (Region(SQUARE, (), 1), Region(HOLE, (), 1), Region(SQUARE, (), 0))
     assert found.points == (Point(1, 2, 1),)
-    assert found.counts == {"empty part of a MultiPolygon": 3, "empty part of a MultiPoint": 1}
+    assert found.counts == {"empty part of a MultiPolygon": 4, "empty part of a MultiPoint": 1}
 
 
 def test_labels_in_two_normal_forms_are_one(tmp_path):

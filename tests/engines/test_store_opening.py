@@ -41,7 +41,9 @@ def test_trainings_that_make_one_store_at_the_same_moment_all_find_it(tmp_path):
 def test_a_quoted_address_leaves_no_folder_of_its_own(tmp_path):
     folder = tmp_path / "a?b"
     folder.mkdir()
-    client_of(sqlite_address(folder / "mlruns.db"))
+    client = client_of(sqlite_address(folder / "mlruns.db"))
+    client.create_experiment("e")
+    client.create_registered_model("m")
     assert os.listdir(tmp_path) == ["a?b"]
     assert os.listdir(folder) == ["mlruns.db"]
 

@@ -41,3 +41,45 @@ def test_a_label_whose_file_is_gone_does_not_train(datastore, draw):
     ((_, _, kept),) = datastore.labels_of()
     kept.unlink()
     assert datastore.labels_of() == []
+
+
+def test_the_files_of_one_dicom_series_are_one_image(datastore, tmp_path, make_dicom, draw):
+    _, label = draw("a", 0)
+    for name in ("b", "c"):
+        make_dicom(tmp_path / "studies" / f"{name}.dcm", "1.2.840.7")
+    make_dicom(tmp_path / "studies" / "other.dcm", "1.2.840.8")
+    datastore.refresh()
+    assert sorted(datastore.list_images()) == ["b", "other"]
+    datastore.save_label("b", str(label), "final", {})
+    make_dicom(tmp_path / "studies" / "a.dcm", "1.2.840.7")  # comes first by its name
+    datastore.refresh()
+    assert sorted(datastore.list_images()) == ["b", "other"]
+    assert [image_id for image_id, _, _ in datastore.labels_of()] == ["b"]
+
+
+def test_the_files_of_one_dicom_series_sent_one_by_one_are_one_image_and_go_together(datastore, tmp_path, make_dicom):
+    studies = tmp_path / "studies"
+    sent = [make_dicom(tmp_path / f"{name}.dcm", "1.2.840.7") for name in ("b", "a", "c")]
+    assert [datastore.add_image("", str(file), {}) for file in (*sent, *sent)] == ["b"] * 6
+    datastore.refresh()
+    assert datastore.list_images() == ["b"]
+    assert sorted(file.name for file in studies.glob("*.dcm")) == ["a.dcm", "b.dcm", "c.dcm"]
+    datastore.remove_image("b")
+    datastore.refresh()
+    assert datastore.list_images() == []
+    assert list(studies.glob("*.dcm")) == []
+
+
+def test_a_list_that_had_each_file_of_a_series_keeps_those_with_labels(datastore, tmp_path, make_dicom, draw):
+    import shutil
+
+    _, label = draw("a", 0)
+    for name in ("b", "c"):
+        shutil.copy(make_dicom(tmp_path / f"{name}.dcm", f"1.2.840.{name == 'c'}"), tmp_path / "studies")
+    datastore.refresh()
+    datastore.save_label("c", str(label), "final", {})
+    assert sorted(datastore.list_images()) == ["b", "c"]
+    for name in ("b", "c"):
+        make_dicom(tmp_path / "studies" / f"{name}.dcm", "1.2.840.7")
+    datastore.refresh()
+    assert datastore.list_images() == ["c"]

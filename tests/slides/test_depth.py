@@ -39,6 +39,22 @@ def test_values_of_few_bits_are_scaled_with_a_warning_that_names_the_choice(tmp_
         np.testing.assert_array_equal(image.read((0, 0), shape=image.shape), found.pixels)
 
 
+@pytest.mark.parametrize("name", ["a.tif", "tiled.tif", "a.png"])
+def test_a_few_values_that_are_larger_do_not_make_the_picture_dark(tmp_path, pixels, name):
+    path, stored = tmp_path / name, deep(np.maximum(pixels, 1), 12)
+    stored[:8, 0, 0] = 65_535  # a dead pixel, a scale bar
+    if name == "a.png":
+        save_png16(path, stored)
+    else:
+        tifffile.imwrite(path, stored, photometric="rgb", **({"tile": (64, 64)} if name == "tiled.tif" else {}))
+    found = read_picture(path)
+    assert np.abs(found.pixels[8:].astype(int) - pixels[8:]).max() <= 1
+    assert (found.pixels[:8, 0, 0] == 255).all()
+    (warning,) = found.warnings
+    assert "its 16 bits hold values below 4096 but for 0.0" in warning
+    assert "they are taken for 12 bits, so that 4095 is white" in warning
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.png"])
 def test_values_of_all_16_bits_keep_their_upper_eight_without_a_warning(tmp_path, pixels, name):
     path = tmp_path / name

@@ -125,13 +125,25 @@ def test_a_screen_resolution_in_a_tiff_is_read_and_then_refused(shared_dir):
     "unit, factor",
     [
         ("cm", 1e4), ("inch", 25_400), ("m", 1e6), ("mm", 1e3), ("nm", 1e-3), ("micron", 1), ("\\u00B5m", 1),
-        ("Inches", 25_400), ("meter", 1e6), ("pixel", None), ("parsec", None),
+        ("Inches", 25_400), ("meter", 1e6), ("Micrometers", 1), ("micrometres", 1), ("millimetre", 1e3), ("km", 1e9),
+        ("pixel", None), ("pixels", None), ("parsec", None),
     ],
 )  # fmt: skip
 def test_imagej_counts_pixels_for_each_of_its_units(tmp_path, unit, factor):
     pixels_per_unit = (factor or 1) / 0.5
     options = {"imagej": True, "resolution": (pixels_per_unit, pixels_per_unit), "metadata": {"unit": unit}}
     with open_image(saved(tmp_path / "a.tif", **options)) as image:
+        assert image.mpp.value == (None if factor is None else pytest.approx(0.5, rel=1e-6))
+
+
+@pytest.mark.parametrize(
+    "unit, factor", [("pt", 25_400 / 72), ("thou", 25.4), ("ft", 304_800), ("km", 1e9), ("pixel", None)]
+)
+def test_ome_lengths_have_any_unit(tmp_path, unit, factor):
+    length = {f"PhysicalSize{axis}": 0.5 / (factor or 1) for axis in "XY"}
+    units = {f"PhysicalSize{axis}Unit": unit for axis in "XY"}
+    options = {"ome": True, "metadata": {"axes": "YX", **length, **units}}
+    with open_image(saved(tmp_path / "a.ome.tif", **options)) as image:
         assert image.mpp.value == (None if factor is None else pytest.approx(0.5, rel=1e-6))
 
 
