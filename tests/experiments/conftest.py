@@ -1,16 +1,22 @@
 """A data set small enough to look through, and an executor that trains nothing."""
 
+import functools
+import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cvm_monai.cli.main import main
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.experiments import report
 from cvm_monai.experiments.execute import Outcome, Place
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row
@@ -40,6 +46,15 @@ def row(arm: str, case: str, dice: float | None, *, patient: str = "", fold: int
     return Row(arm, fold, seed, case, patient or f"patient of {case}", cells)
 
 
+@functools.cache
+def untrained() -> bytes:
+    """The file of a network that knows nothing."""
+    torch.manual_seed(0)
+    file = io.BytesIO()
+    torch.save(build_network("unet", channels=CHANNELS, normalisation="batch").state_dict(), file)
+    return file.getvalue()
+
+
 def finish(
     run: Run,
     dice: dict[str, float],
@@ -49,10 +64,7 @@ def finish(
 ) -> None:
     """Write what a run of a network that knows nothing leaves behind, with these scores; claims alike for all cases."""
     (run.folder / "models").mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
-    torch.save(
-        build_network("unet", channels=CHANNELS, normalisation="batch").state_dict(), run.folder / "models" / "model.pt"
-    )
+    (run.folder / "models" / "model.pt").write_bytes(untrained())
     knobs = {"network": "unet", "network_channels": CHANNELS, "supervision": run.arm}
     (run.folder / "run.json").write_text(json.dumps({"status": "FINISHED", "knobs": knobs}))
     cases = [CaseScores(case, (patients or {}).get(case, case), scores(value), claims) for case, value in dice.items()]
@@ -95,6 +107,31 @@ class FakeExecutor:
 
     def stop(self) -> None:
         pass
+
+
+@pytest.fixture
+def drawn() -> None:
+    """For tests of the pictures themselves: reports are drawn as they are."""
+
+
+@pytest.fixture(autouse=True)
+def plain_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty figures, unless a test asks for `drawn`: drawing and predicting are most of a report's time."""
+    if "drawn" in request.fixturenames:
+        return
+    sweep = report.sweep_picture
+
+    def plain(*_: object, **__: object) -> Figure:
+        return Figure(figsize=(0.5, 0.5))
+
+    def plain_sweep(*arguments: Any) -> Any:
+        picture = sweep(*arguments)
+        return picture and replace(picture, figure=plain())
+
+    monkeypatch.setattr(report, "sweep_picture", plain_sweep)
+    monkeypatch.setattr(report, "case_maps", lambda *_: [])
+    for name in ("method_boxes", "method_maps"):
+        monkeypatch.setattr(report, name, plain)
 
 
 @pytest.fixture(scope="session")

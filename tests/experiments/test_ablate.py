@@ -4,6 +4,7 @@ import csv
 
 import mlflow
 import pytest
+from PIL import Image
 
 from cvm_monai.annotations import read_annotations
 from cvm_monai.data.datalist import read_datalist
@@ -34,6 +35,7 @@ def ask(phantom, tmp_path):
     return call
 
 
+@pytest.mark.usefixtures("drawn")
 def test_every_value_runs_on_every_fold_and_seed_and_all_is_written(ask, tmp_path):
     said = ask(seeds=2)
     assert len(ask.executor.done) == 6 * 4 * 2
@@ -46,6 +48,7 @@ def test_every_value_runs_on_every_fold_and_seed_and_all_is_written(ask, tmp_pat
         "ablation.md", "ablation.csv", "ablation.tex", "ablation.png", "per_case.csv", "statistics.md", "report.html",
         "dice.png", "cases.png",
     }  # fmt: skip
+    assert all(min(Image.open(out / name).size) > 300 for name in ("ablation.png", "dice.png", "cases.png"))
     assert ask.result.files[1] == out / "ablation.md"
     text = (out / "ablation.md").read_text()
     assert text.startswith("# Pairs of points (Figure 3a)\n")

@@ -11,6 +11,7 @@ from .test_compare_end_to_end import SMALL
 
 
 @pytest.mark.ci
+@pytest.mark.usefixtures("drawn")
 def test_both_losses_are_trained_resumed_and_reported(phantom, tmp_path, capfd):
     output = tmp_path / "out"
     words = ["ablate", str(phantom), "--what", "pairs", "--values", "2", "--output", str(output), "--folds", "2",

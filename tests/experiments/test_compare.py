@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from cvm_monai.annotations import read_annotations
 from cvm_monai.data.datalist import read_datalist, write_datalist
@@ -45,6 +46,7 @@ def table_of(folder):
         return {line["method"]: line for line in csv.DictReader(stream)}
 
 
+@pytest.mark.usefixtures("drawn")
 def test_every_method_runs_on_every_fold_and_seed_and_all_is_written(ask, tmp_path):
     said = ask(seeds=2)
     assert len(ask.executor.done) == 3 * 4 * 2
@@ -54,6 +56,7 @@ def test_every_method_runs_on_every_fold_and_seed_and_all_is_written(ask, tmp_pa
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names >= {"table1.md", "table1.csv", "table1.tex", "per_case.csv", "statistics.md", "report.html",
                      "dice.png", "cases.png"}  # fmt: skip
+    assert all(min(Image.open(tmp_path / "out" / name).size) > 300 for name in ("dice.png", "cases.png"))
     text = (tmp_path / "out" / "table1.md").read_text()
     assert "- 8 test cases of 4 patients, all 4 folds by patient (0, 1, 2, 3), 2 seeds." in text
     assert "All at the bundle's defaults." in text

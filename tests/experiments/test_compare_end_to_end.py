@@ -13,6 +13,7 @@ SMALL = ["--network", "unet", "--network_channels", "[4,8,8,8,8]", "--crop_size"
 SMALL += ["--iterations", "5", "--device", "cpu"]
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize(
     "methods, folds",
     [

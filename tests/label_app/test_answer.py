@@ -1,7 +1,5 @@
 """Clicks and networks on images, without any server."""
 
-from contextlib import suppress
-
 import numpy as np
 import pytest
 import torch
@@ -154,13 +152,35 @@ def test_the_same_is_not_said_by_an_untrained_network(answerer, image, monkeypat
     assert answerer(CLICKS, image, method="points", write=False)[1]["network"]["trained"] is False
 
 
+ANOTHER_KIND = ["x", True, [[]], [None], [[1], 2], {"a": 1}, [["x", "y"]], [10**400, 1], 10**400]
+
+
 @pytest.mark.parametrize(
-    "value", [5, "x", True, [[]], [None], [[1], 2], {"a": 1}, [["x", "y"]], [10**400, 1], 10**400, 1e300]
+    "name, values, beginning",
+    [
+        (
+            "foreground",
+            [*ANOTHER_KIND, 5, 1e300],
+            "foreground must be (a list of|made of pairs).* got ",
+        ),
+        ("location", [*ANOTHER_KIND, 5, 1e300], "location must be made of pairs of numbers .x, y., got "),
+        ("size", [*ANOTHER_KIND, 5, 1e300], "size must be made of pairs of numbers .x, y., got "),
+        ("roi", [*ANOTHER_KIND, 5, 1e300], "roi must be .left, top, right, bottom., got "),
+        ("mpp", [*ANOTHER_KIND, 1e300], "mpp must be a (positive )?number"),
+        ("eta", [*ANOTHER_KIND, 5, 1e300], "eta must (be a number|lie in .0, 1.), got "),
+        ("min_poly_area", ANOTHER_KIND, "min_(poly_)?area must be a number, got "),
+    ],
 )
-@pytest.mark.parametrize("name", ["foreground", "location", "size", "roi", "mpp", "eta", "min_poly_area", "output"])
-def test_a_value_of_another_kind_is_an_answer_or_one_sentence(answerer, image, name, value):
-    with suppress(ValueError):
-        answerer(CLICKS | {name: value}, image, method="points", write=False)
+def test_a_value_of_another_kind_is_one_sentence(answerer, image, name, values, beginning):
+    for value in values:
+        with pytest.raises(ValueError, match=f"^{beginning}") as caught:
+            answerer(CLICKS | {name: value}, image, method="points", write=False)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"mpp": 5}, {"min_poly_area": 5}, {"min_poly_area": 1e300}, {"output": [None]}])
+def test_large_numbers_and_an_output_that_is_not_written_are_no_mistake(answerer, image, change):
+    assert answerer(CLICKS | change, image, method="points", write=False)[1]["network"]["trained"]
 
 
 @pytest.mark.parametrize(

@@ -345,7 +345,7 @@ def test_methods_without_state_need_no_preparation(name, network):
     assert method.inference_weights() is None
 
 
-@pytest.mark.parametrize("height, width", [(64, 64), (70, 100)])
+@pytest.mark.parametrize("height, width", [pytest.param(64, 64, marks=pytest.mark.ci), (70, 100)])
 @pytest.mark.parametrize("network_name", ["resnet34_unet", "unet", "two_component"])
 @pytest.mark.parametrize("name", STATEFUL)
 def test_every_network_learns_by_every_method_also_from_images_that_are_not_square(name, network_name, height, width):

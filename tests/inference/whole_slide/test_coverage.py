@@ -132,7 +132,7 @@ def test_only_tiles_with_tissue_are_run():
     assert tissue_tiles(TissueOnGrid(None, grid), stride=1).all()
 
 
-@pytest.mark.parametrize("columns", [1, 50, 96, 200])
+@pytest.mark.parametrize("columns", [pytest.param(1, marks=pytest.mark.ci), 50, 96, 200])
 def test_columns_finished_in_blocks_give_the_same_bits(tmp_path, monkeypatch, columns):
     torch.manual_seed(0)
     model = SlideModel(build_network("unet", channels=[4, 8, 8, 8, 8], normalisation="batch").eval(), mpp=0.5)
