@@ -16,8 +16,7 @@ from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.folder import Source
 from cvm_monai.data.folds import deal
 from cvm_monai.data.lesions import Crop, choose_crops
-from cvm_monai.data.notes import noted
-from cvm_monai.data.output import check_writable
+from cvm_monai.data.output import check_writable, noted
 from cvm_monai.data.prepare import check_choices
 from cvm_monai.data.prepare_slides import cut_all, plan_all, prepare_tiles, refuse
 from cvm_monai.data.report import PrepareReport

@@ -8,7 +8,7 @@ from cvm_monai.annotations import Annotations, read_points_csv
 from cvm_monai.annotations.labels import ClassMap
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.data.datalist import KNOWN_KEYS
-from cvm_monai.data.notes import noted
+from cvm_monai.data.output import noted
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_number, read_table
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES

@@ -17,8 +17,7 @@ from cvm_monai.data.check import CheckedCase, Outside, check_case
 from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import deal
-from cvm_monai.data.notes import noted
-from cvm_monai.data.output import check_writable, write_png
+from cvm_monai.data.output import check_writable, noted, write_png
 from cvm_monai.data.report import SHOWN, PrepareReport, make_report
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256, shown

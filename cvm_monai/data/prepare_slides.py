@@ -18,8 +18,7 @@ from cvm_monai.data.check import Outside
 from cvm_monai.data.cutting import cut_slide
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import deal
-from cvm_monai.data.notes import noted
-from cvm_monai.data.output import check_writable
+from cvm_monai.data.output import check_writable, noted
 from cvm_monai.data.prepare import check_choices, prepare
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, plan_slide
