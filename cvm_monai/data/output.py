@@ -1,4 +1,4 @@
-"""What all preparations share: a folder tried before the work, images that appear whole, warnings kept with an error."""
+"""What all preparations share: a folder tried before the work, images that appear whole, warnings that are kept."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
