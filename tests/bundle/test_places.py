@@ -1,5 +1,6 @@
 """Folders whose names hold what MONAI's configurations, Python Fire or a database's address take as their own."""
 
+import importlib.util
 import json
 import os
 import runpy
@@ -93,7 +94,8 @@ def test_a_path_that_monai_takes_for_its_own_syntax_is_refused_before_anything_i
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules after import")
 def test_what_the_command_line_loses_is_refused(phantom, tmp_path, monkeypatch, capsys, typed, sentence):
     """`python -m monai.bundle run training ...`, in this process, which has MONAI already."""
-    command = ["monai.bundle", "run", "training", "--config_file", TRAIN]
+    program = importlib.util.find_spec("monai.bundle.__main__").origin
+    command = [program, "run", "training", "--config_file", TRAIN, "--fold", "99"]  # nothing is trained in any case
     monkeypatch.setattr(sys, "argv", [*command, "--dataset_dir", phantom, "--output_dir", typed])
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=r"^2$"):
