@@ -23,6 +23,13 @@ NESTED = 0.99
 """The part of a region that must lie inside another one, so that an outline drawn along its border counts as inside;
 and how much smaller it must be, so that two drawings of the same thing are equals."""
 
+PAIRS, PAIRS_EACH = 5_000, 5
+"""Pairs of regions of different classes that may lie on each other: so many, or so many for each region. A pair takes
+about a millisecond; nested drawings have two or three for each region."""
+
+TOGETHER = 256
+"""Regions whose pairs are looked for at once."""
+
 SMALLEST = 1.0
 """Level-0 pixels that regions share from which they overlap: neighbours with rounded vertices do not."""
 
@@ -37,6 +44,9 @@ def nest(regions: Sequence[Region], counts: Counter[str] | None = None) -> tuple
     Args:
         regions: valid ones.
         counts: gains ``overlap of two classes``, by pair, and ``region inside an exclusion``.
+
+    Raises:
+        ValueError: regions that lie on each other nearly everywhere.
     """
     shapes = _shapes(regions)
     taken: dict[int, list[shapely.Geometry]] = defaultdict(list)
@@ -66,10 +76,20 @@ def nest(regions: Sequence[Region], counts: Counter[str] | None = None) -> tuple
     return (*found, *shared)
 
 
-def with_overlaps(annotations: Annotations) -> Annotations:
-    """The same, with a count of the regions that contradict each other, see ``nest``."""
+def with_overlaps(annotations: Annotations, *, file: object) -> Annotations:
+    """The same, with a count of the regions that contradict each other, see ``nest``.
+
+    Args:
+        file: that they come from, for the sentence.
+
+    Raises:
+        ValueError: regions that lie on each other nearly everywhere.
+    """
     counts: Counter[str] = Counter()
-    nest(annotations.regions, counts)
+    try:
+        nest(annotations.regions, counts)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
     return replace(annotations, counts={**annotations.counts, **counts}) if counts else annotations
 
 
@@ -107,12 +127,7 @@ def _overlapping(regions: Sequence[Region], shapes: np.ndarray) -> list[tuple[in
     labels = np.array([region.label for region in regions])
     if len(np.unique(labels)) < 2:
         return []
-    shapely.prepare(shapes)
-    one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
-    some = (one < other) & (labels[one] != labels[other])
-    one, other = one[some], other[some]
-    some = ~shapely.touches(shapes[one], shapes[other])
-    one, other = one[some], other[some]
+    one, other = _pairs(labels, shapes)
     area = shapely.area(shapes)
     swapped = area[one] > area[other]
     small, large = np.where(swapped, other, one), np.where(swapped, one, other)
@@ -122,6 +137,28 @@ def _overlapping(regions: Sequence[Region], shapes: np.ndarray) -> list[tuple[in
     inside = (shared >= NESTED * area[small]) & (area[small] < NESTED * area[large])
     overlap = shared >= np.minimum(SMALLEST, area[small] / 2)
     return sorted(zip(small[overlap].tolist(), large[overlap].tolist(), inside[overlap].tolist(), strict=True))
+
+
+def _pairs(labels: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of every two regions of different labels that share more than borders."""
+    shapely.prepare(shapes)
+    tree, found, most = shapely.STRtree(shapes), [], max(PAIRS, PAIRS_EACH * len(shapes))
+    count = 0
+    for start in range(0, len(shapes), TOGETHER):
+        one, other = tree.query(shapes[start : start + TOGETHER], predicate="intersects")
+        one += start
+        some = (one < other) & (labels[one] != labels[other])
+        one, other = one[some], other[some]
+        some = ~shapely.touches(shapes[one], shapes[other])
+        found.append((one[some], other[some]))
+        count += int(np.count_nonzero(some))
+        if count > most:
+            raise ValueError(
+                f"its {len(shapes)} regions lie on regions of other classes in more than {most} pairs: draw them "
+                "apart, or leave one set of them out"
+            )
+    one, other = (np.concatenate(numbers) for numbers in zip(*found, strict=True))
+    return one, other
 
 
 def _parts(geometry: shapely.Geometry, label: int) -> list[Region]:

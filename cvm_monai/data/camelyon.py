@@ -163,7 +163,7 @@ def _plan(
     assert source.points_file is not None
     assert settings.tile is not None
     with opened_slide(source, settings) as (image, mpp, warnings):
-        found = with_overlaps(read_annotations(source.points_file, classes=classes))
+        found = with_overlaps(read_annotations(source.points_file, classes=classes), file=source.points_file)
         regions = Annotations((), found.regions, found.counts)
         lesions = clip(regions, image.shape, source=source.points_file, image=source.image)
         side, shape = settings.tile * settings.mpp / mpp, (settings.tile, settings.tile)

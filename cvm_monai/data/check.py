@@ -74,7 +74,7 @@ def check_case(
     novel = None if source.novel is None else _novel(source, (height, width))
     found = source.points
     if source.points_file is not None:
-        found = with_overlaps(read_annotations(source.points_file, classes=classes))
+        found = with_overlaps(read_annotations(source.points_file, classes=classes), file=source.points_file)
     kept, dropped = keep_inside(found or Annotations(), (height, width), case_id=source.case_id, names=list(names))
     file = source.points_file or "points.csv"
     if dropped and outside == "refuse":

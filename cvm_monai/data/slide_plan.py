@@ -241,7 +241,7 @@ def _annotations(
     found = source.points or Annotations()
     if source.points_file is not None:
         found = read_annotations(source.points_file, classes=classes)
-    found = with_overlaps(moved(found, *corner))
+    found = with_overlaps(moved(found, *corner), file=source.points_file or "points.csv")
     kept, dropped = keep_inside(found, image_shape, case_id=source.case_id, names=list(names))
     file = source.points_file or "points.csv"
     if dropped and outside == "refuse":

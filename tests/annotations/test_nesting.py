@@ -24,7 +24,7 @@ def region(*corners, label, holes=()):
 
 
 def drawn(regions, shape=(40, 40)):
-    counts = with_overlaps(Annotations((), tuple(regions))).counts
+    counts = with_overlaps(Annotations((), tuple(regions)), file="a.geojson").counts
     return rasterise_regions(regions, image_shape=shape, map_shape=shape), dict(counts)
 
 
@@ -52,7 +52,7 @@ def test_the_inner_region_of_a_file_wins_in_any_order(tmp_path, first):
     expected[2:38, 2:38] = 0
     expected[14:26, 14:26] = 1
     np.testing.assert_array_equal(labels, expected)
-    assert with_overlaps(found).counts == {}
+    assert with_overlaps(found, file="a.geojson").counts == {}
     np.testing.assert_array_equal(region_mask(found.regions, shape=(40, 40)), expected == 1)
 
 
@@ -148,3 +148,21 @@ def test_no_seed_point_lies_where_another_region_covers_its_own(cover):
     assert all(point.x > 40 for point in points if point.label == 1)
     hidden = (region(5, 5, 15, 15, label=0), region(0, 0, 45, 40, label=U))
     assert {point.label for point in seed_points(Annotations((), hidden))} == {U}
+
+
+def test_regions_that_lie_on_each_other_nearly_everywhere_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr("cvm_monai.annotations.nesting.PAIRS", 50)
+    contradicting = [region(place, 0, place + 20, 20, label=place % 2) for place in range(24)]
+    with pytest.raises(
+        ValueError, match=r"^a\.geojson: its 24 regions lie on .* in more than 120 pairs"
+    ):
+        with_overlaps(Annotations((), tuple(contradicting)), file="a.geojson")
+    apart = [region(30 * place, 0, 30 * place + 20, 20, label=place % 2) for place in range(24)]
+    assert with_overlaps(Annotations((), tuple(apart)), file="a.geojson").counts == {}
+
+
+def test_as_many_nested_regions_as_there_are_cells_are_taken():
+    cells = [region(4 * x, 4 * y, 4 * x + 2, 4 * y + 2, label=1) for x in range(80) for y in range(80)]
+    (outer, *others) = nest([region(-1, -1, 400, 400, label=0), *cells])
+    assert len(outer.holes) == 6400
+    assert len(others) == 6400
