@@ -13,6 +13,7 @@ import shapely
 
 from cvm_monai.annotations.model import UNLABELLED, Annotations, Region
 from cvm_monai.annotations.repair import polygons, region_of
+from cvm_monai.errors import CvmError
 
 OVERLAP = "overlap of two classes"
 """Pairs of regions of which neither lies inside the other: what they share is unlabelled."""
@@ -46,7 +47,7 @@ def nest(regions: Sequence[Region], counts: Counter[str] | None = None) -> tuple
         counts: gains ``overlap of two classes``, by pair, and ``region inside an exclusion``.
 
     Raises:
-        ValueError: regions that lie on each other nearly everywhere.
+        CvmError: regions that lie on each other nearly everywhere.
     """
     shapes = _shapes(regions)
     taken: dict[int, list[shapely.Geometry]] = defaultdict(list)
@@ -83,13 +84,13 @@ def with_overlaps(annotations: Annotations, *, file: object) -> Annotations:
         file: that they come from, for the sentence.
 
     Raises:
-        ValueError: regions that lie on each other nearly everywhere.
+        CvmError: regions that lie on each other nearly everywhere.
     """
     counts: Counter[str] = Counter()
     try:
         nest(annotations.regions, counts)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise CvmError(f"{file}: {error}") from None
     return replace(annotations, counts={**annotations.counts, **counts}) if counts else annotations
 
 
@@ -153,7 +154,7 @@ def _pairs(labels: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, np.ndarr
         found.append((one[some], other[some]))
         count += int(np.count_nonzero(some))
         if count > most:
-            raise ValueError(
+            raise CvmError(
                 f"its {len(shapes)} regions lie on regions of other classes in more than {most} pairs: draw them "
                 "apart, or leave one set of them out"
             )
