@@ -219,8 +219,8 @@ def _options(
         "output_dir": as_entry(output),
         "tracking_uri": sqlite_address(settings.work / "mlruns.db"),
         "experiment_name": "cvm_monai_label",
-        "initialize#3#check_data": False,
-        "initialize#3#going_on": weights is not None,
+        "initialize#4#check_data": False,
+        "initialize#4#going_on": weights is not None,
         "device": f"$torch.device({settings.device!r})",
     }
     if torch.device(settings.device).type == "cpu":

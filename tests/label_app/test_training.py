@@ -109,7 +109,7 @@ def test_the_next_training_makes_its_network_and_u_as_the_last_one_did(told):
 def test_statistics_of_an_encoder_are_kept_with_its_weights_alone(told, start, kept):
     options = told(request={"start": start}, current={"normalisation": "batch", "encoder_norm": "frozen"})
     assert ("--encoder_norm" in options) is kept
-    assert options["--initialize#3#going_on"] == str(kept)
+    assert options["--initialize#4#going_on"] == str(kept)
 
 
 def test_the_options_of_the_first_check_reach_it(told):
