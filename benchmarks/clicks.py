@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 
 from cvm_monai.data.phantom import generate_phantom
-from cvm_monai.label_app.answer import Answerer
+from cvm_monai.label_app.answer import Segmenter
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.current import Current, CurrentNetwork, recorded_knobs
+from cvm_monai.label_app.current import ActiveModel, ModelLoader, recorded_knobs
 from cvm_monai.networks import build_network
 
 FIRST, LATER = 3.0, 0.5
 """Seconds that an annotator will wait."""
 
 
-class Fixed(CurrentNetwork):
+class Fixed(ModelLoader):
     """Always the same network; another key, so that no features are kept, after `renew`."""
 
     number = 0
@@ -29,8 +29,8 @@ class Fixed(CurrentNetwork):
     def renew(self) -> None:
         self.number += 1
 
-    def get(self) -> Current:
-        return Current(NETWORK, self.work, recorded_knobs(None), str(self.number))
+    def get(self) -> ActiveModel:
+        return ActiveModel(NETWORK, self.work, recorded_knobs(None), str(self.number))
 
 
 def main() -> None:
@@ -43,14 +43,14 @@ def main() -> None:
         folder = Path(name)
         image, mask = draw(folder, arguments.size)
         current = Fixed(folder)
-        answerer = Answerer(read_settings({}, studies=folder), current)
+        segmenter = Segmenter(read_settings({}, studies=folder), current)
         print("| clicks | answer | least s | median s | least processor s | goal s |\n|---|---|---|---|---|---|")
         for count in (1, 5, 10):
             times: dict[str, list[tuple[float, float]]] = {"first": [], "later": []}
             for seed in range(arguments.rounds):
                 current.renew()
-                times["first"].append(timed(answerer, clicks(mask, count, seed), image))
-                times["later"].append(timed(answerer, clicks(mask, count, seed + 100), image))
+                times["first"].append(timed(segmenter, clicks(mask, count, seed), image))
+                times["later"].append(timed(segmenter, clicks(mask, count, seed + 100), image))
             for answer, goal in (("first", FIRST), ("later", LATER)):
                 wall, busy = zip(*times[answer], strict=True)
                 row = f"{min(wall):.2f} | {statistics.median(wall):.2f} | {min(busy):.2f} | {goal:g}"
@@ -72,10 +72,10 @@ def clicks(mask: np.ndarray, count: int, seed: int) -> dict[str, Any]:
     return {"eta": 0, **found}
 
 
-def timed(answerer: Answerer, request: dict[str, Any], image: Path) -> tuple[float, float]:
+def timed(segmenter: Segmenter, request: dict[str, Any], image: Path) -> tuple[float, float]:
     """Seconds by the clock and of the processor for one answer, its file and polygons included."""
     wall, busy = time.perf_counter(), time.process_time()
-    file, _ = answerer(request, image, method="points")
+    file, _ = segmenter(request, image, method="points")
     found = time.perf_counter() - wall, time.process_time() - busy
     Path(str(file)).unlink()
     return found

@@ -72,24 +72,30 @@ def write_results_geojson(
     Raises:
         CvmError: an unknown object type, or a region whose label has no name; nothing is written then.
     """
-    if object_type not in get_args(ObjectType):
-        raise CvmError(f"object_type must be one of {', '.join(get_args(ObjectType))}, got {object_type!r}")
-    styles = {
-        label: _style(title, rgb, object_type)
-        for label, title in class_titles(names).items()
-        if (rgb := label_colours(names, colours).get(label)) is not None
-    }
+    styles = _styles(names, colours, object_type)
     totals = _Totals()
     with _written(Path(path)) as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, result in enumerate(results, start=1):
-            if result.region.label not in styles:
-                raise CvmError(f"region {number} has the label {result.region.label}, for which names has no class")
+            feature = _feature(number, result, styles)
             file.write(",\n" if number > 1 else "\n")
-            file.write(_feature(number, result, styles[result.region.label]))
+            file.write(feature)
             totals.add(result)
         file.write("\n]}\n")
     return totals.by_label()
+
+
+def results_document(
+    results: Iterable[RegionResult],
+    *,
+    names: Sequence[str] = ("background", "target"),
+    colours: Mapping[int, tuple[int, int, int]] = COLOURS,
+    object_type: ObjectType = "annotation",
+) -> dict[str, Any]:
+    """The GeoJSON document that ``write_results_geojson`` writes, in memory; arguments and errors as there."""
+    styles = _styles(names, colours, object_type)
+    features = [json.loads(_feature(number, result, styles)) for number, result in enumerate(results, start=1)]
+    return {"type": "FeatureCollection", "features": features}
 
 
 def total_by_class(results: Iterable[RegionResult]) -> dict[int, ClassTotal]:
@@ -158,6 +164,23 @@ class _Totals:
         }
 
 
+def _styles(
+    names: Sequence[str], colours: Mapping[int, tuple[int, int, int]], object_type: ObjectType
+) -> dict[int, dict[str, Any]]:
+    """The properties that all regions of a class share, by label.
+
+    Raises:
+        CvmError: an unknown object type.
+    """
+    if object_type not in get_args(ObjectType):
+        raise CvmError(f"object_type must be one of {', '.join(get_args(ObjectType))}, got {object_type!r}")
+    return {
+        label: _style(title, rgb, object_type)
+        for label, title in class_titles(names).items()
+        if (rgb := label_colours(names, colours).get(label)) is not None
+    }
+
+
 def _style(title: str, rgb: tuple[int, int, int], object_type: ObjectType) -> dict[str, Any]:
     """The properties that all regions of a class share."""
     colour = ", ".join(map(str, rgb))
@@ -173,8 +196,15 @@ def _style(title: str, rgb: tuple[int, int, int], object_type: ObjectType) -> di
     }
 
 
-def _feature(number: int, result: RegionResult, style: Mapping[str, Any]) -> str:
-    """One region as text."""
+def _feature(number: int, result: RegionResult, styles: Mapping[int, Mapping[str, Any]]) -> str:
+    """One region as text.
+
+    Raises:
+        CvmError: a label without a class.
+    """
+    if result.region.label not in styles:
+        raise CvmError(f"region {number} has the label {result.region.label}, for which names has no class")
+    style = styles[result.region.label]
     rings = (result.region.exterior, *result.region.holes)  # one at a time: a ring's text is small beside its lists
     coordinates = f"[{','.join(json.dumps(_closed(ring), separators=(',', ':')) for ring in rings)}]"
     title = style["group"]

@@ -1,6 +1,5 @@
-"""From a request for a segmentation to its file and its facts."""
+"""How a click becomes an answer: from a request for a segmentation to its file and its facts."""
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -15,19 +14,21 @@ from cvm_monai.files import temporary_file, temporary_folder
 from cvm_monai.inference import working_factor
 from cvm_monai.interactive import ColdFeatures
 from cvm_monai.label_app.app_settings import AppSettings
-from cvm_monai.label_app.automatic import segment_window
-from cvm_monai.label_app.current import Current, CurrentNetwork
+from cvm_monai.label_app.current import ActiveModel, ModelLoader
 from cvm_monai.label_app.interactive import ClickSegmenter
 from cvm_monai.label_app.outputs import (
     LABEL_IMAGES,
     SUFFIXES,
+    Outlines,
     OutputKind,
+    check_label_size,
     contour_annotations,
+    geojson_document,
     output_kind,
     predicted_names,
     write_output,
 )
-from cvm_monai.label_app.segmented import Segmented, check_label_size
+from cvm_monai.label_app.prediction import Prediction, segment_window
 from cvm_monai.label_app.window import read_box, read_clicks, read_window, whole, window_of_clicks
 from cvm_monai.slides import SlideImage, open_image
 
@@ -40,10 +41,10 @@ TUNABLES = ("eta", "lam", "iterations")
 """Of the variational model, where a request names them."""
 
 
-class Answerer:
+class Segmenter:
     """Segments images as requests ask. Threads may share it."""
 
-    def __init__(self, settings: AppSettings, current: CurrentNetwork) -> None:
+    def __init__(self, settings: AppSettings, current: ModelLoader) -> None:
         self.settings, self.current = settings, current
         self._clicks = ClickSegmenter()
 
@@ -63,13 +64,13 @@ class Answerer:
         numbers = {name: _number(request, name) for name in DEFAULTS}
         with temporary_folder() as folder:
             found, facts, current = self._segmented(request, path, method, numbers, kind if write else None, folder)
-            tunables = {name: numbers[name] for name in ("simplify", "min_area")}
-            options: dict[str, Any] = {**tunables, "title": path.name}
+            outlines = Outlines(found, **numbers)
             if request.get("polygons", True):
-                facts |= _polygons(found, options)
+                facts |= {"regions": len(outlines.regions), "geojson": geojson_document(outlines)}
             if request.get("output") == "json":
-                facts["annotations"] = contour_annotations(found, **options)
-            file = _written(found, kind, options | {"whole": _is_of_all(request, kind)}) if write else None
+                facts["annotations"] = contour_annotations(outlines, title=path.name)
+            whole_image = _is_of_all(request, kind)
+            file = _written(outlines, kind, title=path.name, whole=whole_image) if write else None
         names = {name: label for label, name in enumerate(predicted_names(found.names)) if label}
         region = [found.window.x, found.window.y, found.window.width, found.window.height]
         facts |= {"label_names": names, "region": region, "network": _shown(current)}
@@ -83,7 +84,7 @@ class Answerer:
         numbers: Mapping[str, float],
         kind: OutputKind | None,
         folder: Path,
-    ) -> tuple[Segmented, dict[str, Any], Current]:
+    ) -> tuple[Prediction, dict[str, Any], ActiveModel]:
         """The segmentation, whose files may lie in `folder`, what is known about it, and the network that gave it."""
         with open_image(path, mpp=_mpp(request, "mpp")) as image:
             current = self.current.get()
@@ -100,7 +101,7 @@ class Answerer:
                 found = segment_window(image, window, current=current, factor=factor, names=names, folder=folder)
             return replace(found, mpp=self._known_mpp(image)), facts | {"working_px": 1 / factor}, current
 
-    def factor(self, image: SlideImage, current: Current) -> float:
+    def factor(self, image: SlideImage, current: ActiveModel) -> float:
         """Working px of one level-0 pixel of an image.
 
         Raises:
@@ -117,10 +118,10 @@ class Answerer:
         self,
         request: Mapping[str, Any],
         image: SlideImage,
-        current: Current,
+        current: ActiveModel,
         factor: float,
         numbers: Mapping[str, float],
-    ) -> tuple[Segmented, dict[str, Any]]:
+    ) -> tuple[Prediction, dict[str, Any]]:
         window = window_of_clicks(request, image, factor=factor)
         clicks = read_clicks(request, window)
         answer = self._clicks(
@@ -136,7 +137,7 @@ class Answerer:
             },
         )
         names = self.settings.names[:2]
-        found = Segmented((answer.u > 0.5).astype(np.uint8), answer.u, window, image.shape, names)
+        found = Prediction((answer.u > 0.5).astype(np.uint8), answer.u, window, image.shape, names)
         facts = {
             "solved_px": list(answer.solved),
             "statuses": list(answer.statuses),
@@ -153,26 +154,18 @@ def _is_of_all(request: Mapping[str, Any], kind: OutputKind) -> bool:
     return kind == "nrrd" or (not named and read_box(request) is not None)
 
 
-def _written(found: Segmented, kind: Any, options: Mapping[str, Any]) -> str:
+def _written(outlines: Outlines, kind: OutputKind, *, title: str, whole: bool) -> str:
     """A temporary file of a kind."""
     path = temporary_file(SUFFIXES[kind])
     try:
-        write_output(path, found, kind, **options)
+        write_output(path, outlines, kind, title=title, whole=whole)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
     return str(path)
 
 
-def _polygons(found: Segmented, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The regions as GeoJSON, and their number."""
-    with temporary_folder() as folder:
-        path = folder / "regions.geojson"
-        count = write_output(path, found, "geojson", **options)
-        return {"regions": count, "geojson": json.loads(path.read_text(encoding="utf-8"))}
-
-
-def _shown(current: Current) -> dict[str, Any]:
+def _shown(current: ActiveModel) -> dict[str, Any]:
     name = None if current.output_dir is None else current.output_dir.name
     network = current.network.kind if isinstance(current.network, ColdFeatures) else current.knobs["network"]
     return {"trained": current.trained, "name": network, "training": name}

@@ -13,24 +13,21 @@ import torch
 from monailabel.config import settings as server_settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.exception import ImageNotFoundException, MONAILabelError, MONAILabelException
-from monailabel.interfaces.tasks.batch_infer import BatchInferTask
 from monailabel.utils.async_tasks import task as async_task
 from monailabel.utils.async_tasks import utils as async_utils
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import private_temporary_folder
-from cvm_monai.label_app.answer import Answerer
+from cvm_monai.label_app.answer import Segmenter
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.automatic import UNTRAINED
-from cvm_monai.label_app.background import checked_request, secure_background_tasks
-from cvm_monai.label_app.current import CurrentNetwork
+from cvm_monai.label_app.current import ModelLoader
 from cvm_monai.label_app.datastore import StudiesDatastore
-from cvm_monai.label_app.infer_tasks import CvmInferTask
-from cvm_monai.label_app.objects import secure_forms
+from cvm_monai.label_app.guard import secure
+from cvm_monai.label_app.prediction import UNTRAINED
+from cvm_monai.label_app.request_checks import checked_request, secure_background_tasks, secure_forms
 from cvm_monai.label_app.running import end_with_server, take_up
-from cvm_monai.label_app.serving import secure
 from cvm_monai.label_app.strategies import First, MostUncertain, Random
-from cvm_monai.label_app.train_task import CvmTrainTask
+from cvm_monai.label_app.tasks import CvmInferTask, CvmStrategy, CvmTrainTask, OneAtATime
 from cvm_monai.label_app.uploads import check_image_file, check_label_file
 
 FORGOTTEN = 3600
@@ -49,39 +46,6 @@ class NoSessions:
         return 0
 
 
-class OneAtATime(BatchInferTask):
-    """MONAI Label's batch of images, one after the other: by default it shares them over GPUs that may not be there.
-
-    An image that cannot be segmented is named with the reason, and the others are segmented.
-    """
-
-    def __init__(self, device: str) -> None:
-        super().__init__()
-        self.device = device
-
-    def __call__(self, request: dict[str, Any], datastore: Any, infer: Any) -> Any:
-        failed: dict[str, str] = {}
-
-        def tried(asked: dict[str, Any], store: Any) -> dict[str, Any]:
-            try:
-                found: dict[str, Any] = infer(asked, store)
-                return found
-            except Exception as error:
-                reason = " ".join(str(getattr(error, "msg", error)).split()) or type(error).__name__
-                expected = isinstance(error, ValueError | MONAILabelException)
-                logger.warning("not segmented: %s: %s", asked["image"], reason, exc_info=not expected)
-                failed[asked["image"]] = reason
-                return {"error": reason}
-
-        settings = {"multi_gpu": False, "gpus": "all", "device": self.device, "max_workers": 1}
-        results: dict[str, Any] = super().__call__(request | settings, datastore, tried)
-        named = "; ".join(f"{image}: {reason}" for image, reason in failed.items())
-        if failed and len(failed) == len(results):
-            raise CvmError(f"none of the {len(results)} images was segmented: {named}"[:2000])
-        logger.info("%d of %d images were segmented; not: %s", len(results) - len(failed), len(results), named or "-")
-        return results
-
-
 class CvmApp(MONAILabelApp):
     """Segmentation by clicks and by the trained network, training from points, and active learning."""
 
@@ -97,8 +61,8 @@ class CvmApp(MONAILabelApp):
         self._uploads = private_temporary_folder("cvm_monai_label_")
         self.settings = read_settings({key: value for key, value in (conf or {}).items()}, studies=studies)
         self.settings.work.mkdir(parents=True, exist_ok=True)
-        self.current = CurrentNetwork(self.settings.work, bundle=self.settings.bundle, device=self.settings.device)
-        self.answerer = Answerer(self.settings, self.current)
+        self.current = ModelLoader(self.settings.work, bundle=self.settings.bundle, device=self.settings.device)
+        self.segmenter = Segmenter(self.settings, self.current)
         server = sys.modules.get("monailabel.app")
         if server is not None:
             origins = [str(origin).rstrip("/") for origin in server_settings.MONAI_LABEL_CORS_ORIGINS]
@@ -128,8 +92,8 @@ class CvmApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, CvmInferTask]:
         return {
-            "cvm_points": CvmInferTask(self.answerer, "points"),
-            "cvm": CvmInferTask(self.answerer, "network"),
+            "cvm_points": CvmInferTask(self.segmenter, "points"),
+            "cvm": CvmInferTask(self.segmenter, "network"),
         }
 
     def init_trainers(self) -> dict[str, CvmTrainTask]:
@@ -137,9 +101,9 @@ class CvmApp(MONAILabelApp):
 
     def init_strategies(self) -> dict[str, Any]:
         return {
-            "random": Random(self.answerer),
-            "first": First(self.answerer),
-            "most_uncertain": MostUncertain(self.answerer),
+            "random": CvmStrategy(Random(self.segmenter)),
+            "first": CvmStrategy(First(self.segmenter)),
+            "most_uncertain": CvmStrategy(MostUncertain(self.segmenter)),
         }
 
     def _load_sessions(self, load: bool = False) -> NoSessions:

@@ -23,8 +23,8 @@ POINTER = "current.json"
 
 
 @dataclass(frozen=True)
-class Current:
-    """A network and how it wants its images.
+class ActiveModel:
+    """The network in use and how it wants its images.
 
     Attributes:
         network: in evaluation mode.
@@ -46,8 +46,8 @@ class Current:
         return self.output_dir is not None
 
 
-class CurrentNetwork:
-    """Loads the current network once, and again when it changes. Threads may share it.
+class ModelLoader:
+    """Loads the network in use once, and again when it changes. Threads may share it.
 
     Args:
         work: the app's folder; its `current.json` names the output folder of the training that is in use.
@@ -61,7 +61,7 @@ class CurrentNetwork:
         self.work, self.device = Path(work), torch.device(device)
         self.bundle = Path(bundle_root()) if bundle is None else Path(bundle)
         self._lock = threading.Lock()
-        self._loaded: Current | None = None
+        self._loaded: ActiveModel | None = None
 
     def output_dir(self) -> Path | None:
         """The output folder of the training in use: the pointer's, else the bundle's own where that has a model.
@@ -90,7 +90,7 @@ class CurrentNetwork:
             raise CvmError(f"there is no trained network at {weights}: give the output_dir of a training")
         write_text(self.work / POINTER, json.dumps({"output_dir": str(output_dir)}) + "\n")
 
-    def get(self) -> Current:
+    def get(self) -> ActiveModel:
         """The network, loaded where it has changed.
 
         Raises:
@@ -148,10 +148,10 @@ def _owner(output_dir: Path, bundle: Path) -> Path:
     return own if output_dir.resolve() == own / "eval" else bundle
 
 
-def _load(output_dir: Path | None, key: str, device: torch.device, bundle: Path) -> Current:
+def _load(output_dir: Path | None, key: str, device: torch.device, bundle: Path) -> ActiveModel:
     if output_dir is not None:
         root = _owner(output_dir, bundle)
         network = load_network(output_dir, device=device, bundle=root)
         stain = load_stain(output_dir, bundle=root)
-        return Current(network, output_dir, recorded_knobs(output_dir), key, stain)
-    return Current(ColdFeatures().to(device).eval(), None, recorded_knobs(None), key)
+        return ActiveModel(network, output_dir, recorded_knobs(output_dir), key, stain)
+    return ActiveModel(ColdFeatures().to(device).eval(), None, recorded_knobs(None), key)

@@ -15,9 +15,8 @@ from torch.nn import functional
 from cvm_monai.errors import CvmError
 from cvm_monai.inference import network_input
 from cvm_monai.interactive import COLD, ColdFeatures, recorded_model, segment_clicks
-from cvm_monai.label_app.current import Current
-from cvm_monai.label_app.segmented import read_pixels
-from cvm_monai.label_app.window import Clicks, Window, working_shape
+from cvm_monai.label_app.current import ActiveModel
+from cvm_monai.label_app.window import Clicks, Window, read_pixels, working_shape
 from cvm_monai.slides import SlideImage
 
 LONGEST = 512
@@ -31,8 +30,8 @@ KEPT = 4
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What clicks gave.
+class ClickSegmentation:
+    """The soft segmentation that clicks gave, and how it was solved.
 
     Attributes:
         u: (h, w) float32 in [0, 1] at the working size, the soft segmentation of Eq. 7.
@@ -78,10 +77,10 @@ class ClickSegmenter:
         window: Window,
         clicks: Clicks,
         *,
-        current: Current,
+        current: ActiveModel,
         factor: float,
         chosen: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Answer:
+    ) -> ClickSegmentation:
         """Features of the current network -> evidence -> CVM -> u, see `segment_clicks`.
 
         Args:
@@ -106,12 +105,12 @@ class ClickSegmenter:
             )
         u = result.u
         shape = working_shape(window, factor=factor, longest=LONGEST)
-        return Answer(
+        return ClickSegmentation(
             _resized(u, shape), (u.shape[0], u.shape[1]), result.statuses, cached, time.perf_counter() - start
         )
 
     def features(
-        self, image: SlideImage, window: Window, *, current: Current, factor: float
+        self, image: SlideImage, window: Window, *, current: ActiveModel, factor: float
     ) -> tuple[RegionFeatures, bool]:
         """What clicks in a window need, and whether it was kept from before."""
         shape = working_shape(window, factor=factor, longest=LONGEST)

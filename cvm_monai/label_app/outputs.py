@@ -1,21 +1,25 @@
-"""A segmentation as a file that annotation programs open."""
+"""What is written of a prediction: files that annotation programs open, label images, polygons and contours."""
 
 import gzip
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 import numpy as np
+from PIL import Image
 
-from cvm_monai.annotations import COLOURS, RegionResult, write_results_geojson
+from cvm_monai.annotations import COLOURS, RegionResult, regions_from_rows, write_results_geojson
 from cvm_monai.annotations.geojson import label_colours
-from cvm_monai.annotations.results import AREA
+from cvm_monai.annotations.model import Region, Ring
+from cvm_monai.annotations.results import AREA, results_document
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, write_text
-from cvm_monai.label_app.keyhole import keyhole_ring
-from cvm_monai.label_app.segmented import Segmented, label_image, regions, whole_label_image
+from cvm_monai.label_app.prediction import Prediction
+from cvm_monai.label_app.window import Window
 
 OutputKind = Literal["png", "nifti", "nrrd", "geojson", "asap", "dsa"]
 
@@ -47,6 +51,9 @@ space origin: (0,0,0)
 PREDICTED = " (predicted)"
 """Follows the name of a class in what is predicted: QuPath's plug-in deletes the objects whose class a model has."""
 
+MAX_LABEL_PIXELS = 2**27
+"""Largest label image that is made; larger regions are given as polygons."""
+
 
 def output_kind(name: object) -> OutputKind:
     """The kind of file that a request asks for, by the kind's name or its suffix.
@@ -68,15 +75,93 @@ def predicted_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name + PREDICTED for name in names)
 
 
+@dataclass(frozen=True)
+class Outlines:
+    """The outlines of a prediction, followed once however many files and documents they go into.
+
+    Attributes:
+        prediction: whose regions they are.
+        simplify: tolerance in segmented pixels; raising it leaves fewer vertices; 0 keeps the pixels' outline, 0 to 4.
+        min_area: smaller regions are left out, in square level-0 pixels; from 0.
+    """
+
+    prediction: Prediction
+    simplify: float = 1.0
+    min_area: float = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes by number, as what is predicted has them."""
+        return predicted_names(self.prediction.names)
+
+    @cached_property
+    def regions(self) -> tuple[RegionResult, ...]:
+        """The connected regions in level-0 pixels, with holes; areas in square pixels where the um/px are unknown.
+
+        Raises:
+            CvmError: a tunable out of its range.
+        """
+        found = self.prediction
+        window, scale, mpp = found.window, found.scale, found.mpp or 1.0
+        return tuple(
+            regions_from_rows(
+                found.strips(),
+                mpp=mpp,
+                scale=scale,
+                origin=(window.y, window.x),
+                simplify_um=self.simplify * min(scale) * mpp,
+                min_area_um2=self.min_area * mpp**2,
+            )
+        )
+
+
+def label_image(found: Prediction) -> np.ndarray:
+    """(height, width) uint8 class numbers of the window at level 0; probabilities are resized, not labels.
+
+    Raises:
+        CvmError: a window that is too large for one.
+    """
+    check_label_size(found.window)
+    width, height = found.window.width, found.window.height
+    if found.labels.shape == (height, width):
+        return found.labels
+    if found.probability is None:
+        return np.array(Image.fromarray(found.labels).resize((width, height), Image.Resampling.NEAREST))
+    resized = Image.fromarray(found.probability).resize((width, height), Image.Resampling.BILINEAR)
+    half = 127 if found.probability.dtype == np.uint8 else 0.5
+    return (np.asarray(resized) > half).astype(np.uint8)
+
+
+def whole_label_image(found: Prediction) -> np.ndarray:
+    """(height, width) uint8 class numbers of the whole image at level 0, background beside the window.
+
+    Raises:
+        CvmError: an image that is too large for one.
+    """
+    height, width = found.image_shape
+    window = found.window
+    check_label_size(Window(0, 0, width, height))
+    labels = np.zeros((height, width), np.uint8)
+    labels[window.y : window.y + window.height, window.x : window.x + window.width] = label_image(found)
+    return labels
+
+
+def check_label_size(window: Window) -> None:
+    """Refuse a label image of a window that is too large for one.
+
+    Raises:
+        CvmError: what to ask for instead.
+    """
+    width, height = window.width, window.height
+    if width * height > MAX_LABEL_PIXELS:
+        raise CvmError(
+            f"a label image of {width} x {height} px is too large: ask for polygons (result_extension .geojson, "
+            ".xml or .json), or for a smaller region by location and size"
+        )
+
+
 def write_output(
-    path: str | Path,
-    found: Segmented,
-    kind: OutputKind,
-    *,
-    simplify: float = 1.0,
-    min_area: float = 0.0,
-    title: str = "",
-    whole: bool = False,
+    path: str | Path, outlines: Outlines, kind: OutputKind, *, title: str = "", whole: bool = False
 ) -> int:
     """Write one file, aside and renamed; returns the number of regions (0 for label images).
 
@@ -85,35 +170,34 @@ def write_output(
             affine; NRRD: axes x, y, z of one slice, pixels of size 1 in the patient's space, as 3D Slicer has images);
             `geojson`, polygons with holes for QuPath and the Digital Slide Archive; `asap`, whose polygons have no
             holes, so that a cut of no width leads to each; `dsa`, an annotation document with holes.
-        simplify, min_area: of polygons, see `regions`.
         title: of an annotation document.
         whole: make label images of the whole image, background beside the window.
 
     Raises:
-        CvmError: as `regions` and `label_image`.
+        CvmError: as `Outlines.regions` and `label_image`.
     """
-    path, names = Path(path), predicted_names(found.names)
+    path, found, names = Path(path), outlines.prediction, outlines.names
     if kind in LABEL_IMAGES:
         _write_labels(path, whole_label_image(found) if whole else label_image(found), kind)
         return 0
-    results = regions(found, simplify=simplify, min_area=min_area)
-    if kind == "geojson":
-        write_results_geojson(path, results, names=names)
-        if found.mpp is None:
-            _drop_areas(path)
+    if kind == "geojson" and found.mpp is not None:
+        write_results_geojson(path, outlines.regions, names=names)
+    elif kind == "geojson":
+        write_text(path, json.dumps(geojson_document(outlines)) + "\n")
     elif kind == "asap":
-        _write_asap(path, results, names)
+        _write_asap(path, outlines.regions, names)
     else:
-        write_text(path, json.dumps(dsa_document(results, names, title=title)) + "\n")
-    return len(results)
+        write_text(path, json.dumps(dsa_document(outlines.regions, names, title=title)) + "\n")
+    return len(outlines.regions)
 
 
-def _drop_areas(path: Path) -> None:
-    """Take the areas out of a GeoJSON file: without um/px they would not be what they are called."""
-    document = json.loads(path.read_text(encoding="utf-8"))
-    for feature in document["features"]:
-        feature["properties"].get("measurements", {}).pop(AREA, None)
-    write_text(path, json.dumps(document) + "\n")
+def geojson_document(outlines: Outlines) -> dict[str, Any]:
+    """The regions as GeoJSON, without areas where the um/px are unknown: they would not be what they are called."""
+    document = results_document(outlines.regions, names=outlines.names)
+    if outlines.prediction.mpp is None:
+        for feature in document["features"]:
+            feature["properties"]["measurements"].pop(AREA, None)
+    return document
 
 
 def dsa_document(results: Sequence[RegionResult], names: Sequence[str], *, title: str = "") -> dict[str, Any]:
@@ -139,15 +223,12 @@ def dsa_document(results: Sequence[RegionResult], names: Sequence[str], *, title
     return {"name": title or "cvm_monai", "description": "predicted by cvm_monai", "elements": elements}
 
 
-def contour_annotations(
-    found: Segmented, *, simplify: float = 1.0, min_area: float = 0.0, title: str = ""
-) -> list[dict[str, Any]]:
+def contour_annotations(outlines: Outlines, *, title: str = "") -> list[dict[str, Any]]:
     """The regions as MONAI Label's annotations: of each class its contours, a cut of no width leading to each hole."""
-    names, results = predicted_names(found.names), regions(found, simplify=simplify, min_area=min_area)
     contours: dict[str, list[list[list[float]]]] = {}
-    for result in results:
+    for result in outlines.regions:
         ring = keyhole_ring(result.region)
-        contours.setdefault(names[result.region.label], []).append([[x, y] for x, y in ring])
+        contours.setdefault(outlines.names[result.region.label], []).append([[x, y] for x, y in ring])
     elements = [{"label": label, "contours": rings} for label, rings in contours.items()]
     return [{"annotation": {"name": title, "description": "predicted by cvm_monai", "elements": elements}}]
 
@@ -177,8 +258,6 @@ def _write_labels(path: Path, labels: np.ndarray, kind: OutputKind) -> None:
     """(H, W) uint8 class numbers."""
     with replacing(path) as aside:
         if kind == "png":
-            from PIL import Image
-
             Image.fromarray(labels).save(aside, format="PNG")
         elif kind == "nrrd":
             height, width = labels.shape
@@ -187,3 +266,46 @@ def _write_labels(path: Path, labels: np.ndarray, kind: OutputKind) -> None:
             import nibabel
 
             nibabel.save(nibabel.Nifti1Image(labels.T, np.eye(4)), aside)
+
+
+Vertex = tuple[float, float]
+
+
+def keyhole_ring(region: Region) -> Ring:
+    """One ring that covers what the region covers, by the even-odd and by the non-zero rule.
+
+    From the leftmost vertex of each hole a horizontal cut goes to the nearest outline on its left, and back.
+    """
+    ring = list(_turned(region.exterior, clockwise=False))
+    holes = [_from_leftmost(_turned(hole, clockwise=True)) for hole in region.holes]
+    for hole in sorted(holes):  # from left to right: what lies on a hole's left is part of the ring already
+        edge, crossing = _nearest_left(ring, hole[0])
+        ring[edge + 1 : edge + 1] = [crossing, *hole, hole[0], crossing]
+    return tuple(ring)
+
+
+def _turned(ring: Sequence[Vertex], *, clockwise: bool) -> Sequence[Vertex]:
+    """The ring in one sense of rotation."""
+    area = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, (*ring[1:], ring[0]), strict=True))
+    return ring if (area < 0) == clockwise else tuple(reversed(ring))
+
+
+def _from_leftmost(ring: Sequence[Vertex]) -> list[Vertex]:
+    first = min(range(len(ring)), key=lambda index: ring[index])
+    return [*ring[first:], *ring[:first]]
+
+
+def _nearest_left(ring: Sequence[Vertex], vertex: Vertex) -> tuple[int, Vertex]:
+    """Index of the edge of a ring that a ray from a vertex to the left meets first, and where."""
+    x, y = vertex
+    best, found = -1, -float("inf")
+    for index, (x0, y0) in enumerate(ring):
+        x1, y1 = ring[(index + 1) % len(ring)]
+        if (y0 <= y) == (y1 <= y):
+            continue
+        crossing = x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
+        if found < crossing <= x:
+            best, found = index, crossing
+    if best < 0:
+        raise CvmError(f"a hole at ({x:g}, {y:g}) lies outside its region")
+    return best, (found, y)

@@ -3,20 +3,19 @@
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monailabel.interfaces.datastore import Datastore
-from monailabel.interfaces.tasks.strategy import Strategy
 
+from cvm_monai.annotations import Annotations
 from cvm_monai.errors import CvmError
-from cvm_monai.label_app.answer import Answerer
-from cvm_monai.label_app.automatic import entropy_map
-from cvm_monai.label_app.patches import NextPatch, mean_in
-from cvm_monai.label_app.window import Window
-from cvm_monai.slides import open_image
+from cvm_monai.label_app.answer import Segmenter
+from cvm_monai.label_app.prediction import entropy_map
+from cvm_monai.label_app.uploads import read_label
+from cvm_monai.label_app.window import Window, read_pair
+from cvm_monai.slides import open_image, tissue_mask
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +25,29 @@ AT_ONCE = 32
 RECENT = 300
 """Seconds for which an image that was handed out is not handed out again while there are others."""
 
+PATCH = (1024, 1024)
+"""Width and height in level-0 pixels where a request says none."""
 
-class Random(Strategy):
+SMALLEST = 16
+MOST = 10**6
+"""Patches of an image."""
+
+TISSUE = 0.2
+"""Part of a patch that must be tissue, where there is such a patch."""
+
+Rank = Callable[[Path, Sequence[Window]], np.ndarray]
+"""A number for each patch of an image: the largest is the next."""
+
+
+class Random:
     """Any image without a label, or any patch without an annotation of the image that a request names."""
 
-    def __init__(self, answerer: Answerer) -> None:
-        super().__init__("Any image without a label")
-        self.patch = NextPatch(answerer)
+    description = "Any image without a label"
 
-    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.patch = NextPatch(segmenter)
+
+    def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any] | None:
         patch = self.patch(request, datastore, lambda _, patches: np.random.default_rng().random(len(patches)))
         if patch is not None:
             return patch
@@ -42,14 +55,15 @@ class Random(Strategy):
         return {"id": random.choice(waiting)} if waiting else None
 
 
-class First(Strategy):
+class First:
     """The first image without a label by name, or the first such patch of the image that a request names, by rows."""
 
-    def __init__(self, answerer: Answerer) -> None:
-        super().__init__("The first image without a label, by name")
-        self.patch = NextPatch(answerer)
+    description = "The first image without a label, by name"
 
-    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.patch = NextPatch(segmenter)
+
+    def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any] | None:
         patch = self.patch(request, datastore, lambda _, patches: -np.arange(len(patches)))
         if patch is not None:
             return patch
@@ -57,7 +71,7 @@ class First(Strategy):
         return {"id": waiting[0]} if waiting else None
 
 
-class MostUncertain(Strategy):
+class MostUncertain:
     """The image without a label on which the current network is least sure: largest mean entropy of its prediction.
 
     The entropy of an image is computed once for each network. An image that was handed out in the last five minutes
@@ -65,16 +79,17 @@ class MostUncertain(Strategy):
     image that the request names, the patch with the largest mean entropy.
 
     Args:
-        answerer: whose network is asked.
+        segmenter: whose network is asked.
     """
 
-    def __init__(self, answerer: Answerer) -> None:
-        super().__init__("The image without a label on which the network is least sure (mean entropy in bits)")
-        self.answerer, self.patch = answerer, NextPatch(answerer)
+    description = "The image without a label on which the network is least sure (mean entropy in bits)"
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter, self.patch = segmenter, NextPatch(segmenter)
         self._known: dict[tuple[str, int, str], float] = {}
 
-    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
-        current = self.answerer.current.get()
+    def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any] | None:
+        current = self.segmenter.current.get()
         if not current.trained:
             raise CvmError("there is no trained network yet whose uncertainty could be asked: use first or random")
         patch = self.patch(request, datastore, self._by_entropy)
@@ -91,7 +106,7 @@ class MostUncertain(Strategy):
                 looked_at += 1
                 try:
                     with open_image(path) as image:
-                        factor = self.answerer.factor(image, current)
+                        factor = self.segmenter.factor(image, current)
                         self._known[key] = float(entropy_map(image, current=current, factor=factor).mean())
                 except ValueError as error:
                     logger.warning("not ranked: %s", error)
@@ -105,7 +120,111 @@ class MostUncertain(Strategy):
 
     def _by_entropy(self, path: Path, patches: Sequence[Window]) -> np.ndarray:
         """The mean entropy of each patch."""
-        current = self.answerer.current.get()
+        current = self.segmenter.current.get()
         with open_image(path) as image:
-            found = entropy_map(image, current=current, factor=self.answerer.factor(image, current))
+            found = entropy_map(image, current=current, factor=self.segmenter.factor(image, current))
             return mean_in(found, image.shape, patches)
+
+
+class NextPatch:
+    """Chooses the next patch of an image: of tissue, not annotated, and not handed out before.
+
+    Where all were handed out it begins anew. Of an image that the server does not have the request's `image_size`
+    speaks, and any of its patches may be the next.
+    """
+
+    def __init__(self, segmenter: Segmenter) -> None:
+        self.segmenter = segmenter
+        self._given: dict[str, set[Window]] = {}
+
+    def __call__(self, request: Mapping[str, Any], datastore: Any, rank: Rank) -> dict[str, Any] | None:
+        """The image's id and the patch as `bbox` [x, y, width, height]; None where the request names no image.
+
+        Args:
+            request: `image`, and where wanted `patch_size` and `image_size`, each a width and a height.
+            rank: of the patches; it is asked only for images of the server.
+
+        Raises:
+            CvmError: sizes that are none, or an image that nobody knows.
+        """
+        image_id = request.get("image")
+        if not image_id:
+            return None
+        if not isinstance(image_id, str):
+            raise CvmError(f"image must be an id, got {image_id!r}"[:200])
+        size = read_pair("patch_size", request.get("patch_size") or PATCH)
+        uri = datastore.get_image_uri(image_id)
+        if not uri:
+            patches = list(lattice(_told_shape(image_id, request), size))
+            scores = np.random.default_rng().random(len(patches))
+        else:
+            patches = self._candidates(Path(uri), datastore.get_label_uri(image_id, "final"), size)
+            scores = rank(Path(uri), patches)
+        given = self._given.setdefault(image_id, set())
+        if given.issuperset(patches):
+            given.clear()
+        fresh = [(-score, number) for number, score in enumerate(scores) if patches[number] not in given]
+        patch = patches[min(fresh)[1]]
+        given.add(patch)
+        return {"id": image_id, "bbox": [patch.x, patch.y, patch.width, patch.height]}
+
+    def _candidates(self, path: Path, label: str, size: tuple[float, float]) -> list[Window]:
+        """The patches of tissue without an annotation; all of them where there are none such."""
+        with open_image(path) as image:
+            patches = list(lattice(image.shape, size))
+            tissue = tissue_mask(image)
+        corners = np.array([(patch.x, patch.y, patch.width, patch.height) for patch in patches]).T
+        kept = tissue.covers(*corners) >= TISSUE
+        patches = [patch for patch, keep in zip(patches, kept, strict=True) if keep or not kept.any()]
+        if not label:
+            return patches
+        found = read_label(Path(label), path, classes=self.segmenter.settings.classes)
+        return [patch for patch in patches if not _annotated(found, patch)] or patches
+
+
+def lattice(shape: tuple[int, int], size: tuple[float, float]) -> list[Window]:
+    """Patches of a (width, height) that cover an image of (height, width), row by row; the last ones end at its border.
+
+    Raises:
+        CvmError: patches that are too small.
+    """
+    (height, width), (across, down) = shape, size
+    if min(size) < SMALLEST or (width / across + 1) * (height / down + 1) > MOST:
+        raise CvmError(f"patch_size must be a width and a height from {SMALLEST} px, got {across:g} x {down:g}")
+    w, h = min(int(across), width), min(int(down), height)
+    columns, rows = (
+        sorted({min(start, side - step) for start in range(0, side, step)}) for side, step in ((width, w), (height, h))
+    )
+    return [Window(x, y, w, h) for y in rows for x in columns]
+
+
+def mean_in(values: np.ndarray, shape: tuple[int, int], patches: Sequence[Window]) -> np.ndarray:
+    """The mean of a map of a whole image of (height, width) in each patch."""
+    scale_y, scale_x = values.shape[0] / shape[0], values.shape[1] / shape[1]
+    means = []
+    for patch in patches:
+        top, left = int(patch.y * scale_y), int(patch.x * scale_x)
+        bottom = max(top + 1, round((patch.y + patch.height) * scale_y))
+        right = max(left + 1, round((patch.x + patch.width) * scale_x))
+        means.append(values[top:bottom, left:right].mean())
+    return np.array(means)
+
+
+def _told_shape(image_id: str, request: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) of an image that the server does not have, as the request tells it."""
+    width, height = read_pair("image_size", request.get("image_size") or (0, 0))
+    if min(width, height) < 1:
+        raise CvmError(f"there is no image {image_id[:60]!r} on the server, and the request tells no image_size")
+    return int(height), int(width)
+
+
+def _annotated(found: Annotations, patch: Window) -> bool:
+    """Whether a point, or a region's bounding box, meets a patch."""
+    right, bottom = patch.x + patch.width, patch.y + patch.height
+    if any(patch.x <= point.x < right and patch.y <= point.y < bottom for point in found.points):
+        return True
+    for region in found.regions:
+        (x0, y0), (x1, y1) = np.min(region.exterior, axis=0), np.max(region.exterior, axis=0)
+        if x0 < right and x1 > patch.x and y0 < bottom and y1 > patch.y:
+            return True
+    return False

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from cvm_monai.errors import CvmError
 from cvm_monai.slides import SlideImage
 
@@ -194,6 +196,12 @@ def working_shape(window: Window, *, factor: float, longest: float = math.inf) -
     """(height, width) of a window at `factor` working px per level-0 pixel, shrunk to a longer side of `longest`."""
     shrink = min(1.0, longest / (factor * max(window.width, window.height)))
     return max(1, round(window.height * factor * shrink)), max(1, round(window.width * factor * shrink))
+
+
+def read_pixels(image: SlideImage, window: Window, shape: tuple[int, int]) -> np.ndarray:
+    """(h, w, 3) uint8: a window of an image at a working (height, width)."""
+    scale = (window.height / shape[0], window.width / shape[1])
+    return image.read_scaled((window.x, window.y), shape=shape, scale=scale)
 
 
 def read_pair(name: str, value: Any) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from cvm_monai.annotations import (
     write_region_table,
     write_results_geojson,
 )
+from cvm_monai.annotations.results import results_document
 
 DSA_NAMES = {
     "id", "label", "group", "user", "lineColor", "lineWidth", "fillColor", "radius", "width", "height", "rotation",
@@ -64,6 +65,17 @@ def test_a_feature_holds_what_qupath_reads(tmp_path):
     assert properties["classification"] == {"name": "tumour", "color": [213, 94, 0]}
     assert (properties["isLocked"], properties["name"]) == (False, "tumour 1")
     assert properties["measurements"] == {"Predicted area µm^2": 2.0, "Mean probability": 0.75}
+
+
+def test_the_document_in_memory_is_the_one_in_the_file(tmp_path):
+    names = ("background", "tumour", "stroma")
+    found = results(blobs(classes=2))
+    document = results_document(found, names=names, object_type="detection")
+    assert len(found) > 10
+    assert document["features"] == written(tmp_path / "a.geojson", found, names=names, object_type="detection")
+    assert document["type"] == "FeatureCollection"
+    with pytest.raises(ValueError, match="region 1 has the label 2, for which names has no class"):
+        results_document([result for result in found if result.region.label == 2], names=names[:2])
 
 
 def test_a_feature_holds_what_the_digital_slide_archive_keeps(tmp_path):

@@ -5,8 +5,7 @@ import json
 import pytest
 import torch
 
-from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.current import CurrentNetwork, recorded_knobs
+from cvm_monai.label_app.current import ModelLoader, recorded_knobs
 from cvm_monai.networks import build_network
 
 CHANNELS = [2, 3, 4, 5, 6]
@@ -27,7 +26,7 @@ def bundle(tmp_path):
 
 
 def test_the_own_model_of_a_given_bundle_answers(bundle, tmp_path):
-    current = CurrentNetwork(tmp_path / "work", bundle=bundle)
+    current = ModelLoader(tmp_path / "work", bundle=bundle)
     found = current.get()
     assert (found.output_dir, found.trained) == (bundle / "eval", True)
     current.use(bundle / "eval")
@@ -36,21 +35,17 @@ def test_the_own_model_of_a_given_bundle_answers(bundle, tmp_path):
 
 def test_the_packages_own_model_is_found_beside_another_bundle(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr("cvm_monai.label_app.current.bundle_root", lambda: str(bundle))
-    current = CurrentNetwork(tmp_path / "work", bundle=tmp_path / "other")
+    current = ModelLoader(tmp_path / "work", bundle=tmp_path / "other")
     assert current.output_dir() is None
     current.use(bundle / "eval")
     assert current.get().output_dir == bundle / "eval"
 
 
-def test_an_installed_package_has_its_bundle_inside(tmp_path, monkeypatch):
-    inside = tmp_path / "cvm_monai" / "bundle"
-    (inside / "configs").mkdir(parents=True)
-    (inside / "configs" / "train.json").write_text("{}")
-    monkeypatch.setattr("cvm_monai.place.BESIDE", tmp_path / "bundle")
-    monkeypatch.setattr("cvm_monai.place.INSIDE", inside)
-    assert read_settings({}, studies=tmp_path).bundle == inside
-
-
 def test_a_record_without_stains_normalises_none(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"knobs": {"network": "unet"}}))
     assert recorded_knobs(tmp_path)["stain_normalisation"] == "none"
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="there is no trained network at"):
+        ModelLoader(tmp_path).use(tmp_path / "nowhere")

@@ -11,9 +11,8 @@ import shapely
 from PIL import Image
 
 from cvm_monai.annotations import Region, rasterise_regions, read_annotations
-from cvm_monai.label_app.keyhole import keyhole_ring
-from cvm_monai.label_app.outputs import contour_annotations, output_kind, write_output
-from cvm_monai.label_app.segmented import Segmented
+from cvm_monai.label_app.outputs import Outlines, contour_annotations, keyhole_ring, output_kind, write_output
+from cvm_monai.label_app.prediction import Prediction
 from cvm_monai.label_app.window import Window
 
 NAMES = ("background", "target")
@@ -31,17 +30,17 @@ def ring_with_island():
     return labels
 
 
-def segmented(labels, *, window=None, image_shape=None, probability=None, mpp=None):
+def segmented(labels, *, window=None, image_shape=None, probability=None, mpp=None, simplify=1.0):
     height, width = labels.shape
     window = window or Window(0, 0, width, height)
-    return Segmented(labels, probability, window, image_shape or (height, width), NAMES, mpp)
+    return Outlines(Prediction(labels, probability, window, image_shape or (height, width), NAMES, mpp), simplify)
 
 
 @pytest.mark.parametrize("kind", POLYGONS)
 def test_polygons_cover_the_pixels_with_their_holes(tmp_path, kind):
     labels = ring_with_island()
     path = tmp_path / POLYGONS[kind]
-    assert write_output(path, segmented(labels), kind, simplify=0) == 2
+    assert write_output(path, segmented(labels, simplify=0), kind) == 2
     found = read_annotations(path, classes=CLASSES, image_shape=labels.shape)
     drawn = rasterise_regions(found.regions, image_shape=labels.shape, map_shape=labels.shape)
     np.testing.assert_array_equal(drawn == 1, labels == 1)
@@ -61,7 +60,8 @@ def test_a_region_of_a_slide_lies_where_it_was_cut(tmp_path, kind):
     labels = np.zeros((4, 4), np.uint8)
     labels[1:3, 1:4] = 1
     path = tmp_path / POLYGONS[kind]
-    write_output(path, segmented(labels, window=Window(100, 200, 8, 8), image_shape=(999, 999)), kind, simplify=0)
+    found = segmented(labels, window=Window(100, 200, 8, 8), image_shape=(999, 999), simplify=0)
+    write_output(path, found, kind)
     (region,) = read_annotations(path, classes=CLASSES, image_shape=(999, 999)).regions
     assert shapely.Polygon(region.exterior).bounds == (102, 202, 108, 206)
 
@@ -134,7 +134,7 @@ def test_a_label_image_of_the_whole_image_is_background_beside_the_window(tmp_pa
 
 def test_contours_for_cvat_cover_the_pixels_with_their_holes():
     labels = ring_with_island()
-    (one,) = contour_annotations(segmented(labels), simplify=0, title="a.png")
+    (one,) = contour_annotations(segmented(labels, simplify=0), title="a.png")
     (element,) = one["annotation"]["elements"]
     assert element["label"] == "target (predicted)"
     drawn = shapely.union_all([shapely.make_valid(shapely.Polygon(ring)) for ring in element["contours"]])

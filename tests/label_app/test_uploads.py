@@ -1,4 +1,4 @@
-"""What uploaded labels may be, and what the sender is told."""
+"""What may be uploaded: names, files, and what the sender is told of them."""
 
 import nibabel
 import numpy as np
@@ -6,7 +6,16 @@ import pytest
 from PIL import Image
 
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.uploads import check_label_file, read_label
+from cvm_monai.label_app.uploads import (
+    IMAGES,
+    check_image_file,
+    check_image_id,
+    check_label_file,
+    check_tag,
+    lies_inside,
+    read_label,
+    split_suffix,
+)
 
 SQUARE = ((10, 10), (40, 10), (40, 40), (10, 40))
 CLOSED = (*SQUARE, SQUARE[0])
@@ -89,3 +98,72 @@ def test_a_nifti_label_teaches_as_a_label_image_does(tmp_path, draw):
     nibabel.save(nibabel.Nifti1Image(labels.T * 7, np.eye(4)), path)
     with pytest.raises(ValueError, match=r"the label.*unknown label.* '7'"):
         check_label_file(path, image, classes={})
+
+
+@pytest.mark.parametrize("image_id", ["../x", "/etc/passwd", "a/b", "..\\x", "C:x", "a\0b", "a\nb"])
+def test_an_id_with_a_path_in_it_is_refused(image_id):
+    with pytest.raises(ValueError, match="is a name, without"):
+        check_image_id(image_id)
+
+
+@pytest.mark.parametrize("image_id", ["..", ".hidden", " a", "a "])
+def test_an_id_that_hides_is_refused(image_id):
+    with pytest.raises(ValueError, match="must not begin with a dot"):
+        check_image_id(image_id)
+
+
+@pytest.mark.parametrize("image_id", ["", "x" * 151])
+def test_an_id_has_a_sensible_length(image_id):
+    with pytest.raises(ValueError, match="1 to 150 bytes"):
+        check_image_id(image_id)
+
+
+@pytest.mark.parametrize("image_id", ["case_1", "Fall 12 (Größe)", "a.b", "%2e%2e%2fx"])
+def test_a_name_stays_as_it_is(image_id):
+    assert check_image_id(image_id) == image_id
+
+
+@pytest.mark.parametrize("tag", ["", "..", "a/b", "final.", "x" * 65])
+def test_a_tag_is_a_word(tag):
+    with pytest.raises(ValueError, match="a tag has letters"):
+        check_tag(tag)
+
+
+def test_a_suffix_is_known_in_any_case_and_taken_once_from_the_end():
+    assert split_suffix("a.png.PNG", IMAGES) == ("a.png", ".PNG")
+    assert split_suffix("a.ome.tiff", IMAGES) == ("a.ome", ".tiff")
+    assert split_suffix("a.txt", IMAGES) is None
+    assert split_suffix(".png", IMAGES) is None
+
+
+def test_a_link_is_where_it_leads(tmp_path):
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    (tmp_path / "secret.png").touch()
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (folder / "own.png").touch()
+    assert lies_inside(folder / "own.png", folder)
+    assert not lies_inside(folder / "link.png", folder)
+    assert not lies_inside(folder / ".." / "secret.png", folder)
+
+
+CLASSES = {"background": 0, "target": 1}
+
+
+@pytest.mark.parametrize("name", ["tmp0a1b2c.xml", "tmp0a1b2c.geojson", "tmp0a1b2c.nii.gz"])
+def test_no_path_of_the_server_is_told(tmp_path, name):
+    image = tmp_path / "studies" / "slide 7.png"
+    image.parent.mkdir()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(image)
+    upload = tmp_path / "cvm_monai_label_x" / name
+    upload.parent.mkdir()
+    upload.write_bytes(b"no annotations")
+    with pytest.raises(ValueError, match="label") as caught:
+        check_label_file(upload, image, classes=CLASSES)
+    assert str(tmp_path) not in str(caught.value)
+    assert "tmp0a1b2c" not in str(caught.value)
+    picture = upload.with_name("tmp9z.png")
+    picture.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"^scan: scan cannot be read as an image") as told:
+        check_image_file(picture, "scan")
+    assert str(tmp_path) not in str(told.value)

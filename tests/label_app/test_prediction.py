@@ -11,11 +11,11 @@ from PIL import Image
 from shapely.geometry import shape
 
 from cvm_monai.inference.whole_slide import ResultOptions, SlideModel, SlideOptions, predict_slides
-from cvm_monai.label_app.answer import Answerer
+from cvm_monai.label_app.answer import Segmenter
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.current import Current, CurrentNetwork, recorded_knobs
-from cvm_monai.label_app.large import segment_large
-from cvm_monai.label_app.segmented import Segmented, regions
+from cvm_monai.label_app.current import ActiveModel, ModelLoader, recorded_knobs
+from cvm_monai.label_app.outputs import Outlines
+from cvm_monai.label_app.prediction import Prediction, entropy, segment_large
 from cvm_monai.label_app.window import Window
 from cvm_monai.slides import open_image
 
@@ -41,14 +41,14 @@ def network():
 
 @pytest.fixture
 def current(tmp_path, network):
-    return Current(network, tmp_path / "run", recorded_knobs(None), "red")
+    return ActiveModel(network, tmp_path / "run", recorded_knobs(None), "red")
 
 
 @pytest.fixture
-def answerer(tmp_path, monkeypatch, current):
-    found = Answerer(read_settings({}, studies=tmp_path), CurrentNetwork(tmp_path / "work"))
+def segmenter(tmp_path, monkeypatch, current):
+    found = Segmenter(read_settings({}, studies=tmp_path), ModelLoader(tmp_path / "work"))
     monkeypatch.setattr(found.current, "get", lambda: current)
-    monkeypatch.setattr("cvm_monai.label_app.automatic.MOST", 2**12)
+    monkeypatch.setattr("cvm_monai.label_app.prediction.MOST", 2**12)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     return found
@@ -100,8 +100,8 @@ def test_the_regions_are_those_of_whole_slides(image, current, network, tmp_path
     assert outlines(found) == [polygon.normalize() for polygon in expected]
 
 
-def test_an_answer_of_a_large_image_leaves_no_file_behind(answerer, image, tmp_path):
-    file, facts = answerer({"simplify": 0}, image, method="network")
+def test_an_answer_of_a_large_image_leaves_no_file_behind(segmenter, image, tmp_path):
+    file, facts = segmenter({"simplify": 0}, image, method="network")
     np.testing.assert_array_equal(np.array(Image.open(file)), rectangle())
     assert (facts["region"], facts["regions"]) == ([0, 0, 240, 200], 1)
     (feature,) = facts["geojson"]["features"]
@@ -109,40 +109,45 @@ def test_an_answer_of_a_large_image_leaves_no_file_behind(answerer, image, tmp_p
     assert list((tmp_path / "scratch").iterdir()) == [Path(file)]
 
 
-def test_a_large_region_lies_where_it_was_asked_for(answerer, image):
-    file, facts = answerer({"location": [70, 20], "size": [130, 150], "simplify": 0}, image, method="network")
+def test_a_large_region_lies_where_it_was_asked_for(segmenter, image):
+    file, facts = segmenter({"location": [70, 20], "size": [130, 150], "simplify": 0}, image, method="network")
     np.testing.assert_array_equal(np.array(Image.open(file)), rectangle()[20:170, 70:200])
     (feature,) = facts["geojson"]["features"]
     assert shape(feature["geometry"]).bounds == (90, 40, 190, 140)
 
 
-def test_at_half_the_size_the_label_image_is_the_image_s_own(answerer, image, current):
+def test_at_half_the_size_the_label_image_is_the_image_s_own(segmenter, image, current):
     current.knobs["scale"] = 0.5
-    file, facts = answerer({"simplify": 0}, image, method="network")
+    file, facts = segmenter({"simplify": 0}, image, method="network")
     found = np.array(Image.open(file))
     assert (found.shape, facts["working_px"]) == ((200, 240), 2.0)
     assert (found != rectangle()).mean() < 0.01
 
 
-def test_a_label_image_that_is_too_large_is_refused_before_the_network_runs(answerer, image, network, monkeypatch):
-    monkeypatch.setattr("cvm_monai.label_app.segmented.MAX_LABEL_PIXELS", 10000)
+def test_a_label_image_that_is_too_large_is_refused_before_the_network_runs(segmenter, image, network, monkeypatch):
+    monkeypatch.setattr("cvm_monai.label_app.outputs.MAX_LABEL_PIXELS", 10000)
     with pytest.raises(ValueError, match=r"a label image of 240 x 200 px is too large: ask for polygons"):
-        answerer({}, image, method="network")
+        segmenter({}, image, method="network")
     assert network.seen == []
-    assert answerer({}, image, method="network", write=False)[1]["regions"] == 1
+    assert segmenter({}, image, method="network", write=False)[1]["regions"] == 1
 
 
 def test_strips_of_rows_give_the_regions_of_the_whole(monkeypatch):
     rng = np.random.default_rng(0)
     labels = (rng.random((37, 23)) > 0.6).astype(np.uint8)
-    found = Segmented(labels, None, Window(5, 7, 46, 74), (200, 200), ("background", "target"))
+    found = Prediction(labels, None, Window(5, 7, 46, 74), (200, 200), ("background", "target"))
     whole = outlines(found)
-    monkeypatch.setattr("cvm_monai.label_app.segmented.STRIP", 4 * 23)
+    monkeypatch.setattr("cvm_monai.label_app.prediction.STRIP", 4 * 23)
     assert len(list(found.strips())) == 10
     assert outlines(found) == whole
 
 
 def outlines(found):
     """Normalised polygons of the regions."""
-    kept = regions(found, simplify=0)
+    kept = Outlines(found, simplify=0).regions
     return [shapely.Polygon(result.region.exterior, result.region.holes).normalize() for result in kept]
+
+
+def test_entropy_in_bits():
+    probabilities = np.array([[[1.0, 0.5, 0.25]], [[0.0, 0.5, 0.75]]])
+    np.testing.assert_allclose(entropy(probabilities), [[0.0, 1.0, 0.811278]], atol=1e-6)

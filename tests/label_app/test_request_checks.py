@@ -1,11 +1,11 @@
-"""What a request may hand to a process of MONAI Label."""
+"""What of a request reaches MONAI Label: JSON objects in forms, known keys in background tasks."""
 
 import os
 from types import SimpleNamespace
 
 import pytest
 
-from cvm_monai.label_app.background import checked_request, secure_background_tasks
+from cvm_monai.label_app.request_checks import checked_request, read_object, secure_background_tasks, secure_forms
 
 METHODS = ("train", "batch_infer", "scoring")
 
@@ -111,23 +111,30 @@ def test_the_process_that_starts_has_the_servers_own_path(monailabel, method, tm
     assert os.environ["PYTHONPATH"] == "own"
 
 
-def test_a_batch_goes_on_after_a_bad_image(monailabel):
-    from cvm_monai.label_app.app import OneAtATime
+@pytest.mark.parametrize("text", ["[1, 2]", "3", '"x"', "true", "{", "", "[" * 100_000])
+def test_other_json_than_an_object_is_refused(text):
+    with pytest.raises(ValueError, match=r"parameters must be a JSON object such as .*, got"):
+        read_object(text)
 
-    asked = []
 
-    def infer(request, store):
-        asked.append(request["image"])
-        if request["image"] != "c":
-            raise {"a": ValueError("it cannot be opened"), "b": RuntimeError("a layer is broken")}[request["image"]]
-        return {"label": "c", "file": None}
+def test_null_is_no_parameter():
+    assert read_object("null") == {}
+    assert read_object('{"eta": 0.5}') == {"eta": 0.5}
 
-    store = SimpleNamespace(list_images=lambda: ["c", "b", "a"])
-    results = OneAtATime("cpu")({"images": "all"}, store, infer)
-    assert asked == ["a", "b", "c"]
-    assert results["a"] == {"error": "it cannot be opened"}
-    assert results["b"] == {"error": "a layer is broken"}
-    assert results["c"]["label"] == "c"
-    store.list_images = lambda: ["a", "b"]
-    with pytest.raises(ValueError, match="none of the 2 images was segmented: a: it cannot be opened; b: a layer"):
-        OneAtATime("cpu")({"images": "all"}, store, infer)
+
+def test_the_end_points_read_objects_and_write_as_before():
+    module = SimpleNamespace()
+    secure_forms(module)
+    assert module.json.dumps([1]) == "[1]"
+    with pytest.raises(ValueError, match="parameters must be a JSON object"):
+        module.json.loads("[1]")
+
+
+def test_an_image_that_was_not_made_is_not_sent():
+    module = SimpleNamespace(send_response=lambda datastore, result, output, tasks: output)
+    secure_forms(module)
+    secure_forms(module)
+    assert module.send_response(None, {"file": "x"}, "image", None) == "image"
+    assert module.send_response(None, {"file": None}, "json", None) == "json"
+    with pytest.raises(ValueError, match="output=image asks for a file"):
+        module.send_response(None, {"file": None, "label": None}, "image", None)

@@ -1,4 +1,4 @@
-"""The next patch of an image, as QuPath's plug-in asks for it."""
+"""Which image or patch is next."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cvm_monai.annotations import Annotations, Point, write_geojson
-from cvm_monai.label_app.patches import NextPatch, lattice, mean_in
+from cvm_monai.label_app.strategies import First, MostUncertain, NextPatch, Random, lattice, mean_in
 from cvm_monai.label_app.window import Window
 
 ASKED = {"image": "a", "patch_size": [100, 100], "image_size": [0, 0]}
@@ -27,8 +27,13 @@ def datastore(tmp_path):
 
 
 @pytest.fixture
-def following():
-    return NextPatch(SimpleNamespace(settings=SimpleNamespace(classes={})))
+def segmenter():
+    return SimpleNamespace(settings=SimpleNamespace(classes={}))
+
+
+@pytest.fixture
+def following(segmenter):
+    return NextPatch(segmenter)
 
 
 def by_rows(_, patches):
@@ -87,3 +92,17 @@ def test_a_map_is_averaged_in_each_patch():
     values = np.array([[0.0, 1.0], [2.0, 4.0]])
     patches = [Window(0, 0, 50, 50), Window(50, 50, 50, 50), Window(0, 0, 100, 100), Window(99, 0, 1, 1)]
     np.testing.assert_allclose(mean_in(values, (100, 100), patches), [0, 4, 1.75, 1])
+
+
+def test_without_an_image_in_the_request_the_first_one_without_a_label_is_next(segmenter, datastore):
+    datastore.get_unlabeled_images = lambda: ["c", "b"]
+    assert First(segmenter)({}, datastore) == {"id": "b"}
+    assert Random(segmenter)({}, datastore)["id"] in ("b", "c")
+    datastore.get_unlabeled_images = list
+    assert First(segmenter)({}, datastore) is None
+
+
+def test_the_uncertainty_of_an_untrained_network_is_not_asked(segmenter, datastore):
+    segmenter.current = SimpleNamespace(get=lambda: SimpleNamespace(trained=False))
+    with pytest.raises(ValueError, match="there is no trained network yet whose uncertainty could be asked"):
+        MostUncertain(segmenter)({}, datastore)
