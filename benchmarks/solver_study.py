@@ -28,7 +28,8 @@ from tqdm import tqdm
 from cvm_monai.annotations import UNLABELLED
 from cvm_monai.engines.metrics import mask_dice
 from cvm_monai.inference import load_network
-from cvm_monai.variational import MeansRule, average, contrast_maps, normalise, solve
+from cvm_monai.knobs import MeansRule
+from cvm_monai.variational import average, contrast_maps, normalise, solve
 
 ROOT = Path(__file__).resolve().parents[1]
 LAMS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)

@@ -15,5 +15,5 @@ def slide_checks() -> None:
     if parser is None:
         raise RuntimeError("slide_checks is called from a bundle's configuration, by python -m monai.bundle run")
     with exit_on_error():
-        check_inference_knobs(parser.get_parsed_content("knobs"))
+        check_inference_knobs(parser.get_parsed_content("knobs"), "inference_wsi")
         parser.get_parsed_content("engine")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cvm_monai.doctor.finding import Finding
+from cvm_monai.knobs import TRAINING
 
 if TYPE_CHECKING:
     from cvm_monai.doctor.rehearsal import Rehearsal
@@ -149,7 +150,7 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: as `read_words`, or a configuration that cannot be read.
     """
-    from cvm_monai.annotations.files import read_json, shown
+    from cvm_monai.annotations.files import read_json
     from cvm_monai.experiments.words import read_words, value_of
 
     file = _config(arguments)
@@ -158,7 +159,7 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"{file} is no configuration of a training: an object is expected")
     words = read_words(arguments.further, config, own=OWN, command="doctor")
     knobs = {name: value_of(text) for name, text in words.items()}
-    for name in ("output_dir", "tracking_uri"):
-        if knobs.get(name) is not None and not isinstance(knobs[name], str):
-            raise ValueError(f"--{name} must be a path or an address, got {shown(words[name])}")
+    for name in ("output_dir", "tracking_uri"):  # looked at before the configuration is
+        if knobs.get(name) is not None:
+            TRAINING[name].check(knobs[name])
     return knobs

@@ -15,6 +15,7 @@ from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_b
 from cvm_monai.engines.shared_evaluator import SharedEvaluator
 from cvm_monai.engines.stain_shifts import StainShiftTest
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
+from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.engines.trainer import PointTrainer
 from cvm_monai.engines.weight_average import WeightAverage
 from cvm_monai.engines.workflow import bundle_root, models_dir, read_nulls, recorded
@@ -36,6 +37,7 @@ __all__ = [
     "SharedEvaluator",
     "StainShiftTest",
     "TestReport",
+    "TrainedKnobs",
     "WeightAverage",
     "bundle_root",
     "default_tracking_uri",

@@ -7,7 +7,8 @@ from typing import Any, get_args
 
 from cvm_monai.annotations.files import read_json, shorten, shown
 from cvm_monai.experiments.words import read_words, setting_words, value_of
-from cvm_monai.networks import FROZEN_NETWORKS, NetworkName
+from cvm_monai.knobs import TRAINING, NetworkName, names
+from cvm_monai.networks import FROZEN_NETWORKS
 
 OWN: Mapping[str, str] = {
     "dataset_dir": "give the data set as DIR",
@@ -19,16 +20,7 @@ OWN: Mapping[str, str] = {
 }
 """Knobs that the comparison sets itself, and what to use instead."""
 
-WHERE = (
-    "dataset_dir",
-    "output_dir",
-    "tracking_uri",
-    "device",
-    "num_workers",
-    "feature_store",
-    "parent_run_id",
-    "resume",
-)
+WHERE = frozenset(names(decisive=False))
 """Knobs that say where and how a run is computed, not what comes out: they may differ from a finished run's."""
 
 
@@ -63,7 +55,8 @@ def parse_knobs(
         varied: knobs of the setting that are left to the arms.
 
     Raises:
-        ValueError: as `read_words` and `read_setting`; a network that makes a method of its own.
+        ValueError: as `read_words` and `read_setting`; a value that its knob cannot have; a network that makes a method
+            of its own.
     """
     further = {} if setting is None else read_setting(setting, config, own=own, varied=varied)
     knobs = {**further, **read_words(words, config, own=own)}
@@ -71,6 +64,9 @@ def parse_knobs(
     shared = [name for name in get_args(NetworkName) if name not in FROZEN_NETWORKS]  # not all share an extractor
     if network not in shared:
         raise ValueError(f"--network must be one of {', '.join(shared)}, got {shown(network)}")
+    for name, text in knobs.items():
+        if name in TRAINING and not text.startswith("$"):
+            TRAINING[name].check(value_of(text))
     return knobs
 
 
@@ -103,7 +99,8 @@ def configuration(
 
     A default that is an expression stays its text. Of the constants of methods only those of this method are taken.
     """
-    plain = {name: config.get(name) for name in config.get("knobs", {}) if not isinstance(config.get(name), dict)}
+    recorded = [name for name in names(recorded=True) if name in config]
+    plain = {name: config[name] for name in recorded if not isinstance(config[name], dict)}
     chosen = {**plain, **{name: value_of(text) for name, text in knobs.items()}}
     constants = config.get("method_constants", {}).get(str(chosen.get("supervision")), {})
     chosen |= {"method_constants": constants, "fold": fold, "seed": seed, "data_sha256": data_sha256}
@@ -112,7 +109,7 @@ def configuration(
 
 def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The first knob in which two configurations differ, in words; empty where they are equal."""
-    for name in sorted({*asked, *found}):
+    for name in sorted({*asked, *found} - WHERE):
         if name not in found:
             return f"{shorten(name)} {_text(asked[name])} is asked for and was not known there"
         if name not in asked:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import get_args
 
 from cvm_monai.annotations.files import shown
-from cvm_monai.supervision.factory import SupervisionName
+from cvm_monai.knobs import SupervisionName
 
 ALL = "all"
 REFERENCE, LOWER, UPPER = "cvm", "partial_ce", "full"

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from cvm_monai.annotations.files import shown
 from cvm_monai.experiments.layout import Sweep
-from cvm_monai.variational import SolverName
+from cvm_monai.knobs import SolverName
 
 Value = TypeVar("Value")
 

@@ -17,15 +17,15 @@ probability of each foreground class c is asked for: `<case>_probability_c`.
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import nibabel
 import numpy as np
 import tifffile
 from PIL import Image
 
-OutputFormat = Literal["png", "tiff", "nifti"]
-ProbabilityType = Literal["uint8", "float32"]
+from cvm_monai.knobs import OutputFormat, ProbabilityType
+
 SUFFIXES: dict[OutputFormat, str] = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
 
 TILED_FROM = 1024

@@ -12,14 +12,14 @@ from typing import Any
 
 from cvm_monai.label_app.answer import DEFAULTS as NUMBERS
 from cvm_monai.label_app.names import check_tag
-from cvm_monai.label_app.training import CHOICES, REAL, WHOLE
+from cvm_monai.label_app.training import KNOBS
 
 ALL_METHODS = ("model", "gpus", "device", "logging")
 BATCH = ("images", "labels", "multi_gpu", "save_label", "label_tag", "max_workers", "max_batch_size")
 SEGMENTATION = ("foreground", "background", "location", "size", "roi", *NUMBERS, "mpp")
 RESULT = ("min_poly_area", "polygons", "result_extension", "result_write_to_file")
 ALLOWED: Mapping[str, tuple[str, ...]] = {
-    "train": (*WHOLE, *REAL, *CHOICES),
+    "train": tuple(KNOBS),
     "batch_infer": (*BATCH, *SEGMENTATION, *RESULT),
     "scoring": ("method",),
 }

@@ -1,7 +1,7 @@
 """The training as MONAI Label's task."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
@@ -9,7 +9,10 @@ from monailabel.interfaces.tasks.train import TrainTask
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import CurrentNetwork
 from cvm_monai.label_app.running import recorded, say
-from cvm_monai.label_app.training import CHOICES, DEFAULTS, check_training, read_knobs, summary, train
+from cvm_monai.label_app.training import DEFAULTS, KNOBS, Start, check_training, read_knobs, summary, train
+
+SHOWN = ("learning_rate", "batch_size", "pairs", "seed")
+"""Knobs that clients are shown beside `DEFAULTS`."""
 
 
 class CvmTrainTask(TrainTask):
@@ -26,8 +29,8 @@ class CvmTrainTask(TrainTask):
 
     def config(self) -> dict[str, Any]:
         """Values that a client may change; lists are choices, the first is taken."""
-        shown: dict[str, Any] = {"learning_rate": 0.001, "batch_size": 2, "pairs": 5, "seed": 0} | dict(DEFAULTS)
-        return shown | {"start": list(CHOICES["start"]), "supervision": ["cvm", "partial_ce"]}
+        shown: dict[str, Any] = {name: KNOBS[name].default for name in SHOWN} | dict(DEFAULTS)
+        return shown | {"start": list(get_args(Start)), "supervision": ["cvm", "partial_ce"]}
 
     def stats(self) -> dict[str, Any]:
         output_dir = self.current.output_dir()

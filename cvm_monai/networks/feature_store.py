@@ -6,11 +6,11 @@ import uuid
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
-FeatureDtype = Literal["float32", "float16"]
+from cvm_monai.knobs import FeatureDtype
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.knobs import names
 from cvm_monai.place import PACKAGE, checked_bundle
 from cvm_monai.registry.requirements import requirements_of
 from cvm_monai.registry.staging import (
@@ -28,8 +29,8 @@ LEFT_OUT = ("cli", "doctor", "experiments", "registry", "label_app", "__main__.p
 """Parts of the package that no bundle run needs."""
 IMPORT = re.compile(rf"^(\s*)(from|import) {PACKAGE.name}\b", re.MULTILINE)
 RECORDED = "engines.recorded"
-MACHINE = ("device", "amp", "num_workers", "classes", "resume")
-"""Knobs of the machine and the data set that keep the bundle's defaults, beside the places."""
+DATA = ("classes",)
+"""Knobs that the data set says, beside the machine's and the places: they keep the bundle's defaults."""
 
 ROOT = (
     "$str(__import__('pathlib').Path(next((frame.f_locals['self'].config_root_path for frame, _ in "
@@ -105,7 +106,8 @@ def moved_imports(source: str) -> str:
 def _fitted(config: dict[str, Any], name: str, trained: Trained) -> dict[str, Any]:
     if name == "metadata":
         return _metadata(config, trained)
-    knobs = {key: value for key, value in portable_knobs(trained).items() if key not in MACHINE}
+    kept = (*names(role="machine"), *DATA)
+    knobs = {key: value for key, value in portable_knobs(trained).items() if key not in kept}
     classes = {} if "classes" not in trained.knobs else {"classes": trained.knobs["classes"]}
     fitted: dict[str, Any] = _moved(config, knobs | classes)
     if "bundle_root" in fitted:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.knobs import names
 from cvm_monai.networks.extractor_names import is_name
 from cvm_monai.networks.state import write_arrays
 from cvm_monai.place import PACKAGE
@@ -13,16 +14,7 @@ from cvm_monai.registry.pipeline import WEIGHTS
 from cvm_monai.registry.segmenter import CLASSES
 from cvm_monai.registry.trained import Trained
 
-PLACES = (
-    "bundle_root",
-    "dataset_dir",
-    "output_dir",
-    "encoder_weights",
-    "extractor_path",
-    "extractor_weights",
-    "feature_store",
-    "tracking_uri",
-)
+PLACES = ("bundle_root", *names(role="place"))
 """Knobs that mean places on the machine of the training: left out of what is given away."""
 RECORDED = ("started", "python", "versions", "commit", "data_sha256", "status")
 BESIDE_WEIGHTS = ("*.json", "*.npz", "*.npy")

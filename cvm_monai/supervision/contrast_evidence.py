@@ -2,23 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from torch import Tensor
 
+from cvm_monai.knobs import Centre, Combination, Contrast
 from cvm_monai.losses.checks import check_number
-from cvm_monai.variational import Centre, centred, contrast_maps, linear_discriminant, nearest_point_vote
-
-Combination = Literal["mean", "pooled", "max", "vote"]
-"""Of the in-target points' contrast maps. `mean` (the paper): every point's map is segmented, and the results are
-averaged (Eq. 7). `pooled`: the mean of the maps is segmented, once. `max`: the largest contrast of any point is
-segmented: for targets of several kinds of tissue (epithelium, lumen and mucus of a gland), of which each point speaks
-for its own only. `vote`: the points vote in place of the contrast maps, see `nearest_point_vote`."""
-
-Contrast = Literal["one_sided", "two_sided"]
-"""`one_sided`: in-target against out-of-target (the paper): what is like neither is background. `two_sided`: less the
-contrast of out-of-target against in-target, so that what is like neither is in the middle. Not in the paper."""
+from cvm_monai.variational import centred, contrast_maps, linear_discriminant, nearest_point_vote
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from cvm_monai.supervision.contrast_evidence import Combination, Contrast, ContrastEvidence
+from cvm_monai.knobs import Centre, Combination, Contrast
+from cvm_monai.supervision.contrast_evidence import ContrastEvidence
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 from cvm_monai.supervision.pseudo_labelled import PseudoLabelled, PseudoLabelLoss
-from cvm_monai.variational import Centre, Status, normalise
+from cvm_monai.variational import Status, normalise
 
 
 class ContrastMap(PseudoLabelled):

@@ -1,21 +1,17 @@
 """The proposed method: the contrast-based variational model supervises beside the points."""
 
 from os import PathLike
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cvm_monai.knobs import Centre, Combination, Contrast, Evidence
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
-from cvm_monai.supervision.contrast_evidence import Combination, Contrast, ContrastEvidence
+from cvm_monai.supervision.contrast_evidence import ContrastEvidence
 from cvm_monai.supervision.frozen_features import FrozenFeatures
 from cvm_monai.supervision.pseudo_labelled import VariationalPseudoLabelled
-from cvm_monai.variational import Centre
-
-Evidence = Literal["own", "frozen", "both"]
-"""Whose features the contrast maps are of: `own`, those of the network that trains (the paper); `frozen`, those of an
-extractor that does not change; `both`, the mean of the two."""
 
 
 class ContrastVariational(VariationalPseudoLabelled):

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 
+from cvm_monai.knobs import MeansRule, SolverName
 from cvm_monai.losses import (
     categorical_weighted_kl,
     partial_cross_entropy,
@@ -16,7 +17,6 @@ from cvm_monai.losses.checks import check_number
 from cvm_monai.losses.maps import annotated_pixels
 from cvm_monai.supervision.base import Batch, PseudoLabel, Supervision
 from cvm_monai.supervision.segmenters import solve_and_average
-from cvm_monai.variational import MeansRule, SolverName
 from cvm_monai.variational.settings import Settings
 
 PseudoLabelLoss = Literal["weighted_kl", "cross_entropy"]

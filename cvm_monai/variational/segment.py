@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import is_torch_array
 
+from cvm_monai.knobs import MeansRule, SolverName
 from cvm_monai.variational.contrast import Array, contrast_maps, normalise
 from cvm_monai.variational.result import Solution
-from cvm_monai.variational.settings import MeansRule, SolverName
 from cvm_monai.variational.solve import solve
 
 

@@ -2,12 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
+from cvm_monai.knobs import MeansRule, SolverName
 from cvm_monai.variational.arrays import check_numbers
-
-SolverName = Literal["aos", "primal_dual"]
-MeansRule = Literal["alternating", "fixed"]
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ import numpy as np
 from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from joblib import Parallel, cpu_count, delayed
 
+from cvm_monai.knobs import MeansRule, SolverName
 from cvm_monai.variational import backends
 from cvm_monai.variational.arrays import check_array, check_whole
 from cvm_monai.variational.backends import BackendName
 from cvm_monai.variational.chan_vese import Array
 from cvm_monai.variational.loop import solve_maps
 from cvm_monai.variational.result import Solution
-from cvm_monai.variational.settings import MeansRule, Settings, SolverName
+from cvm_monai.variational.settings import Settings
 
 FACTS = ("c1", "c2", "energy", "gap", "iterations")
 

@@ -78,7 +78,7 @@ def test_a_wrong_value_is_one_sentence_and_the_process_ends_with_code_2(phantom,
     process = torchrun(phantom, tmp_path, eta=2)
     text = process.communicate(timeout=500)[0]
     assert process.returncode == 1  # torchrun's own, whatever its processes ended with
-    assert re.findall("^error: .*", text, flags=re.MULTILINE) == ["error: --eta must lie in [0, 1], got 2"]
+    assert re.findall("^error: .*", text, flags=re.MULTILINE) == ["error: --eta must be a number in [0, 1], got 2"]
     assert "[rank" not in text  # no traceback of ours
     assert re.search(r"Root Cause.*exitcode  : 2 ", text, flags=re.DOTALL)
 

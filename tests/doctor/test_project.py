@@ -88,7 +88,7 @@ def test_addresses_are_those_that_a_training_takes(tmp_path, uri, status, words)
 @pytest.mark.parametrize(
     "knobs, detail",
     [
-        ({"eta": 2}, "--eta must lie in [0, 1], got 2"),
+        ({"eta": 2}, "--eta must be a number in [0, 1], got 2"),
         (
             {"network": "vgg"},
             "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, "

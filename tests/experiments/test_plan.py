@@ -16,7 +16,7 @@ from cvm_monai.experiments.knobs import (
     value_of,
 )
 from cvm_monai.experiments.plan import parse_methods, parse_only, plan_runs
-from cvm_monai.supervision.factory import SupervisionName
+from cvm_monai.knobs import SupervisionName
 
 CONFIG = {
     "knobs": {"max_epochs": "@max_epochs", "scale": "@scale", "network": "@network", "supervision": "@supervision",

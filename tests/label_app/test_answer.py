@@ -167,7 +167,7 @@ def test_a_value_of_another_kind_is_an_answer_or_one_sentence(answerer, image, n
     "change, message",
     [
         ({"eta": "x"}, "eta must be a number"),
-        ({"eta": 2}, r"eta must lie in \[0, 1\]"),
+        ({"eta": 2}, r"eta must be a number in \[0, 1\]"),
         ({"iterations": 0}, "iterations must be a whole number"),
         ({"mpp": -1}, "mpp must be a positive number"),
         ({"result_extension": ".exe"}, "result_extension must be one of"),
