@@ -1,6 +1,7 @@
 """Every knob once: what it may hold, what configurations and documents say of it, and what follows from its role."""
 
 import importlib.util
+import inspect
 import json
 import math
 import subprocess
@@ -10,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from cvm_monai.engines.record_checks import check_recorded
+from cvm_monai.inference.whole_slide import SlideOptions
+from cvm_monai.interactive import ClickModel
 from cvm_monai.knob_kinds import Choice, Computed, Knob, Number, Several, Switch, Text, Whole, by_name
-from cvm_monai.knobs import INFERENCE, SLIDES, TRAINING, check, names, plain_path_names
+from cvm_monai.knobs import INFERENCE, MODEL, SLIDES, TRAINING, check, names, plain_path_names
+from cvm_monai.supervision.cvm import ContrastVariational
+from cvm_monai.variational import ContrastEvidence, contrast_maps, segment, solve
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "bundle" / "configs"
@@ -92,6 +97,25 @@ def test_the_configurations_have_the_defaults(name, table):
             assert config[knob.name] == (list(default) if isinstance(default, tuple) else default), knob.name
             assert knob.fits(config[knob.name]), knob.name
     assert all(knob.name in read("evaluate") for knob in table.values() if knob.name == "stain_shifts")
+
+
+@pytest.mark.parametrize("function", [segment, solve, contrast_maps, ContrastEvidence, ClickModel, ContrastVariational])
+def test_functions_on_arrays_and_clicks_have_the_bundle_s_defaults(function):
+    found = {"method": "solver"}
+    parameters = inspect.signature(function).parameters.values()
+    defaults = {found.get(one.name, one.name): one.default for one in parameters if one.default is not one.empty}
+    config = read("train")
+    shared = {name: value for name, value in defaults.items() if name in MODEL}
+    assert shared
+    assert shared == {name: config[name] for name in shared}
+
+
+def test_a_slide_is_predicted_as_the_bundle_does():
+    config, options = read("inference_wsi"), SlideOptions()
+    results = ("min_area_um2", "simplify_um", "class_probabilities")
+    assert {name: getattr(options.results, name) for name in results} == {name: config[name] for name in results}
+    names = ("window", "overlap", "batch_size", "num_workers", "tissue", "origin", "force_mpp", "overwrite")
+    assert {name: getattr(options, name) for name in names} == {name: config[name] for name in names}
 
 
 def test_a_training_may_go_on_elsewhere_but_not_with_another_science():

@@ -9,8 +9,7 @@ import torch
 from torch.nn import functional
 
 from cvm_monai.knobs import DEFAULTS, MODEL, Centre, Combination, Contrast, SolverName
-from cvm_monai.supervision.contrast_evidence import ContrastEvidence
-from cvm_monai.variational import average, centred, linear_discriminant, solve
+from cvm_monai.variational import ContrastEvidence, average, centred, linear_discriminant, solve
 
 MAX_SOLVED = 3 * 2**15
 """Pixels of all maps together that are solved; more clicks make each map coarser, so that the answer comes in time."""

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cvm_monai.knobs import Centre, Combination, Contrast, Evidence
+from cvm_monai.knobs import DEFAULTS, Centre, Combination, Contrast, Evidence
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
-from cvm_monai.supervision.contrast_evidence import ContrastEvidence
 from cvm_monai.supervision.frozen_features import FrozenFeatures
 from cvm_monai.supervision.pseudo_labelled import VariationalPseudoLabelled
+from cvm_monai.variational import ContrastEvidence
 
 
 class ContrastVariational(VariationalPseudoLabelled):
@@ -32,12 +32,12 @@ class ContrastVariational(VariationalPseudoLabelled):
     def __init__(
         self,
         *,
-        eta: float = 0.6,
-        combination: Combination = "mean",
-        contrast: Contrast = "one_sided",
-        centre: Centre = "none",
-        discriminant: float = 0.0,
-        evidence: Evidence = "own",
+        eta: float = DEFAULTS["eta"],
+        combination: Combination = DEFAULTS["combination"],
+        contrast: Contrast = DEFAULTS["contrast"],
+        centre: Centre = DEFAULTS["centre"],
+        discriminant: float = DEFAULTS["discriminant"],
+        evidence: Evidence = DEFAULTS["evidence"],
         extractor_path: str | PathLike[str] | None = None,
         extractor_weights: str | PathLike[str] | None = None,
         feature_store: FeatureStore = NOT_STORED,

@@ -84,11 +84,11 @@ class VariationalPseudoLabelled(PseudoLabelled):
     def __init__(
         self,
         *,
-        lam: float = 0.5,
-        solver: SolverName = "aos",
-        iterations: int = 50,
-        tolerance: float = 1e-3,
-        means: MeansRule = "alternating",
+        lam: float = Settings.lam,
+        solver: SolverName = Settings.method,
+        iterations: int = Settings.iterations,
+        tolerance: float = Settings.tolerance,
+        means: MeansRule = Settings.means,
         weight: float = 1.0,
         pseudo_label_loss: PseudoLabelLoss = "weighted_kl",
     ) -> None:

@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 from array_api_compat import array_namespace
 
-from cvm_monai.knobs import Centre
+from cvm_monai.knobs import DEFAULTS, Centre
 from cvm_monai.variational.arrays import as_array, check_array, check_features, check_numbers
 from cvm_monai.variational.chan_vese import Array
 
@@ -95,7 +95,7 @@ def correlation_maps(features: Array, points: Array) -> Array:
     return (unit[:, index].T @ unit).reshape(len(checked), height, width)
 
 
-def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: float = 0.6) -> Array:
+def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: float = DEFAULTS["eta"]) -> Array:
     """Mean contrast map z_p of each in-target point: (1/|Q|) sum_q N(ReLU(S_p - eta S_q)^2) (Eqs. 5 and 6).
 
     Args:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import get_args
 
-from cvm_monai.knobs import MeansRule, SolverName
+from cvm_monai.knobs import DEFAULTS, MeansRule, SolverName
 from cvm_monai.variational.arrays import check_numbers
 
 
@@ -16,9 +16,9 @@ class Settings:
         ValueError: a value out of its range, naming it.
     """
 
-    method: SolverName = "aos"
-    lam: float = 2.0
-    iterations: int = 50
+    method: SolverName = DEFAULTS["solver"]
+    lam: float = DEFAULTS["lam"]
+    iterations: int = DEFAULTS["iterations"]
     tolerance: float = 1e-3
     tau: float = 1e-2
     beta: float = 1e-6

@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-from torch import Tensor
+from array_api_compat import array_namespace
 
-from cvm_monai.knobs import Centre, Combination, Contrast
-from cvm_monai.losses.checks import check_number
-from cvm_monai.variational import centred, contrast_maps, linear_discriminant, nearest_point_vote
+from cvm_monai.knobs import DEFAULTS, Centre, Combination, Contrast
+from cvm_monai.variational.arrays import check_features, check_numbers
+from cvm_monai.variational.chan_vese import Array
+from cvm_monai.variational.contrast import centred, contrast_maps
+from cvm_monai.variational.point_classifiers import linear_discriminant, nearest_point_vote
 
 
 @dataclass(frozen=True)
 class ContrastEvidence:
-    """What of the points' contrast maps is segmented.
+    """What of the points' contrast maps is segmented. The defaults are the bundle's; the paper's are its `paper.yaml`.
 
     Attributes:
         eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
@@ -28,15 +30,17 @@ class ContrastEvidence:
         ValueError: one of them out of its range, naming it.
     """
 
-    eta: float = 0.6
-    combination: Combination = "mean"
-    contrast: Contrast = "one_sided"
-    centre: Centre = "none"
-    discriminant: float = 0.0
+    eta: float = DEFAULTS["eta"]
+    combination: Combination = DEFAULTS["combination"]
+    contrast: Contrast = DEFAULTS["contrast"]
+    centre: Centre = DEFAULTS["centre"]
+    discriminant: float = DEFAULTS["discriminant"]
 
     def __post_init__(self) -> None:
-        check_number("eta", self.eta, high=1)
-        check_number("discriminant", self.discriminant, high=1)
+        for name, value in {"eta": self.eta, "discriminant": self.discriminant}.items():
+            check_numbers(**{name: value})
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
         choices = {"combination": Combination, "contrast": Contrast, "centre": Centre}
         for name, known in choices.items():
             if getattr(self, name) not in get_args(known):
@@ -44,41 +48,49 @@ class ContrastEvidence:
 
     def maps(
         self,
-        features: Tensor,
+        features: Array,
         in_points: np.ndarray,
         out_points: np.ndarray,
         *,
-        mean: Tensor | None = None,
+        mean: Array | None = None,
         parts: Sequence[int] | None = None,
-    ) -> Tensor:
-        """(P, h, w) maps in [0, 1], or (1, h, w) for all combinations but `mean`.
+    ) -> Array:
+        """(P, h, w) maps in [0, 1], or (1, h, w) for all combinations but `mean`; float32 or float64.
 
         `one_sided`: z_p, the mean contrast map of each in-target point (Eqs. 5 and 6), combined. `two_sided`:
         (1 + z_p - z_Q) / 2, z_Q the mean, or the largest, of the out-of-target points' own contrast maps, in which the
         points have changed sides. The discriminant's map is mixed into each.
 
         Args:
-            features: (C, h, w).
+            features: (C, h, w), NumPy or torch.
             in_points, out_points: (P, 2) and (Q, 2) integer (row, column).
             mean, parts: see `centred`.
+
+        Raises:
+            ValueError: as `centred` and `contrast_maps`.
         """
+        check_features(features)
+        xp = array_namespace(features)
+        if features.dtype not in (xp.float32, xp.float64):
+            features = xp.astype(features, xp.float32)
         found = centred(features, self.centre, mean=mean, parts=parts)
         maps = self._contrast(found, in_points, out_points)
         if self.discriminant:
             other = linear_discriminant(found, in_points, out_points)
             maps = (1 - self.discriminant) * maps + self.discriminant * other
-        return maps.float()
+        return maps
 
-    def _contrast(self, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
+    def _contrast(self, features: Array, in_points: np.ndarray, out_points: np.ndarray) -> Array:
         if self.combination == "vote":
             return nearest_point_vote(features, in_points, out_points)[None]
         inside = self._combined(contrast_maps(features, in_points, out_points, eta=self.eta))
         if self.contrast == "one_sided":
             return inside
         outside = self._combined(contrast_maps(features, out_points, in_points, eta=self.eta))
-        return (1 + inside - outside.mean(dim=0)) / 2
+        return (1 + inside - outside.mean(0)) / 2
 
-    def _combined(self, maps: Tensor) -> Tensor:
+    def _combined(self, maps: Array) -> Array:
+        xp = array_namespace(maps)
         if self.combination == "max":
-            return maps.amax(dim=0, keepdim=True)
-        return maps.mean(dim=0, keepdim=True) if self.combination == "pooled" else maps
+            return xp.max(maps, axis=0, keepdims=True)
+        return xp.mean(maps, axis=0, keepdims=True) if self.combination == "pooled" else maps
