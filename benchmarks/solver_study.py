@@ -91,7 +91,7 @@ def train(run: Path, epochs: int, arguments: argparse.Namespace, knobs: Sequence
     settings = {"supervision": "partial_ce", "tracking_uri": "none", "dataset_dir": arguments.dataset_dir.resolve()}
     settings |= {"output_dir": run.resolve(), "max_epochs": epochs, "fold": arguments.fold, "seed": arguments.seed}
     command = [sys.executable, "-W", "ignore::UserWarning:monai.bundle.scripts", "-m", "monai.bundle", "run"]
-    command += ["training", "--config_file", str(ROOT / "bundle" / "configs" / "train.json")]
+    command += ["training", "--config_file", str(ROOT / "bundle" / "configs" / "train.yaml")]
     command += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     subprocess.run([*command, *knobs], check=True, env=environment)

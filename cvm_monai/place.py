@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from cvm_monai.configs import config_file
+
 PLAIN = re.compile(r"/[^#]*|[\w.-]+(/[\w. -]+)+|(?!(?:None|True|False)$)[A-Za-z][\w.-]*")
 """Paths that MONAI and Python Fire take as they are, but for `::`."""
 PACKAGE = Path(__file__).resolve().parent
@@ -11,7 +13,7 @@ BESIDE, INSIDE = PACKAGE.parent / "bundle", PACKAGE / "bundle"
 
 def bundle_folder() -> Path | None:
     """The folder that holds `configs/`, `scripts/` and `docs/`; None where this copy of the package came without."""
-    return next((folder for folder in (BESIDE, INSIDE) if (folder / "configs" / "train.json").is_file()), None)
+    return next((folder for folder in (BESIDE, INSIDE) if config_file(folder / "configs", "train").is_file()), None)
 
 
 def checked_bundle(folder: Path | None = None) -> Path:
@@ -21,7 +23,7 @@ def checked_bundle(folder: Path | None = None) -> Path:
         ValueError: no bundle there.
     """
     found = folder or bundle_folder()
-    if found is None or not (found / "configs" / "inference.json").is_file():
+    if found is None or not config_file(found / "configs", "inference").is_file():
         where = f"in {found}" if found else "beside the package"
         raise ValueError(f"there is no MONAI bundle {where}: name its folder by --bundle")
     return found.resolve()

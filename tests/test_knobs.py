@@ -2,14 +2,16 @@
 
 import importlib.util
 import inspect
-import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cvm_monai.configs import read_config
 from cvm_monai.engines.record_checks import check_recorded
 from cvm_monai.inference.whole_slide import SlideOptions
 from cvm_monai.interactive import ClickModel
@@ -23,7 +25,7 @@ CONFIGS = ROOT / "bundle" / "configs"
 
 
 def read(name: str) -> dict:
-    return json.loads((CONFIGS / f"{name}.json").read_text())
+    return read_config(CONFIGS / f"{name}.yaml")
 
 
 def test_the_list_of_knobs_loads_nothing_heavy():
@@ -166,3 +168,61 @@ def test_the_documents_hold_the_tables_of_knobs():
     text = tool.DOCUMENT.read_text(encoding="utf-8")
     assert text.split(tool.BEGIN)[1].split(tool.END)[0].strip() == tool.generated().strip(), "run tools/knob_tables.py"
     assert all(f"| `{name}` |" in text for name in (*TRAINING, *INFERENCE, *SLIDES))
+
+
+NEW = """
+    Knob("warm_up", Whole(), 3, before=0, help="epochs in which the rate grows; more are gentler"),
+    Knob("seed", """
+PROGRAM = """
+import sys
+from pathlib import Path
+from cvm_monai.knobs import DEFAULTS, check, names
+from cvm_monai.engines.record_checks import check_recorded
+from cvm_monai.engines.trained import TrainedKnobs
+from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config
+from cvm_monai.label_app.training import read_knobs
+
+def refused(call, *arguments):
+    try:
+        call(*arguments)
+    except ValueError as error:
+        return str(error)
+
+must = "warm_up must be a whole number of at least 0, "
+assert refused(check, {"warm_up": -1}) == f"--{must}got -1"  # the check of every run
+assert refused(check_recorded, Path("run.json"), "warm_up", "x").startswith(f"run.json: {must}found 'x'")
+assert TrainedKnobs("nowhere")["warm_up"] == 0  # of trainings before
+assert {"warm_up"} <= set(names(recorded=True)) & set(names(decisive=True))
+assert read_knobs({"warm_up": "5"})["warm_up"] == 5  # MONAI Label
+config = read_train_config(Path("bundle"))
+assert parse_knobs(["--warm_up", "4"], config) == {"warm_up": "4"}
+assert refused(parse_knobs, ["--warm_up", "x"], config) == f"--{must}got 'x'"  # a comparison
+chosen = {"supervision": "cvm"}
+assert configuration(config, chosen, fold=0, seed=0, data_sha256="x")["warm_up"] == DEFAULTS["warm_up"] == 3
+"""
+
+
+def test_a_new_knob_stands_in_three_files(tmp_path):
+    """knobs.py, the configuration, and the code that uses it; the documents' table is written from the first."""
+    for name in ("cvm_monai", "bundle", "tools"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "eval", "models"))
+    edits = {
+        "cvm_monai/knobs.py": ('\n    Knob("seed", ', NEW),
+        "bundle/configs/train.yaml": ("\nseed: 0\n", "\nwarm_up: 3\nseed: 0\n"),
+        "cvm_monai/engines/trainer.py": ("class PointTrainer", 'WARM_UP = DEFAULTS["warm_up"]\n\n\nclass PointTrainer'),
+    }
+    assert len(edits) == 3
+    for file, (old, new) in edits.items():
+        text = (tmp_path / file).read_text()
+        assert text.count(old) == 1, file
+        (tmp_path / file).write_text(text.replace(old, new))
+    trainer = tmp_path / "cvm_monai" / "engines" / "trainer.py"
+    first = re.search(r"^from cvm_monai", trainer.read_text(), re.MULTILINE)
+    assert first is not None
+    text = trainer.read_text()
+    trainer.write_text(text[: first.start()] + "from cvm_monai.knobs import DEFAULTS\n" + text[first.start() :])
+    for code in (PROGRAM, "import runpy; runpy.run_path('tools/knob_tables.py', run_name='__main__')"):
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert found.returncode == 0, found.stderr
+    row = "| `warm_up` | 3 | a whole number of at least 0 | epochs in which the rate grows; more are gentler |"
+    assert row in (tmp_path / "bundle" / "docs" / "README.md").read_text()

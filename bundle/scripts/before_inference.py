@@ -12,6 +12,7 @@ from cvm_monai.knobs import check
 
 from .before_training import check_device
 from .errors import exit_on_error
+from .places import begin
 
 
 def inference_checks() -> None:
@@ -22,6 +23,7 @@ def inference_checks() -> None:
     parser = active_parser()
     if parser is None:
         raise RuntimeError("inference_checks is called from a bundle's configuration, by python -m monai.bundle run")
+    begin()
     with exit_on_error():
         knobs = parser.get_parsed_content("knobs")
         check_inference_knobs(knobs)

@@ -4,6 +4,7 @@ from cvm_monai.engines.workflow import active_parser
 
 from .before_inference import check_inference_knobs
 from .errors import exit_on_error
+from .places import begin
 
 
 def slide_checks() -> None:
@@ -14,6 +15,7 @@ def slide_checks() -> None:
     parser = active_parser()
     if parser is None:
         raise RuntimeError("slide_checks is called from a bundle's configuration, by python -m monai.bundle run")
+    begin()
     with exit_on_error():
         check_inference_knobs(parser.get_parsed_content("knobs"), "inference_wsi")
         parser.get_parsed_content("engine")

@@ -6,6 +6,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+from monai.bundle import ConfigParser
 
 from cvm_monai.annotations.files import shown
 from cvm_monai.data.records import check_split
@@ -22,43 +23,78 @@ from cvm_monai.networks.timm_weights import pinned_name
 from cvm_monai.supervision.factory import METHODS, check_classes
 
 from .errors import exit_on_error
+from .places import begin
 
 REPEATED = ("flips", "none")
 """Augmentations by which an image has at most eight forms."""
 
 
-def preflight(knobs: Mapping[str, Any], check_data: bool = True, val_interval: int = 1, going_on: bool = False) -> None:
-    """Check the knobs, the data list and its split, the tracking address, and that the output folder can be written.
+def preflight(
+    knobs: Mapping[str, Any] | None = None,
+    check_data: bool = True,
+    val_interval: int | None = None,
+    going_on: bool = False,
+) -> None:
+    """Check paths, knobs, the data list and its split, the tracking address, and that the output can be written.
 
     Args:
+        knobs: of configurations that list them; None: those of the running one.
+        check_data: whether the data list is read.
+        val_interval: of configurations that list their knobs, which is none of them.
         going_on: the network is filled with a training's weights, whose `encoder_norm` it keeps.
     """
     parser = active_parser()
     evaluates = parser is not None and "evaluating" in parser
+    if knobs is None:
+        begin()
     with exit_on_error():
         if parser is not None and evaluates:
-            check_trained(Path(knobs["output_dir"]), Path(parser.get_parsed_content("ckpt_path")))
-        check_knobs({**knobs, "val_interval": val_interval})
+            output = Path(parser.get_parsed_content("output_dir"))
+            check_trained(output, Path(parser.get_parsed_content("ckpt_path")))
+        if knobs is None:
+            knobs = _configured(parser)
+        asked = {"val_interval": 1 if val_interval is None else val_interval, **knobs}
+        check_knobs(asked)
         if not evaluates and not going_on:
-            check_encoder_norm(knobs)
-        check_writable(Path(knobs["output_dir"]))
-        extractor = (knobs.get("extractor_path"), knobs.get("extractor_weights"))  # MONAI drops None
-        if is_timm(knobs.get("encoder_weights")):
-            pinned_name(knobs["encoder_weights"])
-        if knobs["network"] == "timm_unet":
-            checked_encoder(*extractor)
-        if reads_frozen_features(knobs) or knobs["network"] in FROZEN_NETWORKS:
-            checked_extractor(*extractor)
-        if knobs["feature_store"] is not None:
-            check_writable(Path(knobs["feature_store"]), knob="feature_store", what="folder of features")
-        check_tracking_uri(knobs["tracking_uri"])
+            check_encoder_norm(asked)
+        check_folders(asked)
+        check_extractors(asked)
+        check_tracking_uri(asked["tracking_uri"])
         if check_data:
-            dense = knobs["supervision"] == "full"
-            datalist = check_split(
-                knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense
-            )
-            check_class_count(knobs, len(datalist.classes))
-            check_training_memory(knobs, datalist, trains=not evaluates)
+            check_dataset(asked, trains=not evaluates)
+
+
+def _configured(parser: ConfigParser | None) -> dict[str, Any]:
+    """The knobs of the running configuration."""
+    if parser is None:
+        raise RuntimeError("preflight is called from a bundle's configuration, by python -m monai.bundle run")
+    return {"val_interval": parser.get_parsed_content("val_interval"), **parser.get_parsed_content("knobs")}
+
+
+def check_folders(knobs: Mapping[str, Any]) -> None:
+    """ValueError for a folder that cannot be written."""
+    check_writable(Path(knobs["output_dir"]))
+    if knobs["feature_store"] is not None:
+        check_writable(Path(knobs["feature_store"]), knob="feature_store", what="folder of features")
+
+
+def check_extractors(knobs: Mapping[str, Any]) -> None:
+    """ValueError for files or names of pretrained networks that are not there."""
+    extractor = (knobs.get("extractor_path"), knobs.get("extractor_weights"))
+    if is_timm(knobs.get("encoder_weights")):
+        pinned_name(knobs["encoder_weights"])
+    if knobs["network"] == "timm_unet":
+        checked_encoder(*extractor)
+    if reads_frozen_features(knobs) or knobs["network"] in FROZEN_NETWORKS:
+        checked_extractor(*extractor)
+
+
+def check_dataset(knobs: Mapping[str, Any], *, trains: bool) -> None:
+    """ValueError for a data list that does not suit the knobs, or images that do not fit into the memory."""
+    dense = knobs["supervision"] == "full"
+    datalist = check_split(knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense)
+    check_class_count(knobs, len(datalist.classes))
+    check_training_memory(knobs, datalist, trains=trains)
 
 
 def check_trained(folder: Path, weights: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from cvm_monai.annotations.files import shorten, shown
-from cvm_monai.engines.workflow import active_parser
+from cvm_monai.engines.workflow import active_parser, read_nulls
 from cvm_monai.knob_kinds import LONGEST_PATH
 from cvm_monai.knobs import plain_path_names
 
@@ -21,6 +21,12 @@ PATHS = plain_path_names()
 COMPUTED = ("tracking_uri", "knobs")
 """Entries that are made of the paths, here first, so that what is wrong with them ends as one sentence."""
 REFERENCE = re.compile(r"@[A-Za-z_]\w*")
+
+
+def begin() -> None:
+    """What every run does first: knobs typed as `null` get no value, and the paths are checked."""
+    read_nulls()
+    check_places()
 
 
 def check_places() -> None:

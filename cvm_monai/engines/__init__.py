@@ -1,6 +1,8 @@
 """Ignite engines and handlers of the training workflow."""
 
+from cvm_monai.engines.configured import run_knobs
 from cvm_monai.engines.evaluation import TestReport
+from cvm_monai.engines.in_order import InOrder
 from cvm_monai.engines.inference_weights import InferenceWeights
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.network_options import training_network
@@ -24,6 +26,7 @@ __all__ = [
     "BestModelSaver",
     "Checkpoints",
     "EpochMeans",
+    "InOrder",
     "InferenceWeights",
     "LowestMetric",
     "MaskDice",
@@ -48,6 +51,7 @@ __all__ = [
     "rank_seed",
     "read_nulls",
     "recorded",
+    "run_knobs",
     "shared_network",
     "training_network",
     "unique_run_name",

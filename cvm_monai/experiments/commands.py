@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cvm_monai.configs import config_file
 from cvm_monai.experiments.plan import Run
 from cvm_monai.place import as_entry
 
@@ -25,7 +26,14 @@ class Place:
 
 def training_words(run: Run, place: Place) -> list[str]:
     """What follows `python` to train."""
-    words = ["-m", "monai.bundle", "run", "training", "--config_file", str(place.bundle / "configs" / "train.json")]
+    words = [
+        "-m",
+        "monai.bundle",
+        "run",
+        "training",
+        "--config_file",
+        str(config_file(place.bundle / "configs", "train")),
+    ]
     words += ["--dataset_dir", as_entry(place.dataset), "--output_dir", as_entry(run.folder)]
     words += ["--fold", str(run.fold), "--seed", str(run.seed), *_options(run, nested=True)]
     words += ["--tracking_uri", place.tracking_uri]
@@ -34,7 +42,7 @@ def training_words(run: Run, place: Place) -> list[str]:
 
 def evaluating_words(run: Run, place: Place) -> list[str]:
     """What follows `python` to score the test fold; inner parts that were changed for the training stay out."""
-    configs = [str(place.bundle / "configs" / name) for name in ("train.json", "evaluate.json")]
+    configs = [str(config_file(place.bundle / "configs", name)) for name in ("train", "evaluate")]
     words = ["-m", "monai.bundle", "run", "evaluating", "--config_file", str(configs)]
     return [
         *words,

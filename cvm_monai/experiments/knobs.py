@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from cvm_monai.annotations.files import read_json, shorten, shown
+from cvm_monai.annotations.files import shorten, shown
+from cvm_monai.configs import config_file, read_config
 from cvm_monai.experiments.words import read_words, setting_words, value_of
 from cvm_monai.knobs import TRAINING, NetworkName, names
 from cvm_monai.networks import FROZEN_NETWORKS
@@ -25,18 +26,15 @@ WHERE = frozenset(names(decisive=False))
 
 
 def read_train_config(bundle: Path) -> dict[str, Any]:
-    """The bundle's `configs/train.json`.
+    """The bundle's training configuration, `configs/train.yaml` or `train.json`.
 
     Raises:
         ValueError: no bundle there.
     """
-    path = bundle / "configs" / "train.json"
+    path = config_file(bundle / "configs", "train")
     if not path.is_file():
         raise ValueError(f"{path} does not exist: name the folder of the MONAI bundle by --bundle")
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise ValueError(f"{path} is no configuration of a training: an object is expected")
-    return config
+    return read_config(path)
 
 
 def parse_knobs(
@@ -51,7 +49,7 @@ def parse_knobs(
 
     Args:
         own: knobs that the comparison sets itself, and what to use instead.
-        setting: a configuration of knobs, such as the bundle's `paper.json`; `words` go before it.
+        setting: a configuration of knobs, such as the bundle's `paper.yaml`; `words` go before it.
         varied: knobs of the setting that are left to the arms.
 
     Raises:
@@ -73,18 +71,16 @@ def parse_knobs(
 def read_setting(
     path: Path, config: Mapping[str, Any], *, own: Mapping[str, str] = OWN, varied: Sequence[str] = ()
 ) -> dict[str, str]:
-    """The knobs of a configuration that goes behind `train.json`, as if each were typed, without those `varied`.
+    """The knobs of a configuration that goes behind `train.yaml`, as if each were typed, without those `varied`.
 
     Raises:
-        ValueError: no such file, no JSON object, a value that is an object, an expression, or what `read_words`
+        ValueError: no such file, no configuration, a value that is an object, an expression, or what `read_words`
             refuses, with the file.
     """
     try:
-        values = read_json(path)
+        values = read_config(path)
     except ValueError as error:
-        raise ValueError(f"--setting {error}; one is bundle/configs/paper.json") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is no configuration of knobs: an object is expected")
+        raise ValueError(f"--setting {error}; one is bundle/configs/paper.yaml") from None
     try:
         kept = {name: value for name, value in values.items() if name not in varied}
         return read_words(setting_words(kept), config, own=own)

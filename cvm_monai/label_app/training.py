@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from cvm_monai.configs import config_file
 from cvm_monai.engines.store_address import sqlite_address
 from cvm_monai.knob_kinds import Choice, Knob, Number, Whole
 from cvm_monai.knobs import TRAINING
@@ -52,7 +53,7 @@ class Trained:
 
 
 def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of a request, those of `train.json` and `start`; other keys are MONAI Label's and are passed over.
+    """The knobs of a request, those of a training and `start`; other keys are MONAI Label's and are passed over.
 
     Values reach a configuration that executes text beginning with `$`: numbers and known words alone come through.
 
@@ -90,7 +91,7 @@ def check_training(
 
 def _configuration(settings: AppSettings) -> Path:
     """The bundle's configuration of a training."""
-    config = settings.bundle / "configs" / "train.json"
+    config = config_file(settings.bundle / "configs", "train")
     if not config.is_file():
         raise ValueError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
     return config
@@ -187,8 +188,8 @@ def _options(
         "output_dir": as_entry(output),
         "tracking_uri": sqlite_address(settings.work / "mlruns.db"),
         "experiment_name": "cvm_monai_label",
-        "initialize#3#check_data": False,
-        "initialize#3#going_on": weights is not None,
+        "preflight#check_data": False,
+        "preflight#going_on": weights is not None,
         "device": f"$torch.device({settings.device!r})",
     }
     if torch.device(settings.device).type == "cpu":

@@ -1,7 +1,6 @@
 """A bundle that needs no installed `cvm_monai`: the package travels inside its `scripts`."""
 
 import importlib.metadata
-import json
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.configs import SUFFIXES, read_config
 from cvm_monai.knobs import names
 from cvm_monai.place import PACKAGE, checked_bundle
 from cvm_monai.registry.requirements import requirements_of
@@ -21,7 +21,7 @@ from cvm_monai.registry.staging import (
     copy_package,
     fitted_metadata,
     portable_knobs,
-    write,
+    write_config,
 )
 from cvm_monai.registry.trained import Trained, read_trained
 
@@ -29,6 +29,7 @@ LEFT_OUT = ("cli", "doctor", "experiments", "registry", "label_app", "__main__.p
 """Parts of the package that no bundle run needs."""
 IMPORT = re.compile(rf"^(\s*)(from|import) {PACKAGE.name}\b", re.MULTILINE)
 RECORDED = "engines.recorded"
+"""Of configurations that look each knob up in the record."""
 DATA = ("classes",)
 """Knobs that the data set says, beside the machine's and the places: they keep the bundle's defaults."""
 
@@ -84,8 +85,9 @@ def gather(trained: Trained, root: Path, *, bundle: Path) -> Path:
     (root / "models").mkdir()
     for file in (trained.weights, *companions(trained)):
         shutil.copy(file, root / "models")
-    for file in (root / "configs").glob("*.json"):
-        write(file, _fitted(json.loads(file.read_text(encoding="utf-8")), file.stem, trained))
+    for file in (root / "configs").iterdir():
+        if file.suffix in SUFFIXES:
+            write_config(file, _fitted(read_config(file), file.stem, trained))
     return root
 
 
@@ -110,6 +112,8 @@ def _fitted(config: dict[str, Any], name: str, trained: Trained) -> dict[str, An
     knobs = {key: value for key, value in portable_knobs(trained).items() if key not in kept}
     classes = {} if "classes" not in trained.knobs else {"classes": trained.knobs["classes"]}
     fitted: dict[str, Any] = _moved(config, knobs | classes)
+    if "trained" in fitted:
+        fitted["trained"]["defaults"] = knobs | classes
     if "bundle_root" in fitted:
         fitted["bundle_root"] = ROOT
     if name == "train":

@@ -79,6 +79,17 @@ def fitted_metadata(metadata: Mapping[str, Any], classes: Sequence[str]) -> dict
     return fitted
 
 
+def write_config(file: Path, content: Any) -> None:
+    """A configuration, in the language that the file's name says; the comments of one that was read are lost."""
+    if file.suffix == ".json":
+        write(file, content)
+        return
+    import yaml
+
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=False, width=120)
+    file.write_text(text, encoding="utf-8")
+
+
 def write(file: Path, content: Any) -> None:
     """JSON, two spaces deep."""
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -11,11 +11,12 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from cvm_monai.configs import read_config
 from cvm_monai.inference import average_networks, load_network, predict
 from cvm_monai.networks import build_network
 from cvm_monai.slides import read_image
 
-CONFIG = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.json"
+CONFIG = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.yaml"
 CHANNELS = [4, 8, 8, 8, 8]
 SHAPES = {"a": (64, 64), "b": (65, 130), "c": (300, 200)}
 
@@ -153,7 +154,7 @@ def test_the_ids_are_those_of_monais_inference_bundles(data, run):
 
 
 def test_both_run_ids_mean_the_same():
-    config = json.loads(CONFIG.read_text())
+    config = read_config(CONFIG)
     assert config["inference"] == {"_target_": "scripts.launch", "engine": "evaluator"}
     assert config["run"] == ["@inference"]
 

@@ -20,7 +20,7 @@ from .conftest import BUNDLE, SMALL, TRAIN
 from .test_kill import assert_logged_once, assert_same
 from .test_training import only_run
 
-MULTI = str(BUNDLE / "configs" / "multi_gpu_train.json")
+MULTI = str(BUNDLE / "configs" / "multi_gpu_train.yaml")
 BOTH = [TRAIN, MULTI]
 
 
@@ -138,7 +138,7 @@ def test_without_torchrun_one_sentence_says_how_to_start(phantom, tmp_path, caps
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SystemExit, match="2"):
         monai.bundle.run("training", config_file=BOTH, dataset_dir=phantom, output_dir=str(tmp_path), **SMALL)
-    assert "error: multi_gpu_train.json is for several processes: start it by torchrun" in capsys.readouterr().err
+    assert "error: multi_gpu_train.yaml is for several processes: start it by torchrun" in capsys.readouterr().err
 
 
 def test_the_configuration_trains_in_a_world_of_one(phantom, tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from cvm_monai.configs import read_config
+
 BUNDLE = Path(__file__).parents[2] / "bundle"
+CONFIGS = [file for file in sorted((BUNDLE / "configs").iterdir()) if "_target_: cvm_monai." in file.read_text()]
 
 
 def targets(node: Any) -> Iterator[str]:
@@ -36,10 +38,10 @@ def scripts_found(monkeypatch):
 
 
 @pytest.mark.usefixtures("scripts_found")
-@pytest.mark.parametrize("config", sorted((BUNDLE / "configs").glob("*.json")), ids=lambda path: path.name)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
 def test_no_target_shares_its_name_with_a_module(config):
     """Where both are there, Python 3.12's pydoc.locate finds the module, and MONAI passes over what is not callable."""
-    for target in set(targets(json.loads(config.read_text(encoding="utf-8")))):
+    for target in set(targets(read_config(config))):
         where, _, name = target.rpartition(".")
         module = importlib.import_module(where)
         assert callable(getattr(module, name)), target

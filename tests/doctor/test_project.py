@@ -11,10 +11,11 @@ import monai
 import pytest
 
 from cvm_monai.cli.main import main
+from cvm_monai.configs import read_config
 from cvm_monai.doctor.finding import Finding
 from cvm_monai.doctor.project import check_config, check_data, check_store
 
-TRAIN = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "train.json"
+TRAIN = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "train.yaml"
 SMALL = {"network": "unet", "network_channels": [4, 8, 8, 8, 8], "crop_size": 64, "device": "cpu"}
 
 
@@ -111,7 +112,7 @@ def test_a_configuration_that_suits_the_data_passes_and_writes_nothing(phantom):
 
 
 def test_a_broken_configuration_is_named(phantom, tmp_path):
-    config = json.loads(TRAIN.read_text())
+    config = read_config(TRAIN)
     config["initialize"] = ["$1 / 0"]
     (tmp_path / "configs").mkdir()
     file = tmp_path / "configs" / "broken.json"

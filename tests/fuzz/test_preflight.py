@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cvm_monai.configs import read_config
+from cvm_monai.knobs import names
+
 from . import broken_texts
 from .cases import SEED
 from .watch import hashes, run
@@ -17,10 +20,10 @@ BUNDLE = Path(__file__).parents[2] / "bundle"
 
 
 def default_knobs() -> dict[str, Any]:
-    """The knobs of train.json and their defaults; those that it computes have the value of a plain run."""
-    config = json.loads((BUNDLE / "configs" / "train.json").read_text())
+    """The knobs of train.yaml and their defaults; those that it computes have the value of a plain run."""
+    config = read_config(BUNDLE / "configs" / "train.yaml")
     plain = {"classes": 2, "augmentation": "standard", "device": "cpu", "amp": False, "tracking_uri": "none"}
-    return {name: plain.get(name, config[name]) for name in config["knobs"]}
+    return {name: plain.get(name, config[name]) for name in names(recorded=True)}
 
 
 KNOBS = default_knobs()

@@ -15,7 +15,7 @@ from cvm_monai.networks import build_network
 from cvm_monai.provenance import write_json
 
 CHANNELS = [4, 8, 8, 8, 8]
-INFERENCE = str(Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.json")
+INFERENCE = str(Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.yaml")
 Maker = Callable[..., Path]
 
 
