@@ -16,8 +16,8 @@ RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle.scripts -m monai.bundle
 
 demo: venv
 	test -f data/phantom/datalist.json || $(BIN)/cvm-monai phantom data/phantom
-	$(RUN) training --config_file bundle/configs/train.json
-	$(RUN) evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']"
+	$(RUN) training --config_file bundle/configs/train.yaml
+	$(RUN) evaluating --config_file "['bundle/configs/train.yaml','bundle/configs/evaluate.yaml']"
 	@echo
 	@echo "Trained and evaluated on the phantom in data/phantom. What is where:"
 	@echo "  bundle/models/model.pt              the network"

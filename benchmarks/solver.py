@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -145,12 +146,15 @@ def whole_solves() -> None:
         }
         for name in backends():
             for kind, settings in WHOLE.items():
-                tasks[f"{kind} {name}"] = lambda z=z, name=name, s=settings: solve(z, backend=name, means="fixed", **s)
+                tasks[f"{kind} {name}"] = lambda z=z, name=name, s=settings: solve(
+                    z, lam=2, backend=name, means="fixed", **s
+                )
         found = medians(tasks, seconds=0.3)
         found["10 sparse"] *= 10
         print(f"{size:5}" + "".join(f" {1e3 * found[column]:17.2f}" for column in columns))
 
 
+AOS: dict[str, Any] = {"method": "aos", "lam": 2, "iterations": 50}
 WHOLE = {
     "50 aos": {"method": "aos", "iterations": 50, "tolerance": 0},
     "gap 1e-3": {"method": "primal_dual", "iterations": 2000, "tolerance": 1e-3},
@@ -164,7 +168,7 @@ def cores_table(*, size: int = 256, count: int = 24) -> None:
     print(f"\n{count} maps of {size} px, 50 AOS steps, float32: maps per second on 1 and {cores} cores")
     for name in backends():
         tasks = {
-            str(workers): lambda workers=workers, name=name: solve(z, backend=name, tolerance=0, workers=workers)
+            str(workers): lambda workers=workers, name=name: solve(z, **AOS, backend=name, tolerance=0, workers=workers)
             for workers in (1, cores)
         }
         found = medians(tasks, seconds=3)
@@ -207,18 +211,20 @@ def gpu_table(device: str) -> None:
         z = torch.from_numpy(tissue_like(size, np.float32, count=min(count, 8))).to(device)
         z = z.repeat(-(-count // len(z)), 1, 1)[:count].contiguous()
         for label, settings, arrays in (
-            ("5 AOS steps", {"iterations": 5}, 12),
-            ("50 AOS steps", {"iterations": 50}, 12),
+            ("5 AOS steps", {"method": "aos", "iterations": 5}, 12),
+            ("50 AOS steps", {"method": "aos", "iterations": 50}, 12),
             ("200 primal-dual steps", {"method": "primal_dual", "iterations": 200}, 10),
         ):
-            run = lambda z=z, s=settings: solve(z, tolerance=0, backend="torch", device=device, **s)  # noqa: E731
+            run = lambda z=z, s=settings: solve(z, lam=2, tolerance=0, backend="torch", device=device, **s)  # noqa: E731
             seconds = gpu_median(run, device)
             moved = arrays * 4 * z.numel() * settings["iterations"]
             print(
                 f"{count} maps of {size} px, {label}: {1e3 * seconds:8.1f} ms, {moved / seconds / 1e9:6.0f} GB/s, "
                 f"{moved / seconds / bandwidth:.2f} of the copy"
             )
-        error = (solve(z[:4], device=device, backend="torch").u.cpu() - solve(z[:4].cpu(), backend="numpy").u).abs()
+        error = (
+            solve(z[:4], **AOS, device=device, backend="torch").u.cpu() - solve(z[:4].cpu(), **AOS, backend="numpy").u
+        ).abs()
         print(f"  50 AOS steps against NumPy: largest difference {error.max():.1e}")
 
 

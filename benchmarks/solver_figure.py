@@ -39,7 +39,8 @@ def contrast_map(run: Path, image: np.ndarray, points: np.ndarray) -> np.ndarray
 def draw_maps(figure: Figure, image: np.ndarray, points: np.ndarray, truth: np.ndarray, z: np.ndarray) -> None:
     """The row of panels."""
     shown = {
-        f"{steps} AOS steps": solve(z, lam=SHOWN, iterations=steps, tolerance=0, means="fixed").u for steps in STEPS
+        f"{steps} AOS steps": solve(z, method="aos", lam=SHOWN, iterations=steps, tolerance=0, means="fixed").u
+        for steps in STEPS
     }
     shown["certified optimum"] = optimum(z, SHOWN).u
     axes = figure.subplots(1, 3 + len(shown))

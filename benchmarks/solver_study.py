@@ -28,7 +28,8 @@ from tqdm import tqdm
 from cvm_monai.annotations import UNLABELLED
 from cvm_monai.engines.metrics import mask_dice
 from cvm_monai.inference import load_network
-from cvm_monai.variational import MeansRule, average, contrast_maps, normalise, solve
+from cvm_monai.knobs import MeansRule
+from cvm_monai.variational import average, contrast_maps, normalise, solve
 
 ROOT = Path(__file__).resolve().parents[1]
 LAMS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -90,7 +91,7 @@ def train(run: Path, epochs: int, arguments: argparse.Namespace, knobs: Sequence
     settings = {"supervision": "partial_ce", "tracking_uri": "none", "dataset_dir": arguments.dataset_dir.resolve()}
     settings |= {"output_dir": run.resolve(), "max_epochs": epochs, "fold": arguments.fold, "seed": arguments.seed}
     command = [sys.executable, "-W", "ignore::UserWarning:monai.bundle.scripts", "-m", "monai.bundle", "run"]
-    command += ["training", "--config_file", str(ROOT / "bundle" / "configs" / "train.json")]
+    command += ["training", "--config_file", str(ROOT / "bundle" / "configs" / "train.yaml")]
     command += [text for name, value in settings.items() for text in (f"--{name}", str(value))]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     subprocess.run([*command, *knobs], check=True, env=environment)

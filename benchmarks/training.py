@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-TRAIN = Path(__file__).resolve().parents[1] / "bundle" / "configs" / "train.json"
+TRAIN = Path(__file__).resolve().parents[1] / "bundle" / "configs" / "train.yaml"
 
 
 def main() -> None:

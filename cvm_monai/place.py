@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from cvm_monai.configs import config_file
 from cvm_monai.errors import CvmError
 
 PLAIN = re.compile(r"/[^#]*|[\w.-]+(/[\w. -]+)+|(?!(?:None|True|False)$)[A-Za-z][\w.-]*")
@@ -13,7 +14,7 @@ BESIDE, INSIDE = PACKAGE.parent / "bundle", PACKAGE / "bundle"
 
 def bundle_folder() -> Path | None:
     """The folder that holds `configs/`, `scripts/` and `docs/`; None where this copy of the package came without."""
-    return next((folder for folder in (BESIDE, INSIDE) if (folder / "configs" / "train.json").is_file()), None)
+    return next((folder for folder in (BESIDE, INSIDE) if config_file(folder / "configs", "train").is_file()), None)
 
 
 def checked_bundle(folder: Path | None = None) -> Path:
@@ -23,7 +24,7 @@ def checked_bundle(folder: Path | None = None) -> Path:
         CvmError: no bundle there.
     """
     found = folder or bundle_folder()
-    if found is None or not (found / "configs" / "inference.json").is_file():
+    if found is None or not config_file(found / "configs", "inference").is_file():
         where = f"in {found}" if found else "beside the package"
         raise CvmError(f"there is no MONAI bundle {where}: name its folder by --bundle")
     return found.resolve()

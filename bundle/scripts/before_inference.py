@@ -2,23 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from cvm_monai.engines.memory_needs import check_inference_memory
-from cvm_monai.engines.record_checks import CHECKS
 from cvm_monai.engines.workflow import running_parser
 from cvm_monai.errors import CvmError
-from cvm_monai.files import shown, try_folder
+from cvm_monai.files import try_folder
 from cvm_monai.inference import working_factor
-from cvm_monai.networks import NetworkName
+from cvm_monai.knobs import check
 
-from .before_training import check_device, is_above_zero, is_path
+from .before_training import check_device
 from .errors import exit_on_error
-
-ABOVE_ZERO = ("scale", "mpp", "image_mpp")
-RECORDED = ("network_channels", "normalisation", "classes")
-"""Knobs of which `record_checks` knows what they may be."""
-FILES = ("images", "ensemble")
+from .places import begin
 
 
 def inference_checks() -> None:
@@ -27,6 +22,7 @@ def inference_checks() -> None:
     All of it is instantiated here, by its id in the running configuration, so that any error ends as one sentence.
     """
     parser = running_parser("inference_checks")
+    begin()
     with exit_on_error():
         knobs = parser.get_parsed_content("knobs")
         check_inference_knobs(knobs)
@@ -37,27 +33,11 @@ def inference_checks() -> None:
         check_prediction_dir(Path(knobs["prediction_dir"]), records)
 
 
-def check_inference_knobs(knobs: Mapping[str, Any]) -> None:
-    """CvmError for a knob out of its range, naming it; what the classes check themselves is left to them."""
-    if knobs["network"] not in get_args(NetworkName):
-        raise CvmError(f"--network must be one of {', '.join(get_args(NetworkName))}, got {shown(knobs['network'])}")
-    for name in RECORDED:
-        right, what = CHECKS[name]
-        if name in knobs and not right(knobs[name]):
-            raise CvmError(f"--{name} must be {what}, got {shown(knobs[name])}")
-    for name in FILES:
-        value = knobs.get(name)
-        texts = [value] if isinstance(value, str | Path) or value is None else value
-        if not isinstance(texts, list | tuple) or not all(map(is_path, texts)):
-            raise CvmError(f"--{name} must be a path or a list of paths, got {shown(value)}")
+def check_inference_knobs(knobs: Mapping[str, Any], run: str = "inference") -> None:
+    """CvmError for a knob out of its range, naming it."""
+    check(knobs, run)
     if "device" in knobs:
         check_device(knobs["device"])
-    for name in ABOVE_ZERO:
-        value = knobs[name]
-        if value is None and name != "scale":
-            continue
-        if not is_above_zero(value):
-            raise CvmError(f"--{name} must be a number greater than 0, got {shown(value)}")
 
 
 def check_pixel_sizes(records: Sequence[Mapping[str, Any]], knobs: Mapping[str, Any]) -> None:

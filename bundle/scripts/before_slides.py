@@ -4,6 +4,7 @@ from cvm_monai.engines.workflow import running_parser
 
 from .before_inference import check_inference_knobs
 from .errors import exit_on_error
+from .places import begin
 
 
 def slide_checks() -> None:
@@ -12,6 +13,7 @@ def slide_checks() -> None:
     All of it is instantiated here, by its id in the running configuration, so that any error ends as one sentence.
     """
     parser = running_parser("slide_checks")
+    begin()
     with exit_on_error():
-        check_inference_knobs(parser.get_parsed_content("knobs"))
+        check_inference_knobs(parser.get_parsed_content("knobs"), "inference_wsi")
         parser.get_parsed_content("engine")

@@ -7,21 +7,27 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from cvm_monai.engines.workflow import COMMAND, active_parser, running_parser
+from cvm_monai.engines.workflow import COMMAND, active_parser, read_nulls, running_parser
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shorten, shown
+from cvm_monai.knob_kinds import LONGEST_PATH
+from cvm_monai.knobs import plain_path_names
 
 from .errors import exit_on_error
 
 FOLDERS = ("dataset_dir", "output_dir")
 """Entries that are one path in every configuration."""
-PATHS = (*FOLDERS, "prediction_dir", "feature_store", "encoder_weights", "extractor_path", "extractor_weights")
+PATHS = plain_path_names()
 """Entries that are a path, or None."""
 COMPUTED = ("tracking_uri", "knobs")
 """Entries that are made of the paths, here first, so that what is wrong with them ends as one sentence."""
-LONGEST_PATH = 4096
-"""Characters that a path may have on Linux."""
 REFERENCE = re.compile(r"@[A-Za-z_]\w*")
+
+
+def begin() -> None:
+    """What every run does first: knobs typed as `null` get no value, and the paths are checked."""
+    read_nulls()
+    check_places()
 
 
 def check_places() -> None:

@@ -51,7 +51,7 @@ def join_processes(*, device: torch.device | str, timeout: float) -> None:
         raise CvmError(f"--process_timeout must be a number of seconds greater than 0, got {timeout!r}")
     if not all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
         raise CvmError(
-            "multi_gpu_train.json is for several processes: start it by torchrun --nproc_per_node=N -m monai.bundle "
+            "multi_gpu_train.yaml is for several processes: start it by torchrun --nproc_per_node=N -m monai.bundle "
             "run ..., or leave it out"
         )
     if device.type == "cuda":

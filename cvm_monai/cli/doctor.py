@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cvm_monai.doctor.finding import Finding
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import TRAINING
 
 if TYPE_CHECKING:
     from cvm_monai.doctor.rehearsal import Rehearsal
@@ -40,7 +41,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("folder", metavar="DIR", nargs="?", default="data/phantom", help="data set (%(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="try a few steps, and estimate the whole training")
-    parser.add_argument("--config_file", metavar="FILE", help="of a training (default the bundle's train.json)")
+    parser.add_argument("--config_file", metavar="FILE", help="of a training (default the bundle's train.yaml)")
     parser.set_defaults(run=run, further=())
 
 
@@ -134,13 +135,14 @@ def _config(arguments: argparse.Namespace) -> Path:
     Raises:
         CvmError: no such file, or no bundle.
     """
+    from cvm_monai.configs import config_file
     from cvm_monai.place import checked_bundle
 
     if arguments.config_file is None:
-        return checked_bundle() / "configs" / "train.json"
+        return config_file(checked_bundle() / "configs", "train")
     file = Path(arguments.config_file)
     if not file.is_file():
-        raise CvmError(f"--config_file {file} does not exist: give a configuration such as bundle/configs/train.json")
+        raise CvmError(f"--config_file {file} does not exist: give a configuration such as bundle/configs/train.yaml")
     return file.resolve()
 
 
@@ -150,16 +152,13 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         CvmError: as `read_words`, or a configuration that cannot be read.
     """
+    from cvm_monai.configs import read_config
     from cvm_monai.experiments.words import read_words, value_of
-    from cvm_monai.files import read_json, shown
 
-    file = _config(arguments)
-    config = read_json(file)
-    if not isinstance(config, dict):
-        raise CvmError(f"{file} is no configuration of a training: an object is expected")
+    config = read_config(_config(arguments))
     words = read_words(arguments.further, config, own=OWN, command="doctor")
     knobs = {name: value_of(text) for name, text in words.items()}
-    for name in ("output_dir", "tracking_uri"):
-        if knobs.get(name) is not None and not isinstance(knobs[name], str):
-            raise CvmError(f"--{name} must be a path or an address, got {shown(words[name])}")
+    for name in ("output_dir", "tracking_uri"):  # looked at before the configuration is
+        if knobs.get(name) is not None:
+            TRAINING[name].check(knobs[name])
     return knobs

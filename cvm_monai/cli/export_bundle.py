@@ -10,7 +10,7 @@ DESCRIPTION = """\
 Write the network of a training as a self-contained MONAI bundle: configurations, weights, card, and the package's code
 inside scripts/. Where MONAI and the packages that its metadata list are installed,
 
-  unzip OUT.zip && python -m monai.bundle run inference --config_file OUT/configs/inference.json --dataset_dir IMAGES
+  unzip OUT.zip && python -m monai.bundle run inference --config_file OUT/configs/inference.yaml --dataset_dir IMAGES
 """
 
 

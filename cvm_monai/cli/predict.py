@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import SLIDE_DEFAULTS
 
 DESCRIPTION = """\
 Segment whole slides, tissue only, in bounded memory; SLIDE is a slide, an image, or a folder of them.
@@ -48,7 +49,7 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force_mpp", action="store_true", help="take a um/px that looks wrong")
     parser.add_argument(
         "--origin",
-        default="level0",
+        default=SLIDE_DEFAULTS["origin"],
         metavar="level0|bounds",
         help="what coordinates count from, of regions and of drawn tissue: the corner of level 0, or of the scanned "
         "part of slides such as MRXS, as QuPath does unless told --no-crop (default level0)",
@@ -56,7 +57,7 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model_mpp", type=float, help="um/px the model was trained at, where its record does not say")
     parser.add_argument(
         "--tissue",
-        default="otsu",
+        default=SLIDE_DEFAULTS["tissue"],
         metavar="otsu|none|FILE",
         help="find tissue by its colour, predict all of the slide, or a mask of yours: GeoJSON or a label image, "
         "or a folder with one for each slide (default otsu)",
@@ -65,10 +66,31 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
     """How the network is run."""
-    parser.add_argument("--window", type=int, default=1024, help="side of the tiles, a multiple of 32 (default 1024)")
-    parser.add_argument("--overlap", type=float, default=0.25, help="part that tiles share, 0 to 0.75 (default 0.25)")
-    parser.add_argument("--batch_size", type=int, default=1, help="tiles at a time (default 1; more on a GPU)")
-    parser.add_argument("--num_workers", type=int, default=2, help="threads that read tiles ahead (default 2)")
+    default = SLIDE_DEFAULTS
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=default["window"],
+        help="side of the tiles, a multiple of 32 (default %(default)s)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=float,
+        default=default["overlap"],
+        help="part that tiles share, 0 to 0.75 (default %(default)s)",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        default=default["batch_size"],
+        help="tiles at a time (default %(default)s; more on a GPU)",
+    )
+    parser.add_argument(
+        "--num_workers",
+        type=int,
+        default=default["num_workers"],
+        help="threads that read tiles ahead (default %(default)s)",
+    )
     parser.add_argument("--device", help="where to compute (default the first GPU, else cpu)")
     parser.add_argument("--amp", action="store_true", help="mixed precision: faster on a GPU")
     parser.add_argument(
@@ -79,11 +101,18 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
     """What is made of the probability."""
+    default = SLIDE_DEFAULTS
     parser.add_argument(
-        "--min_area_um2", type=float, default=50.0, help="leave out smaller regions (default 50: one nucleus)"
+        "--min_area_um2",
+        type=float,
+        default=default["min_area_um2"],
+        help="leave out smaller regions (default %(default)g: one nucleus)",
     )
     parser.add_argument(
-        "--simplify_um", type=float, default=1.0, help="move borders by at most this (default 1; 0: the pixels' own)"
+        "--simplify_um",
+        type=float,
+        default=default["simplify_um"],
+        help="move borders by at most this (default %(default)g; 0: the pixels' own)",
     )
     parser.add_argument("--class_probabilities", action="store_true", help="of more classes, a pyramid of each as well")
     parser.add_argument("--overwrite", action="store_true", help="begin again where other settings left results")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,6 @@ from cvm_monai.data.transforms import FILL
 from cvm_monai.errors import CvmError
 
 Item = dict[Hashable, Any]
-AugmentationName = Literal["standard", "full", "flips", "none"]
-"""`none`: crops alone; `flips`: flips and quarter turns too; `standard`: colour jitter too; `full`: affine maps, blur
-and noise too. Stain jitter has a knob of its own."""
 
 TRIES = 8
 """Draws before an item is left as it is."""

@@ -63,7 +63,7 @@ class PrepareReport:
             )
         place = self.datalist.path.parent
         folder, output = shlex.quote(str(place)), shlex.quote(f"runs/{place.name}")
-        lines += ["", "Next", "  python -m monai.bundle run training --config_file bundle/configs/train.json \\"]
+        lines += ["", "Next", "  python -m monai.bundle run training --config_file bundle/configs/train.yaml \\"]
         return "\n".join([*lines, f"    --dataset_dir {folder} --output_dir {output}"])
 
     def _contents(self) -> list[str]:

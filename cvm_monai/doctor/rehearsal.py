@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
+from cvm_monai.configs import config_file
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.data.folds import case_labels, check_trainable, split, teaches
 from cvm_monai.data.records import case_record, case_records
@@ -78,7 +79,7 @@ def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehear
     import the packages are not counted.
 
     Args:
-        config: the training's configuration, in a bundle's `configs/` beside `inference.json`.
+        config: the training's configuration, in a bundle's `configs/` beside that of `inference`.
         dataset: with a data list; only read.
         knobs: that the configuration gets, by name.
 
@@ -103,7 +104,7 @@ def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehear
                 run.prepare()
         with import_module("scripts.errors").exit_on_error():
             run.train()
-            run.infer(config.with_name("inference.json"), place)
+            run.infer(config_file(config.parent, "inference"), place)
     return run.result()
 
 

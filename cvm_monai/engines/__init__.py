@@ -1,6 +1,8 @@
 """Ignite engines and handlers of the training workflow."""
 
+from cvm_monai.engines.configured import run_knobs
 from cvm_monai.engines.evaluation import TestReport
+from cvm_monai.engines.in_order import InOrder
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.network_options import training_network
 from cvm_monai.engines.output_record import OutputRecorder
@@ -13,6 +15,7 @@ from cvm_monai.engines.resume import Checkpoints, finished_training
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
 from cvm_monai.engines.stain_shifts import StainShiftTest
 from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
+from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.engines.trainer import PointTrainer
 from cvm_monai.engines.weight_average import InferenceWeights, WeightAverage
 from cvm_monai.engines.workflow import bundle_root, follow_parser, models_dir, read_nulls, recorded
@@ -21,6 +24,7 @@ __all__ = [
     "BestModelSaver",
     "Checkpoints",
     "EpochMeans",
+    "InOrder",
     "InferenceWeights",
     "LowestMetric",
     "MaskDice",
@@ -34,6 +38,7 @@ __all__ = [
     "SharedEvaluator",
     "StainShiftTest",
     "TestReport",
+    "TrainedKnobs",
     "WeightAverage",
     "bundle_root",
     "default_tracking_uri",
@@ -45,6 +50,7 @@ __all__ = [
     "rank_seed",
     "read_nulls",
     "recorded",
+    "run_knobs",
     "shared_network",
     "training_network",
     "unique_run_name",

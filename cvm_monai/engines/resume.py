@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
@@ -16,13 +16,12 @@ from cvm_monai.engines.processes import from_first, gathered
 from cvm_monai.engines.settings import first_difference, training_settings
 from cvm_monai.errors import CvmError
 from cvm_monai.files import remove_leftovers
+from cvm_monai.knobs import ResumeRule
 from cvm_monai.supervision.factory import METHODS
 from cvm_monai.supervision.moving_average import bare
 
 logger = logging.getLogger(__name__)
 
-ResumeRule = Literal["never", "auto"]
-"""`never` begins anew; `auto` goes on from the newest checkpoint in the output folder, where there is one."""
 FOLDER = "checkpoints"
 WRITTEN = ("run.json", "config.json", "datalist.json", FILE, "figures/training.png", "figures/pseudo_labels.png")
 """Files of the output folder that a kill may have cut off while they were written aside."""

@@ -4,7 +4,7 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import ignite.distributed as idist
 import torch
@@ -15,12 +15,8 @@ from cvm_monai.data.stain import TARGET_FILE, StainTarget, write_target
 from cvm_monai.engines.processes import from_first
 from cvm_monai.errors import CvmError
 from cvm_monai.files import remove_leftovers, write_bytes
+from cvm_monai.knobs import Selection
 from cvm_monai.supervision.moving_average import bare
-
-Selection = Literal["lowest", "last"]
-"""Which weights are kept: `lowest`: those of the lowest validation score (the paper). `last`: those of the last epoch,
-for few validation points, of which the lowest score is luck. A moving average of the weights goes well with it."""
-
 
 WORDS: Mapping[Selection, str] = {
     "lowest": "lowest partial cross-entropy on validation points",

@@ -6,10 +6,9 @@ from typing import Any
 
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.files import sha256
+from cvm_monai.knobs import names
 from cvm_monai.provenance import plain
 
-WHERE = ("dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "feature_store", "resume")
-"""Knobs that say where and how is computed: a training may go on with other ones."""
 SECTIONS = ("network_def", "optimizer", "load", "train#preprocessing", "val_interval")
 """Parts of the configuration that the weights depend on, beside the knobs and the constants of the supervision."""
 ABSENT = "nothing"
@@ -20,7 +19,8 @@ def training_settings(*, knobs: Mapping[str, Any], datalist: str | Path) -> dict
 
     Two trainings with equal settings, of one version of this package on one machine, learn the same weights.
     """
-    settings = {name: plain(value) for name, value in knobs.items() if name not in WHERE}
+    where = names(decisive=False)  # a training may go on elsewhere
+    settings = {name: plain(value) for name, value in knobs.items() if name not in where}
     settings["data_sha256"] = sha256(Path(datalist))
     parser = active_parser()
     if parser is not None:
@@ -30,10 +30,13 @@ def training_settings(*, knobs: Mapping[str, Any], datalist: str | Path) -> dict
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """`learning_rate was 0.001 and is 0.01`: the first setting that differs; None where none does."""
+    """`learning_rate was 0.001 and is 0.01`: the first setting that differs; None where none does.
+
+    A setting without a value is as one that is not there.
+    """
     old, new = dict(_flat(before)), dict(_flat(now))
     for name in [*new, *(name for name in old if name not in new)]:
-        if old.get(name, ABSENT) != new.get(name, ABSENT):
+        if old.get(name) != new.get(name):
             return f"{name} was {old.get(name, ABSENT)} and is {new.get(name, ABSENT)}"
     return None
 

@@ -1,7 +1,6 @@
 """Where a bundle run finds itself: its root, its parsed configuration, its folders."""
 
 import functools
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from cvm_monai.engines.record_checks import check_recorded
-from cvm_monai.errors import CvmError
+from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.place import bundle_folder
 
 NULL = "null"
@@ -115,11 +113,4 @@ def recorded(*, output_dir: str, key: str, default: Any) -> Any:
     Raises:
         CvmError: a file that is no record of a training, or a value that the knob cannot have.
     """
-    file = Path(output_dir) / "run.json"
-    if not file.is_file():
-        return default
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))["knobs"].get(key, default)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CvmError(f"{file} is not a record of a training ({error}): train again, or remove it") from error
-    return value if value is default else check_recorded(file, key, value)
+    return TrainedKnobs(output_dir, {key: default})[key]

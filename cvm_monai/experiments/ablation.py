@@ -153,7 +153,7 @@ def _solver(text: str, config: Mapping[str, Any]) -> Ablation:
 def _default(config: Mapping[str, Any], name: str) -> float:
     value = config.get(name)
     if not isinstance(value, int | float):
-        raise CvmError(f"{name} in the bundle's configs/train.json must be a number, got {shown(value)}")
+        raise CvmError(f"{name} in the bundle's training configuration must be a number, got {shown(value)}")
     return float(value)
 
 

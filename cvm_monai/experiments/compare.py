@@ -38,7 +38,7 @@ class Setup:
         jobs: runs at once.
         bundle: the MONAI bundle's folder; None: the one beside this package.
         knobs: words of further knobs of the training.
-        setting: a configuration of knobs behind the bundle's `train.json`; `knobs` go before it.
+        setting: a configuration of knobs behind the bundle's `train.yaml`; `knobs` go before it.
     """
 
     folder: Path

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from cvm_monai.configs import config_file
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.state import Cost, close_run, note_process, open_run
 from cvm_monai.place import as_entry
@@ -36,7 +37,8 @@ class Place:
 
 def training_words(run: Run, place: Place) -> list[str]:
     """What follows `python` to train."""
-    words = ["-m", "monai.bundle", "run", "training", "--config_file", str(place.bundle / "configs" / "train.json")]
+    words = ["-m", "monai.bundle", "run", "training", "--config_file"]
+    words += [str(config_file(place.bundle / "configs", "train"))]
     words += ["--dataset_dir", as_entry(place.dataset), "--output_dir", as_entry(run.folder)]
     words += ["--fold", str(run.fold), "--seed", str(run.seed), *_options(run, nested=True)]
     words += ["--tracking_uri", place.tracking_uri]
@@ -45,7 +47,7 @@ def training_words(run: Run, place: Place) -> list[str]:
 
 def evaluating_words(run: Run, place: Place) -> list[str]:
     """What follows `python` to score the test fold; inner parts that were changed for the training stay out."""
-    configs = [str(place.bundle / "configs" / name) for name in ("train.json", "evaluate.json")]
+    configs = [str(config_file(place.bundle / "configs", name)) for name in ("train", "evaluate")]
     words = ["-m", "monai.bundle", "run", "evaluating", "--config_file", str(configs)]
     return [
         *words,

@@ -7,7 +7,7 @@ import numpy as np
 
 from cvm_monai.annotations import BACKGROUND, TARGET, first_pairs, read_annotations
 from cvm_monai.data.datalist import Case, DataList
-from cvm_monai.engines.workflow import recorded
+from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row, case_means, read_rows
@@ -15,7 +15,6 @@ from cvm_monai.figures import MethodMaps
 from cvm_monai.figures.panels import LONGEST_SIDE
 from cvm_monai.files import shown
 from cvm_monai.inference import load_network, load_stain, predict, working_factor
-from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.slides import read_image, read_mask
 
 CASES = 4
@@ -67,7 +66,7 @@ def _maps(case: Case, runs: Sequence[Run]) -> MethodMaps:
 
 def _points(case: Case, runs: Sequence[Run]) -> np.ndarray:
     """(N, 3) x, y, label of the points that a training by the knobs of these runs would use at most."""
-    pairs = max(recorded(output_dir=str(run.folder), key="pairs", default=5) for run in runs)
+    pairs = max(TrainedKnobs(run.folder)["pairs"] for run in runs)
     points = first_pairs(read_annotations(case.points).points, pairs) if case.points else ()
     shown = [(point.x, point.y, point.label) for point in points if point.label in (TARGET, BACKGROUND)]
     return np.array(shown, dtype=float).reshape(-1, 3)
@@ -81,10 +80,7 @@ def _coarse(values: np.ndarray) -> np.ndarray:
 
 def _probability(run: Run, case: Case, image: np.ndarray) -> np.ndarray:
     output = str(run.folder)
-    facts = {
-        name: recorded(output_dir=output, key=name, default=default)
-        for name, default in (("scale", 1.0), ("mpp", None), ("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD))
-    }
+    facts = TrainedKnobs(output)
     scale = working_factor(scale=facts["scale"], mpp=facts["mpp"], image_mpp=case.mpp, case_id=case.case_id)
     network = load_network(output)
     means = {name: facts[name] for name in ("image_mean", "image_std")}

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+from cvm_monai.configs import config_file, read_config
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.words import read_words, setting_words, value_of
-from cvm_monai.files import read_json, shorten, shown
-from cvm_monai.networks import FROZEN_NETWORKS, NetworkName
+from cvm_monai.files import shorten, shown
+from cvm_monai.knobs import TRAINING, NetworkName, names
+from cvm_monai.networks import FROZEN_NETWORKS
 
 OWN: Mapping[str, str] = {
     "dataset_dir": "give the data set as DIR",
@@ -20,32 +22,20 @@ OWN: Mapping[str, str] = {
 }
 """Knobs that the comparison sets itself, and what to use instead."""
 
-WHERE = (
-    "dataset_dir",
-    "output_dir",
-    "tracking_uri",
-    "device",
-    "num_workers",
-    "feature_store",
-    "parent_run_id",
-    "resume",
-)
+WHERE = frozenset(names(decisive=False))
 """Knobs that say where and how a run is computed, not what comes out: they may differ from a finished run's."""
 
 
 def read_train_config(bundle: Path) -> dict[str, Any]:
-    """The bundle's `configs/train.json`.
+    """The bundle's training configuration, `configs/train.yaml` or `train.json`.
 
     Raises:
         CvmError: no bundle there.
     """
-    path = bundle / "configs" / "train.json"
+    path = config_file(bundle / "configs", "train")
     if not path.is_file():
         raise CvmError(f"{path} does not exist: name the folder of the MONAI bundle by --bundle")
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise CvmError(f"{path} is no configuration of a training: an object is expected")
-    return config
+    return read_config(path)
 
 
 def parse_knobs(
@@ -60,11 +50,12 @@ def parse_knobs(
 
     Args:
         own: knobs that the comparison sets itself, and what to use instead.
-        setting: a configuration of knobs, such as the bundle's `paper.json`; `words` go before it.
+        setting: a configuration of knobs, such as the bundle's `paper.yaml`; `words` go before it.
         varied: knobs of the setting that are left to the arms.
 
     Raises:
-        CvmError: as `read_words` and `read_setting`; a network that makes a method of its own.
+        CvmError: as `read_words` and `read_setting`; a value that its knob cannot have; a network that makes a method
+            of its own.
     """
     further = {} if setting is None else read_setting(setting, config, own=own, varied=varied)
     knobs = {**further, **read_words(words, config, own=own)}
@@ -72,24 +63,25 @@ def parse_knobs(
     shared = [name for name in get_args(NetworkName) if name not in FROZEN_NETWORKS]  # not all share an extractor
     if network not in shared:
         raise CvmError(f"--network must be one of {', '.join(shared)}, got {shown(network)}")
+    for name, text in knobs.items():
+        if name in TRAINING and not text.startswith("$"):
+            TRAINING[name].check(value_of(text))
     return knobs
 
 
 def read_setting(
     path: Path, config: Mapping[str, Any], *, own: Mapping[str, str] = OWN, varied: Sequence[str] = ()
 ) -> dict[str, str]:
-    """The knobs of a configuration that goes behind `train.json`, as if each were typed, without those `varied`.
+    """The knobs of a configuration that goes behind `train.yaml`, as if each were typed, without those `varied`.
 
     Raises:
-        CvmError: no such file, no JSON object, a value that is an object, an expression, or what `read_words`
+        CvmError: no such file, no configuration, a value that is an object, an expression, or what `read_words`
             refuses, with the file.
     """
     try:
-        values = read_json(path)
+        values = read_config(path)
     except ValueError as error:
-        raise CvmError(f"--setting {error}; one is bundle/configs/paper.json") from None
-    if not isinstance(values, dict):
-        raise CvmError(f"{path} is no configuration of knobs: an object is expected")
+        raise CvmError(f"--setting {error}; one is bundle/configs/paper.yaml") from None
     try:
         kept = {name: value for name, value in values.items() if name not in varied}
         return read_words(setting_words(kept), config, own=own)
@@ -104,7 +96,8 @@ def configuration(
 
     A default that is an expression stays its text. Of the constants of methods only those of this method are taken.
     """
-    plain = {name: config.get(name) for name in config.get("knobs", {}) if not isinstance(config.get(name), dict)}
+    recorded = [name for name in names(recorded=True) if name in config]
+    plain = {name: config[name] for name in recorded if not isinstance(config[name], dict)}
     chosen = {**plain, **{name: value_of(text) for name, text in knobs.items()}}
     constants = config.get("method_constants", {}).get(str(chosen.get("supervision")), {})
     chosen |= {"method_constants": constants, "fold": fold, "seed": seed, "data_sha256": data_sha256}
@@ -113,7 +106,7 @@ def configuration(
 
 def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The first knob in which two configurations differ, in words; empty where they are equal."""
-    for name in sorted({*asked, *found}):
+    for name in sorted({*asked, *found} - WHERE):
         if name not in found:
             return f"{shorten(name)} {_text(asked[name])} is asked for and was not known there"
         if name not in asked:

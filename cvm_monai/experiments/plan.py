@@ -8,7 +8,8 @@ from typing import get_args
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shown
-from cvm_monai.supervision.factory import METHODS, SupervisionName
+from cvm_monai.knobs import SupervisionName
+from cvm_monai.supervision.factory import METHODS
 
 ALL = "all"
 REFERENCE, LOWER, UPPER = "cvm", "partial_ce", "full"

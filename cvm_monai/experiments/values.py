@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.layout import Sweep
 from cvm_monai.files import shown
-from cvm_monai.variational import SolverName
+from cvm_monai.knobs import SolverName
 
 Value = TypeVar("Value")
 

@@ -7,7 +7,8 @@ from cvm_monai.inference.predict import network_input, predict, predict_classes,
 from cvm_monai.inference.progress import ImageProgress
 from cvm_monai.inference.transforms import PrepareImaged, ReadImaged, SavePredictiond, ToProbabilityd
 from cvm_monai.inference.windows import WindowInferer
-from cvm_monai.inference.write import OutputFormat, ProbabilityType, prediction_paths, write_classes, write_prediction
+from cvm_monai.inference.write import prediction_paths, write_classes, write_prediction
+from cvm_monai.knobs import OutputFormat, ProbabilityType
 
 __all__ = [
     "Averaged",

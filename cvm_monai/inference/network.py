@@ -3,29 +3,16 @@
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
 from cvm_monai.data.stain import StainTarget, stored_method, stored_target
-from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
+from cvm_monai.engines.trained import TrainedKnobs
+from cvm_monai.engines.workflow import bundle_root, models_dir
 from cvm_monai.networks import build_network
 from cvm_monai.networks.state import load_weights
-
-RECORDED_NETWORK: Mapping[str, Any] = MappingProxyType(
-    {
-        "network": "resnet34_unet",
-        "network_channels": None,
-        "normalisation": "batch",  # of trainings that had no choice
-        "encoder_norm": None,
-        "extractor_path": None,
-        "extractor_weights": None,
-        "classes": 2,
-    }
-)
-"""What makes a network, and what is taken where the record of its training does not say."""
 
 
 def load_network(
@@ -38,7 +25,7 @@ def load_network(
     """The trained network of a training's output folder, in evaluation mode.
 
     `run.json` says which network it is, `models/model.pt` holds its weights. The scale it was trained at is
-    `recorded(output_dir=..., key="scale", default=1.0)` of `cvm_monai.engines`.
+    `TrainedKnobs(output_dir)["scale"]` of `cvm_monai.engines`.
 
     Args:
         bundle: root of the bundle whose default output folder keeps its model in `models/`; None: that which runs, or
@@ -49,15 +36,13 @@ def load_network(
         CvmError: no model in that folder, a damaged file, or weights of another network.
     """
     output = str(output_dir)
-    network = network_of(
-        {key: recorded(output_dir=output, key=key, default=RECORDED_NETWORK[key]) for key in RECORDED_NETWORK}
-    )
+    network = network_of(TrainedKnobs(output))
     file = weights or Path(models_dir(bundle_root=_root(bundle), output_dir=output)) / "model.pt"
     return load_weights(network, file, device=device)
 
 
 def network_of(known: Mapping[str, Any]) -> nn.Module:
-    """The network that a training's record describes, by the names of `RECORDED_NETWORK`, with random weights.
+    """The network that a training's knobs describe, with random weights.
 
     Raises:
         CvmError: whatever `build_network` finds.
@@ -81,7 +66,7 @@ def load_stain(output_dir: str | PathLike[str], *, bundle: str | PathLike[str] |
     """
     output = str(output_dir)
     folder = models_dir(bundle_root=_root(bundle), output_dir=output)
-    method = recorded(output_dir=output, key="stain_normalisation", default=None) or stored_method(folder=folder)
+    method = TrainedKnobs(output)["stain_normalisation"] or stored_method(folder=folder)
     return stored_target(folder=folder, method=method)
 
 

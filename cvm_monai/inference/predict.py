@@ -12,6 +12,7 @@ from cvm_monai.data.transforms import resize_image
 from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.errors import CvmError
 from cvm_monai.inference.windows import WindowInferer
+from cvm_monai.knobs import SLIDE_DEFAULTS
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ def predict(
     *,
     scale: float = 1.0,
     device: torch.device | str | None = None,
-    window: int = 1024,
-    overlap: float = 0.25,
+    window: int = SLIDE_DEFAULTS["window"],
+    overlap: float = SLIDE_DEFAULTS["overlap"],
     stain: StainTarget | None = None,
     image_mean: Sequence[float] = IMAGENET_MEAN,
     image_std: Sequence[float] = IMAGENET_STD,
@@ -69,8 +70,8 @@ def predict_classes(
     *,
     scale: float = 1.0,
     device: torch.device | str | None = None,
-    window: int = 1024,
-    overlap: float = 0.25,
+    window: int = SLIDE_DEFAULTS["window"],
+    overlap: float = SLIDE_DEFAULTS["overlap"],
     stain: StainTarget | None = None,
     image_mean: Sequence[float] = IMAGENET_MEAN,
     image_std: Sequence[float] = IMAGENET_STD,

@@ -12,7 +12,8 @@ from monai.transforms import Transform
 from cvm_monai.data.stain import StainTarget
 from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.inference.predict import network_input, working_factor
-from cvm_monai.inference.write import OutputFormat, ProbabilityType, check_output, write_classes, write_prediction
+from cvm_monai.inference.write import check_output, write_classes, write_prediction
+from cvm_monai.knobs import OutputFormat, ProbabilityType
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.slides import read_picture
 

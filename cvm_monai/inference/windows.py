@@ -8,6 +8,7 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from torch.nn import functional
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import SLIDE_DEFAULTS
 
 GRID = 32
 """Windows begin at multiples of this, so that every network halves them as it would halve the whole image."""
@@ -35,7 +36,7 @@ class WindowInferer(Inferer):
         CvmError: a window or an overlap out of its range.
     """
 
-    def __init__(self, *, window: int = 1024, overlap: float = 0.25) -> None:
+    def __init__(self, *, window: int = SLIDE_DEFAULTS["window"], overlap: float = SLIDE_DEFAULTS["overlap"]) -> None:
         super().__init__()
         if not isinstance(window, int) or window < MINIMUM or window % GRID:
             raise CvmError(f"window must be a multiple of {GRID} from {MINIMUM} px, got {window!r}")

@@ -16,7 +16,7 @@ probability of each foreground class c is asked for: `<case>_probability_c`.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import nibabel
 import numpy as np
@@ -25,9 +25,8 @@ from PIL import Image
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing
+from cvm_monai.knobs import OutputFormat, ProbabilityType
 
-OutputFormat = Literal["png", "tiff", "nifti"]
-ProbabilityType = Literal["uint8", "float32"]
 SUFFIXES: dict[OutputFormat, str] = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
 
 TILED_FROM = 1024

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from cvm_monai.supervision.contrast_evidence import Combination, Contrast, ContrastEvidence
-from cvm_monai.variational import Centre, SolverName, average, centred, linear_discriminant, solve
+from cvm_monai.knobs import DEFAULTS, MODEL, Centre, Combination, Contrast, SolverName
+from cvm_monai.variational import ContrastEvidence, average, centred, linear_discriminant, solve
 
 MAX_SOLVED = 3 * 2**15
 """Pixels of all maps together that are solved; more clicks make each map coarser, so that the answer comes in time."""
@@ -20,21 +20,21 @@ CORRECTION_RIDGE = 0.3
 
 @dataclass(frozen=True)
 class ClickModel:
-    """How clicks become u. The defaults are those of a cold start, on features that nobody trained.
+    """How clicks become u. The defaults are those of a training; a cold start, on features of nobody's, has them too.
 
     Attributes:
         eta, combination, contrast, centre, discriminant: see `ContrastEvidence`.
         lam, solver, iterations: see `solve`.
     """
 
-    eta: float = 0.6
-    combination: Combination = "pooled"
-    contrast: Contrast = "two_sided"
-    centre: Centre = "image"
-    discriminant: float = 0.5
-    lam: float = 0.5
-    solver: SolverName = "primal_dual"
-    iterations: int = 200
+    eta: float = DEFAULTS["eta"]
+    combination: Combination = DEFAULTS["combination"]
+    contrast: Contrast = DEFAULTS["contrast"]
+    centre: Centre = DEFAULTS["centre"]
+    discriminant: float = DEFAULTS["discriminant"]
+    lam: float = DEFAULTS["lam"]
+    solver: SolverName = DEFAULTS["solver"]
+    iterations: int = DEFAULTS["iterations"]
 
     def evidence(self) -> ContrastEvidence:
         """The part that makes the maps. Of a data set's mean nothing is known here: the image's stands for it."""
@@ -43,7 +43,6 @@ class ClickModel:
 
 
 COLD = ClickModel()
-RECORDED = ("eta", "combination", "contrast", "centre", "discriminant", "lam", "solver", "iterations")
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class ClickResult:
 
 def recorded_model(knobs: Mapping[str, Any]) -> ClickModel:
     """The click model of a training: its own constants, and the defaults for what it did not record."""
-    return ClickModel(**{name: knobs[name] for name in RECORDED if knobs.get(name) is not None})
+    return ClickModel(**{name: knobs[name] for name in MODEL if knobs.get(name) is not None})
 
 
 def click_evidence(

@@ -13,6 +13,8 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import temporary_file, temporary_folder
 from cvm_monai.inference import working_factor
 from cvm_monai.interactive import ColdFeatures
+from cvm_monai.knob_kinds import Number, Whole
+from cvm_monai.knobs import MODEL
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import ActiveModel, ModelLoader
 from cvm_monai.label_app.interactive import ClickSegmenter
@@ -37,8 +39,8 @@ Method = Literal["points", "network"]
 DEFAULTS: Mapping[str, float] = {"simplify": 1.0, "min_area": 0.0}
 """Of the outlines; `min_poly_area`, as QuPath's plug-in calls it, stands for `min_area`."""
 
-TUNABLES = ("eta", "lam", "iterations")
-"""Of the variational model, where a request names them."""
+TUNABLES = tuple(name for name, knob in MODEL.items() if isinstance(knob.kind, Whole | Number))
+"""Knobs of the variational model that a request may name."""
 
 
 class Segmenter:
@@ -130,11 +132,7 @@ class Segmenter:
             clicks,
             current=current,
             factor=factor,
-            chosen={
-                name: int(value) if name == "iterations" else value
-                for name in TUNABLES
-                if (value := _given(request, name)) is not None
-            },
+            chosen={name: MODEL[name].read(request[name]) for name in TUNABLES if request.get(name) not in (None, "")},
         )
         names = self.settings.names[:2]
         found = Prediction((answer.u > 0.5).astype(np.uint8), answer.u, window, image.shape, names)

@@ -36,7 +36,7 @@ class AppSettings:
     Attributes:
         work: folder of trainings, of the data list, and of the pointer to the current network.
         model: output folder of the training to start with; None for the last one made here, the bundle's, or none.
-        bundle: folder that holds `configs/train.json`.
+        bundle: folder that holds `configs/train.yaml`.
         classes: class map for uploaded annotations; what was predicted here is known too, and `PLUGIN_CLASSES`.
         names: of the classes by number.
         image_mpp: micrometres per pixel of images whose files do not say it; None where unknown.

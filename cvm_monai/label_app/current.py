@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from cvm_monai.data.stain import StainTarget
-from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
+from cvm_monai.engines.trained import TrainedKnobs
+from cvm_monai.engines.workflow import bundle_root, models_dir
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_json, write_text
 from cvm_monai.inference import load_network, load_stain
-from cvm_monai.inference.network import RECORDED_NETWORK
 from cvm_monai.interactive import ColdFeatures
-from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
+from cvm_monai.knobs import DEFAULTS, TRAINING
 
 POINTER = "current.json"
 
@@ -110,27 +110,11 @@ def model_path(output_dir: Path, *, bundle: Path) -> Path:
     return Path(models_dir(bundle_root=root, output_dir=str(output_dir))) / "model.pt"
 
 
-def recorded_knobs(output_dir: Path | None) -> dict[str, Any]:
+def recorded_knobs(output_dir: Path | None) -> Mapping[str, Any]:
     """What a training recorded of how its network is built and fed; the defaults without one."""
-    defaults: dict[str, Any] = {
-        **RECORDED_NETWORK,
-        "eta": None,
-        "lam": None,
-        "solver": None,
-        "iterations": None,
-        "combination": None,
-        "contrast": "one_sided",
-        "centre": "none",
-        "discriminant": 0.0,
-        "scale": 1.0,
-        "mpp": None,
-        "stain_normalisation": "none",
-        "image_mean": list(IMAGENET_MEAN),
-        "image_std": list(IMAGENET_STD),
-    }
     if output_dir is None:
-        return defaults
-    return {name: recorded(output_dir=str(output_dir), key=name, default=value) for name, value in defaults.items()}
+        return {**{name: knob.earlier for name, knob in TRAINING.items()}, **DEFAULTS}
+    return TrainedKnobs(output_dir, {"stain_normalisation": "none"})
 
 
 def _key(path: Path) -> str:

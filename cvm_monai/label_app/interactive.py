@@ -85,7 +85,7 @@ class ClickSegmenter:
 
         Args:
             factor: working px of one level-0 pixel.
-            chosen: eta, lam, iterations, where the request names them; all else is as the network was trained, or as
+            chosen: knobs of the model, where the request names them; all else is as the network was trained, or as
                 `COLD` says where none is trained.
 
         Raises:

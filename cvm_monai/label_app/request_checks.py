@@ -14,7 +14,7 @@ from typing import Any
 
 from cvm_monai.errors import CvmError
 from cvm_monai.label_app.answer import DEFAULTS as NUMBERS
-from cvm_monai.label_app.training import CHOICES, REAL, WHOLE
+from cvm_monai.label_app.training import KNOBS
 from cvm_monai.label_app.uploads import check_tag
 
 ALL_METHODS = ("model", "gpus", "device", "logging")
@@ -22,7 +22,7 @@ BATCH = ("images", "labels", "multi_gpu", "save_label", "label_tag", "max_worker
 SEGMENTATION = ("foreground", "background", "location", "size", "roi", *NUMBERS, "mpp")
 RESULT = ("min_poly_area", "polygons", "result_extension", "result_write_to_file")
 ALLOWED: Mapping[str, tuple[str, ...]] = {
-    "train": (*WHOLE, *REAL, *CHOICES),
+    "train": tuple(KNOBS),
     "batch_infer": (*BATCH, *SEGMENTATION, *RESULT),
     "scoring": ("method",),
 }

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.exception import MONAILabelException
@@ -20,12 +20,15 @@ from cvm_monai.label_app.current import ModelLoader
 from cvm_monai.label_app.outputs import predicted_names
 from cvm_monai.label_app.running import recorded, say
 from cvm_monai.label_app.strategies import First, MostUncertain, Random
-from cvm_monai.label_app.training import CHOICES, DEFAULTS, check_training, read_knobs, summary, train
+from cvm_monai.label_app.training import DEFAULTS, KNOBS, Start, check_training, read_knobs, summary, train
 
 DESCRIPTIONS: dict[Method, str] = {
     "points": "Segments by foreground and background clicks: the contrast-based variational model on network features",
     "network": "Segments by the trained network alone",
 }
+
+SHOWN = ("learning_rate", "batch_size", "pairs", "seed")
+"""Knobs that clients are shown beside `DEFAULTS`."""
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +123,8 @@ class CvmTrainTask(TrainTask):
 
     def config(self) -> dict[str, Any]:
         """Values that a client may change; lists are choices, the first is taken."""
-        shown: dict[str, Any] = {"learning_rate": 0.001, "batch_size": 2, "pairs": 5, "seed": 0} | dict(DEFAULTS)
-        return shown | {"start": list(CHOICES["start"]), "supervision": ["cvm", "partial_ce"]}
+        shown: dict[str, Any] = {name: KNOBS[name].default for name in SHOWN} | dict(DEFAULTS)
+        return shown | {"start": list(get_args(Start)), "supervision": ["cvm", "partial_ce"]}
 
     def stats(self) -> dict[str, Any]:
         output_dir = self.current.output_dir()

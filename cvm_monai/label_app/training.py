@@ -1,7 +1,6 @@
 """One training as the bundle's own command, in a process of its own."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -13,45 +12,36 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from cvm_monai.data.augmentation import AugmentationName
-from cvm_monai.engines.selection import Selection
+from cvm_monai.configs import config_file
 from cvm_monai.engines.store_address import sqlite_address
 from cvm_monai.errors import CvmError
+from cvm_monai.knob_kinds import Choice, Knob, Number, Whole
+from cvm_monai.knobs import TRAINING
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import model_path, recorded_knobs
 from cvm_monai.label_app.training_data import check_labels, write_dataset
-from cvm_monai.networks import NETWORK_NAMES
 from cvm_monai.place import as_entry
-from cvm_monai.supervision.contrast_evidence import Combination, Contrast
-from cvm_monai.supervision.factory import SupervisionName
-from cvm_monai.variational import SolverName
 
 Start = Literal["current", "scratch"]
 """Whether a training goes on from the current network's weights or begins at random ones."""
 
-WHOLE = (
-    "max_epochs",
-    "batch_size",
-    "crop_size",
-    "pairs",
-    "point_size",
-    "iterations",
-    "renew_from",
-    "renew_every",
-    "seed",
-)
-REAL = ("learning_rate", "weight_decay", "average_decay", "eta", "lam", "scale", "mpp")
-CHOICES: Mapping[str, Sequence[str]] = {
-    "start": get_args(Start),
-    "supervision": get_args(SupervisionName),
-    "network": NETWORK_NAMES,
-    "solver": get_args(SolverName),
-    "combination": get_args(Combination),
-    "contrast": get_args(Contrast),
-    "selection": get_args(Selection),
-    "augmentation": get_args(AugmentationName),
+OWN = ("fold", "classes", "val_interval")
+"""Knobs that follow from the labelled images."""
+KNOBS: Mapping[str, Knob] = {
+    "start": Knob("start", Choice(get_args(Start)), "current", "whether it goes on from the network in use"),
+    **{
+        name: knob
+        for name, knob in TRAINING.items()
+        if knob.role == "science" and isinstance(knob.kind, Choice | Whole | Number) and name not in OWN
+    },
 }
-DEFAULTS: Mapping[str, Any] = {"max_epochs": 40, "start": "current"}
+"""What a request may say of a training."""
+DEFAULTS: Mapping[str, Any] = {name: KNOBS[name].default for name in ("max_epochs", "start")}
+MAKING = ("network_channels", "normalisation", "encoder_norm", "extractor_path", "extractor_weights")
+"""What makes a network beside its name: a training that goes on with weights must not change it."""
+KEPT = ("network", "scale", "mpp", "stain_normalisation", "image_mean", "image_std")
+EVIDENCE = ("contrast", "centre", "combination", "discriminant")
+"""What else the next training takes over: how images are fed, and what u is made of."""
 QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
 
 
@@ -64,33 +54,20 @@ class Trained:
 
 
 def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of a request, those of `train.json` and `start`; other keys are MONAI Label's and are passed over.
+    """The knobs of a request, those of a training and `start`; other keys are MONAI Label's and are passed over.
 
     Values reach a configuration that executes text beginning with `$`: numbers and known words alone come through.
 
     Raises:
-        CvmError: a value of another kind, or both `scale` and `mpp`.
+        CvmError: a value of another kind or out of its range, or both `scale` and `mpp`.
     """
     knobs = dict(DEFAULTS)
-    for name in (*WHOLE, *REAL, *CHOICES):
+    for name, knob in KNOBS.items():
         value = request.get(name)
         if isinstance(value, list):  # a client that echoes the choices of `info`
             value = value[0] if value else None
-        if value in (None, ""):
-            continue
-        if name in CHOICES:
-            if value not in CHOICES[name]:
-                raise CvmError(f"{name} must be one of {', '.join(CHOICES[name])}, got {value!r}"[:300])
-            knobs[name] = value
-            continue
-        try:
-            number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not math.isfinite(number) or (name in WHOLE and number != int(number)):
-            kind = "a whole number" if name in WHOLE else "a number"
-            raise CvmError(f"{name} must be {kind}, got {value!r}"[:300])
-        knobs[name] = int(number) if name in WHOLE else number
+        if value not in (None, ""):
+            knobs[name] = knob.read(value)
     if "scale" in knobs and "mpp" in knobs:
         raise CvmError("scale and mpp both say how large a pixel is: give one of them")
     return knobs
@@ -115,7 +92,7 @@ def check_training(
 
 def _configuration(settings: AppSettings) -> Path:
     """The bundle's configuration of a training."""
-    config = settings.bundle / "configs" / "train.json"
+    config = config_file(settings.bundle / "configs", "train")
     if not config.is_file():
         raise CvmError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
     return config
@@ -123,7 +100,8 @@ def _configuration(settings: AppSettings) -> Path:
 
 def _working_size(knobs: Mapping[str, Any], current: Path | None) -> tuple[dict[str, Any], float, float | None]:
     """The knobs of the network in use, and the scale or um/px that a training works at."""
-    inherited = recorded_knobs(current)
+    known = recorded_knobs(current)
+    inherited = {name: known[name] for name in (*KEPT, *EVIDENCE, *MAKING, "classes")}
     if "scale" in knobs:
         inherited["mpp"] = None  # a scale means nothing beside an mpp
     return inherited, knobs.get("scale", inherited["scale"]), knobs.get("mpp", inherited["mpp"])
@@ -183,14 +161,6 @@ def _same_network(inherited: Mapping[str, Any], chosen: Mapping[str, Any], curre
     return current is not None and same and inherited["classes"] == classes
 
 
-MAKING = ("network_channels", "normalisation", "encoder_norm", "extractor_path", "extractor_weights")
-"""What makes a network beside its name: a training that goes on with weights must not change it."""
-
-KEPT = ("network", "scale", "mpp", "stain_normalisation", "image_mean", "image_std")
-EVIDENCE = ("contrast", "centre", "combination", "discriminant")
-"""What else the next training takes over: how images are fed, and what u is made of."""
-
-
 def _inherited(chosen: Mapping[str, Any], inherited: Mapping[str, Any], *, going_on: bool) -> dict[str, Any]:
     """What the next training takes over from the last one."""
     kept = {name: inherited[name] for name in (*KEPT, *EVIDENCE)}
@@ -219,8 +189,8 @@ def _options(
         "output_dir": as_entry(output),
         "tracking_uri": sqlite_address(settings.work / "mlruns.db"),
         "experiment_name": "cvm_monai_label",
-        "initialize#4#check_data": False,
-        "initialize#4#going_on": weights is not None,
+        "preflight#check_data": False,
+        "preflight#going_on": weights is not None,
         "device": f"$torch.device({settings.device!r})",
     }
     if torch.device(settings.device).type == "cpu":

@@ -3,10 +3,10 @@
 Importing this package loads neither torch nor MONAI; building a network does.
 """
 
-from cvm_monai.networks.factory import FROZEN_NETWORKS, NAMED_NETWORKS, NETWORK_NAMES, NetworkName, build_network
-from cvm_monai.networks.feature_store import FeatureDtype, FeatureStore
-from cvm_monai.networks.large_images import Extraction, LargeImages
-from cvm_monai.networks.normalisation import EncoderNorm, Normalisation
+from cvm_monai.knobs import EncoderNorm, Extraction, FeatureDtype, NetworkName, Normalisation
+from cvm_monai.networks.factory import FROZEN_NETWORKS, NAMED_NETWORKS, NETWORK_NAMES, build_network
+from cvm_monai.networks.feature_store import FeatureStore
+from cvm_monai.networks.large_images import LargeImages
 
 __all__ = [
     "FROZEN_NETWORKS",

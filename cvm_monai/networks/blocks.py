@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvm_monai.errors import CvmError
-from cvm_monai.networks.normalisation import GROUPS, Normalisation, check_normalisation
+from cvm_monai.knobs import Normalisation
+from cvm_monai.networks.normalisation import GROUPS, check_normalisation
 
 
 def norm_layer(kind: Normalisation, channels: int) -> nn.Module:

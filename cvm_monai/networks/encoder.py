@@ -7,9 +7,10 @@ from monai.networks.nets.resnet import ResNet
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from cvm_monai.knobs import Normalisation
 from cvm_monai.networks.blocks import replace_batch_norms
 from cvm_monai.networks.multi_stage import unchanged_statistics
-from cvm_monai.networks.normalisation import Normalisation, check_normalisation
+from cvm_monai.networks.normalisation import check_normalisation
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in [0, 1], by which images are normalised for torchvision's weights."""

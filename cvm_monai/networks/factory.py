@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import EncoderNorm, NetworkName, Normalisation
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.networks.large_images import WHOLE, LargeImages
-from cvm_monai.networks.normalisation import EncoderNorm, Normalisation
 
 if TYPE_CHECKING:
     from torch import nn
 
-NetworkName = Literal["resnet34_unet", "unet", "two_component", "timm_unet", "frozen_probe", "frozen_two_component"]
 NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
 FROZEN_NETWORKS: tuple[NetworkName, ...] = ("frozen_probe", "frozen_two_component")
 """Those that learn on a frozen extractor's features and need its file or name."""

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing
-
-FeatureDtype = Literal["float32", "float16"]
+from cvm_monai.knobs import FeatureDtype
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from os import PathLike
 import torch
 from torch import nn
 
+from cvm_monai.knobs import Normalisation
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.networks.frozen import GRID, FrozenExtractor, check_channels, one_length
-from cvm_monai.networks.normalisation import Normalisation
 from cvm_monai.networks.two_component import MAP_CHANNELS
 from cvm_monai.networks.unet import UNet
 

@@ -1,11 +1,11 @@
 """How a network computes the features of images of thousands of pixels. Importing this loads no torch."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import Extraction
 
-Extraction = Literal["whole", "checkpointed", "multi_stage"]
 STRIDE = 16
 """Patches and halos are whole cells of Feature Map 1."""
 PATCH_SIZE, HALO = 1024, 192

@@ -1,17 +1,10 @@
 """How the networks normalise their feature maps. Importing this loads no torch."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import EncoderNorm, Normalisation
 
-Normalisation = Literal["instance", "group", "batch"]
-"""`instance`: each channel of each image by its own mean and deviation, in training and afterwards alike, as nnU-Net
-does: nothing is remembered of the training set, so that another stain or scanner does not shift the features. `group`:
-the same over groups of channels. `batch` (the paper): by the batch in training and by running statistics afterwards,
-which batches of two images estimate badly and another slide does not fit."""
-EncoderNorm = Literal["batch", "frozen", "instance"]
-"""Of an encoder whose weights come with running statistics: `batch` trains them on, `frozen` keeps them as they are,
-`instance` takes each image's own in their place. The scale and shift learn in each of them."""
 GROUPS = 8
 """Groups of channels of `group`, where that divides them."""
 

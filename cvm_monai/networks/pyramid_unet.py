@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from cvm_monai.knobs import Normalisation
 from cvm_monai.networks.blocks import DoubleConv, keep_statistics, pad_to_multiple, without_encoder
-from cvm_monai.networks.normalisation import Normalisation
 
 DETAIL_CHANNELS = 16
 """Width of the full-resolution skip, which gives Feature Map 2 the image's own edges."""

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from os import PathLike
 
+from cvm_monai.knobs import EncoderNorm, Normalisation
 from cvm_monai.networks.blocks import check_widths
 from cvm_monai.networks.encoder import STAGE_CHANNELS, ResNet34Encoder
-from cvm_monai.networks.normalisation import EncoderNorm, Normalisation, encoder_normalisation
+from cvm_monai.networks.normalisation import encoder_normalisation
 from cvm_monai.networks.pyramid_unet import DECODER_CHANNELS, PyramidUNet
 from cvm_monai.networks.weights import load_encoder_weights
 

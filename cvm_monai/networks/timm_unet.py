@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import EncoderNorm, Normalisation
 from cvm_monai.networks.blocks import check_widths
 from cvm_monai.networks.extractor_files import checked_encoder
 from cvm_monai.networks.extractor_names import is_imagenet, is_name, lite_name
 from cvm_monai.networks.imagenet_extractor import ImageNetEncoder
-from cvm_monai.networks.normalisation import EncoderNorm, Normalisation
 from cvm_monai.networks.pyramid_unet import DECODER_CHANNELS, PyramidUNet
 from cvm_monai.networks.timm_encoder import TimmEncoder
 

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import EncoderNorm, Normalisation
 from cvm_monai.networks.blocks import keep_statistics, pad_to_multiple
 from cvm_monai.networks.encoder import STAGE_CHANNELS, Layer3, ResNet34Encoder
 from cvm_monai.networks.large_images import WHOLE, LargeImages
 from cvm_monai.networks.multi_stage import multi_stage, plan_patches
-from cvm_monai.networks.normalisation import EncoderNorm, Normalisation, encoder_normalisation
+from cvm_monai.networks.normalisation import encoder_normalisation
 from cvm_monai.networks.unet import UNet
 from cvm_monai.networks.weights import load_encoder_weights
 

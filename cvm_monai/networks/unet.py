@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from cvm_monai.knobs import Normalisation
 from cvm_monai.networks.blocks import DoubleConv, check_widths, pad_to_multiple, without_encoder
-from cvm_monai.networks.normalisation import Normalisation
 
 
 class Up(nn.Module):

@@ -1,7 +1,6 @@
 """A bundle that needs no installed `cvm_monai`: the package travels inside its `scripts`."""
 
 import importlib.metadata
-import json
 import re
 import shutil
 import zipfile
@@ -9,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.configs import SUFFIXES, read_config
 from cvm_monai.engines.workflow import CONFIG_FILE
 from cvm_monai.errors import CvmError
-from cvm_monai.files import replacing, temporary_folder, write_json
+from cvm_monai.files import replacing, temporary_folder
+from cvm_monai.knobs import names
 from cvm_monai.place import PACKAGE, checked_bundle
 from cvm_monai.registry.requirements import requirements_of
 from cvm_monai.registry.staging import (
@@ -21,6 +22,7 @@ from cvm_monai.registry.staging import (
     copy_package,
     fitted_metadata,
     portable_knobs,
+    write_config,
 )
 from cvm_monai.registry.trained import Trained, read_trained
 
@@ -28,8 +30,9 @@ LEFT_OUT = ("cli", "doctor", "experiments", "registry", "label_app", "__main__.p
 """Parts of the package that no bundle run needs."""
 IMPORT = re.compile(rf"^(\s*)(from|import) {PACKAGE.name}\b", re.MULTILINE)
 RECORDED = "engines.recorded"
-MACHINE = ("device", "amp", "num_workers", "classes", "resume")
-"""Knobs of the machine and the data set that keep the bundle's defaults, beside the places."""
+"""Of configurations that look each knob up in the record."""
+DATA = ("classes",)
+"""Knobs that the data set says, beside the machine's and the places: they keep the bundle's defaults."""
 
 ROOT = (
     f"$str(__import__('pathlib').Path(__import__('re').search({CONFIG_FILE!r}, '\\n'.join([*__import__('sys').argv, "
@@ -77,8 +80,9 @@ def gather(trained: Trained, root: Path, *, bundle: Path) -> Path:
     (root / "models").mkdir()
     for file in (trained.weights, *companions(trained)):
         shutil.copy(file, root / "models")
-    for file in (root / "configs").glob("*.json"):
-        write_json(file, _fitted(json.loads(file.read_text(encoding="utf-8")), file.stem, trained))
+    for file in (root / "configs").iterdir():
+        if file.suffix in SUFFIXES:
+            write_config(file, _fitted(read_config(file), file.stem, trained))
     return root
 
 
@@ -99,9 +103,12 @@ def moved_imports(source: str) -> str:
 def _fitted(config: dict[str, Any], name: str, trained: Trained) -> dict[str, Any]:
     if name == "metadata":
         return _metadata(config, trained)
-    knobs = {key: value for key, value in portable_knobs(trained).items() if key not in MACHINE}
+    kept = (*names(role="machine"), *DATA)
+    knobs = {key: value for key, value in portable_knobs(trained).items() if key not in kept}
     classes = {} if "classes" not in trained.knobs else {"classes": trained.knobs["classes"]}
     fitted: dict[str, Any] = _moved(config, knobs | classes)
+    if "trained" in fitted:
+        fitted["trained"]["defaults"] = knobs | classes
     if "bundle_root" in fitted:
         fitted["bundle_root"] = ROOT
     if name == "train":

@@ -8,6 +8,7 @@ from typing import Any
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, shown
+from cvm_monai.knobs import TRAINING
 from cvm_monai.registry.trained import Trained, read_trained
 
 INPUT, OUTPUT = "image", "pred"
@@ -49,19 +50,16 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
 
 def facts(trained: Trained) -> dict[str, str]:
     """What one must know to use the bare network, each as JSON text."""
-    from cvm_monai.inference.network import RECORDED_NETWORK
-    from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
-
-    knobs = trained.knobs
+    knobs = {name: knob.earlier for name, knob in TRAINING.items()} | dict(trained.knobs)
     found = {
         "classes": list(trained.classes),
-        "image_mean": knobs.get("image_mean", IMAGENET_MEAN),
-        "image_std": knobs.get("image_std", IMAGENET_STD),
+        "image_mean": knobs["image_mean"],
+        "image_std": knobs["image_std"],
         "input": "(value / 255 - image_mean) / image_std of RGB",
-        "um_per_px": knobs.get("mpp"),
-        "scale": knobs.get("scale", 1.0),
-        "stain_normalisation": knobs.get("stain_normalisation"),
-        "network": knobs.get("network", RECORDED_NETWORK["network"]),
+        "um_per_px": knobs["mpp"],
+        "scale": knobs["scale"],
+        "stain_normalisation": knobs["stain_normalisation"],
+        "network": knobs["network"],
         "data_sha256": trained.record.get("data_sha256"),
     }
     return {name: json.dumps(value) for name, value in found.items()}

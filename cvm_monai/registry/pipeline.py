@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
+from cvm_monai.configs import config_file
 from cvm_monai.errors import CvmError
 from cvm_monai.inference import ReadImaged, SavePredictiond, working_factor
 
@@ -16,7 +17,7 @@ MOST_PIXELS = 2**28
 
 
 class BundlePipeline:
-    """Segments as `run inference` does: transforms, network and windows are those of `configs/inference.json`.
+    """Segments as `run inference` does: transforms, network and windows are those of `configs/inference.yaml`.
 
     Only reading from a file and writing to one are left out.
 
@@ -31,7 +32,7 @@ class BundlePipeline:
     def __init__(self, folder: str | Path, *, device: str | None = None) -> None:
         folder = Path(folder)
         parser = ConfigParser()
-        parser.read_config(str(folder / "configs" / "inference.json"))
+        parser.read_config(str(config_file(folder / "configs", "inference")))
         places = {"bundle_root": folder, "output_dir": folder, "ckpt_dir": folder / "models"}
         for key, value in {**places, "ckpt_path": folder / "models" / WEIGHTS}.items():
             parser[key] = str(value)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.files import write_json
+from cvm_monai.files import write_json, write_text
+from cvm_monai.knobs import names
 from cvm_monai.networks.extractor_names import is_name
 from cvm_monai.networks.state import write_arrays
 from cvm_monai.place import PACKAGE
@@ -14,16 +15,7 @@ from cvm_monai.registry.pipeline import WEIGHTS
 from cvm_monai.registry.segmenter import CLASSES
 from cvm_monai.registry.trained import Trained
 
-PLACES = (
-    "bundle_root",
-    "dataset_dir",
-    "output_dir",
-    "encoder_weights",
-    "extractor_path",
-    "extractor_weights",
-    "feature_store",
-    "tracking_uri",
-)
+PLACES = ("bundle_root", *names(role="place"))
 """Knobs that mean places on the machine of the training: left out of what is given away."""
 RECORDED = ("started", "python", "versions", "commit", "data_sha256", "status")
 BESIDE_WEIGHTS = ("*.json", "*.npz", "*.npy")
@@ -86,3 +78,13 @@ def fitted_metadata(metadata: Mapping[str, Any], classes: Sequence[str]) -> dict
     fitted["pred_classes"] = f"{len(classes)} channels of logits: {names}"
     fitted["label_classes"] = f"one channel: {names}, 255 unlabelled"
     return fitted
+
+
+def write_config(file: Path, content: Any) -> None:
+    """A configuration, in the language that the file's name says; the comments of one that was read are lost."""
+    if file.suffix == ".json":
+        write_json(file, content)
+        return
+    import yaml
+
+    write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=False, width=120))

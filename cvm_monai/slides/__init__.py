@@ -1,6 +1,7 @@
 """Images and slides opened at a requested um/px."""
 
-from cvm_monai.slides.bounds import Bounds, Origin, corner, warnings_of
+from cvm_monai.knobs import Origin
+from cvm_monai.slides.bounds import Bounds, corner, warnings_of
 from cvm_monai.slides.image import IMAGE_SUFFIXES, read_mask
 from cvm_monai.slides.levels import Level
 from cvm_monai.slides.mpp import Mpp, check_mpp, require_mpp

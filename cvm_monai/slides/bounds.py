@@ -3,17 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import Origin
 
 if TYPE_CHECKING:
     from cvm_monai.slides.slide import SlideImage
-
-Origin = Literal["level0", "bounds"]
-"""What coordinates in files of annotations and regions count from: the corner of level 0, as OpenSlide, ASAP, the
-Digital Slide Archive and QuPath with ``--no-crop`` do, or that of the scanned part, as QuPath does by default. Of a
-slide whose file names no such part they are the same."""
 
 
 @dataclass(frozen=True)

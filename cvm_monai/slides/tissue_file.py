@@ -12,7 +12,8 @@ from cvm_monai.annotations.move import moved
 from cvm_monai.annotations.outside import clip
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_json
-from cvm_monai.slides.bounds import Origin, corner
+from cvm_monai.knobs import Origin
+from cvm_monai.slides.bounds import corner
 from cvm_monai.slides.image import read_mask
 from cvm_monai.slides.slide import SlideImage
 from cvm_monai.slides.tissue import TissueMask, view_shape

@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from cvm_monai.supervision.contrast_evidence import Combination, Contrast, ContrastEvidence
+from cvm_monai.knobs import DEFAULTS, Centre, Combination, Contrast
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 from cvm_monai.supervision.pseudo_labelled import PseudoLabelled, PseudoLabelLoss
-from cvm_monai.variational import Centre, Status, normalise
+from cvm_monai.variational import ContrastEvidence, Status, normalise
 
 
 class ContrastMap(PseudoLabelled):
@@ -31,11 +31,11 @@ class ContrastMap(PseudoLabelled):
     def __init__(
         self,
         *,
-        eta: float = 0.6,
-        combination: Combination = "mean",
-        contrast: Contrast = "one_sided",
-        centre: Centre = "none",
-        discriminant: float = 0.0,
+        eta: float = DEFAULTS["eta"],
+        combination: Combination = DEFAULTS["combination"],
+        contrast: Contrast = DEFAULTS["contrast"],
+        centre: Centre = DEFAULTS["centre"],
+        discriminant: float = DEFAULTS["discriminant"],
         weight: float = 1.0,
         pseudo_label_loss: PseudoLabelLoss = "weighted_kl",
     ) -> None:

@@ -1,22 +1,18 @@
 """The proposed method: the contrast-based variational model supervises beside the points."""
 
 from os import PathLike
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import DEFAULTS, Centre, Combination, Contrast, Evidence
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
-from cvm_monai.supervision.contrast_evidence import Combination, Contrast, ContrastEvidence
 from cvm_monai.supervision.frozen_features import FrozenFeatures
 from cvm_monai.supervision.pseudo_labelled import VariationalPseudoLabelled
-from cvm_monai.variational import Centre
-
-Evidence = Literal["own", "frozen", "both"]
-"""Whose features the contrast maps are of: `own`, those of the network that trains (the paper); `frozen`, those of an
-extractor that does not change; `both`, the mean of the two."""
+from cvm_monai.variational import ContrastEvidence
 
 
 class ContrastVariational(VariationalPseudoLabelled):
@@ -38,12 +34,12 @@ class ContrastVariational(VariationalPseudoLabelled):
     def __init__(
         self,
         *,
-        eta: float = 0.6,
-        combination: Combination = "mean",
-        contrast: Contrast = "one_sided",
-        centre: Centre = "none",
-        discriminant: float = 0.0,
-        evidence: Evidence = "own",
+        eta: float = DEFAULTS["eta"],
+        combination: Combination = DEFAULTS["combination"],
+        contrast: Contrast = DEFAULTS["contrast"],
+        centre: Centre = DEFAULTS["centre"],
+        discriminant: float = DEFAULTS["discriminant"],
+        evidence: Evidence = DEFAULTS["evidence"],
         extractor_path: str | PathLike[str] | None = None,
         extractor_weights: str | PathLike[str] | None = None,
         feature_store: FeatureStore = NOT_STORED,

@@ -50,7 +50,7 @@ class DualBranch(Supervision):
     def prepare(self, network: Any, optimizer: Optimizer) -> None:
         """Make the second decoder and give its weights to the optimiser, as a group with its own defaults."""
         if isinstance(network, DistributedDataParallel):
-            raise CvmError("supervision dual_branch trains in one process only: leave out multi_gpu_train.json")
+            raise CvmError("supervision dual_branch trains in one process only: leave out multi_gpu_train.yaml")
         if not all(hasattr(network, name) for name in NEEDS):
             kind = type(network).__name__
             raise CvmError(f"supervision dual_branch needs a network with {', '.join(NEEDS)}, not {kind}")

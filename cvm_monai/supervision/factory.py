@@ -1,8 +1,9 @@
 """The ways of learning by name: the only list of them, and the constants each one takes."""
 
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import SupervisionName
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.contrast_map import ContrastMap
 from cvm_monai.supervision.crf import CrfRegularised
@@ -16,22 +17,6 @@ from cvm_monai.supervision.partial_ce import PartialCrossEntropy
 from cvm_monai.supervision.peng import CosineFisher
 from cvm_monai.supervision.strong_partial_ce import StrongPartialCrossEntropy
 from cvm_monai.supervision.uncertainty_aware_mean_teacher import UncertaintyAwareMeanTeacher
-
-SupervisionName = Literal[
-    "partial_ce",
-    "cvm",
-    "full",
-    "contrast_map",
-    "direct_variational",
-    "crf",
-    "peng",
-    "mixmatch",
-    "uncertainty_aware_mean_teacher",
-    "dual_branch",
-    "strong_partial_ce",
-    "frozen_cvm",
-]
-
 
 METHODS: dict[str, type[Supervision]] = {
     "partial_ce": PartialCrossEntropy,

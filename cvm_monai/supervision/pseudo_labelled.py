@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, get_args
 from torch import Tensor, nn
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import MeansRule, SolverName
 from cvm_monai.losses import (
     categorical_weighted_kl,
     partial_cross_entropy,
@@ -17,7 +18,6 @@ from cvm_monai.losses.checks import check_number
 from cvm_monai.losses.maps import annotated_pixels
 from cvm_monai.supervision.base import Batch, PseudoLabel, Supervision
 from cvm_monai.supervision.segmenters import solve_and_average
-from cvm_monai.variational import MeansRule, SolverName
 from cvm_monai.variational.settings import Settings
 
 PseudoLabelLoss = Literal["weighted_kl", "cross_entropy"]
@@ -85,11 +85,11 @@ class VariationalPseudoLabelled(PseudoLabelled):
     def __init__(
         self,
         *,
-        lam: float = 0.5,
-        solver: SolverName = "aos",
-        iterations: int = 50,
-        tolerance: float = 1e-3,
-        means: MeansRule = "alternating",
+        lam: float = Settings.lam,
+        solver: SolverName = Settings.method,
+        iterations: int = Settings.iterations,
+        tolerance: float = Settings.tolerance,
+        means: MeansRule = Settings.means,
         weight: float = 1.0,
         pseudo_label_loss: PseudoLabelLoss = "weighted_kl",
     ) -> None:

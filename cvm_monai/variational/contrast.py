@@ -1,12 +1,13 @@
 """Correlation maps (Eq. 4) and contrast maps (Eq. 5) of a feature map, for NumPy arrays and torch tensors alike."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import DEFAULTS, Centre
 from cvm_monai.variational.arrays import as_array, check_array, check_features, check_numbers
 from cvm_monai.variational.chan_vese import Array
 
@@ -22,11 +23,6 @@ def normalise(maps: Array) -> Array:
     span = xp.max(maps, axis=(-2, -1), keepdims=True) - low
     constant = span <= 0
     return (maps - low) * ~constant / (span + constant)
-
-
-Centre = Literal["none", "image", "dataset", "both"]
-"""What is taken off the feature vectors before Eq. 4: nothing (the paper), the image's own mean, the mean over the data
-set, or half of each."""
 
 
 def centred(
@@ -100,7 +96,7 @@ def correlation_maps(features: Array, points: Array) -> Array:
     return (unit[:, index].T @ unit).reshape(len(checked), height, width)
 
 
-def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: float = 0.6) -> Array:
+def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: float = DEFAULTS["eta"]) -> Array:
     """Mean contrast map z_p of each in-target point: (1/|Q|) sum_q N(ReLU(S_p - eta S_q)^2) (Eqs. 5 and 6).
 
     Args:

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import is_torch_array
 
-from cvm_monai.variational.contrast import Array, contrast_maps, normalise
+from cvm_monai.knobs import DEFAULTS, Centre, Combination, Contrast, MeansRule, SolverName
+from cvm_monai.variational.chan_vese import Array
+from cvm_monai.variational.contrast import normalise
+from cvm_monai.variational.evidence import ContrastEvidence
 from cvm_monai.variational.result import Solution
-from cvm_monai.variational.settings import MeansRule, SolverName
+from cvm_monai.variational.settings import Settings
 from cvm_monai.variational.solve import solve
 
 
@@ -16,8 +19,9 @@ class Segmentation:
     """The pseudo-label of one image.
 
     Attributes:
-        u: (H, W) float32 in [0, 1], or None where no in-target point gave two phases: then there is no pseudo-label.
-        contrast: (P, H, W), the map z_p of each in-target point (Eq. 6), of the features' kind and on their device.
+        u: (H, W) float32 in [0, 1], or None where no map gave two phases: then there is no pseudo-label.
+        contrast: the maps that were solved, of the features' kind and on their device: (1, H, W), or (P, H, W), one for
+            each in-target point, where the combination is `mean`.
         solution: the solver's result for those maps.
     """
 
@@ -31,27 +35,36 @@ def segment(
     in_points: Array,
     out_points: Array,
     *,
-    eta: float = 0.6,
-    method: SolverName = "aos",
-    lam: float = 2.0,
-    iterations: int = 50,
-    tolerance: float = 1e-3,
-    means: MeansRule = "alternating",
+    eta: float = DEFAULTS["eta"],
+    combination: Combination = DEFAULTS["combination"],
+    contrast: Contrast = DEFAULTS["contrast"],
+    centre: Centre = DEFAULTS["centre"],
+    discriminant: float = DEFAULTS["discriminant"],
+    method: SolverName = DEFAULTS["solver"],
+    lam: float = DEFAULTS["lam"],
+    iterations: int = DEFAULTS["iterations"],
+    tolerance: float = Settings.tolerance,
+    means: MeansRule = Settings.means,
 ) -> Segmentation:
-    """Segment an image from its features and points: contrast maps, one solve for each in-target point, their mean.
+    """Segment an image from its features and points: evidence, one solve for each of its maps, their mean.
 
-    u = N(sum_p u_p / |P|) (Eq. 7) over the in-target points whose solve ended with two phases.
+    u = N(sum_p u_p / |P|) (Eq. 7) over the maps whose solve ended with two phases. The defaults are those of the
+    bundle's training, whose u this is; the paper's are `combination="mean"`, `contrast="one_sided"`, `centre="none"`,
+    `discriminant=0`, `method="aos"`, and `lam=2`, `iterations=5` of its released script.
 
     Args:
         features: (C, H, W), NumPy or torch; any network's.
         in_points: (P, 2) integer (row, column) on the feature map.
         out_points: (Q, 2) likewise.
-        eta: see `contrast_maps`; the rest: see `solve`.
+        eta, combination, contrast, centre, discriminant: see `ContrastEvidence`; `dataset` and `both` need the mean
+            over a data set, which one image does not know.
+        method, lam, iterations, tolerance, means: see `solve`.
 
     Raises:
-        CvmError: as `contrast_maps` and `solve`.
+        CvmError: as `ContrastEvidence` and `solve`.
     """
-    z = contrast_maps(features, in_points, out_points, eta=eta)
+    evidence = ContrastEvidence(eta, combination, contrast, centre, discriminant)
+    z = evidence.maps(features, in_points, out_points)
     z = z.detach() if is_torch_array(z) else z
     solution = solve(z, method=method, lam=lam, iterations=iterations, tolerance=tolerance, means=means)
     return Segmentation(u=average(solution), contrast=z, solution=solution)

@@ -2,13 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import DEFAULTS, MeansRule, SolverName
 from cvm_monai.variational.arrays import check_numbers
-
-SolverName = Literal["aos", "primal_dual"]
-MeansRule = Literal["alternating", "fixed"]
 
 
 @dataclass(frozen=True)
@@ -19,9 +17,9 @@ class Settings:
         CvmError: a value out of its range, naming it.
     """
 
-    method: SolverName = "aos"
-    lam: float = 2.0
-    iterations: int = 50
+    method: SolverName = DEFAULTS["solver"]
+    lam: float = DEFAULTS["lam"]
+    iterations: int = DEFAULTS["iterations"]
     tolerance: float = 1e-3
     tau: float = 1e-2
     beta: float = 1e-6

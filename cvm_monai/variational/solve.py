@@ -7,13 +7,14 @@ from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from joblib import Parallel, cpu_count, delayed
 
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import MeansRule, SolverName
 from cvm_monai.variational import backends
 from cvm_monai.variational.arrays import check_array, check_whole
 from cvm_monai.variational.backends import BackendName
 from cvm_monai.variational.chan_vese import Array
 from cvm_monai.variational.loop import solve_maps
 from cvm_monai.variational.result import Solution
-from cvm_monai.variational.settings import MeansRule, Settings, SolverName
+from cvm_monai.variational.settings import Settings
 
 FACTS = ("c1", "c2", "energy", "gap", "iterations")
 
@@ -21,20 +22,20 @@ FACTS = ("c1", "c2", "energy", "gap", "iterations")
 def solve(
     z: Array,
     *,
-    method: SolverName = "aos",
-    lam: float = 2.0,
-    iterations: int = 50,
-    tolerance: float = 1e-3,
-    tau: float = 1e-2,
-    beta: float = 1e-6,
-    means: MeansRule = "alternating",
+    method: SolverName = Settings.method,
+    lam: float = Settings.lam,
+    iterations: int = Settings.iterations,
+    tolerance: float = Settings.tolerance,
+    tau: float = Settings.tau,
+    beta: float = Settings.beta,
+    means: MeansRule = Settings.means,
     fitting: Array | None = None,
     history: bool = False,
     device: Any = None,
     backend: BackendName = "auto",
     workers: int = 1,
 ) -> Solution:
-    """Segment each map of z by the energy of Eq. 6, starting from u = z.
+    """Segment each map of z by the energy of Eq. 6, starting from u = z; the defaults are those of the bundle.
 
     Args:
         z: (..., H, W) maps in [0, 1], float32 or float64, NumPy or torch; any H and W.

@@ -10,9 +10,9 @@ import pytest
 from cvm_monai.cli.main import main
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
-TRAIN = str(BUNDLE / "configs" / "train.json")
-EVALUATE = [TRAIN, str(BUNDLE / "configs" / "evaluate.json")]
-INFERENCE = str(BUNDLE / "configs" / "inference.json")
+TRAIN = str(BUNDLE / "configs" / "train.yaml")
+EVALUATE = [TRAIN, str(BUNDLE / "configs" / "evaluate.yaml")]
+INFERENCE = str(BUNDLE / "configs" / "inference.yaml")
 SMALL = {
     "network": "unet",
     "network_channels": [4, 8, 8, 8, 8],

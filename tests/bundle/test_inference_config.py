@@ -11,11 +11,12 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
+from cvm_monai.configs import read_config
 from cvm_monai.inference import average_networks, load_network, predict
 from cvm_monai.networks import build_network
 from cvm_monai.slides import read_image
 
-CONFIG = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.json"
+CONFIG = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.yaml"
 CHANNELS = [4, 8, 8, 8, 8]
 SHAPES = {"a": (64, 64), "b": (65, 130), "c": (300, 200)}
 
@@ -153,7 +154,7 @@ def test_the_ids_are_those_of_monais_inference_bundles(data, run):
 
 
 def test_both_run_ids_mean_the_same():
-    config = json.loads(CONFIG.read_text())
+    config = read_config(CONFIG)
     assert config["inference"] == {"_target_": "scripts.launch", "engine": "evaluator"}
     assert config["run"] == ["@inference"]
 
@@ -168,7 +169,7 @@ def test_both_run_ids_mean_the_same():
             "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, "
             "frozen_two_component, got 'vgg'",
         ),
-        ({"window": 100}, "window must be a multiple of 32 from 64 px, got 100"),
+        ({"window": 100}, "--window must be a multiple of 32 of at least 64 pixels, got 100"),
         ({"scale": 0}, "--scale must be a number greater than 0, got 0"),
         ({"mpp": 0.5}, "trained at 0.5 um/px and those of the image a are not known: give --image_mpp"),
         ({"images": ["missing.png"]}, "the image missing.png is neither in"),

@@ -13,7 +13,7 @@ from monai.bundle import ConfigWorkflow
 from cvm_monai.cli.main import main
 from cvm_monai.networks import build_network
 
-CONFIG = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference_wsi.json"
+CONFIG = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference_wsi.yaml"
 CHANNELS = [4, 8, 8, 8, 8]
 
 

@@ -20,7 +20,7 @@ from .conftest import BUNDLE, SMALL, TRAIN
 from .test_kill import assert_logged_once, assert_same
 from .test_training import only_run
 
-MULTI = str(BUNDLE / "configs" / "multi_gpu_train.json")
+MULTI = str(BUNDLE / "configs" / "multi_gpu_train.yaml")
 BOTH = [TRAIN, MULTI]
 
 
@@ -78,7 +78,7 @@ def test_a_wrong_value_is_one_sentence_and_the_process_ends_with_code_2(phantom,
     process = torchrun(phantom, tmp_path, eta=2)
     text = process.communicate(timeout=500)[0]
     assert process.returncode == 1  # torchrun's own, whatever its processes ended with
-    assert re.findall("^error: .*", text, flags=re.MULTILINE) == ["error: --eta must lie in [0, 1], got 2"]
+    assert re.findall("^error: .*", text, flags=re.MULTILINE) == ["error: --eta must be a number in [0, 1], got 2"]
     assert "[rank" not in text  # no traceback of ours
     assert re.search(r"Root Cause.*exitcode  : 2 ", text, flags=re.DOTALL)
 
@@ -136,7 +136,7 @@ def test_without_torchrun_one_sentence_says_how_to_start(phantom, tmp_path, caps
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SystemExit, match="2"):
         monai.bundle.run("training", config_file=BOTH, dataset_dir=phantom, output_dir=str(tmp_path), **SMALL)
-    assert "error: multi_gpu_train.json is for several processes: start it by torchrun" in capsys.readouterr().err
+    assert "error: multi_gpu_train.yaml is for several processes: start it by torchrun" in capsys.readouterr().err
 
 
 def test_the_configuration_trains_in_a_world_of_one(phantom, tmp_path, monkeypatch):

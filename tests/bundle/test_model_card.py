@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from cvm_monai.configs import read_config
+from cvm_monai.knobs import TRAINING
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 from .conftest import BUNDLE
@@ -45,9 +47,8 @@ def test_the_input_is_that_of_the_metadata_and_the_configurations():
     assert found["value range"].startswith(f"{low} to {high}: ")
     for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
         assert f"{name} {', '.join(map(str, values))}" in found["value range"]
-        for config in ("train.json", "inference.json"):
-            recorded = json.loads((BUNDLE / "configs" / config).read_text())[f"image_{name}"]
-            assert tuple(recorded["default"] if isinstance(recorded, dict) else recorded) == values
+        assert tuple(read_config(BUNDLE / "configs" / "train.yaml")[f"image_{name}"]) == values
+        assert tuple(TRAINING[f"image_{name}"].earlier) == values  # where an inference finds no record
     assert low <= min(-m / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
     assert high >= max((1 - m) / s for m, s in zip(IMAGENET_MEAN, IMAGENET_STD, strict=True))
 

@@ -6,19 +6,21 @@ import monai
 import pytest
 
 from cvm_monai.cli.main import main
+from cvm_monai.configs import read_config
 from cvm_monai.experiments.knobs import read_setting
+from cvm_monai.knobs import TRAINING
 
 from .conftest import BUNDLE, TRAIN
 
-FILE = BUNDLE / "configs" / "paper.json"
-VALUES = json.loads(FILE.read_text())
+FILE = BUNDLE / "configs" / "paper.yaml"
+VALUES = read_config(FILE)
 
 
 def test_it_holds_knobs_and_the_two_settings_of_the_paper_build_on_it():
-    config = json.loads((BUNDLE / "configs" / "train.json").read_text())
-    assert set(VALUES) <= set(config["knobs"])
+    config = read_config(BUNDLE / "configs" / "train.yaml")
+    assert set(VALUES) <= set(config) & set(TRAINING)
     for name in ("camelyon16", "colorectal"):
-        setting = json.loads((BUNDLE / "configs" / f"{name}.json").read_text())
+        setting = read_config(BUNDLE / "configs" / f"{name}.yaml")
         assert {key: setting[key] for key in VALUES} == VALUES
 
 
@@ -30,7 +32,7 @@ def test_it_is_the_method_as_published():
 
 
 def test_a_comparison_takes_it():
-    config = json.loads((BUNDLE / "configs" / "train.json").read_text())
+    config = read_config(BUNDLE / "configs" / "train.yaml")
     assert set(read_setting(FILE, config)) == set(VALUES)
 
 

@@ -10,8 +10,10 @@ import torch
 from monai.bundle import ConfigWorkflow
 
 from cvm_monai.cli.main import main
+from cvm_monai.configs import read_config
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.data.folds import split
+from cvm_monai.knobs import TRAINING
 
 from .conftest import BUNDLE, TRAIN
 
@@ -31,13 +33,13 @@ PAPER = {
 }
 MEMORY = {"camelyon16": {"extraction": "checkpointed"}, "colorectal": {}}
 """What the paper does not state and no number depends on."""
-RULES = json.loads((BUNDLE / "configs" / "paper.json").read_text())
+RULES = read_config(BUNDLE / "configs" / "paper.yaml")
 REDUCED = {"network_channels": [4, 8, 8, 8, 8], "max_epochs": 1, "device": "cpu", "validate#renewal#workers": 1}
 SIDE = {"camelyon16": 256, "colorectal": 96}
 
 
 def configs(name: str, *further: str) -> list[str]:
-    return [TRAIN, *(str(BUNDLE / "configs" / f"{part}.json") for part in (name, *further))]
+    return [TRAIN, *(str(BUNDLE / "configs" / f"{part}.yaml") for part in (name, *further))]
 
 
 @pytest.fixture(scope="module", params=PAPER)
@@ -50,11 +52,10 @@ def setting(request, tmp_path_factory):
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_setting_holds_the_paper_s_values_and_knobs_only(name):
-    values = json.loads((BUNDLE / "configs" / f"{name}.json").read_text())
+    values = read_config(BUNDLE / "configs" / f"{name}.yaml")
     expected = SHARED | PAPER[name] | MEMORY[name] | RULES
     assert {key: values[key] for key in expected} == expected
-    knobs = json.loads((BUNDLE / "configs" / "train.json").read_text())["knobs"]
-    assert set(values) <= set(knobs)
+    assert set(values) <= set(TRAINING)
     assert all(value is None for key, value in values.items() if key not in expected)
 
 

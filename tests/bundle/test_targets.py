@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monai.bundle import ConfigParser
+
+from cvm_monai.configs import read_config
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 
@@ -26,7 +27,7 @@ def targets(node: Any) -> Iterator[str]:
 
 
 FILES = sorted(path for path in (BUNDLE / "configs").iterdir() if path.suffix in (".json", ".yaml", ".yml"))
-TARGETS = {path.stem: sorted(set(targets(ConfigParser.load_config_file(path)))) for path in FILES}
+TARGETS = {path.stem: sorted(set(targets(read_config(path)))) for path in FILES}
 """By configuration."""
 
 

@@ -188,7 +188,7 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
             "frozen_two_component, got 'vgg'",
         ),
         ({"supervision": "magic"}, "--supervision must be one of partial_ce, cvm, full, .*got 'magic'"),
-        ({"eta": 2}, r"--eta must lie in \[0, 1\], got 2"),
+        ({"eta": 2}, r"--eta must be a number in \[0, 1\], got 2"),
         ({"lam": 0}, "--lam must be a number greater than 0, got 0"),
         ({"crop_size": 0}, "--crop_size 0 trains on whole images, which need --batch_size 1"),
         ({"crop_size": 50}, "crop_size must be 0 or a multiple of 1 from 64 px, got 50"),

@@ -37,8 +37,8 @@ def test_options_and_further_knobs_are_told_apart(asked, tmp_path, capsys):
 
 
 def test_a_setting_is_a_file_whose_pairs_count_where_none_are_typed(asked, tmp_path):
-    assert main(["compare", "DIR", "--output", str(tmp_path), "--setting", "paper.json"]) == 0
-    assert (asked[1].setting, asked[1].knobs) == (Path("paper.json"), ())
+    assert main(["compare", "DIR", "--output", str(tmp_path), "--setting", "paper.yaml"]) == 0
+    assert (asked[1].setting, asked[1].knobs) == (Path("paper.yaml"), ())
 
 
 def test_an_option_is_not_taken_for_another_that_it_begins(asked, tmp_path):

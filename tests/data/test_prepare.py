@@ -193,7 +193,7 @@ Warnings
 the test scores will be too good
 
 Next
-  python -m monai.bundle run training --config_file bundle/configs/train.json \\
+  python -m monai.bundle run training --config_file bundle/configs/train.yaml \\
     --dataset_dir '{tmp_path}/my out' --output_dir 'runs/my out'"""
     )
 

@@ -12,11 +12,12 @@ import monai
 import pytest
 
 from cvm_monai.cli.main import main
+from cvm_monai.configs import read_config
 from cvm_monai.doctor.finding import Finding
 from cvm_monai.doctor.project import check_config, check_data, check_store
 from cvm_monai.doctor.rehearsal import rehearse
 
-TRAIN = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "train.json"
+TRAIN = Path(__file__).resolve().parents[2] / "bundle" / "configs" / "train.yaml"
 SMALL = {"network": "unet", "network_channels": [4, 8, 8, 8, 8], "crop_size": 64, "device": "cpu"}
 
 
@@ -90,7 +91,7 @@ def test_addresses_are_those_that_a_training_takes(tmp_path, uri, status, words)
 @pytest.mark.parametrize(
     "knobs, detail",
     [
-        ({"eta": 2}, "--eta must lie in [0, 1], got 2"),
+        ({"eta": 2}, "--eta must be a number in [0, 1], got 2"),
         (
             {"network": "vgg"},
             "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, "
@@ -113,7 +114,7 @@ def test_a_configuration_that_suits_the_data_passes_and_writes_nothing(phantom):
 
 
 def test_a_broken_configuration_is_named(phantom, tmp_path):
-    config = json.loads(TRAIN.read_text())
+    config = read_config(TRAIN)
     config["initialize"] = ["$1 / 0"]
     (tmp_path / "configs").mkdir()
     file = tmp_path / "configs" / "broken.json"

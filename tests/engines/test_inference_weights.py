@@ -36,7 +36,7 @@ def same(first, second) -> bool:
 
 
 def evaluator_of(network, supervision, path, step=lambda *_: None) -> Engine:
-    """As in train.json: selection, saver, and what lends the weights last."""
+    """As in train.yaml: selection, saver, and what lends the weights last."""
     engine = Engine(step)
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: e.state.metrics.update(score=1 / e.state.epoch))
     for handler in (

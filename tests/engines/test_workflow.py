@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
 from cvm_monai import provenance
+from cvm_monai.configs import read_config
 from cvm_monai.engines import bundle_root, models_dir, recorded
 from cvm_monai.engines.previews import point_rows, preview_figure
 from cvm_monai.engines.renewal import Preview
@@ -217,10 +218,16 @@ def test_null_on_the_command_line_is_no_value(tmp_path):
     assert workflow.parser.get_parsed_content("mpp") is None
 
 
-@pytest.mark.parametrize("name", ["train", "multi_gpu_train", "inference", "inference_wsi"])
-def test_nulls_are_read_before_anything_but_the_root_on_the_path(name):
-    config = json.loads((BUNDLE / "configs" / f"{name}.json").read_text())
-    assert config["initialize"][1:3] == [
-        {"_target_": "cvm_monai.engines.follow_parser"},
-        {"_target_": "cvm_monai.engines.read_nulls"},
-    ]
+@pytest.mark.parametrize(
+    "name, third",
+    [
+        ("train", "@preflight"),
+        ("multi_gpu_train", {"_target_": "cvm_monai.engines.read_nulls"}),
+        ("inference", {"_target_": "scripts.inference_checks"}),
+        ("inference_wsi", {"_target_": "scripts.slide_checks"}),
+    ],
+)
+def test_nulls_are_read_before_anything_but_the_root_on_the_path(name, third):
+    """The checks of each run begin with them; of several processes they are read before these meet."""
+    steps = read_config(BUNDLE / "configs" / f"{name}.yaml")["initialize"]
+    assert steps[1:3] == [{"_target_": "cvm_monai.engines.follow_parser"}, third]

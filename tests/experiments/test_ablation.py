@@ -10,6 +10,7 @@ from cvm_monai.experiments.findings import contrast_finding
 from cvm_monai.experiments.knobs import parse_knobs, read_train_config
 from cvm_monai.experiments.layout import Sweep, sweep_picture
 from cvm_monai.experiments.scores import run_means
+from cvm_monai.knobs import TRAINING
 
 from .conftest import row
 
@@ -93,7 +94,7 @@ def test_values_that_cannot_be_are_refused(what, values, message):
 
 
 def test_a_default_that_is_no_number_is_refused():
-    with pytest.raises(ValueError, match=r"eta in the bundle's configs/train\.json must be a number, got '@x'"):
+    with pytest.raises(ValueError, match=r"eta in the bundle's training configuration must be a number, got '@x'"):
         plan_ablation("eta", None, config=CONFIG | {"eta": "@x"})
 
 
@@ -132,7 +133,7 @@ def test_the_knobs_of_every_arm_are_known_to_the_bundle():
     config = read_train_config(Path(bundle_root()))
     for what in ("pairs", "eta", "solver"):
         for arm in plan_ablation(what, None, config=config).arms:
-            assert {name for name in arm.knobs if "#" not in name} <= set(config["knobs"])
+            assert {name for name in arm.knobs if "#" not in name} <= set(TRAINING)
     assert config["method_constants"]["cvm"]["pseudo_label_loss"] == "weighted_kl"
 
 

@@ -255,7 +255,7 @@ def test_the_runs_are_nested_under_one_run_that_a_second_command_joins(ask, tmp_
         ({"jobs": 0}, "--jobs must be at least 1, got 0"),
         ({"only": "7"}, "--only must name folds from 0 to 3"),
         ({"output": Path("/proc/nowhere")}, "/proc/nowhere cannot be written"),
-        ({"bundle": Path("/nowhere")}, "/nowhere/configs/train.json does not exist"),
+        ({"bundle": Path("/nowhere")}, "/nowhere/configs/train.yaml does not exist"),
         ({"folder": Path("/nowhere")}, "/nowhere is not a folder"),
         ({"knobs": ("--tracking_uri", "http://127.0.0.1:9")}, "no MLflow server answers"),
     ],

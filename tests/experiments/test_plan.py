@@ -16,7 +16,7 @@ from cvm_monai.experiments.knobs import (
     value_of,
 )
 from cvm_monai.experiments.plan import parse_methods, parse_only, plan_runs
-from cvm_monai.supervision.factory import SupervisionName
+from cvm_monai.knobs import SupervisionName, names
 
 CONFIG = {
     "knobs": {"max_epochs": "@max_epochs", "scale": "@scale", "network": "@network", "supervision": "@supervision",
@@ -124,7 +124,7 @@ def test_a_setting_s_values_mean_what_its_file_says_and_typed_knobs_go_before_it
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("[]", "is no configuration of knobs: an object is expected"),
+        ("[]", "is no configuration: an object is expected"),
         ("{", r"setting.json, line 1: not valid JSON"),
         ('{"method_constants": {"cvm": {}}}', r"setting.json: method_constants must be a plain value, got .*cvm"),
         ('{"scale": "@mpp"}', 'setting.json: scale must be a plain value, got "@mpp"'),
@@ -190,8 +190,8 @@ def test_the_difference_of_two_configurations_is_named(asked, found, sentence):
 
 def test_the_bundle_s_own_configuration_knows_every_knob_of_the_record():
     config = read_train_config(Path(bundle_root()))
-    assert set(config["knobs"]) <= set(config)
-    with pytest.raises(ValueError, match=r"train\.json does not exist: name the folder of the MONAI bundle"):
+    assert set(names(recorded=True)) <= set(config)
+    with pytest.raises(ValueError, match=r"train\.yaml does not exist: name the folder of the MONAI bundle"):
         read_train_config(Path("/nowhere"))
 
 
@@ -211,7 +211,7 @@ def test_the_commands_are_the_bundle_s_own():
     )
     place = Place(Path("bundle"), Path("data"), "none", "parent")
     assert shown(training_words(run, place)) == (
-        "python -m monai.bundle run training --config_file bundle/configs/train.json --dataset_dir data "
+        "python -m monai.bundle run training --config_file bundle/configs/train.yaml --dataset_dir data "
         "--output_dir out/runs/cvm/fold1_seed0 --fold 1 --seed 0 --scale 0.5 '--train#x' '[1, 2]' --supervision cvm "
         "--tracking_uri none --parent_run_id parent"
     )
@@ -219,7 +219,7 @@ def test_the_commands_are_the_bundle_s_own():
     assert words[3:6] == [
         "evaluating",
         "--config_file",
-        "['bundle/configs/train.json', 'bundle/configs/evaluate.json']",
+        "['bundle/configs/train.yaml', 'bundle/configs/evaluate.yaml']",
     ]
     assert words[6:] == ["--output_dir", "out/runs/cvm/fold1_seed0", "--scale", "0.5", "--supervision", "cvm",
                          "--tracking_uri", "none"]  # fmt: skip

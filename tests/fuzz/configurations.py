@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cvm_monai.configs import read_config
+from cvm_monai.knobs import TRAINING
+
 from .broken_configs import broken_config, wrong_knob
 from .job import Job, chosen
 
@@ -28,20 +31,19 @@ def small_bundle(root: Path) -> Path:
     bundle = root / "input" / "bundle"
     shutil.copytree(BUNDLE / "configs", bundle / "configs")
     (bundle / "scripts").symlink_to(BUNDLE / "scripts")
-    train = bundle / "configs" / "train.json"
-    train.write_text(json.dumps(read(train) | SMALL))
+    train = bundle / "configs" / "train.yaml"
+    train.write_text(json.dumps(read(train) | SMALL))  # which is YAML too
     return bundle
 
 
 def read(file: Path) -> dict[str, Any]:
     """A good configuration."""
-    content: dict[str, Any] = json.loads(file.read_text())
-    return content
+    return read_config(file)
 
 
 def knobs_of(config: dict[str, Any]) -> list[str]:
     """The knobs that stand at the top of a configuration."""
-    return [name for name in config["knobs"] if name in config]
+    return [name for name in TRAINING if name in config]
 
 
 def broken_file(rng: np.random.Generator, file: Path) -> Path:
@@ -67,7 +69,7 @@ def configurations(rng: np.random.Generator, root: Path, training: Path) -> Job:
     """A broken configuration, looked at by the doctor, perhaps with a knob of the user's, perhaps tried out."""
     bundle = small_bundle(root)
     shutil.copytree(training / "data", root / "input" / "data")
-    name = "train.json" if rng.random() < 0.85 else chosen(rng, ("inference.json", "metadata.json", "evaluate.json"))
+    name = "train.yaml" if rng.random() < 0.85 else chosen(rng, ("inference.yaml", "metadata.json", "evaluate.yaml"))
     file = broken_file(rng, bundle / "configs" / name)
     more = ("--seed", "1") if rng.random() < 0.2 else ()
     tried = ("--dry-run",) if rng.random() < 0.3 else ()
@@ -79,8 +81,8 @@ def bundles(rng: np.random.Generator, root: Path, training: Path) -> Job:
     """A bundle with one broken configuration that is exported, registered, or compared with."""
     bundle = small_bundle(root)
     shutil.copytree(training, root / "input" / "run")
-    names = [file.name for file in sorted((bundle / "configs").glob("*.json"))]
-    name = "train.json" if rng.random() < 0.4 else chosen(rng, names)
+    names = [file.name for file in sorted((bundle / "configs").iterdir()) if file.suffix != ".conf"]
+    name = "train.yaml" if rng.random() < 0.4 else chosen(rng, names)
     broken_file(rng, bundle / "configs" / name)
     run, data, out = (str(root / part) for part in ("input/run", "input/run/data", "out"))
     argv = [

@@ -12,6 +12,8 @@ import monai
 import numpy as np
 import pytest
 
+from cvm_monai.knobs import names as recorded
+
 from .broken_texts import RAW
 from .cases import SEED
 from .configurations import read, small_bundle
@@ -64,10 +66,10 @@ def test_a_broken_knob_of_a_configuration_ends_with_one_sentence(number, tmp_pat
     rng = np.random.default_rng([SEED, 98, number])
     bundle, data, out = small_bundle(tmp_path), tmp_path / "input" / "data", tmp_path / "out"
     shutil.copytree(training / "data", data)
-    file = bundle / "configs" / "train.json"
+    file = bundle / "configs" / "train.yaml"
     content, broken = read(file), values()
     places = {"dataset_dir": str(data), "output_dir": str(out), "tracking_uri": "none"}
-    names = [*(name for name in content["knobs"] if name not in FREE), "val_interval", "checkpoint_seconds"]
+    names = [*(name for name in recorded(recorded=True) if name not in FREE), "val_interval", "checkpoint_seconds"]
     name = names[rng.integers(len(names))]
     value = broken[rng.integers(len(broken))]
     making = {"nothing": RUN, "making": {"_target_": "scripts.launch", "engine": "nothing"}}
@@ -87,10 +89,11 @@ def test_a_broken_knob_of_an_inference_ends_with_one_sentence(number, tmp_path, 
     for file in ("mask.png", "datalist.json", "a.geojson"):
         (data / file).unlink()
     shutil.copytree(training, run_folder)
-    file = bundle / "configs" / "inference.json"
+    file = bundle / "configs" / "inference.yaml"
     content, broken = read(file), values()
     places = {"dataset_dir": str(data), "output_dir": str(run_folder), "device": "cpu", "image_mpp": 0.5}
-    names = [name for name in content["knobs"] if name not in ("dataset_dir", "output_dir", "prediction_dir")]
+    known = [name for name in recorded(recorded=True, run="inference") if name in content]
+    names = [name for name in known if name not in ("dataset_dir", "output_dir", "prediction_dir")]
     name = names[rng.integers(len(names))]
     value = broken[rng.integers(len(broken))]
     file.write_text(json.dumps(content | places | {"nothing": [], name: value}))

@@ -203,7 +203,7 @@ def test_a_tiff_whose_width_has_several_values_is_refused(tmp_path):
 
 def config_of(folder, **changes):
     """A bundle's quick training configuration, with some sections changed, or left out where they are None."""
-    file = small_bundle(folder) / "configs" / "train.json"
+    file = small_bundle(folder) / "configs" / "train.yaml"
     gone = [name for name, value in changes.items() if value is None]
     content = read_config(file) | changes
     file.write_text(json.dumps({name: value for name, value in content.items() if name not in gone}))

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cvm_monai.configs import read_config
+from cvm_monai.knobs import names
+
 from . import broken_texts
 from .cases import SEED
 from .expected import check_code
@@ -19,13 +22,10 @@ BUNDLE = Path(__file__).parents[2] / "bundle"
 
 
 def default_knobs() -> dict[str, Any]:
-    """The knobs of train.json and their defaults; those that it computes have the value of a plain run."""
-    config = json.loads((BUNDLE / "configs" / "train.json").read_text())
+    """The knobs of train.yaml and their defaults; those that it computes have the value of a plain run."""
+    config = read_config(BUNDLE / "configs" / "train.yaml")
     plain = {"classes": 2, "augmentation": "standard", "device": "cpu", "amp": False, "tracking_uri": "none"}
-    plain |= {"encoder_norm": None, "dataset_dir": "data", "output_dir": "out"}
-    knobs = {name: plain.get(name, config[name]) for name in config["knobs"]}
-    assert not [value for value in knobs.values() if str(value).startswith(("$", "@"))]
-    return knobs
+    return {name: plain.get(name, config[name]) for name in names(recorded=True)}
 
 
 KNOBS = default_knobs()

@@ -187,7 +187,7 @@ def test_large_numbers_and_an_output_that_is_not_written_are_no_mistake(segmente
     "change, message",
     [
         ({"eta": "x"}, "eta must be a number"),
-        ({"eta": 2}, r"eta must lie in \[0, 1\]"),
+        ({"eta": 2}, r"eta must be a number in \[0, 1\]"),
         ({"iterations": 0}, "iterations must be a whole number"),
         ({"mpp": -1}, "mpp must be a positive number"),
         ({"result_extension": ".exe"}, "result_extension must be one of"),

@@ -22,7 +22,7 @@ def test_settings_are_checked(tmp_path):
 def test_an_installed_package_has_its_bundle_inside(tmp_path, monkeypatch):
     inside = tmp_path / "cvm_monai" / "bundle"
     (inside / "configs").mkdir(parents=True)
-    (inside / "configs" / "train.json").write_text("{}")
+    (inside / "configs" / "train.yaml").write_text("{}")
     monkeypatch.setattr("cvm_monai.place.BESIDE", tmp_path / "bundle")
     monkeypatch.setattr("cvm_monai.place.INSIDE", inside)
     assert read_settings({}, studies=tmp_path).bundle == inside

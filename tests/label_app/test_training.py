@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cvm_monai.annotations import Annotations, Point, write_geojson
+from cvm_monai.configs import config_file, read_config
 from cvm_monai.label_app import training
 from cvm_monai.label_app.app_settings import read_settings
 from cvm_monai.label_app.training import check_training, read_knobs, train
@@ -109,11 +110,12 @@ def test_the_next_training_makes_its_network_and_u_as_the_last_one_did(told):
 def test_statistics_of_an_encoder_are_kept_with_its_weights_alone(told, start, kept):
     options = told(request={"start": start}, current={"normalisation": "batch", "encoder_norm": "frozen"})
     assert ("--encoder_norm" in options) is kept
-    assert options["--initialize#4#going_on"] == str(kept)
+    assert options["--preflight#going_on"] == str(kept)
 
 
 def test_the_options_of_the_first_check_reach_it(told):
-    """They name it by its place in the bundle's list."""
-    config = json.loads((bundle_folder() / "configs" / "train.json").read_text())
-    places = {name.split("#")[1] for name in told() if name.startswith("--initialize#")}
-    assert [config["initialize"][int(place)]["_target_"] for place in places] == ["scripts.preflight"]
+    config = read_config(config_file(bundle_folder() / "configs", "train"))
+    found = {name.split("#")[1] for name in told() if name.startswith("--preflight#")}
+    assert found == {"check_data", "going_on"}
+    assert config["preflight"] == {"_target_": "scripts.preflight"}
+    assert "@preflight" in config["initialize"]

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from cvm_monai.networks import EncoderNorm, LargeImages, build_network
+from cvm_monai.knobs import EncoderNorm
+from cvm_monai.networks import LargeImages, build_network
 
 
 def make(*, encoder_norm: EncoderNorm | None = None, **settings: Any) -> Any:

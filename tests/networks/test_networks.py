@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from cvm_monai.networks import NETWORK_NAMES, NetworkName, build_network
+from cvm_monai.knobs import NetworkName
+from cvm_monai.networks import NETWORK_NAMES, build_network
 from cvm_monai.networks.blocks import DoubleConv, pad_to_multiple
 
 CHANNELS = {"resnet34_unet": (24, 16, 16, 8, 12), "unet": (8, 12, 16, 16, 24), "two_component": (8, 12, 16, 16, 24)}

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cvm_monai.networks import NetworkName, Normalisation, build_network
+from cvm_monai.knobs import NetworkName, Normalisation
+from cvm_monai.networks import build_network
 from cvm_monai.networks.blocks import norm_layer
 from cvm_monai.networks.normalisation import encoder_normalisation
 from cvm_monai.networks.state import load_weights

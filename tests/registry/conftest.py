@@ -15,7 +15,7 @@ from cvm_monai.files import write_json
 from cvm_monai.networks import build_network
 
 CHANNELS = [4, 8, 8, 8, 8]
-INFERENCE = str(Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.json")
+INFERENCE = str(Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.yaml")
 Maker = Callable[..., Path]
 
 

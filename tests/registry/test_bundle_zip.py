@@ -81,7 +81,7 @@ def unzipped(finished, tmp_path_factory):
 
 def test_it_has_what_the_model_zoo_asks_for(unzipped):
     _, root = unzipped
-    for name in ("LICENSE", "configs/metadata.json", "configs/inference.json", "models/model.pt", "docs/README.md"):
+    for name in ("LICENSE", "configs/metadata.json", "configs/inference.yaml", "models/model.pt", "docs/README.md"):
         assert (root / name).is_file(), name
     metadata = json.loads((root / "configs" / "metadata.json").read_text())
     assert metadata["version"] == __version__
@@ -128,7 +128,7 @@ def test_it_segments_as_the_original_where_the_package_is_not_installed(unzipped
     expected = bundle_masks(output, image_mpp=0.8)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    words = ["run", "inference", "--config_file", str(root / "configs" / "inference.json"), "--image_mpp", "0.8"]
+    words = ["run", "inference", "--config_file", str(root / "configs" / "inference.yaml"), "--image_mpp", "0.8"]
     places = ["--dataset_dir", str(images), "--prediction_dir", str(tmp_path / "found"), "--device", "cpu"]
     bundle_command(*words, *places, cwd=elsewhere)
     for name, mask in expected.items():
@@ -142,7 +142,7 @@ def test_monai_s_own_checks_pass_from_inside_it(unzipped, shared_dir):
     shutil.copyfile(shared_dir / "reference" / "meta_schema_20240725.json", schema)
     metadata = ["--meta_file", "configs/metadata.json"]
     bundle_command("verify_metadata", *metadata, "--filepath", str(schema), cwd=root)
-    config = [*metadata, "--config_file", "configs/inference.json"]
+    config = [*metadata, "--config_file", "configs/inference.yaml"]
     bundle_command("verify_net_in_out", "network_def", *config, "--device", "cpu", "--n", "2", cwd=root)
     bundle_command("ckpt_export", "network_def", *config, "--filepath", "models/model.ts", cwd=root)
     assert (root / "models" / "model.ts").is_file()

@@ -88,7 +88,7 @@ def test_wrong_input_is_an_mlflow_error_that_names_the_record(registered, record
 def test_nothing_that_is_shipped_is_a_pickle(registered):
     _, _, folder, _ = registered
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert {"MLmodel", "model_code.py", "weights.npz", "inference.json", "metadata.json"} <= {
+    assert {"MLmodel", "model_code.py", "weights.npz", "inference.yaml", "metadata.json"} <= {
         path.name for path in files
     }
     for file in files:

@@ -50,7 +50,7 @@ def cvm_monai(installed: Path, *words: str, cwd: Path) -> str:
 
 
 def test_it_carries_the_bundle_and_nothing_of_the_tests(installed):
-    for name in ("configs/train.json", "configs/logging.conf", "scripts/run_engine.py", "docs/README.md", "LICENSE"):
+    for name in ("configs/train.yaml", "configs/logging.conf", "scripts/run_engine.py", "docs/README.md", "LICENSE"):
         assert (installed / "cvm_monai" / "bundle" / name).is_file(), name
     assert sorted(path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")) == ["cvm_monai"]
 

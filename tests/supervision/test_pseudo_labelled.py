@@ -11,6 +11,8 @@ from .test_supervision import ToyNetwork, blob_features, divergences, mean, pixe
 
 NOTHING = torch.zeros(2, 20, 24)
 POINTS = np.array([[9, 10]]), np.array([[1, 1]])
+PAPER = {"combination": "mean", "contrast": "one_sided", "centre": "none", "discriminant": 0.0}
+"""The evidence as published."""
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -60,7 +62,7 @@ def test_u_can_be_cut_to_a_mask_that_teaches_by_cross_entropy(name):
 @pytest.mark.parametrize("eta", [0.6, 0.2])
 def test_contrast_map_is_the_stretched_mean_of_all_contrast_maps(eta):
     features, inside, outside = blob_features()
-    method = build_supervision("contrast_map", constants={"contrast_map": {"eta": eta}})
+    method = build_supervision("contrast_map", constants={"contrast_map": PAPER | {"eta": eta}})
     evidence = method.evidence(NOTHING, features, inside, outside)
     assert (evidence.shape, evidence.dtype) == ((1, 20, 24), torch.float32)
     (result,) = method.pseudo_labels([evidence])
@@ -78,10 +80,10 @@ KIND_POINTS = np.array([[0, 0], [0, 2]]), np.array([[0, 4]])
 def test_the_largest_contrast_finds_a_target_of_two_kinds_of_tissue_whose_mean_is_half_at_best():
     each = [[1.0, 1, 0, 0, 0, 0], [0.0, 0, 1, 1, 0, 0]]
     for combination, expected in (("mean", [np.mean(each, axis=0)]), ("max", [np.max(each, axis=0)])):
-        method = build_supervision("contrast_map", constants={"contrast_map": {"combination": combination}})
+        method = build_supervision("contrast_map", constants={"contrast_map": PAPER | {"combination": combination}})
         np.testing.assert_allclose(method.evidence(NOTHING, TWO_KINDS, *KIND_POINTS)[:, 0], expected, atol=1e-6)
     for combination, expected in (("mean", each), ("max", [np.max(each, axis=0)])):
-        method = build_supervision("cvm", constants={"cvm": {"combination": combination}})
+        method = build_supervision("cvm", constants={"cvm": PAPER | {"combination": combination}})
         np.testing.assert_allclose(method.evidence(NOTHING, TWO_KINDS, *KIND_POINTS)[:, 0], expected, atol=1e-6)
 
 
@@ -91,7 +93,7 @@ def test_two_sided_contrast_leaves_tissue_that_nobody_clicked_in_the_middle(comb
     tissue = torch.tensor([[[1.0, 1, 0, 0, 0]], [[0.0, 0, 1, 1, 0]], [[0.0, 0, 0, 0, 1]]])
     points = np.array([[0, 0]]), np.array([[0, 2]])
     for contrast, expected in (("one_sided", [1, 1, 0, 0, 0]), ("two_sided", [1, 1, 0, 0, 0.5])):
-        constants = {"cvm": {"contrast": contrast, "combination": combination}}
+        constants = {"cvm": PAPER | {"contrast": contrast, "combination": combination}}
         maps = build_supervision("cvm", constants=constants).evidence(NOTHING, tissue, *points)
         np.testing.assert_allclose(maps[:, 0], [expected], atol=1e-6)
 
@@ -99,7 +101,7 @@ def test_two_sided_contrast_leaves_tissue_that_nobody_clicked_in_the_middle(comb
 @pytest.mark.parametrize("combination", ["mean", "max"])
 def test_two_sided_contrast_is_each_side_s_against_the_other(combination):
     features, inside, outside = blob_features()
-    constants = {"cvm": {"contrast": "two_sided", "combination": combination, "eta": 0.3}}
+    constants = {"cvm": PAPER | {"contrast": "two_sided", "combination": combination, "eta": 0.3}}
     maps = build_supervision("cvm", constants=constants).evidence(NOTHING, features, inside, outside)
     values = features.double().numpy()
     target = [brute_force_contrast(values, inside[[i]], outside, 0.3) for i in range(len(inside))]
@@ -137,7 +139,8 @@ def test_direct_variational_solves_the_network_s_stretched_probability():
     target = 1.5 * features[0] - 3.0
     logits = torch.stack([torch.zeros_like(target), target])
     settings = {"lam": 1.0, "iterations": 20, "tolerance": 1e-4, "means": "fixed"}
-    method = build_supervision("direct_variational", constants={"direct_variational": settings})
+    constants = {"direct_variational": {"solver": "aos", **settings}}
+    method = build_supervision("direct_variational", constants=constants)
     evidence = method.evidence(logits, features, *POINTS)
     y = 1 / (1 + np.exp(-target.double().numpy()))
     assert y.max() < 0.5

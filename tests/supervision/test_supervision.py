@@ -198,19 +198,36 @@ def blob_features() -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
     )
 
 
+PAPER = {"combination": "mean", "contrast": "one_sided", "centre": "none", "discriminant": 0.0}
+"""The evidence as published."""
+
+
 @pytest.mark.parametrize("eta, lam, iterations, means", [(0.6, 2.0, 50, "alternating"), (0.3, 5.0, 7, "fixed")])
 def test_evidence_and_pseudo_labels_are_the_variational_segmentation(eta, lam, iterations, means):
     features, inside, outside = blob_features()
-    method = ContrastVariational(eta=eta, lam=lam, iterations=iterations, tolerance=1e-4, means=means)
+    settings = PAPER | {"eta": eta, "lam": lam, "iterations": iterations, "tolerance": 1e-4, "means": means}
+    method = ContrastVariational(**settings, solver="aos")
     evidence = method.evidence(torch.zeros(2, 20, 24), features, inside, outside)
     assert evidence.dtype == torch.float32
     (result,) = method.pseudo_labels([evidence])
-    expected = segment(features, inside, outside, eta=eta, lam=lam, iterations=iterations, tolerance=1e-4, means=means)
+    expected = segment(features, inside, outside, method="aos", **settings)
     np.testing.assert_allclose(evidence, expected.contrast, atol=1e-6)
     np.testing.assert_allclose(result.u, expected.u, atol=1e-5)
     assert result.iterations == np.mean(expected.solution.iterations.tolist())
     assert result.u[9, 10] > 0.9 > 0.1 > result.u[1, 1]
     assert result.reason == ""
+
+
+def test_by_their_defaults_a_training_s_u_is_that_of_segment():
+    features, inside, outside = blob_features()
+    features = features.repeat_interleave(4, 1).repeat_interleave(4, 2)  # what is smaller does not stay at this lam
+    inside, outside = 4 * inside, 4 * outside
+    method = ContrastVariational()
+    (found,) = method.pseudo_labels([method.evidence(torch.zeros(2, 80, 96), features, inside, outside)])
+    for values in (features, features.numpy()):
+        np.testing.assert_allclose(found.u, segment(values, inside, outside).u, atol=1e-5)
+    paper = segment(features, inside, outside, **PAPER, method="aos", lam=2.0, iterations=5).u
+    assert np.abs(found.u - paper).max() > 0.1
 
 
 def test_evidence_of_half_precision_features_is_float32():
@@ -244,9 +261,10 @@ def test_images_of_several_sizes_keep_their_own_pseudo_labels():
         for h, w, r in ((20, 20, 4), (24, 30, 5), (20, 20, 6))
     ]
     maps[1] = np.repeat(maps[1], 3, axis=0)
-    for found, one in zip(solve_and_average(maps, workers=2), maps, strict=True):
+    settings = {"method": "aos", "lam": 2.0, "iterations": 50}
+    for found, one in zip(solve_and_average(maps, workers=2, **settings), maps, strict=True):
         np.testing.assert_array_equal(found.u > 0.5, one[0] == 1)
-        np.testing.assert_allclose(found.u, solve_and_average([one])[0].u, atol=1e-6)
+        np.testing.assert_allclose(found.u, solve_and_average([one], **settings)[0].u, atol=1e-6)
     assert solve_and_average([]) == []
 
 

@@ -6,6 +6,9 @@ import torch
 
 from cvm_monai.variational import segment, solve
 
+AOS = {"method": "aos", "lam": 2.0}
+"""The paper's solver and the weight of its released script."""
+
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 TYPES = [(np.float64, 1e-9), (np.float32, 1e-4)]  # NumPy itself differs by 2e-5 between the two after 50 steps
@@ -24,7 +27,7 @@ def maps(shape, dtype):
 @pytest.mark.parametrize("method, iterations", [("aos", 50), ("primal_dual", 200)])
 def test_a_solve_on_the_gpu_equals_numpy_s(shape, dtype, tolerance, method, iterations):
     z = maps(shape, dtype)
-    settings = {"method": method, "iterations": iterations, "tolerance": 0}
+    settings = {"method": method, "lam": 2.0, "iterations": iterations, "tolerance": 0}
     expected = solve(z, backend="numpy", **settings)
     found = solve(torch.from_numpy(z).cuda(), **settings)
     assert found.u.is_cuda
@@ -34,8 +37,8 @@ def test_a_solve_on_the_gpu_equals_numpy_s(shape, dtype, tolerance, method, iter
 def test_more_maps_than_fit_at_once_are_solved_in_groups(monkeypatch):
     monkeypatch.setattr("cvm_monai.variational.backends.ARRAYS_HELD", 1 << 40)  # one map at a time
     z = maps((3, 40, 40), np.float32)
-    found = solve(torch.from_numpy(z).cuda(), iterations=20, tolerance=0).u.cpu().numpy()
-    np.testing.assert_allclose(found, solve(z, backend="numpy", iterations=20, tolerance=0).u, rtol=0, atol=1e-4)
+    found = solve(torch.from_numpy(z).cuda(), **AOS, iterations=20, tolerance=0).u.cpu().numpy()
+    np.testing.assert_allclose(found, solve(z, **AOS, backend="numpy", iterations=20, tolerance=0).u, rtol=0, atol=1e-4)
 
 
 def test_features_on_the_gpu_give_the_same_segmentation_there():

@@ -25,6 +25,9 @@ from cvm_monai.variational.chan_vese import (
 from cvm_monai.variational.loop import init, step, terminate
 from cvm_monai.variational.settings import Settings
 
+AOS = {"method": "aos", "lam": 2.0}
+"""The paper's solver and the weight of its released script."""
+
 
 def disc(size=32, radius=9, noise=0.0, seed=0):
     rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
@@ -45,12 +48,12 @@ def test_a_disc_in_noise_is_cleaned(method, iterations):
 
 def test_a_noiseless_disc_is_found_exactly():
     truth, z = disc()
-    np.testing.assert_array_equal(solve(z, iterations=100).u > 0.5, truth.astype(bool))
+    np.testing.assert_array_equal(solve(z, **AOS, iterations=100).u > 0.5, truth.astype(bool))
 
 
 def test_means_alternate_to_those_of_the_segmentation():
     _, z = disc(noise=0.15)
-    solution = solve(z, iterations=200, tolerance=0)
+    solution = solve(z, **AOS, iterations=200, tolerance=0)
     means = weighted_means(z, solution.u)
     assert solution.c1 == pytest.approx(means.inside.item(), abs=2e-3)
     assert solution.c2 == pytest.approx(means.outside.item(), abs=2e-3)
@@ -58,7 +61,7 @@ def test_means_alternate_to_those_of_the_segmentation():
 
 def test_fixed_means_stay_those_of_the_threshold():
     _, z = disc(noise=0.15)
-    solution = solve(z, iterations=20, means="fixed")
+    solution = solve(z, **AOS, iterations=20, means="fixed")
     assert solution.c1 == pytest.approx(z[z > 0.5].mean())
     assert solution.c2 == pytest.approx(z[z <= 0.5].mean())
 
@@ -66,20 +69,20 @@ def test_fixed_means_stay_those_of_the_threshold():
 def test_one_bad_map_never_harms_the_others():
     _, z = disc(noise=0.1)
     bad = np.stack([z, np.zeros_like(z), np.full_like(z, np.nan), 0.4 * z, z[::-1]])
-    solution = solve(bad, iterations=30)
+    solution = solve(bad, **AOS, iterations=30)
     expected = [None, Status.CONSTANT_MAP, Status.NON_FINITE, Status.EMPTY_PHASE, None]
     assert [status if not status.usable else None for status in solution.status] == expected
     for index in (0, 4):
-        np.testing.assert_allclose(solution.u[index], solve(bad[index], iterations=30).u, atol=1e-12)
+        np.testing.assert_allclose(solution.u[index], solve(bad[index], **AOS, iterations=30).u, atol=1e-12)
     assert not solution.u[1:4].any()
 
 
 def test_a_batch_equals_its_maps_one_by_one_also_when_they_stop_at_different_steps():
     maps = np.stack([disc(noise=noise, radius=radius)[1] for noise, radius in ((0, 5), (0.1, 9), (0.3, 12))])
-    batch = solve(maps, tolerance=4e-3, iterations=80)
+    batch = solve(maps, **AOS, tolerance=4e-3, iterations=80)
     assert len(set(batch.iterations.tolist())) > 1
     for index, z in enumerate(maps):
-        one = solve(z, tolerance=4e-3, iterations=80)
+        one = solve(z, **AOS, tolerance=4e-3, iterations=80)
         assert one.iterations == batch.iterations[index]
         np.testing.assert_allclose(batch.u[index], one.u, atol=1e-12)
         np.testing.assert_allclose(batch.energy[index], one.energy, rtol=1e-12)
@@ -138,7 +141,7 @@ def test_a_thin_bridge_stands_or_falls_with_lam(lam, bridge):
 
 def test_alternating_means_never_raise_the_energy_beyond_the_certified_gap():
     z = disc(noise=0.3, seed=2)[1][None]
-    settings = Settings(method="primal_dual", iterations=3000, tolerance=1e-4)
+    settings = Settings(method="primal_dual", lam=2.0, iterations=3000, tolerance=1e-4)
     backend, state, lowest, renewals = load("numpy"), init(z, None, settings), np.inf, 0
     weight = settings.lam / state.scale
     for number in range(1, settings.iterations + 1):
@@ -177,7 +180,7 @@ def test_a_fitting_term_keeps_what_is_near_the_points_and_drops_the_rest():
 def test_aos_takes_the_fitting_term_too_and_counts_it_in_the_energy():
     _, z = disc(noise=0.1)
     push = np.where(np.arange(32) < 16, 0.0, 4.0)
-    solution = solve(z, fitting=push, iterations=200)
+    solution = solve(z, **AOS, fitting=push, iterations=200)
     assert not (solution.u[:, 18:] > 0.5).any()
     assert (solution.u[12:20, 8:14] > 0.5).all()
     weight = 2.0 / np.abs(region_term(z, threshold_means(z))).max()
@@ -189,7 +192,7 @@ def test_aos_takes_the_fitting_term_too_and_counts_it_in_the_energy():
 def test_a_map_that_overflows_is_not_finite_and_harms_no_other():
     _, z = disc(noise=0.1)
     with np.errstate(all="ignore"):
-        solution = solve(np.stack([z, z * 1e200, z]), iterations=20)
+        solution = solve(np.stack([z, z * 1e200, z]), **AOS, iterations=20)
     assert [status.usable for status in solution.status] == [True, False, True]
     assert solution.status[1] is Status.NON_FINITE
     np.testing.assert_array_equal(solution.u[0], solution.u[2])
@@ -198,7 +201,7 @@ def test_a_map_that_overflows_is_not_finite_and_harms_no_other():
 
 def test_the_history_ends_with_the_energy_returned():
     _, z = disc(noise=0.2)
-    solution = solve(z, iterations=15, tolerance=0, history=True)
+    solution = solve(z, **AOS, iterations=15, tolerance=0, history=True)
     assert solution.history.shape == (15,)
     assert solution.history[-1] == solution.energy
     assert solution.history[-1] < solution.history[0]
@@ -206,8 +209,8 @@ def test_the_history_ends_with_the_energy_returned():
 
 def test_the_iteration_limit_and_convergence_are_told_apart():
     _, z = disc(noise=0.2)
-    assert solve(z, iterations=2, tolerance=1e-9).status.item() is Status.ITERATION_LIMIT
-    assert solve(z, iterations=500, tolerance=1e-2).status.item() is Status.CONVERGED
+    assert solve(z, **AOS, iterations=2, tolerance=1e-9).status.item() is Status.ITERATION_LIMIT
+    assert solve(z, **AOS, iterations=500, tolerance=1e-2).status.item() is Status.CONVERGED
 
 
 def test_the_energy_is_the_sum_written_out():
@@ -251,14 +254,16 @@ def test_segment_finds_the_half_whose_features_match_the_in_target_point():
 
 
 def test_segment_gives_no_pseudo_label_where_features_are_alike():
-    result = segment(np.ones((3, 8, 8)), np.array([[1, 1], [2, 2]]), np.array([[6, 6]]))
-    assert result.u is None
-    assert [status for status in result.solution.status] == [Status.CONSTANT_MAP] * 2
+    points = np.array([[1, 1], [2, 2]]), np.array([[6, 6]])
+    for combination, count in (("mean", 2), ("pooled", 1)):
+        result = segment(np.ones((3, 8, 8)), *points, combination=combination)
+        assert result.u is None
+        assert [status for status in result.solution.status] == [Status.CONSTANT_MAP] * count
 
 
 def test_the_average_leaves_out_points_without_two_phases():
     _, z = disc()
-    solution = solve(np.stack([z, np.zeros_like(z)]))
+    solution = solve(np.stack([z, np.zeros_like(z)]), **AOS)
     np.testing.assert_allclose(average(solution), normalise(solution.u[0]), atol=1e-7)
 
 

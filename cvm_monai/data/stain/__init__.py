@@ -3,8 +3,9 @@
 from cvm_monai.data.stain.density import DAB, EOSIN, HAEMATOXYLIN, STAINS, concentration_change, restain
 from cvm_monai.data.stain.macenko import StainEstimate, estimate_stains
 from cvm_monai.data.stain.reinhard import ColourMoments, colour_moments
-from cvm_monai.data.stain.target import StainNormalisation, StainTarget, fit_target, normalise_stain, stain_change
+from cvm_monai.data.stain.target import StainTarget, fit_target, normalise_stain, stain_change
 from cvm_monai.data.stain.target_file import TARGET_FILE, read_target, stored_method, stored_target, write_target
+from cvm_monai.knobs import StainNormalisation
 
 __all__ = [
     "DAB",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -11,8 +11,7 @@ from cvm_monai.data.stain.density import restain
 from cvm_monai.data.stain.macenko import LIGHT, StainEstimate, change_to, estimate_stains
 from cvm_monai.data.stain.reinhard import ColourMoments, colour_moments, recolour
 from cvm_monai.errors import CvmError
-
-StainNormalisation = Literal["none", "macenko", "reinhard"]
+from cvm_monai.knobs import StainNormalisation
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import numpy as np
 
 from cvm_monai.data.stain.macenko import StainEstimate
 from cvm_monai.data.stain.reinhard import ColourMoments
-from cvm_monai.data.stain.target import StainNormalisation, StainTarget, check_method
+from cvm_monai.data.stain.target import StainTarget, check_method
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_json, shown, write_json
+from cvm_monai.knobs import StainNormalisation
 
 TARGET_FILE = "stain.json"
 """Its name, in the folder of `model.pt`."""

@@ -9,8 +9,9 @@ import torch
 from monai.transforms import Randomizable, Transform
 
 from cvm_monai.data.stain.density import STAINS, concentration_change, restain
-from cvm_monai.data.stain.target import StainNormalisation, StainTarget, fit_target, normalise_stain
+from cvm_monai.data.stain.target import StainTarget, fit_target, normalise_stain
 from cvm_monai.errors import CvmError
+from cvm_monai.knobs import StainNormalisation
 
 logger = logging.getLogger(__name__)
 

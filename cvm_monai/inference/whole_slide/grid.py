@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cvm_monai.inference.windows import GRID, WindowInferer
+from cvm_monai.knobs import SLIDE_DEFAULTS
 from cvm_monai.slides import TissueMask
 
 
@@ -41,7 +42,13 @@ class Grid:
         return self.rows[row] // stride, self.output_shape(stride)[0] if last else self.rows[row + 1] // stride
 
 
-def make_grid(full: tuple[int, int], *, scale: float, window: int = 1024, overlap: float = 0.25) -> Grid:
+def make_grid(
+    full: tuple[int, int],
+    *,
+    scale: float,
+    window: int = SLIDE_DEFAULTS["window"],
+    overlap: float = SLIDE_DEFAULTS["overlap"],
+) -> Grid:
     """The tiles of a slide, placed as `WindowInferer` places its windows on an image.
 
     Args:

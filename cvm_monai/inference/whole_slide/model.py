@@ -13,11 +13,12 @@ from torch import nn
 
 from cvm_monai.data.datalist import CLASSES, read_datalist
 from cvm_monai.data.stain import StainTarget, stored_method, stored_target
-from cvm_monai.engines.workflow import bundle_root, models_dir, recorded
+from cvm_monai.engines.trained import TrainedKnobs
+from cvm_monai.engines.workflow import bundle_root, models_dir
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256_of
 from cvm_monai.inference.averaging import Averaged, average_networks
-from cvm_monai.inference.network import RECORDED_NETWORK, network_of
+from cvm_monai.inference.network import network_of
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.networks.state import load_weights
 
@@ -121,9 +122,9 @@ def load_slide_model(
     bundle = (folder / "configs").is_dir()
     output = str(folder / "eval" if bundle else folder)
     models = models_dir(bundle_root=str(folder) if bundle else bundle_root(), output_dir=output)
-    known = {key: recorded(output_dir=output, key=key, default=value) for key, value in DEFAULTS.items()}
+    known = TrainedKnobs(output)
     net = load_weights(network_of(known), Path(models) / "model.pt", device=device)
-    method = recorded(output_dir=output, key="stain_normalisation", default=None) or stored_method(folder=models)
+    method = known["stain_normalisation"] or stored_method(folder=models)
     stain = stored_target(folder=models, method=method)
     return SlideModel(
         average_networks(net, ensemble=ensemble, flips=flips, stain=stain, device=device),
@@ -136,16 +137,6 @@ def load_slide_model(
         device=device,
         amp=amp,
     )
-
-
-DEFAULTS: dict[str, Any] = {
-    **RECORDED_NETWORK,
-    "scale": 1.0,
-    "mpp": None,
-    "image_mean": IMAGENET_MEAN,
-    "image_std": IMAGENET_STD,
-}
-"""What is taken where a training's record does not say."""
 
 
 def class_names(output_dir: str | PathLike[str], count: int) -> tuple[str, ...]:

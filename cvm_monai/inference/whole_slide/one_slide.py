@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import FULL, sha256
@@ -15,6 +15,7 @@ from cvm_monai.inference.whole_slide.predict_map import predict_map, slide_chang
 from cvm_monai.inference.whole_slide.progress import TileProgress
 from cvm_monai.inference.whole_slide.record import Settings, SlideRecord
 from cvm_monai.inference.whole_slide.results import ResultOptions, SlideMap, write_results
+from cvm_monai.knobs import SLIDE_DEFAULTS, SLIDES
 from cvm_monai.slides import Origin, SlideImage, TissueMask, read_tissue_mask, tissue_mask
 
 PARTIAL = ".partial"
@@ -42,27 +43,23 @@ class SlideOptions:
         CvmError: a number out of its range.
     """
 
-    window: int = 1024
-    overlap: float = 0.25
-    batch_size: int = 1
-    num_workers: int = 2
-    tissue: str = "otsu"
+    window: int = SLIDE_DEFAULTS["window"]
+    overlap: float = SLIDE_DEFAULTS["overlap"]
+    batch_size: int = SLIDE_DEFAULTS["batch_size"]
+    num_workers: int = SLIDE_DEFAULTS["num_workers"]
+    tissue: str = SLIDE_DEFAULTS["tissue"]
     mpp: float | None = None
     force_mpp: bool = False
-    origin: Origin = "level0"
+    origin: Origin = SLIDE_DEFAULTS["origin"]
     results: ResultOptions = field(default_factory=ResultOptions)
     overwrite: bool = False
     mpp_flag: str = "--mpp"
 
     def __post_init__(self) -> None:
-        for name, low in (("batch_size", 1), ("num_workers", 0)):
-            value = getattr(self, name)
-            if type(value) is not int or value < low:
-                raise CvmError(f"--{name} must be a whole number of at least {low}, got {value!r}")
+        for name in ("batch_size", "num_workers", "origin"):
+            SLIDES[name].check(getattr(self, name))
         if self.mpp is not None and not (isinstance(self.mpp, int | float) and self.mpp > 0):
             raise CvmError(f"{self.mpp_flag} must be a number of um/px greater than 0, got {self.mpp!r}")
-        if self.origin not in get_args(Origin):
-            raise CvmError(f"--origin must be one of {', '.join(get_args(Origin))}, got {self.origin!r}")
 
 
 def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Settings:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from cvm_monai.annotations import regions_from_rows, write_region_table, write_results_geojson
-from cvm_monai.errors import CvmError
 from cvm_monai.figures import save_figure, slide_overlay
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile
 from cvm_monai.inference.whole_slide.strips import foreground, labels, strips
+from cvm_monai.knobs import SLIDE_DEFAULTS, SLIDES
 from cvm_monai.slides import SlideImage, TissueMask, require_mpp, write_pyramid
 
 PROBABILITY, REGIONS, TISSUE = "probability.ome.tif", "regions.geojson", "tissue.geojson"
@@ -39,15 +39,13 @@ class ResultOptions:
         CvmError: a number out of its range.
     """
 
-    min_area_um2: float = 0.0
-    simplify_um: float = 0.0
+    min_area_um2: float = SLIDE_DEFAULTS["min_area_um2"]
+    simplify_um: float = SLIDE_DEFAULTS["simplify_um"]
     class_probabilities: bool = False
 
     def __post_init__(self) -> None:
         for name in ("min_area_um2", "simplify_um"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float) and 0 <= value < float("inf")):
-                raise CvmError(f"--{name} must be a number from 0, got {value!r}")
+            SLIDES[name].check(getattr(self, name))
 
 
 @dataclass(frozen=True)

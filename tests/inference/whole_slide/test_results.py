@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from cvm_monai.annotations import read_annotations
-from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, predict_slides
+from cvm_monai.inference.whole_slide import ResultOptions, SlideModel, SlideOptions, predict_slides
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid, make_grid
 from cvm_monai.inference.whole_slide.map_file import MapFile
 from cvm_monai.inference.whole_slide.results import without_specks
@@ -31,7 +31,7 @@ def squares() -> np.ndarray:
 def folder(tmp_path_factory):
     tmp_path, red = tmp_path_factory.mktemp("results"), SlideModel(Red().eval(), mpp=0.5, **PLAIN)
     path = write_slide(tmp_path / "a.tif", squares(), mpp=0.25)  # the network sees it at 0.5
-    options = SlideOptions(window=64, tissue="none")
+    options = SlideOptions(window=64, tissue="none", results=ResultOptions(min_area_um2=0, simplify_um=0))
     assert predict_slides(red, [path], tmp_path / "out", options=options, bar=False).finished == ["a"]
     return tmp_path / "out" / "a"
 

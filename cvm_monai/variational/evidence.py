@@ -2,29 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
-from torch import Tensor
+from array_api_compat import array_namespace
 
 from cvm_monai.errors import CvmError
-from cvm_monai.losses.checks import check_number
-from cvm_monai.variational import Centre, centred, contrast_maps, linear_discriminant, nearest_point_vote
-
-Combination = Literal["mean", "pooled", "max", "vote"]
-"""Of the in-target points' contrast maps. `mean` (the paper): every point's map is segmented, and the results are
-averaged (Eq. 7). `pooled`: the mean of the maps is segmented, once. `max`: the largest contrast of any point is
-segmented: for targets of several kinds of tissue (epithelium, lumen and mucus of a gland), of which each point speaks
-for its own only. `vote`: the points vote in place of the contrast maps, see `nearest_point_vote`."""
-
-Contrast = Literal["one_sided", "two_sided"]
-"""`one_sided`: in-target against out-of-target (the paper): what is like neither is background. `two_sided`: less the
-contrast of out-of-target against in-target, so that what is like neither is in the middle. Not in the paper."""
+from cvm_monai.knobs import DEFAULTS, Centre, Combination, Contrast
+from cvm_monai.variational.arrays import check_features, check_numbers
+from cvm_monai.variational.chan_vese import Array
+from cvm_monai.variational.contrast import centred, contrast_maps
+from cvm_monai.variational.point_classifiers import linear_discriminant, nearest_point_vote
 
 
 @dataclass(frozen=True)
 class ContrastEvidence:
-    """What of the points' contrast maps is segmented.
+    """What of the points' contrast maps is segmented. The defaults are the bundle's; the paper's are its `paper.yaml`.
 
     Attributes:
         eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
@@ -38,15 +31,17 @@ class ContrastEvidence:
         CvmError: one of them out of its range, naming it.
     """
 
-    eta: float = 0.6
-    combination: Combination = "mean"
-    contrast: Contrast = "one_sided"
-    centre: Centre = "none"
-    discriminant: float = 0.0
+    eta: float = DEFAULTS["eta"]
+    combination: Combination = DEFAULTS["combination"]
+    contrast: Contrast = DEFAULTS["contrast"]
+    centre: Centre = DEFAULTS["centre"]
+    discriminant: float = DEFAULTS["discriminant"]
 
     def __post_init__(self) -> None:
-        check_number("eta", self.eta, high=1)
-        check_number("discriminant", self.discriminant, high=1)
+        for name, value in {"eta": self.eta, "discriminant": self.discriminant}.items():
+            check_numbers(**{name: value})
+            if not 0 <= value <= 1:
+                raise CvmError(f"{name} must lie in [0, 1], got {value!r}")
         choices = {"combination": Combination, "contrast": Contrast, "centre": Centre}
         for name, known in choices.items():
             if getattr(self, name) not in get_args(known):
@@ -54,41 +49,49 @@ class ContrastEvidence:
 
     def maps(
         self,
-        features: Tensor,
+        features: Array,
         in_points: np.ndarray,
         out_points: np.ndarray,
         *,
-        mean: Tensor | None = None,
+        mean: Array | None = None,
         parts: Sequence[int] | None = None,
-    ) -> Tensor:
-        """(P, h, w) maps in [0, 1], or (1, h, w) for all combinations but `mean`.
+    ) -> Array:
+        """(P, h, w) maps in [0, 1], or (1, h, w) for all combinations but `mean`; float32 or float64.
 
         `one_sided`: z_p, the mean contrast map of each in-target point (Eqs. 5 and 6), combined. `two_sided`:
         (1 + z_p - z_Q) / 2, z_Q the mean, or the largest, of the out-of-target points' own contrast maps, in which the
         points have changed sides. The discriminant's map is mixed into each.
 
         Args:
-            features: (C, h, w).
+            features: (C, h, w), NumPy or torch.
             in_points, out_points: (P, 2) and (Q, 2) integer (row, column).
             mean, parts: see `centred`.
+
+        Raises:
+            CvmError: as `centred` and `contrast_maps`.
         """
+        check_features(features)
+        xp = array_namespace(features)
+        if features.dtype not in (xp.float32, xp.float64):
+            features = xp.astype(features, xp.float32)
         found = centred(features, self.centre, mean=mean, parts=parts)
         maps = self._contrast(found, in_points, out_points)
         if self.discriminant:
             other = linear_discriminant(found, in_points, out_points)
             maps = (1 - self.discriminant) * maps + self.discriminant * other
-        return maps.float()
+        return maps
 
-    def _contrast(self, features: Tensor, in_points: np.ndarray, out_points: np.ndarray) -> Tensor:
+    def _contrast(self, features: Array, in_points: np.ndarray, out_points: np.ndarray) -> Array:
         if self.combination == "vote":
             return nearest_point_vote(features, in_points, out_points)[None]
         inside = self._combined(contrast_maps(features, in_points, out_points, eta=self.eta))
         if self.contrast == "one_sided":
             return inside
         outside = self._combined(contrast_maps(features, out_points, in_points, eta=self.eta))
-        return (1 + inside - outside.mean(dim=0)) / 2
+        return (1 + inside - outside.mean(0)) / 2
 
-    def _combined(self, maps: Tensor) -> Tensor:
+    def _combined(self, maps: Array) -> Array:
+        xp = array_namespace(maps)
         if self.combination == "max":
-            return maps.amax(dim=0, keepdim=True)
-        return maps.mean(dim=0, keepdim=True) if self.combination == "pooled" else maps
+            return xp.max(maps, axis=0, keepdims=True)
+        return xp.mean(maps, axis=0, keepdims=True) if self.combination == "pooled" else maps
