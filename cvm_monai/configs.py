@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.files import read_json, read_text
 from cvm_monai.errors import CvmError
+from cvm_monai.files import read_json, read_text
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Of configurations, in the order in which they are looked for."""

@@ -18,8 +18,9 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import shown, try_folder
 from cvm_monai.knobs import check
 from cvm_monai.networks import FROZEN_NETWORKS
+from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.networks.extractor_files import checked_encoder, checked_extractor
-from cvm_monai.networks.extractor_names import is_timm
+from cvm_monai.networks.extractor_names import is_imagenet, is_timm
 from cvm_monai.networks.timm_weights import pinned_name
 from cvm_monai.supervision.factory import METHODS, check_classes
 
@@ -88,6 +89,20 @@ def check_extractors(knobs: Mapping[str, Any]) -> None:
         checked_encoder(*extractor)
     if reads_frozen_features(knobs) or knobs["network"] in FROZEN_NETWORKS:
         checked_extractor(*extractor)
+    elif knobs["network"] != "timm_unet":
+        return
+    if is_imagenet(extractor[0]):
+        check_image_statistics(knobs)
+
+
+def check_image_statistics(knobs: Mapping[str, Any]) -> None:
+    """CvmError for a normalisation of images that EfficientNet-Lite's own input cannot be computed from."""
+    for name, own in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
+        if tuple(knobs.get(name) or own) != tuple(own):
+            raise CvmError(
+                f"--extractor_path imagenet takes images normalised by ImageNet's mean and deviation, and --{name} is "
+                f"{shown(list(knobs[name]))}: drop --{name}"
+            )
 
 
 def check_dataset(knobs: Mapping[str, Any], *, trains: bool) -> None:

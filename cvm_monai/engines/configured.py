@@ -8,8 +8,8 @@ from cvm_monai.engines.workflow import active_parser
 from cvm_monai.knobs import names
 from cvm_monai.networks.extractor_files import absolute_extractor
 
-FILES_OR_NAMES = ("extractor_path", "extractor_weights")
-"""Knobs that are recorded with their whole path, where they name a file."""
+FILES_OR_NAMES = ("encoder_weights", "extractor_path", "extractor_weights")
+"""Knobs that are recorded with their whole path where they name a file, with a revision where they name weights."""
 
 
 def run_knobs(run: str = "training") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.errors import CvmError
@@ -361,3 +361,19 @@ def test_launch_runs_the_engine_it_names(script, tmp_path):
     }
     assert script("run_engine").launch.__module__ == "scripts.run_engine"
     run_config(tmp_path, config)
+
+
+@pytest.mark.parametrize("place", [{"network": "timm_unet"}, {"network": "frozen_probe"}, {"evidence": "frozen"}])
+def test_imagenet_features_are_of_images_normalised_by_imagenet_alone(script, place):
+    knobs = KNOBS | place | {"extractor_path": "imagenet", "image_mean": [0.5, 0.5, 0.5]}
+    with pytest.raises(CvmError, match=r"^--extractor_path imagenet takes .* --image_mean is \[0.5, 0.5, 0.5\]: drop"):
+        script("before_training").check_extractors(knobs)
+    script("before_training").check_extractors(KNOBS | place | {"extractor_path": "imagenet"})
+
+
+def test_the_revision_of_an_encoder_by_name_is_recorded(monkeypatch):
+    from cvm_monai.engines import configured
+
+    monkeypatch.setattr(configured, "absolute_extractor", lambda value: f"{value}:abc")
+    parser = ConfigParser({"encoder_weights": "timm:resnet34@pretrained"})
+    assert configured._value(parser, "encoder_weights") == "timm:resnet34@pretrained:abc"
