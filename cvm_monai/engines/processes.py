@@ -95,7 +95,7 @@ def from_first(value: Value) -> Value:
 
 
 class SharedEvaluator(SupervisedEvaluator):
-    """`SupervisedEvaluator` for a share of the cases, as of `ShareSampler`.
+    """`SupervisedEvaluator` for a shard of the cases, as of `ShardSampler`.
 
     MONAI's skips the run of a process that has no case; the others would wait for its part of the metrics forever. This
     one makes an iteration without images, so that all events happen in every process.
@@ -121,31 +121,31 @@ IMAGES = ""
 
 
 @dataclass(frozen=True)
-class StepShare:
-    """The share of one part of a step in the whole, by term.
+class StepWeight:
+    """The weight of one part of a step in the whole, by term.
 
     A term that is a mean over n pixels of the part, times n / N, with N the pixels of all parts, adds up to the mean
     over the whole.
     """
 
-    shares: Mapping[str, float]
+    weights: Mapping[str, float]
 
     def of(self, term: str) -> float:
-        """The share of a term."""
-        return self.shares.get(term, self.shares[IMAGES])
+        """The weight of a term."""
+        return self.weights.get(term, self.weights[IMAGES])
 
 
-def step_shares(supervision: Supervision, parts: Sequence[Batch]) -> list[StepShare]:
-    """The share of each part of a step, among the parts of all processes.
+def step_weights(supervision: Supervision, parts: Sequence[Batch]) -> list[StepWeight]:
+    """The weight of each part of a step, among the parts of all processes.
 
-    A whole step in one part and one process has the share 1 exactly. Every process must have as many parts.
+    A whole step in one part and one process has the weight 1 exactly. Every process must have as many parts.
     """
     if len(parts) == 1 and idist.get_world_size() == 1:
-        return [StepShare({IMAGES: 1.0})]
+        return [StepWeight({IMAGES: 1.0})]
     counts: list[dict[str, Tensor | int]] = [{IMAGES: len(part["image"]), **supervision.counts(part)} for part in parts]
     table = torch.stack([_row(count) for count in counts])
-    shares = (table / summed(table.sum(dim=0)).clamp(min=1)).tolist()
-    return [StepShare(dict(zip(count, row, strict=True))) for count, row in zip(counts, shares, strict=True)]
+    weights = (table / summed(table.sum(dim=0)).clamp(min=1)).tolist()
+    return [StepWeight(dict(zip(count, row, strict=True))) for count, row in zip(counts, weights, strict=True)]
 
 
 def _row(count: Mapping[str, Tensor | int]) -> Tensor:

@@ -16,7 +16,7 @@ from monai.networks.utils import eval_mode
 from tqdm import tqdm
 
 from cvm_monai.annotations import TARGET
-from cvm_monai.data.shares import share_of
+from cvm_monai.data.epochs import shard_of
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.metrics import mask_dice
 from cvm_monai.engines.processes import from_first, gathered
@@ -86,7 +86,7 @@ class RenewalReport:
 
 
 @dataclass
-class _Share:
+class _Shard:
     """What one process found for its images."""
 
     labels: dict[str, np.ndarray] = field(default_factory=dict)
@@ -183,7 +183,7 @@ class PseudoLabelRenewal:
     def __call__(self, engine: Any) -> None:
         """Renew, and tell the listeners of `RENEWED` through `engine.state.renewal`.
 
-        In a distributed training each process renews its share, and the first one tells.
+        In a distributed training each process renews its shard, and the first one tells.
         """
         if engine.state.epoch < self.first or (self.supervision.renews_once and self.renewed):
             return
@@ -197,16 +197,16 @@ class PseudoLabelRenewal:
     def renew(self, *, epoch: int) -> RenewalReport:
         """Compute and publish the pseudo-labels of all images; every process of a training must call it.
 
-        Each segments its share of the images (`share_of`) and writes it; the first puts the whole in force, and all
+        Each segments its shard of the images (`shard_of`) and writes it; the first puts the whole in force, and all
         return when they see it.
         """
         start, rank = time.perf_counter(), idist.get_rank()
         version = from_first(self.store.begin() if rank == 0 else 0)
-        share = share_of(len(self.dataset), rank=rank, world=idist.get_world_size())
+        shard = shard_of(len(self.dataset), rank=rank, world=idist.get_world_size())
         if self.supervision.needs_mean:
-            found = gathered(feature_sums(self.network, self.supervision, self.dataset, share, device=self.device))
+            found = gathered(feature_sums(self.network, self.supervision, self.dataset, shard, device=self.device))
             self.supervision.mean_features = mean_of_sums(found)
-        own = self._renew_share(share)
+        own = self._renew_shard(shard)
         files = self.store.write(own.labels, version=version, writer=rank)
         parts = gathered((files, own.skipped, own.iterations, own.scores))
         if rank == 0:
@@ -225,12 +225,12 @@ class PseudoLabelRenewal:
             previews=tuple(own.previews),
         )
 
-    def _renew_share(self, share: range) -> "_Share":
+    def _renew_shard(self, shard: range) -> "_Shard":
         """Segment some images of the data set."""
-        own = _Share()
-        bar = tqdm(total=len(share), desc="pseudo-labels", unit="image", leave=False, disable=not self.progress)
+        own = _Shard()
+        bar = tqdm(total=len(shard), desc="pseudo-labels", unit="image", leave=False, disable=not self.progress)
         with bar:
-            for chunk in self._chunks(share):
+            for chunk in self._chunks(shard):
                 for candidate, result in zip(chunk, self._results(chunk), strict=True):
                     item = self.dataset[candidate.index]
                     if result.u is None:
@@ -265,14 +265,14 @@ class PseudoLabelRenewal:
         """(h, w), how much of each pixel of a pseudo-label is no background."""
         return u if u is None or self.classes == 2 else 1 - u[0]
 
-    def _chunks(self, share: range) -> Iterator[Sequence[Candidate]]:
-        """The images of a share, as many at a time as the solver is to have at once."""
+    def _chunks(self, shard: range) -> Iterator[Sequence[Candidate]]:
+        """The images of a shard, as many at a time as the solver is to have at once."""
         was_training = self.network.training
         self.network.eval()
         try:
             step = CHUNK * self.workers if self.device.type == "cpu" else GPU_CHUNK
-            for begin in range(0, len(share), step):
-                yield [self._candidate(index) for index in share[begin : begin + step]]
+            for begin in range(0, len(shard), step):
+                yield [self._candidate(index) for index in shard[begin : begin + step]]
         finally:
             self.network.train(was_training)
 

@@ -12,7 +12,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from cvm_monai.engines.processes import StepShare, average_buffers, gathered, step_shares, summed
+from cvm_monai.engines.processes import StepWeight, average_buffers, gathered, step_weights, summed
 from cvm_monai.engines.weight_average import WeightAverage
 from cvm_monai.errors import CvmError
 from cvm_monai.supervision.base import Supervision
@@ -27,7 +27,7 @@ class PointTrainer(SupervisedTrainer):
 
     An iteration is one step of the optimiser. Its batch may be a list of micro-batches (`MicroBatchCollate`), whose
     gradients are accumulated, and the network may be shared by several processes (`shared_network`): each part counts
-    as `step_shares` says, and `state.output` is that of the whole step, the same in every process.
+    as `step_weights` says, and `state.output` is that of the whole step, the same in every process.
 
     Args:
         supervision: gives the terms of the loss and is told of each step. It is prepared here, so that a checkpoint
@@ -64,14 +64,14 @@ class PointTrainer(SupervisedTrainer):
 
     def _iteration(self, engine: Any, batchdata: Any) -> Any:  # MONAI declares a dict; this is a list
         parts = [self._moved(part) for part in (batchdata if isinstance(batchdata, list) else [batchdata])]
-        shares = step_shares(self.supervision, parts)
+        weights = step_weights(self.supervision, parts)
         engine.network.train()
         engine.optimizer.zero_grad(set_to_none=True)
         found: list[dict[str, Tensor]] = []
-        for part, share in zip(parts[:-1], shares[:-1], strict=True):
+        for part, weight in zip(parts[:-1], weights[:-1], strict=True):
             with _unshared(engine.network):
-                self._backward(self._loss(part, share, found))
-        loss = self._loss(parts[-1], shares[-1], found)
+                self._backward(self._loss(part, weight, found))
+        loss = self._loss(parts[-1], weights[-1], found)
         values = self._values(found, parts)
         engine.state.output = [values]  # for handlers of the events below
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
@@ -93,13 +93,13 @@ class PointTrainer(SupervisedTrainer):
             moved["image"] = moved["image"].contiguous(memory_format=torch.channels_last)
         return moved
 
-    def _loss(self, part: Mapping[str, Any], share: StepShare, found: list[dict[str, Tensor]]) -> Tensor:
+    def _loss(self, part: Mapping[str, Any], weight: StepWeight, found: list[dict[str, Tensor]]) -> Tensor:
         """What this part adds to the step's loss; its terms are noted in `found`."""
         with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
             terms = self.supervision.loss(self.network, part)
-            weighted = {name: term.float() * share.of(name) for name, term in terms.items()}
+            weighted = {name: term.float() * weight.of(name) for name, term in terms.items()}
         found.append({name: term.detach() for name, term in weighted.items()})
-        # DistributedDataParallel takes the mean over the processes, the shares ask for the sum.
+        # DistributedDataParallel takes the mean over the processes, the weights ask for the sum.
         return torch.stack(list(weighted.values())).sum() * idist.get_world_size()
 
     def _values(self, found: Sequence[Mapping[str, Tensor]], parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cvm_monai.data.micro_batches import MicroBatchCollate
+from cvm_monai.data.epochs import MicroBatchCollate
 
 
 def cases(*sides):

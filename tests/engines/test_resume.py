@@ -16,8 +16,7 @@ from monai.inferers import SimpleInferer
 from monai.transforms import Compose, RandFlipd
 from monai.utils import set_determinism
 
-from cvm_monai.data.micro_batches import MicroBatchCollate
-from cvm_monai.data.seeded import SeededCacheDataset
+from cvm_monai.data.epochs import MicroBatchCollate, SeededCacheDataset
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines import Checkpoints, LowestMetric, PointTrainer, Restarts, WeightAverage, finished_training
 from cvm_monai.engines.checkpoints import random_states, set_random_states

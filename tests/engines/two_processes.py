@@ -15,7 +15,7 @@ from monai.data import DataLoader, Dataset
 from monai.handlers import from_engine
 from torch import nn
 
-from cvm_monai.data.shares import ShareSampler, share_of
+from cvm_monai.data.epochs import ShardSampler, shard_of
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines import (
     LowestMetric,
@@ -80,7 +80,7 @@ def batch_of(indices) -> dict[str, Any]:
 
 
 def own(count: int) -> range:
-    return share_of(count, rank=idist.get_rank(), world=idist.get_world_size())
+    return shard_of(count, rank=idist.get_rank(), world=idist.get_world_size())
 
 
 def train(network: nn.Module, batch: Any, *, method: str, steps: int = 3) -> SimpleNamespace:
@@ -140,7 +140,7 @@ def validation(count: int) -> dict[str, Any]:
     seen = []
     evaluator = SharedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=DataLoader(dataset, batch_size=1, num_workers=0, sampler=ShareSampler(dataset)),
+        val_data_loader=DataLoader(dataset, batch_size=1, num_workers=0, sampler=ShardSampler(dataset)),
         network=Still(),
         key_val_metric={"ce": PartialCrossEntropyMetric(output_transform=from_engine(["pred", "label"]))},
         additional_metrics={"dice": MaskDice()},

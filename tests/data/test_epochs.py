@@ -6,7 +6,7 @@ import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, Randomizable, Transform
 
-from cvm_monai.data.seeded import SeededCacheDataset
+from cvm_monai.data.epochs import SeededCacheDataset
 
 
 class Draw(Randomizable, Transform):

@@ -8,7 +8,7 @@ from ignite.engine import Events
 from torch import nn
 
 from cvm_monai.engines import PointTrainer
-from cvm_monai.engines.processes import step_shares
+from cvm_monai.engines.processes import step_weights
 from cvm_monai.networks import build_network
 from cvm_monai.supervision.factory import build_supervision
 
@@ -82,7 +82,7 @@ def test_the_terms_of_the_parts_add_up_to_those_of_the_whole(network, name, size
     method, batch = build_supervision(name, constants={name: EXACT[name]}), whole()
     expected = terms_of(method, network, batch)
     parts = split(batch, *sizes)
-    shares = step_shares(method, parts)
+    shares = step_weights(method, parts)
     found = [terms_of(method, network, part) for part in parts]
     assert expected
     for term, value in expected.items():
@@ -100,7 +100,7 @@ def test_with_three_classes_too(loss):
     batch["pseudo_label"][1, 2, 0] = -1  # two classes known: a weighted KL, but no cross-entropy
     batch["pseudo_label"][1, :2, 0] = 0.5
     parts = split(batch, 2, 2)
-    expected, shares = terms_of(method, network, batch), step_shares(method, parts)
+    expected, shares = terms_of(method, network, batch), step_weights(method, parts)
     assert set(expected) == {"partial_ce", {"weighted_kl": "weighted_kl", "cross_entropy": "pseudo_ce"}[loss]}
     for term, value in expected.items():
         total = sum(
@@ -111,13 +111,13 @@ def test_with_three_classes_too(loss):
 
 
 def test_the_shares_are_those_of_the_counted_pixels_and_else_of_the_images():
-    shares = step_shares(build_supervision("crf"), split(whole(), 3, 1))  # 0 + 3 + 6 and 9 points
+    shares = step_weights(build_supervision("crf"), split(whole(), 3, 1))  # 0 + 3 + 6 and 9 points
     assert [share.of("partial_ce") for share in shares] == [0.5, 0.5]
     assert [share.of("crf") for share in shares] == [0.75, 0.25]
 
 
 def test_a_step_without_any_point_has_shares_of_zero():
-    shares = step_shares(
+    shares = step_weights(
         build_supervision("partial_ce"), split(whole(cases=1) | {"image": torch.rand(1, 3, 8, 8)}, 1, 0)
     )
     assert [share.of("partial_ce") for share in shares] == [0, 0]
