@@ -18,8 +18,8 @@ from cvm_monai.engines.previews import foreground, point_rows
 from cvm_monai.engines.renewal import class_evidence, feature_sums, mean_of_sums
 from cvm_monai.engines.scoring import TargetScoring, full_probabilities, full_probability, scoring_of
 from cvm_monai.engines.stain_shifts import FIGURE, TABLE, StainShiftTest, report_shifts
-from cvm_monai.engines.store_address import artifact_folder
 from cvm_monai.engines.tracking import OFF, TrackedRun, recorded_store
+from cvm_monai.engines.tracking_store import artifact_folder
 from cvm_monai.errors import CvmError
 from cvm_monai.figures import FigureRow, dice_box, paper_figure, save_figure
 from cvm_monai.files import write_text

@@ -20,8 +20,8 @@ from cvm_monai.data.stain import TARGET_FILE
 from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.previews import preview_figure
 from cvm_monai.engines.selection import SelectionEvents, listen
-from cvm_monai.engines.store_address import artifact_folder
 from cvm_monai.engines.tracking import TrackedRun, writer_of
+from cvm_monai.engines.tracking_store import artifact_folder
 from cvm_monai.engines.trainer import divergence
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.figures import save_figure, training_curves

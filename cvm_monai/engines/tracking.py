@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.engines.outbox import FILE, Delivery, Outbox
-from cvm_monai.engines.store_address import artifact_folder, database_file, follow_move, sqlite_address
-from cvm_monai.engines.store_opening import client_of
+from cvm_monai.engines.tracking_store import artifact_folder, client_of, database_file, follow_move, sqlite_address
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shown
 

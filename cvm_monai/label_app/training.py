@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from cvm_monai.configs import config_file
-from cvm_monai.engines.store_address import sqlite_address
+from cvm_monai.engines.tracking_store import sqlite_address
 from cvm_monai.errors import CvmError
 from cvm_monai.knob_kinds import Choice, Knob, Number, Whole
 from cvm_monai.knobs import TRAINING

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.engines.record import SOURCE
-from cvm_monai.engines.store_opening import client_of
 from cvm_monai.engines.tracking import TrackedRun
+from cvm_monai.engines.tracking_store import client_of
 from cvm_monai.registry.trained import Trained, own_store
 
 ORIGIN = "mlflow_run_id"

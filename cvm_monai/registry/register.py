@@ -212,8 +212,8 @@ class _Entry:
 
     def _run(self) -> str:
         """The training's own run where this is its store; else a new one that repeats what the training recorded."""
-        from cvm_monai.engines.store_address import database_file
         from cvm_monai.engines.tracking import TrackedRun, unique_run_name
+        from cvm_monai.engines.tracking_store import database_file
         from cvm_monai.registry.common_run import fill_common_run, find_common_run
 
         record = self.trained.record
@@ -233,7 +233,7 @@ class _Entry:
 
     def _experiment(self, artifacts: Path) -> str:
         """The usual one; in a database that moved one for its new place, as the usual one's files belong in the old."""
-        from cvm_monai.engines.store_address import SQLITE
+        from cvm_monai.engines.tracking_store import SQLITE
 
         found = self.client.get_experiment_by_name(EXPERIMENT) if self.uri.startswith(SQLITE) else None
         if found is None or not found.artifact_location.startswith("file:"):

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from cvm_monai.engines.store_opening import client_of
 from cvm_monai.engines.tracking import OFF, check_tracking_uri
+from cvm_monai.engines.tracking_store import client_of
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shown
 

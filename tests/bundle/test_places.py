@@ -12,7 +12,7 @@ import monai
 import pytest
 from monai.bundle import ConfigParser
 
-from cvm_monai.engines.store_address import database_file, sqlite_address
+from cvm_monai.engines.tracking_store import database_file, sqlite_address
 from cvm_monai.place import as_entry
 
 from .conftest import INFERENCE, SMALL, TRAIN

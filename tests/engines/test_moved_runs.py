@@ -8,8 +8,8 @@ import mlflow
 import pytest
 
 from cvm_monai.engines.outbox import FILE, Outbox
-from cvm_monai.engines.store_address import follow_move, sqlite_address
 from cvm_monai.engines.tracking import TrackedRun, recorded_store, send_waiting
+from cvm_monai.engines.tracking_store import follow_move, sqlite_address
 from cvm_monai.files import write_json
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from cvm_monai.engines.store_address import sqlite_address
-from cvm_monai.engines.store_opening import client_of
 from cvm_monai.engines.tracking import TrackedRun
+from cvm_monai.engines.tracking_store import client_of, sqlite_address
 
 PRELOAD = ["mlflow.store.tracking.sqlalchemy_store", "cvm_monai.engines.tracking"]
 
