@@ -25,6 +25,7 @@ REQUIREMENTS = (
     "scikit-image",
     "pillow",
     "matplotlib",
+    "pyyaml",
     "joblib",
     "tqdm",
     "fire",
