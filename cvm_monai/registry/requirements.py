@@ -28,6 +28,7 @@ REQUIREMENTS = (
     "filelock",
     "jinja2",
     "lazy-loader",
+    "pyyaml",
     "joblib",
     "tqdm",
     "fire",
