@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from cvm_monai.inference.whole_slide import Grid, SlideModel, TissueOnGrid, make_grid
-from cvm_monai.inference.whole_slide.map_file import MapFile
+from cvm_monai.inference.whole_slide.map_file import MapFile, labels, strips
 from cvm_monai.inference.whole_slide.predict_map import predict_map, slide_change, tissue_tiles
-from cvm_monai.inference.whole_slide.strips import labels, strips
 from cvm_monai.label_app.current import Current
 from cvm_monai.label_app.segmented import Segmented
 from cvm_monai.label_app.window import Window

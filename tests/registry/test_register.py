@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import json
 import pickletools
+import pydoc
 import re
 import sqlite3
 import tomllib
@@ -162,6 +163,21 @@ def test_the_source_loads_weights_only():
 )
 def test_the_scan_would_see_source_that_unpickles(source):
     assert len(unsafe(source)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "registry.segmenter.Segmenter",
+        *(f"inference.{name}" for name in ("average_networks", "find_images", "WindowInferer", "ImageProgress")),
+        *(f"inference.{name}" for name in ("ReadImaged", "PrepareImaged", "ToProbabilityd", "SavePredictiond")),
+        *(f"inference.whole_slide.{name}" for name in ("SlideModel", "SlideOptions", "ResultOptions")),
+        *(f"inference.whole_slide.{name}" for name in ("SlidePredictor", "class_names")),
+    ],
+)
+def test_names_in_models_and_bundles_made_before_are_still_found(name):
+    """A registered model's script and a bundle's configurations name them; MONAI finds them in this way."""
+    assert callable(pydoc.locate(f"cvm_monai.{name}"))
 
 
 def test_no_path_of_the_training_is_given_away(registered):

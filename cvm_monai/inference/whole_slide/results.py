@@ -13,8 +13,7 @@ from cvm_monai.annotations import regions_from_rows, write_region_table, write_r
 from cvm_monai.errors import CvmError
 from cvm_monai.figures import save_figure, slide_overlay
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
-from cvm_monai.inference.whole_slide.map_file import MapFile
-from cvm_monai.inference.whole_slide.strips import foreground, labels, strips
+from cvm_monai.inference.whole_slide.map_file import MapFile, foreground, labels, strips
 from cvm_monai.slides import SlideImage, TissueMask, require_mpp, write_pyramid
 
 PROBABILITY, REGIONS, TISSUE = "probability.ome.tif", "regions.geojson", "tissue.geojson"
