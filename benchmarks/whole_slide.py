@@ -116,8 +116,7 @@ def throughput(folder: Path, side: int, window: int, tiles: int) -> str:
 
     from cvm_monai.inference.whole_slide import SlideModel, TissueOnGrid, make_grid
     from cvm_monai.inference.whole_slide.map_file import MapFile
-    from cvm_monai.inference.whole_slide.predict_map import predict_map, tissue_tiles
-    from cvm_monai.inference.whole_slide.reading import read_tile
+    from cvm_monai.inference.whole_slide.predict_map import predict_map, read_tile, tissue_tiles
     from cvm_monai.networks import build_network
     from cvm_monai.slides import TissueMask, open_image
 

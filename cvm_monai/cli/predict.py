@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("slides", metavar="SLIDE", nargs="+", help="a slide, an image, or a folder of them")
     parser.add_argument("--model", required=True, metavar="DIR", help="output folder of a training, or a bundle")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--shard", metavar="K/N", help="only the K-th of N shares of the slides, for N jobs at once")
+    parser.add_argument("--shard", metavar="K/N", help="only the K-th of N shards of the slides, for N jobs at once")
     _add_scale(parser)
     _add_network(parser)
     _add_results(parser)

@@ -42,10 +42,10 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Register, and say what was decided."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from cvm_monai.registry import Request, register
+    from cvm_monai.registry import RegistrationRequest, register
 
     done = register(
-        Request(
+        RegistrationRequest(
             output=Path(arguments.output),
             name=arguments.name,
             alias=arguments.alias,

@@ -1,14 +1,10 @@
 """Segmentation of images by a trained network: found, cut into windows, predicted, written."""
 
-from cvm_monai.inference.averaging import Averaged, average_networks
-from cvm_monai.inference.images import find_images
-from cvm_monai.inference.network import load_network, load_stain
-from cvm_monai.inference.predict import network_input, predict, predict_classes, working_factor
+from cvm_monai.inference.network import Averaged, average_networks, load_network, load_stain
+from cvm_monai.inference.predict import WindowInferer, network_input, predict, predict_classes, working_factor
 from cvm_monai.inference.progress import ImageProgress
-from cvm_monai.inference.transforms import PrepareImaged, ReadImaged, SavePredictiond, ToProbabilityd
-from cvm_monai.inference.windows import WindowInferer
-from cvm_monai.inference.write import prediction_paths, write_classes, write_prediction
-from cvm_monai.knobs import OutputFormat, ProbabilityType
+from cvm_monai.inference.transforms import PrepareImaged, ReadImaged, SavePredictiond, ToProbabilityd, find_images
+from cvm_monai.inference.write import OutputFormat, ProbabilityType, prediction_paths, write_classes, write_prediction
 
 __all__ = [
     "Averaged",

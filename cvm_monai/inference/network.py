@@ -1,6 +1,6 @@
-"""What a training left behind: its network, and the stains that the network knows."""
+"""The trained network: loaded from a training's folder, and averaged over folds and over the image's flips."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,14 @@ from torch import nn
 from cvm_monai.data.stain import StainTarget, stored_method, stored_target
 from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.engines.workflow import bundle_root, models_dir
+from cvm_monai.errors import CvmError
 from cvm_monai.networks import build_network
 from cvm_monai.networks.state import load_weights
+
+VIEWS = 8
+"""Quarter turns of a square, each as it is and mirrored."""
+SMALLEST = 1e-30
+"""What a probability of 0 counts as in a logarithm."""
 
 
 def load_network(
@@ -72,3 +78,84 @@ def load_stain(output_dir: str | PathLike[str], *, bundle: str | PathLike[str] |
 
 def _root(bundle: str | PathLike[str] | None) -> str:
     return bundle_root() if bundle is None else str(bundle)
+
+
+def average_networks(
+    network: nn.Module,
+    *,
+    ensemble: Sequence[str | PathLike[str]] | None = None,
+    flips: bool = False,
+    stain: StainTarget | None = None,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
+    """`network` with those that other trainings left in their output folders, and with flips.
+
+    Args:
+        network: a trained one, in evaluation mode.
+        ensemble: output folders of trainings that saw images at the same scale, such as those of the other folds.
+        flips: see `Averaged`.
+        stain: what the images are normalised to for `network`. All networks see the same images: the others must have
+            been trained with the same way of normalising, and see them with this target, not quite their own.
+        device: of all of them.
+
+    Raises:
+        CvmError: a folder without a model, one whose stains are normalised in another way, or a value of another
+            kind.
+    """
+    if isinstance(ensemble, str | PathLike):
+        ensemble = [ensemble]
+    if not isinstance(flips, bool):
+        raise CvmError(f"test_time_flips must be True or False, got {flips!r}")
+    for folder in ensemble or ():
+        own = load_stain(folder)
+        ways = ["none" if one is None else one.method for one in (own, stain)]
+        if ways[0] != ways[1]:
+            raise CvmError(f"{folder} was trained with --stain_normalisation {ways[0]}, not {ways[1]}: leave it out")
+    others = [load_network(folder, device=device) for folder in ensemble or ()]
+    return Averaged([network, *others], flips=flips).eval()
+
+
+class Averaged(nn.Module):
+    """(B, C, H, W) to the logarithm (B, classes, h, w) of a mean probability, whose softmax is that mean.
+
+    Args:
+        networks: logits (B, classes, h, w) each; the mean is over them. Five cost five times the time of one.
+        flips: also average over the image's four quarter turns, each as it is and mirrored: less dependent on
+            orientation, steadier at borders, 8 times the time.
+
+    Raises:
+        CvmError: no network.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], *, flips: bool = False) -> None:
+        super().__init__()
+        if not networks:
+            raise CvmError("an average needs at least one network")
+        self.networks = nn.ModuleList(networks)
+        self.views = VIEWS if flips else 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Every network on every view, turned back."""
+        if len(self.networks) * self.views == 1:
+            logits: torch.Tensor = self.networks[0](x)
+            return logits
+        total: torch.Tensor | None = None
+        for view in range(self.views):
+            seen = turned(x, view)
+            for network in self.networks:
+                found = turned_back(torch.softmax(network(seen).float(), dim=1), view)
+                total = found if total is None else total + found
+        assert total is not None
+        return torch.log((total / (len(self.networks) * self.views)).clamp_min(SMALLEST))
+
+
+def turned(x: torch.Tensor, view: int) -> torch.Tensor:
+    """(..., H, W) by `view` % 4 quarter turns, mirrored from view 4 on; view 0 is x itself."""
+    quarter = torch.rot90(x, view % 4, (-2, -1))
+    return quarter.flip(-1) if view >= VIEWS // 2 else quarter
+
+
+def turned_back(x: torch.Tensor, view: int) -> torch.Tensor:
+    """What `turned` did, undone."""
+    straight = x.flip(-1) if view >= VIEWS // 2 else x
+    return torch.rot90(straight, -(view % 4), (-2, -1))

@@ -3,6 +3,6 @@
 Importing this package does not load MLflow; using it does.
 """
 
-from cvm_monai.registry.register import Registered, Request, register
+from cvm_monai.registry.register import RegisteredVersion, RegistrationRequest, register
 
-__all__ = ["Registered", "Request", "register"]
+__all__ = ["RegisteredVersion", "RegistrationRequest", "register"]

@@ -14,14 +14,14 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, temporary_folder
 from cvm_monai.knobs import names
 from cvm_monai.place import PACKAGE, checked_bundle
-from cvm_monai.registry.requirements import requirements_of
-from cvm_monai.registry.staging import (
+from cvm_monai.registry.package import (
     CLUTTER,
     companions,
     copy_bundle,
     copy_package,
     fitted_metadata,
     portable_knobs,
+    requirements_of,
     write_config,
 )
 from cvm_monai.registry.trained import Trained, read_trained

@@ -1,10 +1,13 @@
-"""The bare network for other run times: ONNX and PyTorch's `.pt2`, batch and size dynamic."""
+"""Export of the bare network to ONNX and to PyTorch's `.pt2`, with dynamic batch and image size."""
 
 import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import nn
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, shown
@@ -16,6 +19,8 @@ FACTS = "cvm_monai.json"
 """Name of the facts inside a `.pt2` file."""
 SMALLEST, EXAMPLE = 32, 64
 """Sides in pixels: of the smallest image, and of the one that is traced."""
+MULTIPLES: Mapping[str, int] = {"unet": 16, "resnet34_unet": 32, "timm_unet": 32}
+"""To which multiple in pixels the networks pad that give logits of the image's own size."""
 
 
 def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
@@ -86,7 +91,6 @@ def _check_onnx() -> None:
 def _write_onnx(network: Any, path: Path, facts: Mapping[str, str]) -> None:
     """By tracing: the networks compute sizes from sizes, so that nothing but the weights is frozen."""
     import onnx
-    import torch
 
     axes = {INPUT: {0: "batch", 2: "height", 3: "width"}, OUTPUT: {0: "batch", 2: "out_height", 3: "out_width"}}
     torch.onnx.export(
@@ -105,10 +109,6 @@ def _write_onnx(network: Any, path: Path, facts: Mapping[str, str]) -> None:
 
 
 def _write_pt2(network: Any, path: Path, facts: Mapping[str, str]) -> None:
-    import torch
-
-    from cvm_monai.registry.dynamic import MULTIPLES, PaddedByIndex
-
     multiple = MULTIPLES.get(json.loads(facts["network"]))
     whole = network if multiple is None else PaddedByIndex(network, multiple=multiple).eval()
     sides = {axis: torch.export.Dim(name, min=SMALLEST, max=2**15) for axis, name in ((2, "height"), (3, "width"))}
@@ -119,6 +119,35 @@ def _write_pt2(network: Any, path: Path, facts: Mapping[str, str]) -> None:
         prefer_deferred_runtime_asserts_over_guards=True,  # else sizes are narrowed to what can be proved of them
     )
     torch.export.save(program, path, extra_files={FACTS: json.dumps(dict(facts))})
+
+
+class PaddedByIndex(nn.Module):
+    """(B, C, H, W) to the network's own logits, up to rounding, padded and cropped by index outside of it.
+
+    `torch.export` takes a padding or a slice that changes nothing for another program than one that does, and keeps the
+    one that its example met. A selection by index is one program for both; inside, the network has nothing to pad.
+
+    Args:
+        network: pads to `multiple` as `pad_to_multiple` does, and gives logits of its input's size.
+        multiple: in pixels.
+    """
+
+    def __init__(self, network: nn.Module, *, multiple: int) -> None:
+        super().__init__()
+        self.network, self.multiple = network, multiple
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = self.network(self._padded(self._padded(x, 2), 3))
+        for axis in (2, 3):
+            logits = logits.index_select(axis, torch.arange(x.shape[axis], device=x.device))
+        return logits
+
+    def _padded(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """The last row or column repeated: the arithmetic of `pad_to_multiple`."""
+        side = x.shape[axis]
+        steps = (side + self.multiple - 1) // self.multiple
+        steps = steps + 2 // (steps + 1)
+        return x.index_select(axis, torch.arange(steps * self.multiple, device=x.device).clamp(max=side - 1))
 
 
 _WRITERS: dict[str, Callable[[Any, Path, Mapping[str, str]], None]] = {".onnx": _write_onnx, ".pt2": _write_pt2}

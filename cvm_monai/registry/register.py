@@ -23,15 +23,25 @@ from cvm_monai.registry.promotion import (
     find_champion,
     find_metric,
 )
-from cvm_monai.registry.store import check_alias, check_name, connect, current_store, find_alias
-from cvm_monai.registry.trained import Trained, own_store, read_trained, recorded_tests
+from cvm_monai.registry.store import (
+    check_alias,
+    check_name,
+    connect,
+    current_store,
+    fill_common_run,
+    find_alias,
+    find_common_run,
+    own_store,
+    recorded_tests,
+)
+from cvm_monai.registry.trained import Trained, read_trained
 
 EXPERIMENT = "cvm_monai"
 Undo = Callable[[Callable[[], Any]], None]
 
 
 @dataclass(frozen=True)
-class Request:
+class RegistrationRequest:
     """What to register.
 
     Attributes:
@@ -54,7 +64,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredVersion:
     """A version in the registry.
 
     Attributes:
@@ -70,7 +80,7 @@ class Registered:
     decision: Decision | None
 
 
-def register(request: Request) -> Registered:
+def register(request: RegistrationRequest) -> RegisteredVersion:
     """Log one MLflow model, register it as a version, set its alias; promote it where asked and where it is better.
 
     A training that is registered already, with the same values, is one version: its alias and promotion are set anew.
@@ -97,32 +107,32 @@ def register(request: Request) -> Registered:
         if metric:
             check_comparable(metric, champion, trained=trained, name=request.name)
         with temporary_folder() as folder, current_store(str(uri)), _undoing() as undo:
-            entry = _Entry(request, trained, tests, str(uri), client, undo)
-            version, model_id = entry.same(), None
+            entry = _Registration(request, trained, tests, str(uri), client, undo)
+            version, model_id = entry.find_existing(), None
             if version is None:
                 version, model_id = entry.write(entry.save(folder, bundle))
             else:
-                entry.point(request.alias, version)
+                entry.set_alias(request.alias, version)
             decision = _promote(entry, version, metric, champion) if metric else None
             if model_id is not None:
                 entry.link(version, model_id)
     except MlflowException as error:
         raise CvmError(f"MLflow at {uri} refused: {str(error).splitlines()[0]}") from error
-    return Registered(request.name, version, f"models:/{request.name}@{request.alias}", str(uri), decision)
+    return RegisteredVersion(request.name, version, f"models:/{request.name}@{request.alias}", str(uri), decision)
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _Registration:
     """What one registration writes with."""
 
-    request: Request
+    request: RegistrationRequest
     trained: Trained
     tests: dict[str, float]
     uri: str
     client: Any
     undo: Undo
 
-    def same(self) -> str | None:
+    def find_existing(self) -> str | None:
         """The version that says the same of itself, of this very training; None where there is none."""
         tags = self.tags()
         for version in self.client.search_model_versions(f"name = '{self.request.name}'"):
@@ -138,7 +148,7 @@ class _Entry:
 
     def write(self, model: Path) -> tuple[str, str]:
         """Log the model, register it, set the alias; returns the version's number and the logged model's id."""
-        from cvm_monai.registry.staging import public_record
+        from cvm_monai.registry.package import public_record
 
         client, request = self.client, self.request
         run_id = self._run()
@@ -148,7 +158,7 @@ class _Entry:
             run.info.experiment_id, name=request.name, source_run_id=run_id, params=params
         )
         self.undo(lambda: client.delete_logged_model(logged.model_id))
-        _sign(model, model_id=logged.model_id, run_id=run_id)
+        _write_ids(model, model_id=logged.model_id, run_id=run_id)
         client.log_model_artifacts(logged.model_id, str(model))
         client.finalize_logged_model(logged.model_id, "READY")
         description = version_description(self.trained, tests=self.tests, tags=self.tags())
@@ -163,7 +173,7 @@ class _Entry:
             description=description,
         ).version
         self.undo(lambda: client.delete_model_version(request.name, version))
-        self.point(request.alias, version)
+        self.set_alias(request.alias, version)
         return str(version), str(logged.model_id)
 
     def link(self, version: str, model_id: str) -> None:
@@ -172,7 +182,7 @@ class _Entry:
         run_id = self.client.get_model_version(name, version).run_id
         link(self.client, model_id=model_id, run_id=run_id, name=name, version=version, tests=self.tests)
 
-    def point(self, alias: str, version: str) -> None:
+    def set_alias(self, alias: str, version: str) -> None:
         """Set an alias; undone, it points where it did."""
         client, name = self.client, self.request.name
         before = find_alias(client, name, alias)
@@ -214,7 +224,6 @@ class _Entry:
         """The training's own run where this is its store; else a new one that repeats what the training recorded."""
         from cvm_monai.engines.tracking import TrackedRun, unique_run_name
         from cvm_monai.engines.tracking_store import database_file
-        from cvm_monai.registry.common_run import fill_common_run, find_common_run
 
         record = self.trained.record
         if self.uri == record["mlflow_tracking_uri"]:
@@ -249,12 +258,12 @@ class _Entry:
             self.undo(lambda: client.delete_registered_model(name))
 
 
-def _promote(entry: _Entry, version: str, metric: Metric, champion: Champion | None) -> Decision:
+def _promote(entry: _Registration, version: str, metric: Metric, champion: Champion | None) -> Decision:
     if champion is not None and champion.version == version:
         return Decision(False, f"{entry.request.name} version {version} is {CHAMPION} already.")
     decision = decide(metric, entry.tests[metric.name], champion, name=entry.request.name, version=version)
     if decision.promoted:
-        entry.point(CHAMPION, version)
+        entry.set_alias(CHAMPION, version)
     return decision
 
 
@@ -271,7 +280,7 @@ def _undoing() -> Iterator[Undo]:
         raise
 
 
-def _sign(model: Path, *, model_id: str, run_id: str) -> None:
+def _write_ids(model: Path, *, model_id: str, run_id: str) -> None:
     """Write into the model's own description what it is in the store."""
     from mlflow.models import Model
 

@@ -1,21 +1,34 @@
-"""MLflow's store of runs and registered models, reached by its address; the names that it takes."""
+"""MLflow's store of runs and registered models: reached by its address, and a training's run in it.
+
+A training has a run in its own store (`own_store`, `recorded_tests`). In another store, such as a common server, a run
+that repeats it stands for it (`find_common_run`, `fill_common_run`).
+"""
 
 import contextlib
 import logging
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from cvm_monai.engines.tracking import OFF, check_tracking_uri
+from cvm_monai.engines.record import SOURCE
+from cvm_monai.engines.tracking import OFF, TrackedRun, check_tracking_uri, recorded_store
 from cvm_monai.engines.tracking_store import client_of
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shown
+from cvm_monai.registry.trained import TEST, Trained
 
 NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
 ALIAS = re.compile(r"[\w-]+")
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
+ORIGIN = "mlflow_run_id"
+"""Tag of a run that repeats a training's: the id of that run in the training's own store."""
+BATCH = 1000
+"""Most values that MLflow takes at once."""
+SHOWN = {"figures": ("*.png",), "evaluation": ("*.png", "summary.md", "calibration.csv", "stain_shift.csv")}
+"""Files of the output folder that come along; tables of single cases stay, they name patients."""
 
 
 def connect(uri: str) -> Any:
@@ -102,3 +115,73 @@ def check_alias(alias: str) -> None:
         raise CvmError(f"--alias must be of letters, digits, '_' and '-', got {shown(alias)}")
     if RESERVED.fullmatch(alias):
         raise CvmError(f"--alias {alias!r} is a word that MLflow keeps for versions: choose another")
+
+
+def recorded_tests(trained: Trained) -> dict[str, float]:
+    """The `test_*` values that `evaluating` recorded on the training's MLflow run.
+
+    Raises:
+        CvmError: no run, no store that answers or is there, or a run that was not evaluated.
+    """
+    from mlflow.exceptions import MlflowException
+
+    run_id, uri = trained.record.get("mlflow_run_id"), trained.record.get("mlflow_tracking_uri")
+    if not run_id or not uri or not isinstance(run_id, str):
+        raise CvmError(f"the training in {trained.output} has no MLflow run: train with a --tracking_uri, and evaluate")
+    uri = own_store(trained)
+    try:
+        metrics = connect(uri).get_run(run_id).data.metrics
+    except MlflowException as error:
+        raise CvmError(f"the MLflow run {run_id} of {trained.output} is not in {uri}: train again") from error
+    tests = {name: value for name, value in metrics.items() if name.startswith(TEST)}
+    if not tests:
+        raise CvmError(f"the training in {trained.output} was not evaluated: run `evaluating` with this output_dir")
+    return tests
+
+
+def own_store(trained: Trained) -> str:
+    """Where the training's own MLflow store is now.
+
+    Raises:
+        CvmError: it is gone.
+    """
+    return recorded_store(trained.record["mlflow_tracking_uri"], output_dir=trained.output)
+
+
+def find_common_run(client: Any, trained: Trained, *, experiment: str) -> str | None:
+    """The id of the run that stands for a training in a store; None where there is none yet."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return None
+    origin = str(trained.record["mlflow_run_id"])
+    runs = client.search_runs([found.experiment_id], f"tags.{ORIGIN} = '{origin}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
+def fill_common_run(run: TrackedRun, client: Any, trained: Trained, *, name: str) -> None:
+    """Repeat a training's run: knobs, every value with its step and time, curves and figures, data set, source.
+
+    Args:
+        run: just started.
+        client: of its store.
+        name: of what is registered; the data set's name where the record has none.
+    """
+    record, origin = trained.record, str(trained.record["mlflow_run_id"])
+    run.params({key: value for key, value in trained.knobs.items() if value is not None})
+    _copy_values(client_of(own_store(trained)), origin, client, str(run.run_id))
+    commit = {"mlflow.source.git.commit": record["commit"]} if record.get("commit") else {}
+    run.tags({key: record.get(key) for key in ("commit", "data_sha256", ORIGIN)} | SOURCE | commit)
+    if record.get("data_sha256"):
+        folder = Path(str(trained.knobs.get("dataset_dir") or name)).name
+        run.dataset(folder, digest=record["data_sha256"], uri=folder)
+    for place, patterns in SHOWN.items():
+        for file in sorted(file for pattern in patterns for file in (trained.output / place).glob(pattern)):
+            run.artifact(file, folder=place)
+
+
+def _copy_values(source: Any, origin: str, client: Any, run_id: str) -> None:
+    """Every value of every metric, as it was logged."""
+    names = source.get_run(origin).data.metrics
+    points = [point for name in names for point in source.get_metric_history(origin, name)]
+    for begin in range(0, len(points), BATCH):
+        client.log_batch(run_id, metrics=points[begin : begin + BATCH])

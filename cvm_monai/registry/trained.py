@@ -67,41 +67,6 @@ def read_trained(output_dir: str | Path, *, bundle: Path | None = None) -> Train
     return Trained(output, _weights(output, bundle), record, _classes(output, record))
 
 
-def recorded_tests(trained: Trained) -> dict[str, float]:
-    """The `test_*` values that `evaluating` recorded on the training's MLflow run.
-
-    Raises:
-        CvmError: no run, no store that answers or is there, or a run that was not evaluated.
-    """
-    from mlflow.exceptions import MlflowException
-
-    from cvm_monai.registry.store import connect
-
-    run_id, uri = trained.record.get("mlflow_run_id"), trained.record.get("mlflow_tracking_uri")
-    if not run_id or not uri or not isinstance(run_id, str):
-        raise CvmError(f"the training in {trained.output} has no MLflow run: train with a --tracking_uri, and evaluate")
-    uri = own_store(trained)
-    try:
-        metrics = connect(uri).get_run(run_id).data.metrics
-    except MlflowException as error:
-        raise CvmError(f"the MLflow run {run_id} of {trained.output} is not in {uri}: train again") from error
-    tests = {name: value for name, value in metrics.items() if name.startswith(TEST)}
-    if not tests:
-        raise CvmError(f"the training in {trained.output} was not evaluated: run `evaluating` with this output_dir")
-    return tests
-
-
-def own_store(trained: Trained) -> str:
-    """Where the training's own MLflow store is now.
-
-    Raises:
-        CvmError: it is gone.
-    """
-    from cvm_monai.engines.tracking import recorded_store
-
-    return recorded_store(trained.record["mlflow_tracking_uri"], output_dir=trained.output)
-
-
 def _weights(output: Path, bundle: Path | None) -> Path:
     """Where a training by `bundle`, or else by the package's own bundle, left its network."""
     from cvm_monai.engines.workflow import bundle_root, models_dir

@@ -10,7 +10,7 @@ import monai
 import pytest
 
 from cvm_monai.cli.main import main
-from cvm_monai.registry import Request, register
+from cvm_monai.registry import RegistrationRequest, register
 from cvm_monai.registry.promotion import find_metric
 
 from .conftest import EVALUATE, SMALL, TRAIN
@@ -58,7 +58,7 @@ def test_the_points_of_the_test_fold_are_scored(run):
 
 
 def test_it_is_registered_without_a_dice_and_says_so(run):
-    done = register(Request(output=run, name="clicked"))
+    done = register(RegistrationRequest(output=run, name="clicked"))
     version = mlflow.MlflowClient(tracking_uri=done.tracking_uri).get_model_version("clicked", done.version)
     assert "no Dice: tested on" in version.description.splitlines()[0]
     assert version.tags["test_dice"] == "none: tested on points"

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvm_monai.inference import WindowInferer
+from cvm_monai.inference.predict import GRID
 from cvm_monai.inference.whole_slide import make_grid
-from cvm_monai.inference.windows import GRID
 
 WINDOWS = st.sampled_from([64, 96, 128, 1024])
 OVERLAPS = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75])

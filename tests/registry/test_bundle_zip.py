@@ -15,7 +15,8 @@ from PIL import Image
 
 from cvm_monai import __version__
 from cvm_monai.cli.main import main
-from cvm_monai.registry.bundle_zip import moved_imports
+from cvm_monai.place import PACKAGE
+from cvm_monai.registry.bundle_zip import LEFT_OUT, moved_imports
 
 BLOCKER = """
 import sys
@@ -112,14 +113,45 @@ def test_it_holds_no_path_of_the_training_and_no_clutter(unzipped):
         assert not re.search(r"(?<!scripts\.)\bcvm_monai\.", file.read_text()), file
 
 
-def bundle_command(*words: str, cwd: Path) -> str:
-    """A command of `monai.bundle` in a process that cannot import the installed package."""
+def test_every_file_of_the_package_that_is_no_source_travels(unzipped):
+    """Such as the list of the front door's names, without which `import cvm_monai` fails."""
+    _, root = unzipped
+    rooms = [path for path in PACKAGE.iterdir() if path.name not in (*LEFT_OUT, "bundle", "__pycache__")]
+    files = [file for room in rooms for file in ([room] if room.is_file() else room.rglob("*")) if file.is_file()]
+    others = {str(file.relative_to(PACKAGE)) for file in files if file.suffix not in (".py", ".pyc")}
+    assert {"__init__.pyi", "py.typed"} <= others
+    assert [name for name in sorted(others) if not (root / "scripts" / "cvm_monai" / name).is_file()] == []
+
+
+def python(*words: str, cwd: Path) -> str:
+    """What Python says in a process that cannot import the installed package."""
     (cwd / "sitecustomize.py").write_text(BLOCKER)
     environment = {**os.environ, "PYTHONPATH": str(cwd), "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    command = [sys.executable, "-m", "monai.bundle", *words]
+    command = [sys.executable, *words]
     run = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert run.returncode == 0, run.stderr[-3000:]
     return run.stdout + run.stderr
+
+
+def bundle_command(*words: str, cwd: Path) -> str:
+    """A command of `monai.bundle` in such a process."""
+    return python("-m", "monai.bundle", *words, cwd=cwd)
+
+
+def test_its_code_can_be_used_by_itself(unzipped, tmp_path):
+    """The front door finds its names in the unpacked zip alone."""
+    _, root = unzipped
+    code = (
+        "import sys, numpy as np\n"
+        f"sys.path.insert(0, {str(root)!r})\n"
+        "from scripts import cvm_monai\n"
+        "features = np.zeros((2, 16, 16)); features[0, :, :8] = features[1, :, 8:] = 1\n"
+        "found = cvm_monai.segment(features, np.array([[8, 4]]), np.array([[8, 12]]))\n"
+        "print(cvm_monai.__file__, found.u.shape, int((found.u[:, :8] > 0.5).sum()), int((found.u[:, 8:] > 0.5).sum()))"
+    )
+    assert (
+        python("-c", code, cwd=tmp_path).strip() == f"{root / 'scripts' / 'cvm_monai' / '__init__.py'} (16, 16) 128 0"
+    )
 
 
 @pytest.mark.ci

@@ -9,7 +9,7 @@ import torch
 from cvm_monai.cli.main import main
 from cvm_monai.inference import load_network
 from cvm_monai.networks import build_network
-from cvm_monai.registry.dynamic import MULTIPLES, PaddedByIndex
+from cvm_monai.registry.exports import MULTIPLES, PaddedByIndex
 
 SIZES = [(1, 32, 32), (2, 33, 47), (3, 64, 130), (1, 200, 65)]
 

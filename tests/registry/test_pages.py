@@ -7,7 +7,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
-from cvm_monai.registry import Request, register
+from cvm_monai.registry import RegistrationRequest, register
 from cvm_monai.registry.pages import headline, version_description
 from cvm_monai.registry.trained import Trained
 
@@ -80,7 +80,7 @@ def test_run_model_and_version_name_each_other(finished, client):
     output = finished(tests=tests)
     run_id = json.loads((output / "run.json").read_text())["mlflow_run_id"]
     before = {name: client.get_metric_history(run_id, name) for name in tests}
-    done = register(Request(output=output, name="paged"))
+    done = register(RegistrationRequest(output=output, name="paged"))
     version = client.get_model_version("paged", done.version)
     model = client.get_logged_model(version.source.removeprefix("models:/"))
     run = client.get_run(run_id)
@@ -102,7 +102,7 @@ def points(history):
 
 def test_a_description_of_the_user_s_stays(finished, client):
     client.create_registered_model("described", description="mine")
-    register(Request(output=finished(), name="described"))
+    register(RegistrationRequest(output=finished(), name="described"))
     assert client.get_registered_model("described").description == "mine"
 
 
@@ -112,5 +112,5 @@ def test_a_failure_at_the_very_end_leaves_nothing(finished, client, monkeypatch)
 
     monkeypatch.setattr(mlflow.MlflowClient, "log_batch", fail)
     with pytest.raises(ValueError, match="refused: no more room"):
-        register(Request(output=finished(), name="last"))
+        register(RegistrationRequest(output=finished(), name="last"))
     assert client.search_registered_models("name = 'last'") == []

@@ -1,12 +1,16 @@
 """A finished training becomes a version, whole or not at all, and its model segments as the bundle does."""
 
 import ast
+import importlib.metadata
 import json
 import pickletools
+import pydoc
 import re
 import sqlite3
+import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -17,13 +21,12 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from cvm_monai.cli.main import main
+from cvm_monai.errors import CvmError
 from cvm_monai.files import update_json
 from cvm_monai.networks import build_network, efficientnet_lite
-from cvm_monai.registry import Request, register
-from cvm_monai.registry.pipeline import BundlePipeline
-from cvm_monai.registry.records import decode_png, encode_png
-from cvm_monai.registry.requirements import REQUIREMENTS, requirements_of
-from cvm_monai.registry.staging import stage
+from cvm_monai.registry import RegistrationRequest, package, register
+from cvm_monai.registry.package import dependencies, requirements_of, stage
+from cvm_monai.registry.segmenter import BundlePipeline, decode_png, encode_png
 from cvm_monai.registry.store import current_store
 from cvm_monai.registry.trained import read_trained
 
@@ -34,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def registered(finished, store):
     """One training, its version and its model."""
     output = finished()
-    done = register(Request(output=output, name="shown", stain="H&E"))
+    done = register(RegistrationRequest(output=output, name="shown", stain="H&E"))
     with current_store(store):
         folder = mlflow.artifacts.download_artifacts(f"models:/shown/{done.version}")
         model = mlflow.pyfunc.load_model("models:/shown@candidate")
@@ -162,6 +165,21 @@ def test_the_scan_would_see_source_that_unpickles(source):
     assert len(unsafe(source)[0]) == 1
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "registry.segmenter.Segmenter",
+        *(f"inference.{name}" for name in ("average_networks", "find_images", "WindowInferer", "ImageProgress")),
+        *(f"inference.{name}" for name in ("ReadImaged", "PrepareImaged", "ToProbabilityd", "SavePredictiond")),
+        *(f"inference.whole_slide.{name}" for name in ("SlideModel", "SlideOptions", "ResultOptions")),
+        *(f"inference.whole_slide.{name}" for name in ("SlidePredictor", "class_names")),
+    ],
+)
+def test_names_in_models_and_bundles_made_before_are_still_found(name):
+    """A registered model's script and a bundle's configurations name them; MONAI finds them in this way."""
+    assert callable(pydoc.locate(f"cvm_monai.{name}"))
+
+
 def test_no_path_of_the_training_is_given_away(registered):
     output, _, folder, _ = registered
     files = {file.name: file.read_text() for file in folder.rglob("*.json")}
@@ -193,14 +211,34 @@ def test_the_version_says_what_it_is(registered, client):
     assert len(mlflow.models.Model.load(str(folder)).load_input_example(str(folder))) == 2
 
 
-def test_the_requirements_are_pinned_and_complete(registered):
-    import tomllib
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
+
+def distribution_of(line: str) -> str:
+    return re.split(r"[><=]", line)[0]
+
+
+def test_the_requirements_are_pinned_and_complete(registered):
     _, _, folder, _ = registered
     lines = (folder / "requirements.txt").read_text().split()
     assert all(re.fullmatch(r"[\w.-]+==[\d.]+(post\d+)?", line) for line in lines), lines
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {re.split(r"[><=]", line)[0] for line in project["dependencies"]} == set(REQUIREMENTS)
+    assert {distribution_of(line) for line in lines} >= set(map(distribution_of, pyproject()["dependencies"]))
+
+
+def test_an_installed_package_asks_for_what_its_metadata_says_without_extras(monkeypatch, tmp_path):
+    project = pyproject()
+    extras = [f'{line}; extra == "{name}"' for name, more in project["optional-dependencies"].items() for line in more]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: [*project["dependencies"], *extras])
+    monkeypatch.setattr(package, "PACKAGE", tmp_path / "cvm_monai")  # no pyproject.toml beside it
+    assert package.dependencies() == tuple(map(distribution_of, project["dependencies"]))
+
+
+def test_a_package_that_is_neither_installed_nor_a_checkout_cannot_say_what_it_needs(monkeypatch, tmp_path):
+    monkeypatch.setattr(package, "PACKAGE", tmp_path / "cvm_monai")
+    monkeypatch.setattr(package, "DISTRIBUTION", "cvm-monai-nowhere")
+    with pytest.raises(CvmError, match="cvm-monai-nowhere is not installed, so what it needs is not known"):
+        package.dependencies()
 
 
 def test_the_better_version_becomes_champion(finished, client, capsys):
@@ -225,7 +263,7 @@ def test_a_failure_on_the_way_leaves_nothing(finished, client, monkeypatch):
     monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", fail)
     output = finished()
     with pytest.raises(ValueError, match=r"MLflow at sqlite:.* refused: the disk is full"):
-        register(Request(output=output, name="never"))
+        register(RegistrationRequest(output=output, name="never"))
     assert client.search_registered_models("name = 'never'") == []
     experiment = client.get_experiment_by_name("cvm_monai").experiment_id
     assert "never" not in [model.name for model in client.search_logged_models([experiment])]
@@ -254,7 +292,7 @@ def test_a_failure_gives_the_aliases_back(finished, client, monkeypatch, failing
     monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", fail)
     monkeypatch.setattr("cvm_monai.registry.package.save_model", lambda _, folder, **__: model_of_nothing(folder))
     with pytest.raises((ValueError, KeyboardInterrupt), match=r"refused: it broke$|^$"):
-        register(Request(output=output, name=name, promote="dice"))
+        register(RegistrationRequest(output=output, name=name, promote="dice"))
     found = {alias: str(client.get_model_version_by_alias(name, alias).version) for alias in expected}
     assert found == expected
     assert {str(version.version) for version in client.search_model_versions(f"name = '{name}'")} == set(
@@ -277,7 +315,7 @@ def test_a_common_store_gets_curves_figures_data_set_and_source_once(finished, s
     for name in ("figures/training.png", "evaluation/cases.png", "evaluation/per_case.csv"):
         (output / name).parent.mkdir(exist_ok=True)
         (output / name).touch()
-    done = [register(Request(output=output, name="common", tracking_uri=uri)) for _ in range(2)]
+    done = [register(RegistrationRequest(output=output, name="common", tracking_uri=uri)) for _ in range(2)]
     assert [one.version for one in done] == ["1", "1"]
     there = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
     experiment = there.get_experiment_by_name("cvm_monai").experiment_id
@@ -367,7 +405,7 @@ def test_a_network_on_a_named_extractor_travels_without_the_package_of_its_weigh
     assert json.loads((folder / "run.json").read_text())["knobs"]["extractor_path"] == "imagenet"
     mask = BundlePipeline(folder, device="cpu")(np.zeros((40, 50, 3), np.uint8))
     assert mask.shape == (1, 40, 50)
-    assert requirements_of(trained.knobs) == REQUIREMENTS
+    assert requirements_of(trained.knobs) == dependencies()
     assert "timm" in requirements_of({**trained.knobs, "extractor_path": "timm:resnet34@pretrained:abc"})
 
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from cvm_monai.cli.main import main
-from cvm_monai.registry.records import decode_png, encode_png
+from cvm_monai.registry.segmenter import decode_png, encode_png
 
 pytestmark = pytest.mark.ci
 PATIENCE = 300

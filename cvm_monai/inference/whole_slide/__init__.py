@@ -5,7 +5,7 @@ from cvm_monai.inference.whole_slide.grid import Grid, TissueOnGrid, make_grid
 from cvm_monai.inference.whole_slide.model import SlideModel, class_names, load_slide_model
 from cvm_monai.inference.whole_slide.one_slide import SlideOptions
 from cvm_monai.inference.whole_slide.results import ResultOptions
-from cvm_monai.inference.whole_slide.run import SlidePredictor, SlidesReport, predict_slides
+from cvm_monai.inference.whole_slide.run import SlidePredictor, SlidesSummary, predict_slides
 
 __all__ = [
     "Grid",
@@ -14,7 +14,7 @@ __all__ = [
     "SlideModel",
     "SlideOptions",
     "SlidePredictor",
-    "SlidesReport",
+    "SlidesSummary",
     "TissueOnGrid",
     "class_names",
     "find_slides",

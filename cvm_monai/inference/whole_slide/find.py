@@ -82,10 +82,10 @@ def find_slides(names: Iterable[str | Path]) -> tuple[ImageFile, ...]:
     return (*singles, *found)
 
 
-def share_of_slides(slides: Sequence[ImageFile], shard: str | None) -> tuple[ImageFile, ...]:
+def shard_of_slides(slides: Sequence[ImageFile], shard: str | None) -> tuple[ImageFile, ...]:
     """The slides of one of several array jobs: `3/16` has the 3rd, 19th, 35th ... of them in the order of their names.
 
-    Every slide is in exactly one share, and which one depends on the names alone, as long as all jobs are given the
+    Every slide is in exactly one shard, and which one depends on the names alone, as long as all jobs are given the
     same slides. None: all of them.
 
     Raises:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cvm_monai.inference.windows import GRID, WindowInferer
+from cvm_monai.inference.predict import GRID, WindowInferer
 from cvm_monai.knobs import SLIDE_DEFAULTS
 from cvm_monai.slides import TissueMask
 

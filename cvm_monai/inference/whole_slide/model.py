@@ -17,8 +17,7 @@ from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.engines.workflow import bundle_root, models_dir
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256_of
-from cvm_monai.inference.averaging import Averaged, average_networks
-from cvm_monai.inference.network import network_of
+from cvm_monai.inference.network import Averaged, average_networks, network_of
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.networks.state import load_weights
 

@@ -1,26 +1,29 @@
-"""One slide from its file to its results, going on where an earlier attempt was interrupted."""
+"""One slide from its file to its results and its record, `run.json`; resumes an attempt that was interrupted."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cvm_monai.errors import CvmError
-from cvm_monai.files import FULL, sha256
+from cvm_monai.files import FULL, read_record, sha256, write_json
+from cvm_monai.inference.progress import TileProgress
 from cvm_monai.inference.whole_slide.find import Slide, fingerprint, mask_file, open_slide
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile, difference, plain_settings, read_progress
 from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.predict_map import predict_map, slide_change, tissue_tiles
-from cvm_monai.inference.whole_slide.progress import TileProgress
-from cvm_monai.inference.whole_slide.record import Settings, SlideRecord
 from cvm_monai.inference.whole_slide.results import ResultOptions, SlideMap, write_results
 from cvm_monai.knobs import SLIDE_DEFAULTS, SLIDES
+from cvm_monai.provenance import begun, now, software
 from cvm_monai.slides import Origin, SlideImage, TissueMask, read_tissue_mask, tissue_mask
 
-PARTIAL = ".partial"
+PARTIAL, FILE = ".partial", "run.json"
+"""In a slide's folder: what is not finished, and the record."""
 
 Outcome = Literal["finished", "no tissue"]
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,20 @@ class SlideOptions:
             raise CvmError(f"{self.mpp_flag} must be a number of um/px greater than 0, got {self.mpp!r}")
 
 
-def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Settings:
+@dataclass(frozen=True)
+class SlideSettings:
+    """All that decides a slide's results.
+
+    Attributes:
+        prediction: what decides the probability map.
+        results: what decides the files made from it.
+    """
+
+    prediction: Mapping[str, Any]
+    results: Mapping[str, Any]
+
+
+def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> SlideSettings:
     """All that decides the slide's results.
 
     Raises:
@@ -86,10 +102,65 @@ def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Setti
     results = asdict(options.results) | moved
     if options.tissue not in ("otsu", "none"):
         prediction = {**prediction, **moved}
-    return Settings(plain_settings(prediction), plain_settings(results))
+    return SlideSettings(plain_settings(prediction), plain_settings(results))
 
 
-def conflict(folder: Path, settings: Settings) -> str:
+class SlideRecord:
+    """The record in a slide's folder.
+
+    Args:
+        folder: of the slide's results.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self.known: dict[str, Any] = read_record(self.path) or {}  # nothing where it cannot be read
+
+    @property
+    def finished(self) -> bool:
+        """Whether all results are there."""
+        return self.known.get("status") == "FINISHED"
+
+    def conflict(self, settings: SlideSettings) -> str:
+        """How a finished slide's settings differ from the asked ones, in words; empty where they do not."""
+        if not self.finished:
+            return ""
+        before: Mapping[str, Any] = self.known.get("settings", {})
+        return difference(
+            {**before.get("prediction", {}), **before.get("results", {})},
+            plain_settings({**settings.prediction, **settings.results}),
+        )
+
+    def begin(self, slide: Mapping[str, Any], settings: SlideSettings, *, rows_done: int) -> None:
+        """A new attempt; one that never ended was killed."""
+        attempts = list(self.known.get("attempts", []))
+        if attempts and attempts[-1].get("status") == "RUNNING":
+            attempts[-1] = {**attempts[-1], "status": "KILLED"}
+        attempts.append(
+            {
+                "status": "RUNNING",
+                **begun(),
+                "process": os.getpid(),
+                "rows_already_done": rows_done,
+            }
+        )
+        asked = {"prediction": dict(settings.prediction), "results": dict(settings.results)}
+        self._write({"status": "RUNNING", "slide": dict(slide), "settings": asked, **software(), "attempts": attempts})
+
+    def end(self, status: Status, *, error: str | None = None, **found: Any) -> None:
+        """Close the attempt, with its error or what was found."""
+        attempts = list(self.known["attempts"])
+        attempts[-1] = {**attempts[-1], "status": status, "ended": now()}
+        if error is not None:
+            attempts[-1]["error"] = error
+        self._write({**self.known, "status": status, "attempts": attempts, **found})
+
+    def _write(self, content: dict[str, Any]) -> None:
+        write_json(self.path, content)
+        self.known = content
+
+
+def conflict(folder: Path, settings: SlideSettings) -> str:
     """How what is in the folder was made with other settings, in words; empty where it was not."""
     record = SlideRecord(folder)
     if record.finished:
@@ -105,10 +176,10 @@ def predict_slide(
     *,
     stride: int,
     options: SlideOptions,
-    settings: Settings,
+    settings: SlideSettings,
     progress: TileProgress,
 ) -> Outcome:
-    """Predict the slide into its folder, which must be claimed; `run.json` says how it went, also where it fails.
+    """Predict the slide into its folder, which must be locked; `run.json` says how it went, also where it fails.
 
     Args:
         model: with the network.
@@ -148,7 +219,7 @@ def _map(
     *,
     stride: int,
     options: SlideOptions,
-    settings: Settings,
+    settings: SlideSettings,
     told: TileProgress,
 ) -> SlideMap:
     """The slide's map, finished."""

@@ -1,6 +1,8 @@
-"""The network over the tissue of a slide, row of tiles by row of tiles, into a map on disk."""
+"""The network over the tissue of a slide: tiles read ahead by threads, blended row by row into a map on disk."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
@@ -12,11 +14,12 @@ from cvm_monai.inference.whole_slide.blending import COLUMNS, Block, RowBlender,
 from cvm_monai.inference.whole_slide.grid import Grid, TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile
 from cvm_monai.inference.whole_slide.model import SlideModel
-from cvm_monai.inference.whole_slide.reading import Change, read_ahead, read_tile
 from cvm_monai.slides import SlideImage
 
 SAMPLE = 16
 """Tiles, spread over the tissue, from which a slide's stains are estimated."""
+Change = Callable[[np.ndarray], np.ndarray]
+"""Of the colours of pixels (..., 3) uint8."""
 
 
 def tissue_tiles(tissue: TissueOnGrid, *, stride: int) -> np.ndarray:
@@ -147,3 +150,52 @@ def _check_coverage(covered: np.ndarray, tissue: TissueOnGrid, corner: tuple[int
     if missing.any():
         row, column = np.argwhere(missing)[0]
         raise RuntimeError(f"no tile covers the tissue at row {first + row}, column {left + column} of the map")
+
+
+def read_tile(image: SlideImage, grid: Grid, row: int, column: int, change: Change | None = None) -> np.ndarray:
+    """A tile of the slide, (h, w, 3) uint8, what lies beyond the slide repeated from its border.
+
+    Args:
+        row: its first network row.
+        column: its first network column.
+        change: of its colours, before the border is repeated.
+    """
+    shape = min(grid.tile[0], grid.shape[0] - row), min(grid.tile[1], grid.shape[1] - column)
+    origin = (column * grid.scale, row * grid.scale)
+    pixels = image.read_scaled(origin, shape=shape, scale=(grid.scale, grid.scale))
+    if change is not None:
+        pixels = change(pixels)
+    if shape == grid.tile:
+        return pixels
+    margin = [(0, side - length) for side, length in zip(grid.tile, shape, strict=True)]
+    return np.pad(pixels, [*margin, (0, 0)], mode="edge")
+
+
+def read_ahead(
+    read: Callable[[int, int], np.ndarray], places: Sequence[tuple[int, int]], *, workers: int, ahead: int
+) -> Generator[tuple[tuple[int, int], np.ndarray], None, None]:
+    """(place, `read(*place)`) in the order of the places.
+
+    Args:
+        read: called by several threads at once.
+        places: (row, column) of the tiles.
+        workers: threads; 0 reads when asked. 2 to 8 keep a network busy.
+        ahead: tiles that wait at most, beside those in the threads' hands.
+    """
+    if workers == 0:
+        yield from ((place, read(*place)) for place in places)
+        return
+    waiting: deque[tuple[tuple[int, int], Future[np.ndarray]]] = deque()
+    remaining = iter(places)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="tiles")
+    try:
+        for place in remaining:
+            waiting.append((place, pool.submit(read, *place)))
+            if len(waiting) >= workers + ahead:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -12,8 +12,7 @@ import numpy as np
 from cvm_monai.annotations import regions_from_rows, write_region_table, write_results_geojson
 from cvm_monai.figures import save_figure, slide_overlay
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
-from cvm_monai.inference.whole_slide.map_file import MapFile
-from cvm_monai.inference.whole_slide.strips import foreground, labels, strips
+from cvm_monai.inference.whole_slide.map_file import MapFile, foreground, labels, strips
 from cvm_monai.knobs import SLIDE_DEFAULTS, SLIDES
 from cvm_monai.slides import SlideImage, TissueMask, require_mpp, write_pyramid
 

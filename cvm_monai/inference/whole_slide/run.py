@@ -9,18 +9,20 @@ from pathlib import Path
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import check_lockable, lock_folder, remove_all_leftovers
-from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at, share_of_slides
+from cvm_monai.inference.progress import TileProgress
+from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at, shard_of_slides
 from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.one_slide import (
+    FILE,
     PARTIAL,
     SlideOptions,
+    SlideRecord,
+    SlideSettings,
     conflict,
     predict_slide,
     sentence,
     settings_of,
 )
-from cvm_monai.inference.whole_slide.progress import TileProgress
-from cvm_monai.inference.whole_slide.record import FILE, Settings, SlideRecord
 from cvm_monai.slides import open_image
 from cvm_monai.slides.files import ImageFile
 
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class SlidesReport:
+class SlidesSummary:
     """How it went, names of slides each.
 
     Attributes:
@@ -72,7 +74,7 @@ def predict_slides(
     shard: str | None = None,
     say: Callable[[str], None] = logger.info,
     bar: bool | None = None,
-) -> SlidesReport:
+) -> SlidesSummary:
     """Predict every slide into `out/NAME/`; those finished before are passed over, interrupted ones go on.
 
     Two processes may work on one folder: a slide is in the hands of one of them. A slide that fails is recorded, and
@@ -83,21 +85,21 @@ def predict_slides(
         slides: files, and folders of files.
         out: folder of the results, one folder in it for each slide.
         options: how.
-        shard: see `share_of_slides`.
+        shard: see `shard_of_slides`.
         say: gets lines of text.
         bar: draw a progress bar; None: where stderr is a terminal.
 
     Raises:
-        CvmError: before any work: no slide, a shard that is none, a slide without um/px, none that can be opened,
+        CvmError: before any work: no slide, no such shard, a slide without um/px, none that can be opened,
             results of another model or of other settings in the way, or a folder `out` that cannot be written or
             locked.
     """
     options, out = options or SlideOptions(), Path(out)
-    report, stride = SlidesReport(), model.stride()
+    report, stride = SlidesSummary(), model.stride()
     found = find_slides(slides)
-    mine = share_of_slides(found, shard)
+    mine = shard_of_slides(found, shard)
     if not mine:
-        say(f"there are {len(found)} slides, and none of them is in the share {shard}")
+        say(f"there are {len(found)} slides, and none of them is in the shard {shard}")
         return report
     jobs = _jobs(model, mine, out, options, report, say)
     if jobs:
@@ -107,7 +109,7 @@ def predict_slides(
     try:
         for slide, settings in jobs:
             assert progress is not None
-            _predict_claimed(model, slide, settings, out, stride, options, report, progress)
+            _predict_locked(model, slide, settings, out, stride, options, report, progress)
     finally:
         if progress is not None:
             progress.close()
@@ -134,7 +136,7 @@ class SlidePredictor:
         self.model, self.out, self.options, self.shard = model, Path(out), options, shard
         self.slides = [slides] if isinstance(slides, str) else list(slides)
 
-    def run(self) -> SlidesReport:
+    def run(self) -> SlidesSummary:
         """Predict them all."""
         return predict_slides(self.model, self.slides, self.out, options=self.options, shard=self.shard)
 
@@ -144,9 +146,9 @@ def _jobs(
     slides: Sequence[ImageFile],
     out: Path,
     options: SlideOptions,
-    report: SlidesReport,
+    report: SlidesSummary,
     say: Callable[[str], None],
-) -> list[tuple[Slide, Settings]]:
+) -> list[tuple[Slide, SlideSettings]]:
     """The slides to predict, all looked at first; those that cannot be opened have failed."""
     jobs = []
     for file in slides:
@@ -201,14 +203,14 @@ def _look(file: ImageFile, model: SlideModel, options: SlideOptions) -> Slide:
     )
 
 
-def _predict_claimed(
+def _predict_locked(
     model: SlideModel,
     slide: Slide,
-    settings: Settings,
+    settings: SlideSettings,
     out: Path,
     stride: int,
     options: SlideOptions,
-    report: SlidesReport,
+    report: SlidesSummary,
     progress: TileProgress,
 ) -> None:
     """Predict one slide unless another process does or just did; what goes wrong is in the report."""

@@ -14,7 +14,7 @@ from torch import nn
 from cvm_monai.annotations.spool import CornerSpool
 from cvm_monai.files import lock_folder
 from cvm_monai.inference.whole_slide import SlideModel, SlideOptions, load_slide_model, predict_slides
-from cvm_monai.inference.whole_slide.find import fingerprint, mask_file, share_of_slides
+from cvm_monai.inference.whole_slide.find import fingerprint, mask_file, shard_of_slides
 from cvm_monai.slides.files import ImageFile
 
 from .conftest import PLAIN, Red, pixels, write_slide
@@ -176,10 +176,10 @@ def test_um_per_px_are_asked_for_before_any_work(red, tmp_path):
 @pytest.mark.parametrize("count", range(1, 8))
 def test_every_slide_is_in_exactly_one_share_whatever_the_order_they_are_given_in(count):
     paths = [ImageFile(Path(f"{name}.tif"), name, (Path(f"{name}.tif"),)) for name in "dbeac"]
-    shares = [share_of_slides(paths, f"{number}/{count}") for number in range(1, count + 1)]
-    assert sorted(slide.name for share in shares for slide in share) == list("abcde")
-    assert shares == [share_of_slides(paths[::-1], f"{number}/{count}") for number in range(1, count + 1)]
-    assert [len(share) for share in shares] == [len(range(number, 5, count)) for number in range(count)]
+    shards = [shard_of_slides(paths, f"{number}/{count}") for number in range(1, count + 1)]
+    assert sorted(slide.name for shard in shards for slide in shard) == list("abcde")
+    assert shards == [shard_of_slides(paths[::-1], f"{number}/{count}") for number in range(1, count + 1)]
+    assert [len(shard) for shard in shards] == [len(range(number, 5, count)) for number in range(count)]
 
 
 def test_a_share_is_predicted_once_and_one_without_slides_is_no_error(red, tmp_path):
@@ -189,7 +189,7 @@ def test_a_share_is_predicted_once_and_one_without_slides_is_no_error(red, tmp_p
     again = predict_slides(red, slides, tmp_path / "out", shard="2/3", **settings)
     assert (again.finished, again.skipped) == ([], ["b"])
     assert predict_slides(red, slides, tmp_path / "out", shard="3/3", **settings).exit_code == 0
-    assert lines[-1] == "there are 2 slides, and none of them is in the share 3/3"
+    assert lines[-1] == "there are 2 slides, and none of them is in the shard 3/3"
     assert sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir()) == ["b"]
 
 

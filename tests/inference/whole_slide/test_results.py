@@ -12,9 +12,8 @@ from PIL import Image
 from cvm_monai.annotations import read_annotations
 from cvm_monai.inference.whole_slide import ResultOptions, SlideModel, SlideOptions, predict_slides
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid, make_grid
-from cvm_monai.inference.whole_slide.map_file import MapFile
+from cvm_monai.inference.whole_slide.map_file import MapFile, labels, strips
 from cvm_monai.inference.whole_slide.results import without_specks
-from cvm_monai.inference.whole_slide.strips import labels, strips
 
 from .conftest import PLAIN, Red, write_slide
 

@@ -1,4 +1,4 @@
-"""What a served model takes and gives: every wrong record has its sentence."""
+"""What a served model takes and gives, each wrong record with its sentence; its masks are the bundle's own."""
 
 import base64
 import io
@@ -8,7 +8,17 @@ import pytest
 from PIL import Image
 
 from cvm_monai.annotations import regions_from_labels
-from cvm_monai.registry.records import answer, decode_png, encode_png, read_record
+from cvm_monai.place import checked_bundle
+from cvm_monai.registry.package import stage
+from cvm_monai.registry.segmenter import (
+    BundlePipeline,
+    WrongRecordError,
+    decode_png,
+    encode_answer,
+    encode_png,
+    read_record,
+)
+from cvm_monai.registry.trained import read_trained
 
 IMAGE = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
 
@@ -25,10 +35,10 @@ def encoded(image: Image.Image, kind: str = "PNG") -> str:
     ids=lambda s: type(s).__name__,
 )
 def test_an_image_comes_as_array_list_text_or_bytes(sent):
-    asked = read_record({"image": sent, "mpp": 0.5})
-    np.testing.assert_array_equal(asked.image, IMAGE)
-    assert asked.image.dtype == np.uint8
-    assert asked.mpp == 0.5
+    record = read_record({"image": sent, "mpp": 0.5})
+    np.testing.assert_array_equal(record.image, IMAGE)
+    assert record.image.dtype == np.uint8
+    assert record.mpp == 0.5
 
 
 def test_grey_becomes_rgb_and_transparency_lies_on_white_as_in_files():
@@ -69,7 +79,7 @@ def test_a_wrong_record_has_its_sentence(record, sentence):
 
 
 def test_of_two_classes_the_mask_is_white_above_one_half():
-    found = answer(np.array([[[0.0, 0.5, 0.51, 1.0]]]), classes=("background", "target"))
+    found = encode_answer(np.array([[[0.0, 0.5, 0.51, 1.0]]]), classes=("background", "target"))
     np.testing.assert_array_equal(decode_png(found["mask"]), [[0, 0, 255, 255]])
     np.testing.assert_array_equal(decode_png(found["probability"]), [[0, 128, 130, 255]])
     assert set(found) == {"mask", "probability"}
@@ -77,7 +87,7 @@ def test_of_two_classes_the_mask_is_white_above_one_half():
 
 def test_of_more_classes_the_mask_holds_numbers_and_each_has_a_probability():
     probabilities = np.array([[[0.6, 0.1]], [[0.3, 0.2]], [[0.1, 0.7]]])
-    found = answer(probabilities, classes=("background", "gland", "vessel"), polygons=True)
+    found = encode_answer(probabilities, classes=("background", "gland", "vessel"), polygons=True)
     np.testing.assert_array_equal(decode_png(found["mask"]), [[0, 2]])
     np.testing.assert_array_equal([decode_png(text)[0] for text in found["probability"]], [[76, 51], [26, 178]])
     (feature,) = found["polygons"]["features"]
@@ -97,7 +107,7 @@ def test_polygons_follow_the_pixels_edges_around_holes():
 
 def test_no_target_no_polygon():
     assert regions_from_labels(np.zeros((3, 3), dtype=np.uint8)) == ()
-    found = answer(np.zeros((1, 3, 3)), classes=("background", "target"), polygons=True)
+    found = encode_answer(np.zeros((1, 3, 3)), classes=("background", "target"), polygons=True)
     assert found["polygons"] == {"type": "FeatureCollection", "features": []}
 
 
@@ -113,9 +123,41 @@ def test_the_polygons_cover_exactly_the_mask():
 
 
 def test_an_error_is_its_sentence_alone_whatever_the_server_puts_before_it():
-    from cvm_monai.registry.segmenter import WrongRecordError
-
     error = WrongRecordError.invalid_parameter_value("record 1: its image is no PNG")
     error.message = f"Failed to predict data '{'A' * 250_000}'. \nError: {error.message}"  # as MLflow's server does
     assert error.message == "record 1: its image is no PNG"
     assert len(error.serialize_as_json()) < 300
+
+
+def pipeline_of(output, folder) -> BundlePipeline:
+    return BundlePipeline(stage(read_trained(output), folder / "staged", bundle=checked_bundle()), device="cpu")
+
+
+def test_an_image_of_another_um_per_px_is_resampled_and_answered_at_its_own_size(
+    finished, images, bundle_masks, tmp_path
+):
+    output = finished(mpp=0.5)
+    pipeline = pipeline_of(output, tmp_path)
+    for name, expected in bundle_masks(output, image_mpp=0.8).items():
+        image = np.array(Image.open(images / f"{name}.png"))
+        found = pipeline(image, mpp=0.8)
+        assert found.shape == (1, *image.shape[:2])
+        np.testing.assert_array_equal(found[0] > 0.5, expected > 0)
+        assert (found != pipeline(image, mpp=0.5)).any()
+
+
+def test_three_classes_are_told_apart_as_by_the_bundle(finished, images, bundle_masks, tmp_path):
+    output = finished(classes=3)
+    pipeline = pipeline_of(output, tmp_path)
+    for name, expected in bundle_masks(output).items():
+        found = pipeline(np.array(Image.open(images / f"{name}.png")))
+        np.testing.assert_array_equal(found.argmax(axis=0), expected)
+
+
+def test_a_network_of_known_um_per_px_wants_the_image_s(finished, tmp_path):
+    pipeline = pipeline_of(finished(mpp=0.5), tmp_path)
+    image = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"no mpp, and the network was trained at 0.5 um/px"):
+        pipeline(image)
+    with pytest.raises(ValueError, match="64 x 64 px would become 1000 times as wide: check mpp"):
+        pipeline(image, mpp=500)

@@ -1,4 +1,4 @@
-"""Which images are segmented."""
+"""Which images are segmented, and how they are read."""
 
 import json
 from pathlib import Path
