@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cvm_monai.configs import read_config
-from cvm_monai.engines.record_checks import check_recorded
+from cvm_monai.engines.trained import check_recorded
 from cvm_monai.inference.whole_slide import SlideOptions
 from cvm_monai.interactive import ClickModel
 from cvm_monai.knob_kinds import Choice, Computed, Knob, Number, Several, Switch, Text, Whole, by_name
@@ -177,7 +177,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from cvm_monai.knobs import DEFAULTS, check, names
-from cvm_monai.engines.record_checks import check_recorded
+from cvm_monai.engines.trained import check_recorded
 from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config
 from cvm_monai.label_app.training import read_knobs

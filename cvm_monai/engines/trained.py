@@ -1,4 +1,4 @@
-"""The knobs that a network was trained with, as its `run.json` keeps them."""
+"""The knobs that a network was trained with, as its `run.json` keeps them, each checked when it is asked for."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,8 +6,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.engines.record_checks import check_recorded
 from cvm_monai.errors import CvmError
+from cvm_monai.files import shown
 from cvm_monai.knobs import TRAINING
 from cvm_monai.provenance import RUN_FILE
 
@@ -50,3 +50,15 @@ def _read(file: Path) -> Mapping[str, Any]:
         return dict(json.loads(file.read_text(encoding="utf-8"))["knobs"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CvmError(f"{file} is not a record of a training ({error}): train again, or remove it") from error
+
+
+def check_recorded(file: Path, name: str, value: Any) -> Any:
+    """The value of a knob as a training recorded it; a name that is no knob is passed over.
+
+    Raises:
+        CvmError: it is none that a training could have had, with the file and what it must be.
+    """
+    knob = TRAINING.get(name)
+    if knob is None or value == knob.before or knob.fits(value):
+        return value
+    raise CvmError(f"{file}: {name} must be {knob.words}, found {shown(value)}: train again, or restore the file")

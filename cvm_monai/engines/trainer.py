@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from torch import Tensor
@@ -176,3 +176,25 @@ def divergence(history: History, *, learning_rate: float | None = None) -> str |
     values = ", ".join(f"{name} {value:.3g}" for name, (_, value) in found.items())
     rate = "" if learning_rate is None else f", which is {learning_rate:g},"
     return f"the training has diverged: {values} in epoch {epoch}; lower --learning_rate{rate} and train again"
+
+
+class Attachable(Protocol):
+    """What listens to an engine."""
+
+    def attach(self, engine: Any) -> None: ...
+
+
+class InOrder:
+    """Attaches handlers one after the other.
+
+    Args:
+        handlers: from the first to the last that hears an event.
+    """
+
+    def __init__(self, handlers: Sequence[Attachable]) -> None:
+        self.handlers = tuple(handlers)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach them all."""
+        for handler in self.handlers:
+            handler.attach(engine)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.data.datalist import CLASSES, FILE_NAME
-from cvm_monai.engines.record_checks import check_recorded
+from cvm_monai.engines.trained import check_recorded
 from cvm_monai.errors import CvmError
 from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_names import is_name
