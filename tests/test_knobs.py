@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cvm_monai.configs import read_config
+from cvm_monai.bundle_files import read_config
 from cvm_monai.engines.trained import check_recorded
 from cvm_monai.inference.whole_slide import SlideOptions
 from cvm_monai.interactive import ClickModel

@@ -135,8 +135,7 @@ def _config(arguments: argparse.Namespace) -> Path:
     Raises:
         CvmError: no such file, or no bundle.
     """
-    from cvm_monai.configs import config_file
-    from cvm_monai.place import checked_bundle
+    from cvm_monai.bundle_files import checked_bundle, config_file
 
     if arguments.config_file is None:
         return config_file(checked_bundle() / "configs", "train")
@@ -152,7 +151,7 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     Raises:
         CvmError: as `read_words`, or a configuration that cannot be read.
     """
-    from cvm_monai.configs import read_config
+    from cvm_monai.bundle_files import read_config
     from cvm_monai.experiments.words import read_words, value_of
 
     config = read_config(_config(arguments))

@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export."""
-    from cvm_monai.place import checked_bundle
+    from cvm_monai.bundle_files import checked_bundle
     from cvm_monai.provenance import RUN_FILE
     from cvm_monai.registry.bundle_zip import export_bundle
 

@@ -8,9 +8,9 @@ from contextlib import closing, redirect_stderr
 from pathlib import Path
 from typing import Any
 
+from cvm_monai.bundle_files import as_entry
 from cvm_monai.doctor.finding import Finding
 from cvm_monai.files import temporary_folder
-from cvm_monai.place import as_entry
 
 
 def check_data(folder: Path) -> Finding:

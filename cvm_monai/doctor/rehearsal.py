@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from cvm_monai.configs import config_file
+from cvm_monai.bundle_files import as_entry, config_file
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.data.folds import case_labels, check_trainable, split, teaches
 from cvm_monai.data.records import case_record, case_records
@@ -25,7 +25,6 @@ from cvm_monai.doctor.workflow import opened, reason, tidy
 from cvm_monai.engines.tracking_store import sqlite_address
 from cvm_monai.errors import CvmError
 from cvm_monai.files import temporary_folder
-from cvm_monai.place import as_entry
 
 EPOCHS = 2
 """The first is cold: workers start, kernels are chosen. The second is measured."""

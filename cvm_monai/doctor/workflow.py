@@ -10,7 +10,7 @@ from typing import Any
 import monai
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from cvm_monai.place import as_entry
+from cvm_monai.bundle_files import as_entry
 
 LONGEST = 300
 """Characters of an error that a sentence repeats."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from cvm_monai.bundle_files import bundle_folder
 from cvm_monai.engines.trained import TrainedKnobs
-from cvm_monai.place import bundle_folder
 
 NULL = "null"
 """What stands for no value, as in the configurations."""
@@ -26,7 +26,7 @@ _resolving: ContextVar[ConfigParser | None] = ContextVar("resolving", default=No
 def bundle_root() -> str:
     """Absolute path of the bundle: the parent of the `configs` folder that `python -m monai.bundle` was given.
 
-    Where this process is no such command, it is the package's own bundle (`cvm_monai.place`), or without one the
+    Where this process is no such command, it is the package's own bundle (`cvm_monai.bundle_files`), or without one the
     working directory; code that makes the workflow of another bundle itself gives it the entry `bundle_root`.
     """
     file = command_config(sys.argv)

@@ -16,10 +16,9 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from cvm_monai.configs import config_file
+from cvm_monai.bundle_files import as_entry, config_file
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.state import Cost, close_run, note_process, open_run
-from cvm_monai.place import as_entry
 
 QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
 """MONAI warns at each start that configurations execute code: this one is the project's own."""

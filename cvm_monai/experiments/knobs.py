@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from cvm_monai.configs import config_file, read_config
+from cvm_monai.bundle_files import config_file, read_config
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.words import read_words, setting_words, value_of
 from cvm_monai.files import shorten, shown

@@ -7,9 +7,9 @@ from typing import Any
 
 from cvm_monai.annotations import read_class_map
 from cvm_monai.annotations.labels import class_names
+from cvm_monai.bundle_files import BESIDE, bundle_folder
 from cvm_monai.errors import CvmError
 from cvm_monai.label_app.outputs import predicted_names
-from cvm_monai.place import BESIDE, bundle_folder
 
 PLUGIN_CLASSES = {"Positive": "target", "Negative": "background"}
 """Classes that QuPath's plug-in itself gives a meaning, unless the class map gives them another."""

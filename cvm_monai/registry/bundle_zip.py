@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.configs import SUFFIXES, read_config
+from cvm_monai.bundle_files import PACKAGE, SUFFIXES, checked_bundle, read_config
 from cvm_monai.engines.workflow import CONFIG_FILE
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, temporary_folder
 from cvm_monai.knobs import names
-from cvm_monai.place import PACKAGE, checked_bundle
 from cvm_monai.registry.package import (
     CLUTTER,
     companions,

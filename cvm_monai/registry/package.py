@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from packaging.requirements import Requirement
 
+from cvm_monai.bundle_files import PACKAGE
 from cvm_monai.errors import CvmError
 from cvm_monai.files import write_json, write_text
 from cvm_monai.inference import load_network
@@ -22,7 +23,6 @@ from cvm_monai.knobs import names
 from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_names import is_name, is_timm
 from cvm_monai.networks.state import write_arrays
-from cvm_monai.place import PACKAGE
 from cvm_monai.registry.segmenter import CLASSES, WEIGHTS, encode_png
 from cvm_monai.registry.trained import Trained
 

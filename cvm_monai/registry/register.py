@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from cvm_monai.bundle_files import checked_bundle
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256, temporary_folder
-from cvm_monai.place import checked_bundle
 from cvm_monai.registry.pages import NOTE, link, model_description, version_description
 from cvm_monai.registry.promotion import (
     CHAMPION,

@@ -24,7 +24,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from cvm_monai.annotations import Annotations, regions_from_labels, write_geojson
-from cvm_monai.configs import config_file
+from cvm_monai.bundle_files import config_file
 from cvm_monai.errors import CvmError
 from cvm_monai.files import temporary_folder
 from cvm_monai.inference import ReadImaged, SavePredictiond, working_factor

@@ -7,7 +7,7 @@ from pathlib import Path
 import monai
 import pytest
 
-from cvm_monai.configs import config_file, read_config
+from cvm_monai.bundle_files import config_file, read_config
 from cvm_monai.experiments.knobs import configuration, difference, parse_knobs, read_train_config
 from cvm_monai.inference import load_network
 from cvm_monai.knobs import names

@@ -11,7 +11,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from PIL import Image
 
-from cvm_monai.configs import read_config
+from cvm_monai.bundle_files import read_config
 from cvm_monai.inference import average_networks, load_network, predict
 from cvm_monai.networks import build_network
 from cvm_monai.slides import read_image

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from cvm_monai.configs import read_config
+from cvm_monai.bundle_files import read_config
 from cvm_monai.knobs import TRAINING
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 

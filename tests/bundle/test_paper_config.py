@@ -5,8 +5,8 @@ import json
 import monai
 import pytest
 
+from cvm_monai.bundle_files import read_config
 from cvm_monai.cli.main import main
-from cvm_monai.configs import read_config
 from cvm_monai.experiments.knobs import read_setting
 from cvm_monai.knobs import TRAINING
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from monai.bundle import ConfigWorkflow
 
+from cvm_monai.bundle_files import read_config
 from cvm_monai.cli.main import main
-from cvm_monai.configs import read_config
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.data.folds import split
 from cvm_monai.knobs import TRAINING

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cvm_monai.configs import read_config
+from cvm_monai.bundle_files import read_config
 
 BUNDLE = Path(__file__).parents[2] / "bundle"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import monai
 import pytest
 
+from cvm_monai.bundle_files import read_config
 from cvm_monai.cli.main import main
-from cvm_monai.configs import read_config
 from cvm_monai.doctor.finding import Finding
 from cvm_monai.doctor.project import check_config, check_data, check_store
 from cvm_monai.doctor.rehearsal import rehearse

@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
 from cvm_monai import provenance
-from cvm_monai.configs import read_config
+from cvm_monai.bundle_files import read_config
 from cvm_monai.engines import bundle_root, models_dir, recorded
 from cvm_monai.engines.previews import point_rows, preview_figure
 from cvm_monai.engines.renewal import Preview

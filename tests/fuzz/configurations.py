@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cvm_monai.configs import read_config
+from cvm_monai.bundle_files import read_config
 from cvm_monai.knobs import TRAINING
 
 from .broken_configs import broken_config, wrong_knob

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cvm_monai.configs import read_config
+from cvm_monai.bundle_files import read_config
 from cvm_monai.knobs import names
 
 from . import broken_texts

@@ -23,6 +23,6 @@ def test_an_installed_package_has_its_bundle_inside(tmp_path, monkeypatch):
     inside = tmp_path / "cvm_monai" / "bundle"
     (inside / "configs").mkdir(parents=True)
     (inside / "configs" / "train.yaml").write_text("{}")
-    monkeypatch.setattr("cvm_monai.place.BESIDE", tmp_path / "bundle")
-    monkeypatch.setattr("cvm_monai.place.INSIDE", inside)
+    monkeypatch.setattr("cvm_monai.bundle_files.BESIDE", tmp_path / "bundle")
+    monkeypatch.setattr("cvm_monai.bundle_files.INSIDE", inside)
     assert read_settings({}, studies=tmp_path).bundle == inside

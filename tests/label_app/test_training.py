@@ -5,11 +5,10 @@ import json
 import pytest
 
 from cvm_monai.annotations import Annotations, Point, write_geojson
-from cvm_monai.configs import config_file, read_config
+from cvm_monai.bundle_files import bundle_folder, config_file, read_config
 from cvm_monai.label_app import training
 from cvm_monai.label_app.app_settings import read_settings
 from cvm_monai.label_app.training import check_training, read_knobs, train
-from cvm_monai.place import bundle_folder
 
 
 @pytest.fixture

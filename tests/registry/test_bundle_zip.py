@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from cvm_monai import __version__
+from cvm_monai.bundle_files import PACKAGE
 from cvm_monai.cli.main import main
-from cvm_monai.place import PACKAGE
 from cvm_monai.registry.bundle_zip import LEFT_OUT, moved_imports
 
 BLOCKER = """

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cvm_monai.annotations import regions_from_labels
-from cvm_monai.place import checked_bundle
+from cvm_monai.bundle_files import checked_bundle
 from cvm_monai.registry.package import stage
 from cvm_monai.registry.segmenter import (
     BundlePipeline,
