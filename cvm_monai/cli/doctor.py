@@ -152,7 +152,7 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
         CvmError: as `read_words`, or a configuration that cannot be read.
     """
     from cvm_monai.bundle_files import read_config
-    from cvm_monai.experiments.words import read_words, value_of
+    from cvm_monai.experiments.knobs import read_words, value_of
 
     config = read_config(_config(arguments))
     words = read_words(arguments.further, config, own=OWN, command="doctor")

@@ -1,6 +1,6 @@
 import pytest
 
-from cvm_monai.experiments.words import setting_words, value_of
+from cvm_monai.experiments.knobs import setting_words, value_of
 
 
 @pytest.mark.parametrize(
