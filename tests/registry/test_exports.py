@@ -52,6 +52,7 @@ def on_imagenet(finished, name, **options):
     return output
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("name", ["frozen_two_component", "timm_unet"])
 def test_a_network_on_a_named_extractor_is_exported_whole(finished, tmp_path, name):
