@@ -41,10 +41,10 @@ def opened(
 
 def reason(error: BaseException) -> str:
     """What an error of a configuration says, in one line with its first cause; MONAI's own words say where it is."""
-    words = _line(error)
-    first = error
+    above = first = error
     while first.__cause__ is not None:
-        first = first.__cause__
+        above, first = first, first.__cause__  # MONAI wraps what fails once for each component that needed it
+    words = _line(above)
     return words if first is error else f"{words.rstrip(': ')}: {_line(first)}"
 
 

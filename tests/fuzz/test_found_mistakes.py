@@ -155,8 +155,8 @@ def test_a_large_label_image_is_refused_by_its_header(tmp_path):
         ("mpp", float("nan"), "null or a number greater than 0"),
         ("image_mean", ["", 0, 0], "three numbers"),
         ("image_std", [0, 1, 1], "three numbers greater than 0"),
-        ("stain_normalisation", 3, "null or a method's name"),
-        ("extractor_path", 3, "null, the path of a file, timm:NAME or imagenet"),
+        ("stain_normalisation", 3, "one of none, macenko, reinhard"),
+        ("extractor_path", 3, "null or the path of a file, timm:NAME or imagenet"),
         ("pairs", True, "a whole number of at least 1"),
         ("contrast", ["two_sided"], "one of one_sided, two_sided"),
         ("selection", {}, "one of lowest, last"),
@@ -346,13 +346,14 @@ def test_a_scored_case_that_the_data_list_lacks_is_named():
 def test_an_extractor_that_is_a_number_is_refused(tmp_path, capsys):
     words = ["compare", str(tmp_path), "--output", str(tmp_path / "out"), "--extractor_path", "1e999"]
     assert main(words) == 2
-    assert capsys.readouterr().err == "cvm-monai: error: --extractor_path must be a path or a name, got '1e999'\n"
+    sentence = "--extractor_path must be null or the path of a file, timm:NAME or imagenet, got inf"
+    assert capsys.readouterr().err == f"cvm-monai: error: {sentence}\n"
 
 
 def test_the_doctor_refuses_an_output_folder_and_a_store_that_are_no_texts(tmp_path, capsys):
     for name in ("output_dir", "tracking_uri"):
         assert main(["doctor", str(tmp_path), f"--{name}", "[]"]) == 2
-        assert capsys.readouterr().err == f"cvm-monai: error: --{name} must be a path or an address, got '[]'\n"
+        assert capsys.readouterr().err == f"cvm-monai: error: --{name} must be a path or an address, got []\n"
 
 
 def test_a_file_that_is_no_text_is_no_app_of_ours(tmp_path, capsys):
