@@ -153,9 +153,7 @@ def test_no_seed_point_lies_where_another_region_covers_its_own(cover):
 def test_regions_that_lie_on_each_other_nearly_everywhere_are_refused_at_once(monkeypatch):
     monkeypatch.setattr("cvm_monai.annotations.nesting.PAIRS", 50)
     contradicting = [region(place, 0, place + 20, 20, label=place % 2) for place in range(24)]
-    with pytest.raises(
-        ValueError, match=r"^a\.geojson: its 24 regions lie on .* in more than 120 pairs"
-    ):
+    with pytest.raises(ValueError, match=r"^a\.geojson: its 24 regions lie on .* in more than 120 pairs"):
         with_overlaps(Annotations((), tuple(contradicting)), file="a.geojson")
     apart = [region(30 * place, 0, 30 * place + 20, 20, label=place % 2) for place in range(24)]
     assert with_overlaps(Annotations((), tuple(apart)), file="a.geojson").counts == {}
