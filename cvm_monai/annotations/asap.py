@@ -8,8 +8,8 @@ from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 
-from cvm_monai.annotations.found import Found, Outline, check_position, open_ring, read_colour
 from cvm_monai.annotations.model import Colour
+from cvm_monai.annotations.parsed_object import Outline, ParsedObject, check_position, open_ring, read_colour
 from cvm_monai.errors import CvmError
 from cvm_monai.files import opened_bytes, shown
 
@@ -31,7 +31,7 @@ MANY_TAGS = 2**22
 """Tags that any file may have; a larger one may have half as many as it has bytes, which a packed one rarely does."""
 
 
-def iter_asap(path: Path) -> Iterator[Found]:
+def iter_asap(path: Path) -> Iterator[ParsedObject]:
     """Every annotation of a file: dots and point sets, polygons, rectangles, splines, ellipses and geometries.
 
     The class is ``PartOfGroup``, never ``Name``; a group's own ``PartOfGroup`` speaks where the group is unknown. A
@@ -125,7 +125,7 @@ def _groups(root: Element) -> tuple[dict[str, str], dict[str, Colour]]:
     return parents, colours
 
 
-def _found(element: Element, where: str, parents: Mapping[str, str], colours: Mapping[str, Colour]) -> Found:
+def _found(element: Element, where: str, parents: Mapping[str, str], colours: Mapping[str, Colour]) -> ParsedObject:
     """One annotation."""
     attributes = _attributes(element)
     positions = _positions(element, where)
@@ -139,15 +139,15 @@ def _found(element: Element, where: str, parents: Mapping[str, str], colours: Ma
     facts: dict[str, Any] = {"label": label, "where": where, "groups": groups}
     facts["colour"] = colours.get(label, read_colour(attributes.get("color"))) if label else None
     if kind.lower() not in (*POINT_KINDS, *REGION_KINDS, GEOMETRY):
-        return Found(**facts, other=[kind])
+        return ParsedObject(**facts, other=[kind])
     if not positions:
-        return Found(**facts, other=[f"empty {kind}"])
+        return ParsedObject(**facts, other=[f"empty {kind}"])
     if kind.lower() in POINT_KINDS:
-        return Found(**facts, points=positions)
+        return ParsedObject(**facts, points=positions)
     if kind.lower() == GEOMETRY:
         outlines = _geometry(positions)
-        return Found(**facts, outlines=outlines) if outlines else Found(**facts, other=[f"open {kind}"])
-    return Found(**facts, outlines=[(_ring(kind.lower(), np.array(positions)),)])
+        return ParsedObject(**facts, outlines=outlines) if outlines else ParsedObject(**facts, other=[f"open {kind}"])
+    return ParsedObject(**facts, outlines=[(_ring(kind.lower(), np.array(positions)),)])
 
 
 def _ring(kind: str, vertices: np.ndarray) -> np.ndarray:

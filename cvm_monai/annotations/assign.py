@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from cvm_monai.annotations.found import Found, Outline
 from cvm_monai.annotations.labels import SKIP, UnknownLabelsError, look_up
 from cvm_monai.annotations.model import UNLABELLED, Colour, Point, Region
+from cvm_monai.annotations.parsed_object import Outline, ParsedObject
 from cvm_monai.annotations.repair import valid_regions
 
 BATCH = 1024
@@ -14,7 +14,7 @@ BATCH = 1024
 
 
 def assign(
-    found: Iterable[Found],
+    found: Iterable[ParsedObject],
     *,
     table: Mapping[str, int],
     path: Path,
@@ -66,7 +66,7 @@ def assign(
     yield from valid_regions(waiting, counts, places=places)
 
 
-def _points(item: Found, label: int, counts: Counter[str]) -> Iterator[Point]:
+def _points(item: ParsedObject, label: int, counts: Counter[str]) -> Iterator[Point]:
     """The points of one object; a point can exclude nothing."""
     if label == UNLABELLED:
         counts.update({"exclusion point": len(item.points)} if item.points else {})

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cvm_monai.annotations.found import Found, Outline, read_colour, read_position, read_ring
+from cvm_monai.annotations.parsed_object import Outline, ParsedObject, read_colour, read_position, read_ring
 from cvm_monai.errors import CvmError
 
 ELEMENTS = ("point", "polyline", "rectangle", "circle", "ellipse")
@@ -28,7 +28,7 @@ def is_document(item: object) -> bool:
     return isinstance(item.get("annotation"), dict) or "elements" in item or item.get("type") in KINDS
 
 
-def iter_document(item: dict[str, Any], where: str) -> Iterator[Found]:
+def iter_document(item: dict[str, Any], where: str) -> Iterator[ParsedObject]:
     """Every element of a document: points, closed polylines with holes, rectangles, circles and ellipses.
 
     The class is the element's ``group``, or else its ``label``; the name of the document is none.
@@ -45,22 +45,22 @@ def iter_document(item: dict[str, Any], where: str) -> Iterator[Found]:
         yield _found(element, f"{where}, element {number}")
 
 
-def _found(element: Any, where: str) -> Found:
+def _found(element: Any, where: str) -> ParsedObject:
     """One element."""
     if not isinstance(element, dict):
         raise CvmError(f"{where}: an element must be an object")
     kind = str(element.get("type"))
     label, colour = _label(element), read_colour(element.get("lineColor")) or read_colour(element.get("fillColor"))
     if kind == "point":
-        return Found(label, where, points=[read_position(element.get("center"), where)], colour=colour)
+        return ParsedObject(label, where, points=[read_position(element.get("center"), where)], colour=colour)
     if kind == "polyline" and not element.get("closed"):
-        return Found(label, where, other=["open polyline"])
+        return ParsedObject(label, where, other=["open polyline"])
     if kind not in ELEMENTS:
-        return Found(label, where, other=[kind])
+        return ParsedObject(label, where, other=[kind])
     outline = _polyline(element, where) if kind == "polyline" else _round_or_square(element, kind, where)
     if not len(outline[0]):
-        return Found(label, where, other=[f"empty {kind}"])
-    return Found(label, where, outlines=[outline], colour=colour)
+        return ParsedObject(label, where, other=[f"empty {kind}"])
+    return ParsedObject(label, where, outlines=[outline], colour=colour)
 
 
 def _label(element: dict[str, Any]) -> str | None:

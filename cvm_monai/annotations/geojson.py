@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.annotations.found import Found, Outline, read_colour, read_position, read_ring
 from cvm_monai.annotations.model import UNLABELLED, Annotations
+from cvm_monai.annotations.parsed_object import Outline, ParsedObject, read_colour, read_position, read_ring
 from cvm_monai.errors import CvmError
 from cvm_monai.files import write_text
 
@@ -40,7 +40,7 @@ def is_feature(item: object) -> bool:
     return item.get("type") in kinds or "geometry" in item
 
 
-def iter_geojson(item: Any, path: Path, numbers: Iterator[int]) -> Iterator[Found]:
+def iter_geojson(item: Any, path: Path, numbers: Iterator[int]) -> Iterator[ParsedObject]:
     """One object of a file as QuPath writes it, and its child objects after it.
 
     The label is ``properties.classification.name`` (of derived classes the names, joined as QuPath shows them), or else
@@ -115,17 +115,17 @@ def _feature(kind: str, coordinates: list[Any], name: str, colour: tuple[int, in
     return {"type": "Feature", "geometry": {"type": kind, "coordinates": coordinates}, "properties": properties}
 
 
-def _children(features: Any, path: Path, numbers: Iterator[int]) -> Iterator[Found]:
+def _children(features: Any, path: Path, numbers: Iterator[int]) -> Iterator[ParsedObject]:
     """The features of a list; of anything else there are none."""
     for feature in features if isinstance(features, list) else ():
         yield from iter_geojson(feature, path, numbers)
 
 
-def _found(geometry: dict[str, Any], properties: dict[str, Any], kind: Any, where: str) -> Found:
+def _found(geometry: dict[str, Any], properties: dict[str, Any], kind: Any, where: str) -> ParsedObject:
     """What a feature's geometry shows; `kind` is that of QuPath's object."""
     label = _label(properties)
     if label is None and str(kind).lower().replace("_", "").replace(" ", "") in STRUCTURE:
-        return Found(None, where, other=[str(kind)])
+        return ParsedObject(None, where, other=[str(kind)])
     points: list[tuple[float, float]] = []
     outlines: list[Outline] = []
     other: list[str] = []
@@ -133,7 +133,7 @@ def _found(geometry: dict[str, Any], properties: dict[str, Any], kind: Any, wher
     classification = unpacked(properties.get("classification"))
     shown = classification if isinstance(classification, dict) else properties
     colour = read_colour(shown.get("color")) or read_colour(shown.get("colorRGB"))
-    return Found(label, where, points, outlines, other, colour=colour)
+    return ParsedObject(label, where, points, outlines, other, colour=colour)
 
 
 def _collect(

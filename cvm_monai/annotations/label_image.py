@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvm_monai.annotations.found import Found
+from cvm_monai.annotations.parsed_object import ParsedObject
 from cvm_monai.annotations.polygons import regions_from_labels
 from cvm_monai.annotations.stored import open_stored, stored_labels
 from cvm_monai.errors import CvmError
@@ -16,7 +16,7 @@ MAX_PIXELS = 2**28
 """Larger ones are refused before they are decoded."""
 
 
-def iter_label_image(path: Path) -> Iterator[Found]:
+def iter_label_image(path: Path) -> Iterator[ParsedObject]:
     """The connected parts of each value, in ascending order of values, with outlines along the borders of pixels.
 
     The label is the value, as a number: 0 = background, 1 = target, 255 = exclusion, unless a class map says more.
@@ -27,7 +27,7 @@ def iter_label_image(path: Path) -> Iterator[Found]:
     pixels = _decode(path)
     for value in np.unique(pixels).tolist():
         for part in _parts(pixels == value):
-            yield Found(str(value), f"{path}, value {value}", outlines=[part])
+            yield ParsedObject(str(value), f"{path}, value {value}", outlines=[part])
 
 
 def _parts(mask: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:

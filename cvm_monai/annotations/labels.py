@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from cvm_monai.annotations.found import read_colour
 from cvm_monai.annotations.model import BACKGROUND, TARGET, UNLABELLED, Colour
+from cvm_monai.annotations.parsed_object import read_colour
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shorten, shown
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvm_monai.annotations.assign import assign
-from cvm_monai.annotations.found import Found, check_position
 from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, label_table
 from cvm_monai.annotations.model import Annotations, Point
+from cvm_monai.annotations.parsed_object import ParsedObject, check_position
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_number, read_table
 
@@ -29,7 +29,7 @@ def read_points_csv(path: str | Path, *, classes: ClassMap | None = None) -> dic
     """
     path = Path(path)
     table = label_table(classes)
-    cases: dict[str, list[Found]] = {}
+    cases: dict[str, list[ParsedObject]] = {}
     for case_id, found in _rows(path, ("case_id", *COLUMNS)):
         cases.setdefault(case_id, []).append(found)
     annotations: dict[str, Annotations] = {}
@@ -49,7 +49,7 @@ def read_points_csv(path: str | Path, *, classes: ClassMap | None = None) -> dic
     return annotations
 
 
-def iter_single_case(path: Path) -> Iterator[Found]:
+def iter_single_case(path: Path) -> Iterator[ParsedObject]:
     """The points of a table that speaks of one case only; it need not name it.
 
     Raises:
@@ -62,11 +62,11 @@ def iter_single_case(path: Path) -> Iterator[Found]:
     yield from (found for _, found in rows)
 
 
-def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[str, Found]]:
+def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[str, ParsedObject]]:
     """Case id and point of each row; without the column the case id is empty."""
     for line, row in read_table(path, required=required):
         where = f"{path}, line {line}"
         if row.get("case_id") == "":
             raise CvmError(f"{where}: the case_id is empty")
         x, y = (read_number(row[name], where=where, name=name) for name in ("x", "y"))
-        yield row.get("case_id", ""), Found(row["label"] or None, where, points=[check_position(x, y, where)])
+        yield row.get("case_id", ""), ParsedObject(row["label"] or None, where, points=[check_position(x, y, where)])

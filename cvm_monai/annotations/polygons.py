@@ -166,7 +166,7 @@ def _measured(
     mpp: float,
     tolerance: float,
 ) -> Iterator[RegionResult]:
-    """Some regions."""
+    """The results of a chunk of outlines: placed in level-0 coordinates, simplified, measured."""
     step, corner = np.array(scale[::-1]), np.array(origin[::-1])
     placed = [[np.round(corner + ring * step, DECIMALS) for ring in outline.rings] for outline in some]
     if tolerance > 0:

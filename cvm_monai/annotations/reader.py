@@ -9,21 +9,21 @@ from cvm_monai.annotations.asap import iter_asap
 from cvm_monai.annotations.assign import assign
 from cvm_monai.annotations.class_map import with_unclassified
 from cvm_monai.annotations.dsa import is_document, iter_document
-from cvm_monai.annotations.found import Found
 from cvm_monai.annotations.geojson import is_feature, iter_geojson
 from cvm_monai.annotations.label_image import SUFFIXES, iter_label_image
 from cvm_monai.annotations.labels import ClassMap, label_table, without_numbers
 from cvm_monai.annotations.model import Annotations, Colour, Point, Region
 from cvm_monai.annotations.outside import clip
+from cvm_monai.annotations.parsed_object import ParsedObject
 from cvm_monai.annotations.points_csv import iter_single_case
 from cvm_monai.errors import CvmError
 from cvm_monai.files import archived_name, iter_json
 
-Parser = Callable[[Path], Iterator[Found]]
+Parser = Callable[[Path], Iterator[ParsedObject]]
 """Gives the objects of one file; every failure is a CvmError that names the file and the place."""
 
 
-def iter_json_objects(path: Path) -> Iterator[Found]:
+def iter_json_objects(path: Path) -> Iterator[ParsedObject]:
     """The objects of a JSON file, one at a time: GeoJSON or the Digital Slide Archive's, as each of its parts shows.
 
     Raises:
@@ -42,7 +42,7 @@ def iter_json_objects(path: Path) -> Iterator[Found]:
             yield from iter_geojson(item, path, numbers)
 
 
-def iter_archive(path: Path) -> Iterator[Found]:
+def iter_archive(path: Path) -> Iterator[ParsedObject]:
     """The objects of the one annotation file in a ZIP archive, as QuPath exports it.
 
     Raises:

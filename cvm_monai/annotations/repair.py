@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import shapely
 
-from cvm_monai.annotations.found import Outline
 from cvm_monai.annotations.model import Region, Ring
+from cvm_monai.annotations.parsed_object import Outline
 from cvm_monai.errors import CvmError
 
 REPAIRED = "repaired"

@@ -57,11 +57,11 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare; 1 where a run failed."""
-    from cvm_monai.experiments.compare import Request, compare
+    from cvm_monai.experiments.compare import ComparisonRequest, compare
     from cvm_monai.experiments.execute import Processes, workers_of
 
     record = begin_record("compare", arguments)
-    request = Request(**setup_of(arguments), methods=arguments.methods)
+    request = ComparisonRequest(**setup_of(arguments), methods=arguments.methods)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs in hand as Ctrl-C does
     result = compare(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))
     return tell(result, request.output / "table1.md", record)

@@ -188,7 +188,7 @@ def _check_together(cases: tuple[Case, ...], path: Path) -> None:
     fold_of: dict[str, int] = {}
     for case in cases:
         if case.case_id in seen:
-            raise CvmError(f"{path}: the case {case.case_id} stands there twice")
+            raise CvmError(f"{path}: the case {case.case_id} is there twice")
         seen.add(case.case_id)
         fold = fold_of.setdefault(case.patient_id, case.fold)
         if fold != case.fold:

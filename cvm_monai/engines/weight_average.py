@@ -103,7 +103,7 @@ class InferenceWeights:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._give_back_and_raise)
 
     def __call__(self, engine: Engine) -> None:
-        """Lend."""
+        """Put the other weights into the network; the ones that train are kept aside."""
         del engine
         weights = self.supervision.inference_weights()
         if weights is None and self.average is not None:

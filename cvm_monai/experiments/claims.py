@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from cvm_monai.errors import CvmError
-from cvm_monai.experiments.findings import Finding
 from cvm_monai.experiments.plan import Run, title
+from cvm_monai.experiments.result_tables import ResultTable
 from cvm_monai.experiments.scores import FoldMean, Row, fold_mean, over_folds
 from cvm_monai.experiments.table import cell
 from cvm_monai.files import read_table
@@ -61,10 +61,10 @@ def make_claims(rows: Mapping[str, Sequence[Row]], finished: Sequence[Run], *, u
     )
 
 
-def claims_finding(table: ClaimsTable) -> Finding:
+def claims_table(table: ClaimsTable) -> ResultTable:
     """The table as text; a sentence where nothing is measured."""
     if not table.columns:
-        return Finding(HEADING, (), (), ("Left out: no finished run has measured them.",))
+        return ResultTable(HEADING, (), (), ("Left out: no finished run has measured them.",))
     cells = tuple(
         (
             title(arm) + (" (upper bound)" if arm == table.upper else ""),
@@ -76,7 +76,7 @@ def claims_finding(table: ClaimsTable) -> Finding:
     columns = ("Method", *(CLAIM_TITLES[name] for name in table.columns), "Folds")
     meanings = [f"{CLAIM_TITLES[name]}: {CLAIM_MEANINGS[name]}" for name in table.columns]
     undefined = [note for name in table.columns if (note := _undefined(table, name))]
-    return Finding(HEADING, columns, cells, (*READING, *meanings, *undefined, *_left_out(table)))
+    return ResultTable(HEADING, columns, cells, (*READING, *meanings, *undefined, *_left_out(table)))
 
 
 def claims_csv(table: ClaimsTable) -> str:

@@ -10,7 +10,7 @@ from cvm_monai.data.datalist import DataList, read_datalist
 from cvm_monai.engines.workflow import bundle_root
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.dataset import check_folds, check_pairs, comparison_dataset
-from cvm_monai.experiments.execute import Executor, Place, run_all, shown, training_words
+from cvm_monai.experiments.execute import Executor, RunPaths, run_all, shown, training_words
 from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config, value_of
 from cvm_monai.experiments.layout import TABLE_1, Layout
 from cvm_monai.experiments.plan import UPPER, Arm, Run, parse_methods, parse_only, plan_runs
@@ -58,7 +58,7 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Request(Setup):
+class ComparisonRequest(Setup):
     """A comparison of methods.
 
     Attributes:
@@ -103,7 +103,7 @@ class Result:
     datalist: Path
 
 
-def compare(request: Request, *, execute: Executor, say: Callable[[str], None] = print) -> Result:
+def compare(request: ComparisonRequest, *, execute: Executor, say: Callable[[str], None] = print) -> Result:
     """Table 1: every method on every fold with every seed; see `carry_out`.
 
     Raises:
@@ -139,7 +139,7 @@ def carry_out(setup: Setup, study: Study, *, execute: Executor, say: Callable[[s
         check_folds(data, folds=tested, seeds=setup.seeds, needs_masks=needs_masks)
         todo = _todo(runs, study.config, data)
         parent = ParentRun(output, tracking_uri=study.knobs.get("tracking_uri"), study=study.name)
-        place = Place(setup.bundle_folder, prepared.folder, parent.tracking_uri, parent.open())
+        place = RunPaths(setup.bundle_folder, prepared.folder, parent.tracking_uri, parent.open())
         return _train_and_report(setup, study, _Work(runs, todo, place, data, notes, parent), execute, say)
 
 
@@ -149,7 +149,7 @@ class _Work:
 
     runs: tuple[Run, ...]
     todo: list[tuple[Run, dict[str, Any]]]
-    place: Place
+    place: RunPaths
     data: DataList
     notes: tuple[str, ...]
     parent: ParentRun

@@ -25,7 +25,7 @@ QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
 
 
 @dataclass(frozen=True)
-class Place:
+class RunPaths:
     """Where runs find what they need: bundle and data set, MLflow's address, and the MLflow run that they belong to."""
 
     bundle: Path
@@ -34,7 +34,7 @@ class Place:
     parent_run_id: str | None = None
 
 
-def training_words(run: Run, place: Place) -> list[str]:
+def training_words(run: Run, place: RunPaths) -> list[str]:
     """What follows `python` to train."""
     words = ["-m", "monai.bundle", "run", "training", "--config_file"]
     words += [str(config_file(place.bundle / "configs", "train"))]
@@ -44,7 +44,7 @@ def training_words(run: Run, place: Place) -> list[str]:
     return words + (["--parent_run_id", place.parent_run_id] if place.parent_run_id else [])
 
 
-def evaluating_words(run: Run, place: Place) -> list[str]:
+def evaluating_words(run: Run, place: RunPaths) -> list[str]:
     """What follows `python` to score the test fold; inner parts that were changed for the training stay out."""
     configs = [str(config_file(place.bundle / "configs", name)) for name in ("train", "evaluate")]
     words = ["-m", "monai.bundle", "run", "evaluating", "--config_file", str(configs)]
@@ -100,7 +100,7 @@ class Outcome:
 class Executor(Protocol):
     """Whatever can carry out a run; tests have one that trains nothing."""
 
-    def __call__(self, run: Run, place: Place) -> Outcome:
+    def __call__(self, run: Run, place: RunPaths) -> Outcome:
         """Train and evaluate; called from several threads at once."""
 
     def stop(self) -> None:
@@ -125,7 +125,7 @@ class Processes:
         self._lock = threading.Lock()
         self._stopped = False
 
-    def __call__(self, run: Run, place: Place) -> Outcome:
+    def __call__(self, run: Run, place: RunPaths) -> Outcome:
         """Train, then evaluate where that went well."""
         seconds, peak = [], 0.0
         for name, words in (("training", training_words(run, place)), ("evaluating", evaluating_words(run, place))):
@@ -222,7 +222,7 @@ def workers_of(jobs: int) -> int:
 
 def run_all(
     runs: Sequence[tuple[Run, Mapping[str, Any]]],
-    place: Place,
+    place: RunPaths,
     *,
     execute: Executor,
     jobs: int,
@@ -234,7 +234,7 @@ def run_all(
 
     Args:
         runs: what is to be done, in this order.
-        place: see `Place`.
+        place: see `RunPaths`.
         execute: carries out one run.
         jobs: raising it uses more cores and more memory.
         finished: runs that were finished before, for the progress.
@@ -265,7 +265,7 @@ def run_all(
     return failures
 
 
-def _one(run: Run, asked: Mapping[str, Any], place: Place, execute: Executor) -> Outcome:
+def _one(run: Run, asked: Mapping[str, Any], place: RunPaths, execute: Executor) -> Outcome:
     """The whole life of a run; an error of the file system fails it alone."""
     try:
         open_run(run, asked)

@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from cvm_monai.experiments.findings import Finding
 from cvm_monai.experiments.plan import title
+from cvm_monai.experiments.result_tables import ResultTable
 from cvm_monai.experiments.table import UPPER_BOUND, Table, cell, folds, left_out_notes
 from cvm_monai.metrics import METRICS
 from cvm_monai.metrics.tables import MEANINGS, TITLES
@@ -33,7 +33,7 @@ class Picture:
 
 
 def make_page(
-    name: str, table: Table, pictures: Sequence[Picture], findings: Sequence[Finding], commands: Sequence[str]
+    name: str, table: Table, pictures: Sequence[Picture], findings: Sequence[ResultTable], commands: Sequence[str]
 ) -> str:
     """The whole page: what was done, the table, the figures, the statistics, the commands to repeat each training.
 

@@ -7,20 +7,20 @@ from typing import Any
 
 from cvm_monai.data.datalist import DataList
 from cvm_monai.errors import CvmError
-from cvm_monai.experiments.claims import claims_csv, claims_finding, make_claims
-from cvm_monai.experiments.findings import (
-    Finding,
-    contrast_finding,
-    cost_finding,
-    difference_finding,
-    failure_finding,
-    gap_finding,
-)
+from cvm_monai.experiments.claims import claims_csv, claims_table, make_claims
 from cvm_monai.experiments.heatmaps import case_maps, choose_cases
 from cvm_monai.experiments.knobs import WHERE, value_of
 from cvm_monai.experiments.layout import TABLE_1, Layout, sweep_picture
 from cvm_monai.experiments.page import Picture, make_page
 from cvm_monai.experiments.plan import Run, ours_notes, title
+from cvm_monai.experiments.result_tables import (
+    ResultTable,
+    cost_table,
+    difference_table,
+    failure_table,
+    gap_table,
+    pairwise_table,
+)
 from cvm_monai.experiments.scores import Row, case_means, read_rows, write_rows
 from cvm_monai.experiments.state import read_cost
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
@@ -76,7 +76,7 @@ def write_report(comparison: Comparison, output: Path) -> list[Path]:
     table = make_table(rows, upper=layout.upper, facts=header(comparison, rows), heading=layout.heading)
     findings = _findings(comparison, finished, rows)
     claims = make_claims(rows, finished, upper=layout.upper)
-    words = claims_finding(claims)
+    words = claims_table(claims)
     pictures = _pictures(comparison, finished, rows)
     texts = {
         f"{layout.stem}.md": markdown(table),
@@ -144,16 +144,16 @@ def _missing(comparison: Comparison) -> list[str]:
     return [f"INCOMPLETE: {len(failed)} of {len(comparison.runs)} runs failed ({'; '.join(failed)})."] if failed else []
 
 
-def _findings(comparison: Comparison, finished: Sequence[Run], rows: Mapping[str, Sequence[Row]]) -> list[Finding]:
-    failures, layout = failure_finding(comparison.failures), comparison.layout
-    contrasts = [contrast_finding(rows, pairs=layout.contrasts)] if layout.contrasts else []
-    gap = [gap_finding(rows, lower=layout.lower, upper=layout.upper)] if layout.lower and layout.upper else []
+def _findings(comparison: Comparison, finished: Sequence[Run], rows: Mapping[str, Sequence[Row]]) -> list[ResultTable]:
+    failures, layout = failure_table(comparison.failures), comparison.layout
+    contrasts = [pairwise_table(rows, pairs=layout.contrasts)] if layout.contrasts else []
+    gap = [gap_table(rows, lower=layout.lower, upper=layout.upper)] if layout.lower and layout.upper else []
     return [
         *([failures] if failures else []),
-        difference_finding(rows, reference=layout.reference),
+        difference_table(rows, reference=layout.reference),
         *contrasts,
         *gap,
-        cost_finding([(run, read_cost(run)) for run in finished], jobs=comparison.jobs),
+        cost_table([(run, read_cost(run)) for run in finished], jobs=comparison.jobs),
     ]
 
 
@@ -186,7 +186,7 @@ def _pictures(comparison: Comparison, finished: Sequence[Run], rows: Mapping[str
     return [*first, maps]
 
 
-def _markdown(findings: Sequence[Finding]) -> str:
+def _markdown(findings: Sequence[ResultTable]) -> str:
     lines: list[str] = []
     for finding in findings:
         lines += [f"## {finding.heading}", ""]

@@ -86,7 +86,7 @@ def read_cost(run: Run) -> Cost:
 
 def _seconds_or_mib(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise CvmError(f"{shown(value)} is no amount")
+        raise CvmError(f"{shown(value)} is not a number of seconds or bytes")
     return float(value)
 
 

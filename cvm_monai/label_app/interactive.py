@@ -89,7 +89,7 @@ class ClickSegmenter:
                 `COLD` says where none is trained.
 
         Raises:
-            CvmError: a tunable out of its range, or clicks that separate nothing (the sentence says why).
+            CvmError: a tunable out of its range, or clicks from which no segmentation follows (the sentence says why).
         """
         start = time.perf_counter()
         found, cached = self.features(image, window, current=current, factor=factor)

@@ -97,7 +97,7 @@ def without(key):
     [
         ([], "there is no case"),
         ([CASE, 3], "case 2: an object is expected, found 3"),
-        ([CASE, CASE], "the case a stands there twice"),
+        ([CASE, CASE], "the case a is there twice"),
         ([CASE, {**CASE, "case_id": "b", "fold": 1}], r"patient p is in the folds 0 and 1 \(case b\)"),
         ([without("case_id")], "case 1: the key 'case_id' is missing"),
         ([without("points")], "case a: the key 'points' is missing"),

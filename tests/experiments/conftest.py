@@ -17,7 +17,7 @@ from PIL import Image
 from cvm_monai.cli.main import main
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.experiments import report
-from cvm_monai.experiments.execute import Outcome, Place
+from cvm_monai.experiments.execute import Outcome, RunPaths
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row
 from cvm_monai.experiments.state import Cost
@@ -93,9 +93,9 @@ class FakeExecutor:
         self.base = base or {"partial_ce": 0.4, "cvm": 0.6, "full": 0.8}
         self.fails, self.claims = fails, claims
         self.done: list[str] = []
-        self.places: list[Place] = []
+        self.places: list[RunPaths] = []
 
-    def __call__(self, run: Run, place: Place) -> Outcome:
+    def __call__(self, run: Run, place: RunPaths) -> Outcome:
         self.done.append(run.name)
         self.places.append(place)
         if self.fails(run):

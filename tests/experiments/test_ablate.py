@@ -9,7 +9,7 @@ from PIL import Image
 from cvm_monai.annotations import read_annotations
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.experiments.ablation import AblationRequest, ablate
-from cvm_monai.experiments.compare import Request, compare
+from cvm_monai.experiments.compare import ComparisonRequest, compare
 
 from .conftest import FakeExecutor
 
@@ -150,12 +150,12 @@ def test_an_output_of_another_study_is_refused_before_anything_is_written_over(a
     before = (tmp_path / "out" / "report.html").read_bytes()
     with pytest.raises(ValueError, match=r"holds the runs and the report of another study \(ablate-pairs\)"):
         ask(what="eta", values=None)
-    request = Request(folder=phantom, output=tmp_path / "out", methods="cvm", knobs=QUIET)
+    request = ComparisonRequest(folder=phantom, output=tmp_path / "out", methods="cvm", knobs=QUIET)
     with pytest.raises(ValueError, match=r"another study \(ablate-pairs\): choose another --output"):
         compare(request, execute=FakeExecutor())
     assert (tmp_path / "out" / "report.html").read_bytes() == before
     other = {"output": tmp_path / "compared"}
-    compare(Request(folder=phantom, methods="cvm", only="0", knobs=QUIET, **other), execute=FakeExecutor())
+    compare(ComparisonRequest(folder=phantom, methods="cvm", only="0", knobs=QUIET, **other), execute=FakeExecutor())
     with pytest.raises(ValueError, match=r"another study \(compare\): choose another --output"):
         ask(**other)
 

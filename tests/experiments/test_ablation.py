@@ -6,9 +6,9 @@ import pytest
 
 from cvm_monai.engines.workflow import bundle_root
 from cvm_monai.experiments.ablation import plan_ablation
-from cvm_monai.experiments.findings import contrast_finding
 from cvm_monai.experiments.knobs import parse_knobs, read_train_config
 from cvm_monai.experiments.layout import Sweep, sweep_picture
+from cvm_monai.experiments.result_tables import pairwise_table
 from cvm_monai.experiments.scores import run_means
 from cvm_monai.knobs import TRAINING
 
@@ -171,7 +171,7 @@ def test_no_score_no_picture():
 def test_two_arms_are_compared_case_by_case_and_p_is_corrected_for_the_pairs():
     levels = {"a1": 0.2, "b1": 0.1, "a2": 0.0, "b2": 0.2}
     rows = {arm: [row(arm, f"c{i}", level * i) for i in range(1, 7)] for arm, level in levels.items()}
-    finding = contrast_finding(rows | {"a3": [], "b3": []}, pairs=[("a1", "b1"), ("a2", "b2"), ("a3", "b3")])
+    finding = pairwise_table(rows | {"a3": [], "b3": []}, pairs=[("a1", "b1"), ("a2", "b2"), ("a3", "b3")])
     assert [cell[:2] for cell in finding.cells] == [("a1 - b1", "+0.350"), ("a2 - b2", "-0.700")]
     assert [cell[4] for cell in finding.cells] == ["6 of 6", "0 of 6"]
     assert [cell[5:] for cell in finding.cells] == [("0.031", "0.062")] * 2  # 2 / 2^6, twice that

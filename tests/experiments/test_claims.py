@@ -5,7 +5,7 @@ from math import isnan, sqrt
 import numpy as np
 import pytest
 
-from cvm_monai.experiments.claims import claims_csv, claims_finding, make_claims
+from cvm_monai.experiments.claims import claims_csv, claims_table, make_claims
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row
 from cvm_monai.metrics import write_calibration_csv
@@ -41,14 +41,14 @@ def test_means_are_over_folds_and_the_upper_bound_stands_last():
     assert table.columns == ("novel_fpr", "pieces", "hd95_px")
     pieces = table.means["cvm"]["pieces"]
     assert (pieces.mean, pieces.sd, pieces.folds, pieces.left_out) == (2.25, pytest.approx(1.5 / sqrt(2)), 2, 0)
-    assert claims_finding(table).cells == (
+    assert claims_table(table).cells == (
         ("CVM", "0.250", "2.250 ± 1.061", "6.000 ± 2.828", "2"),
         ("Full supervision (upper bound)", "undefined", "1.000", "2.000", "1"),
     )
 
 
 def test_undefined_scores_are_counted_and_missing_columns_explained():
-    notes = claims_finding(make_claims(ROWS, [], upper="full")).notes
+    notes = claims_table(make_claims(ROWS, [], upper="full")).notes
     assert "HD95 (px): undefined and left out of the mean, in scored images: CVM 1 of 3." in notes
     assert (
         "False positives in novel regions: undefined and left out of the mean, in scored images: CVM 2 of 3, "
@@ -63,7 +63,7 @@ def test_the_distance_is_in_um_only_where_every_one_is():
     both = [row("cvm", "a", hd95_px=4, hd95_um=2), row("cvm", "b", hd95_px=4, hd95_um=2)]
     known = make_claims({"cvm": both}, [], upper="full")
     assert known.columns == ("hd95_um",)
-    assert not any("px" in note for note in claims_finding(known).notes)
+    assert not any("px" in note for note in claims_table(known).notes)
     assert make_claims({"cvm": [*both, row("cvm", "c", hd95_px=4)]}, [], upper="full").columns == ("hd95_px",)
 
 
@@ -86,7 +86,7 @@ def test_a_run_without_calibration_is_left_out_and_counted(tmp_path):
     table = make_claims(rows, runs, upper="full")
     assert (table.means["cvm"]["ece"].mean, table.means["cvm"]["ece"].left_out) == (pytest.approx(0.2), 1)
     assert isnan(table.means["cvm"]["ece"].sd)
-    assert "ECE: undefined and left out of the mean, in runs: CVM 1." in claims_finding(table).notes
+    assert "ECE: undefined and left out of the mean, in runs: CVM 1." in claims_table(table).notes
 
 
 @pytest.mark.parametrize("lines", [3, 20])
@@ -108,5 +108,5 @@ def test_csv_has_six_decimals_and_empty_cells():
 
 
 def test_nothing_measured_is_said_so():
-    finding = claims_finding(make_claims({"cvm": [row("cvm", "a")]}, [], upper="full"))
+    finding = claims_table(make_claims({"cvm": [row("cvm", "a")]}, [], upper="full"))
     assert (finding.cells, finding.notes) == ((), ("Left out: no finished run has measured them.",))

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cvm_monai.annotations import read_annotations
 from cvm_monai.data.datalist import read_datalist, write_datalist
-from cvm_monai.experiments.compare import Request, _passed_on, compare
+from cvm_monai.experiments.compare import ComparisonRequest, _passed_on, compare
 from cvm_monai.metrics import score_claims
 
 from .conftest import FakeExecutor
@@ -31,7 +31,7 @@ def ask(phantom, tmp_path):
 
     def call(execute=None, **changes):
         said = []
-        request = Request(
+        request = ComparisonRequest(
             **{"folder": phantom, "output": tmp_path / "out", "methods": METHODS, "knobs": QUIET} | changes
         )
         call.executor = execute or FakeExecutor()

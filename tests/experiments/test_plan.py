@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 
 from cvm_monai.engines.workflow import bundle_root
-from cvm_monai.experiments.execute import Place, evaluating_words, shown, training_words
+from cvm_monai.experiments.execute import RunPaths, evaluating_words, shown, training_words
 from cvm_monai.experiments.knobs import (
     configuration,
     difference,
@@ -209,7 +209,7 @@ def test_the_commands_are_the_bundle_s_own():
     (run,) = plan_runs(
         parse_methods("cvm"), folds=(1,), seeds=1, output=Path("out"), knobs={"scale": "0.5", "train#x": "[1, 2]"}
     )
-    place = Place(Path("bundle"), Path("data"), "none", "parent")
+    place = RunPaths(Path("bundle"), Path("data"), "none", "parent")
     assert shown(training_words(run, place)) == (
         "python -m monai.bundle run training --config_file bundle/configs/train.yaml --dataset_dir data "
         "--output_dir out/runs/cvm/fold1_seed0 --fold 1 --seed 0 --scale 0.5 '--train#x' '[1, 2]' --supervision cvm "

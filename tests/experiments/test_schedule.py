@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from cvm_monai.experiments import execute as module
-from cvm_monai.experiments.execute import Outcome, Place, Processes, default_jobs, last_line, run_all, workers_of
+from cvm_monai.experiments.execute import Outcome, Processes, RunPaths, default_jobs, last_line, run_all, workers_of
 from cvm_monai.experiments.plan import parse_methods, plan_runs
 from cvm_monai.experiments.state import Cost, open_run
 
-PLACE = Place(Path("bundle"), Path("data"), "none")
+PLACE = RunPaths(Path("bundle"), Path("data"), "none")
 GOOD = Outcome(Cost(10.0, 2.0, 300.0))
 
 

@@ -4,8 +4,8 @@ from math import isnan, sqrt
 
 import pytest
 
-from cvm_monai.experiments.findings import cost_finding, difference_finding, failure_finding, gap_finding
 from cvm_monai.experiments.plan import Run
+from cvm_monai.experiments.result_tables import cost_table, difference_table, failure_table, gap_table
 from cvm_monai.experiments.scores import case_means, fold_mean, read_rows, write_rows
 from cvm_monai.experiments.state import Cost
 from cvm_monai.experiments.statistics import differences, gap_shares
@@ -81,7 +81,7 @@ def test_a_gap_that_may_be_none_bounds_no_share():
     assert cvm.share.mean == pytest.approx(0.1 / 0.2)
     assert isnan(cvm.share.low)
     assert isnan(cvm.share.high)
-    assert gap_finding(rows, lower="partial_ce", upper="full").cells[0][:3] == (
+    assert gap_table(rows, lower="partial_ce", upper="full").cells[0][:3] == (
         "CVM", "0.50", "not bounded to not bounded",
     )  # fmt: skip
 
@@ -89,7 +89,7 @@ def test_a_gap_that_may_be_none_bounds_no_share():
 def test_no_gap_no_share():
     rows = rows_of(partial_ce=[0.4] * 4, cvm=[0.5] * 4, full=[0.3] * 4)
     assert gap_shares(rows, lower="partial_ce", upper="full")[0].share is None
-    finding = gap_finding(rows, lower="partial_ce", upper="full")
+    finding = gap_table(rows, lower="partial_ce", upper="full")
     assert finding.cells == (("CVM", "no gap", "", "4", "2"),)
     assert "No share where Full supervision is not better than Partial CE" in finding.notes[1]
 
@@ -104,18 +104,18 @@ def test_no_gap_no_share():
 )
 def test_a_missing_end_of_the_gap_is_said(arms, note):
     rows = rows_of(**{arm: [0.5, 0.5] for arm in arms}) | {"mixmatch": []}
-    finding = gap_finding(rows, lower="partial_ce", upper="full")
+    finding = gap_table(rows, lower="partial_ce", upper="full")
     assert (finding.cells, finding.notes) == ((), (note,))
 
 
 def test_a_missing_reference_is_said():
-    finding = difference_finding(rows_of(crf=[0.5], full=[0.6]) | {"cvm": []}, reference="cvm")
+    finding = difference_table(rows_of(crf=[0.5], full=[0.6]) | {"cvm": []}, reference="cvm")
     assert finding.notes == ("Left out: it needs a finished run of `cvm`.",)
-    assert difference_finding(rows_of(cvm=[0.5]), reference="cvm").notes == ("Left out: it needs another method.",)
+    assert difference_table(rows_of(cvm=[0.5]), reference="cvm").notes == ("Left out: it needs another method.",)
 
 
 def test_few_pairs_and_left_out_cases_are_said():
-    finding = difference_finding(rows_of(cvm=[0.5, 0.6, None], crf=[0.6, 0.4, 0.5]), reference="cvm")
+    finding = difference_table(rows_of(cvm=[0.5, 0.6, None], crf=[0.6, 0.4, 0.5]), reference="cvm")
     assert finding.cells == (("CRF loss", "-0.050", "-0.200 to +0.100", "one patient", "1 of 2", "1.000", "1.000"),)
     assert "With 2 pairs no p can be below 0.5" in finding.notes[3]
     assert finding.notes[4] == "Cases that either method lacks a Dice for are left out: CRF loss 1."
@@ -123,14 +123,14 @@ def test_few_pairs_and_left_out_cases_are_said():
 
 def test_costs_are_means_of_times_and_the_largest_memory(tmp_path):
     runs = [(Run("cvm", fold, 0, tmp_path, {}), Cost(10.0 + fold * 10, 2.0, 300.0 + fold)) for fold in (0, 1)]
-    finding = cost_finding(runs, jobs=2)
+    finding = cost_table(runs, jobs=2)
     assert finding.cells == (("CVM", "2", "15 s", "2 s", "301 MiB"),)
     assert "this command allows 2 runs at once" in finding.notes[0]
 
 
 def test_failures_are_listed_or_absent(tmp_path):
-    assert failure_finding([]) is None
-    finding = failure_finding([(Run("cvm", 1, 0, tmp_path, {}), "error: no")])
+    assert failure_table([]) is None
+    finding = failure_table([(Run("cvm", 1, 0, tmp_path, {}), "error: no")])
     assert finding.cells == (("CVM", "1", "0", "error: no"),)
 
 

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 from matplotlib.figure import Figure
 
-from cvm_monai.experiments.findings import Finding
 from cvm_monai.experiments.page import Picture, make_page
 from cvm_monai.experiments.plan import title
+from cvm_monai.experiments.result_tables import ResultTable
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
 
 from .conftest import row
@@ -88,7 +88,10 @@ class Images(HTMLParser):
 
 
 def test_the_page_is_whole_in_itself_and_well_formed():
-    findings = [Finding("Heading <1>", ("A", "B"), (("x < y", "z" * 50),), ("A `note`.",)), Finding("None", (), (), ())]
+    findings = [
+        ResultTable("Heading <1>", ("A", "B"), (("x < y", "z" * 50),), ("A `note`.",)),
+        ResultTable("None", (), (), ()),
+    ]
     page = make_page("Name & <b>", table(), [Picture("Picture", Figure((1, 1)), "caption")], findings, ["python -m x"])
     parser = Images()
     parser.feed(page)

@@ -23,7 +23,7 @@ COMPARED = ("--methods", "cvm,partial_ce", "--only", "0", "--jobs", "1", "--trac
 
 def compared(training: Path) -> Path:
     """The output folder of a finished comparison on the training's data, made once."""
-    from cvm_monai.experiments.compare import Request, compare
+    from cvm_monai.experiments.compare import ComparisonRequest, compare
     from cvm_monai.experiments.execute import Outcome
     from cvm_monai.experiments.state import Cost
 
@@ -44,7 +44,7 @@ def compared(training: Path) -> Path:
                 pass
 
         knobs = ("--tracking_uri", "none")
-        request = Request(training / "data", output, only="0", knobs=knobs, methods="cvm,partial_ce")
+        request = ComparisonRequest(training / "data", output, only="0", knobs=knobs, methods="cvm,partial_ce")
         compare(request, execute=Copies(), say=lambda text: None)
     return output
 

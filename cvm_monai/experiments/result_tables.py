@@ -18,7 +18,7 @@ FEWEST = 6
 
 
 @dataclass(frozen=True)
-class Finding:
+class ResultTable:
     """A heading, a table of text (none where `cells` is empty), and sentences under it."""
 
     heading: str
@@ -27,13 +27,13 @@ class Finding:
     notes: tuple[str, ...]
 
 
-def difference_finding(rows: Mapping[str, Sequence[Row]], *, reference: str) -> Finding:
+def difference_table(rows: Mapping[str, Sequence[Row]], *, reference: str) -> ResultTable:
     """Every method against the reference; a sentence where there is nothing to compare."""
     heading = f"Difference in Dice to {title(reference)}"
     present = [arm for arm, own in rows.items() if own]
     if reference not in present or len(present) < 2:
         missing = "another method" if reference in present else f"a finished run of `{reference}`"
-        return Finding(heading, (), (), (f"Left out: it needs {missing}.",))
+        return ResultTable(heading, (), (), (f"Left out: it needs {missing}.",))
     found = differences({arm: rows[arm] for arm in present}, reference=reference)
     cells = tuple((title(entry.arm), *difference_cells(entry)) for entry in found)
     notes = [
@@ -46,7 +46,7 @@ def difference_finding(rows: Mapping[str, Sequence[Row]], *, reference: str) -> 
     left_out = [f"{title(entry.arm)} {entry.left_out}" for entry in found if entry.left_out]
     if left_out:
         notes.append(f"Cases that either method lacks a Dice for are left out: {', '.join(left_out)}.")
-    return Finding(heading, ("Method", *DIFFERENCE_COLUMNS), cells, tuple(notes))
+    return ResultTable(heading, ("Method", *DIFFERENCE_COLUMNS), cells, tuple(notes))
 
 
 def difference_cells(entry: Difference) -> tuple[str, ...]:
@@ -69,14 +69,14 @@ def few_notes(found: Sequence[Difference]) -> list[str]:
     return [f"With {fewest} pairs no p can be below {2 / 2**fewest:.2g}: too few to call anything significant."]
 
 
-def gap_finding(rows: Mapping[str, Sequence[Row]], *, lower: str, upper: str) -> Finding:
+def gap_table(rows: Mapping[str, Sequence[Row]], *, lower: str, upper: str) -> ResultTable:
     """The share of the gap that each method closes; a sentence where an end of the gap is missing."""
     heading = "Share of the gap closed"
     present = [arm for arm, own in rows.items() if own]
     missing = [arm for arm in (lower, upper) if arm not in present]
     if missing or len(present) < 3:
         needs = " and ".join(f"a finished run of `{arm}`" for arm in missing) or "a third method"
-        return Finding(heading, (), (), (f"Left out: it needs {needs}.",))
+        return ResultTable(heading, (), (), (f"Left out: it needs {needs}.",))
     found = gap_shares({arm: rows[arm] for arm in present}, lower=lower, upper=upper)
     cells = tuple((title(entry.arm), *_share(entry.share), str(entry.cases), str(entry.patients)) for entry in found)
     notes = [
@@ -87,10 +87,10 @@ def gap_finding(rows: Mapping[str, Sequence[Row]], *, lower: str, upper: str) ->
         notes.append(f"No share where {title(upper)} is not better than {title(lower)}, or where there is one patient.")
     if any(entry.share is not None and math.isnan(entry.share.low + entry.share.high) for entry in found):
         notes.append("An end that is not bounded: in too many resamples there is no gap to take a share of.")
-    return Finding(heading, ("Method", "Share", "95 % (patients)", "Cases", "Patients"), cells, tuple(notes))
+    return ResultTable(heading, ("Method", "Share", "95 % (patients)", "Cases", "Patients"), cells, tuple(notes))
 
 
-def cost_finding(costs: Sequence[tuple[Run, Cost]], *, jobs: int) -> Finding:
+def cost_table(costs: Sequence[tuple[Run, Cost]], *, jobs: int) -> ResultTable:
     """Mean time of a run and the most memory of any, for each method."""
     arms = list(dict.fromkeys(run.arm for run, _ in costs))
     cells = []
@@ -105,16 +105,16 @@ def cost_finding(costs: Sequence[tuple[Run, Cost]], *, jobs: int) -> Finding:
         f"Times depend on what else ran: this command allows {jobs} run{'s' * (jobs != 1)} at once.",
     )
     columns = ("Method", "Runs", "Training (mean)", "Evaluation (mean)", "Peak memory")
-    return Finding("Time and memory", columns, tuple(cells), notes if cells else ("No run has finished.",))
+    return ResultTable("Time and memory", columns, tuple(cells), notes if cells else ("No run has finished.",))
 
 
-def failure_finding(failures: Sequence[tuple[Run, str]]) -> Finding | None:
+def failure_table(failures: Sequence[tuple[Run, str]]) -> ResultTable | None:
     """The runs that failed, with the last line of their log."""
     if not failures:
         return None
     cells = tuple((title(run.arm), str(run.fold), str(run.seed), text) for run, text in failures)
     note = "These runs are missing from every number here; the same command tries them again."
-    return Finding("Runs that failed", ("Method", "Fold", "Seed", "Last line of the log"), cells, (note,))
+    return ResultTable("Runs that failed", ("Method", "Fold", "Seed", "Last line of the log"), cells, (note,))
 
 
 def _interval(interval: Interval) -> str:
@@ -133,7 +133,7 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def contrast_finding(rows: Mapping[str, Sequence[Row]], *, pairs: Sequence[tuple[str, str]]) -> Finding:
+def pairwise_table(rows: Mapping[str, Sequence[Row]], *, pairs: Sequence[tuple[str, str]]) -> ResultTable:
     """The first of each pair minus the second, in Dice; pairs that lack scores are named.
 
     Args:
@@ -155,4 +155,4 @@ def contrast_finding(rows: Mapping[str, Sequence[Row]], *, pairs: Sequence[tuple
     notes += few_notes([entry for _, entry in final]) if cells else []
     if missing:
         notes.append(f"Left out, for want of two test cases that both have a Dice for: {'; '.join(missing)}.")
-    return Finding(heading, ("Pair", *DIFFERENCE_COLUMNS), cells, tuple(notes))
+    return ResultTable(heading, ("Pair", *DIFFERENCE_COLUMNS), cells, tuple(notes))

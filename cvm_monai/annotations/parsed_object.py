@@ -19,7 +19,7 @@ Outline = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
-class Found:
+class ParsedObject:
     """One object of a file.
 
     Attributes:
