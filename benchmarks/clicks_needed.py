@@ -97,7 +97,10 @@ def answers(image: np.ndarray, *, model: Path | None, seed: int) -> dict[str, An
         return points * np.array(features.shape[-2:]) // np.array(shape)
 
     def by_cvm(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        found = segment_clicks(features, on_grid(inside), on_grid(outside), model=COLD, parts=cold.parts)
+        spacing = shape[1] / features.shape[-1]
+        found = segment_clicks(
+            features, on_grid(inside), on_grid(outside), model=COLD, parts=cold.parts, spacing=spacing
+        )
         return _full(found.u if found.u is not None else np.zeros(features.shape[-2:]), shape)
 
     def by_nearest(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
@@ -126,8 +129,9 @@ def _trained(inputs: torch.Tensor, shape: tuple[int, ...], cold: ColdFeatures, m
 
     def answer(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
         points = (part * np.array(features.shape[-2:]) // np.array(shape) for part in (inside, outside))
+        spacing = scaled.shape[-1] / features.shape[-1]
         found = segment_clicks(
-            features, *points, model=recorded_model(knobs), parts=cold.parts, probability=probability
+            features, *points, model=recorded_model(knobs), parts=cold.parts, probability=probability, spacing=spacing
         )
         return _full(found.u if found.u is not None else probability.numpy(), shape)
 

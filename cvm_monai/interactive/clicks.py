@@ -103,15 +103,22 @@ def segment_clicks(
     model: ClickModel = COLD,
     parts: Sequence[int] | None = None,
     probability: torch.Tensor | None = None,
+    spacing: float = 1.0,
 ) -> ClickResult:
     """Evidence -> the energy of Eq. 6 -> u (Eq. 7); see `click_evidence`.
+
+    Args:
+        spacing: image pixels from one feature to the next. Eq. 6 weighs an area by `lam` against the length of its
+            border: on a grid of s pixels an area counts s^2 times less and a length s times less than in the image, so
+            that lam s on the grid means what lam means in the image.
 
     Raises:
         CvmError: a tunable out of its range, a click outside the features, or features that are not finite.
     """
     maps = click_evidence(features, inside, outside, model=model, parts=parts, probability=probability)
     pooled = at_most(maps.numpy(), MAX_SOLVED)
-    solution = solve(pooled, method=model.solver, lam=model.lam, iterations=model.iterations)
+    spacing *= maps.shape[-1] / pooled.shape[-1]
+    solution = solve(pooled, method=model.solver, lam=model.lam * spacing, iterations=model.iterations)
     statuses = tuple(str(status.value).split(":")[0] for status in solution.status)
     u = average(solution) if len(pooled) > 1 else _only(solution)
     return ClickResult(u, statuses, "" if u is not None else str(solution.status[0].value))

@@ -96,15 +96,21 @@ class ClickSegmenter:
         grid = (int(found.values.shape[-2]), int(found.values.shape[-1]))
         inside, outside = (_to_grid(part, window, grid) for part in (clicks.foreground, clicks.background))
         model = replace(recorded_model(current.knobs) if current.trained else COLD, **chosen)
+        shape = working_shape(window, factor=factor, longest=LONGEST)
         result = segment_clicks(
-            found.values, inside, outside, model=model, parts=found.parts, probability=found.probability
+            found.values,
+            inside,
+            outside,
+            model=model,
+            parts=found.parts,
+            probability=found.probability,
+            spacing=shape[1] / grid[1],
         )
         if result.u is None:
             raise CvmError(
                 f"the clicks in and outside the target cannot be told apart ({result.reason}): add clicks, or lower eta"
             )
         u = result.u
-        shape = working_shape(window, factor=factor, longest=LONGEST)
         return ClickSegmentation(
             _resized(u, shape), (u.shape[0], u.shape[1]), result.statuses, cached, time.perf_counter() - start
         )

@@ -24,7 +24,8 @@ BUNDLE = Path(__file__).parents[2] / "bundle"
 def default_knobs() -> dict[str, Any]:
     """The knobs of train.yaml and their defaults; those that it computes have the value of a plain run."""
     config = read_config(BUNDLE / "configs" / "train.yaml")
-    plain = {"classes": 2, "augmentation": "standard", "device": "cpu", "amp": False, "tracking_uri": "none"}
+    plain: dict[str, Any] = {"encoder_norm": None, "dataset_dir": "data", "output_dir": "out"}
+    plain |= {"classes": 2, "augmentation": "standard", "device": "cpu", "amp": False, "tracking_uri": "none"}
     return {name: plain.get(name, config[name]) for name in names(recorded=True)}
 
 

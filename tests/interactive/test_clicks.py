@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cvm_monai.interactive import COLD, ClickModel, ColdFeatures, click_evidence, recorded_model, segment_clicks
+from cvm_monai.interactive import COLD, ClickModel, ColdFeatures, click_evidence, clicks, recorded_model, segment_clicks
 
 INSIDE, OUTSIDE = np.array([[8, 4]]), np.array([[8, 20]])
 
@@ -71,3 +71,14 @@ def test_pretrained_features_lie_on_a_grid_of_a_quarter_and_say_their_parts():
     assert cold(torch.zeros(1, 3, 70, 101)).shape[2:] == (53, 76)  # enlarged three times
     assert cold.kind == "imagenet"
     assert not found.requires_grad
+
+
+def test_lam_means_the_same_on_a_coarser_grid(halves, monkeypatch):
+    """On a grid of 4 px for each feature, and of 8 where the maps are pooled once more, areas count as in the image."""
+    asked = []
+    real = clicks.solve
+    monkeypatch.setattr(clicks, "solve", lambda maps, **rest: asked.append(rest["lam"]) or real(maps, **rest))
+    segment_clicks(halves, INSIDE, OUTSIDE, model=ClickModel(lam=0.25), spacing=4)
+    monkeypatch.setattr(clicks, "MAX_SOLVED", 16 * 24 // 4)
+    segment_clicks(halves, INSIDE, OUTSIDE, model=ClickModel(lam=0.25), spacing=4)
+    assert asked == [1.0, 2.0]

@@ -78,9 +78,11 @@ def test_u_is_made_by_the_constants_of_the_network_s_training_but_for_what_the_r
 ):
     seen = []
 
-    def watched(features, inside, outside, *, model, parts, probability):
+    def watched(features, inside, outside, *, model, parts, probability, spacing):
         seen.append((model, parts, probability))
-        return segment_clicks(features, inside, outside, model=model, parts=parts, probability=probability)
+        return segment_clicks(
+            features, inside, outside, model=model, parts=parts, probability=probability, spacing=spacing
+        )
 
     own = {"eta": 0.3, "lam": 0.7, "solver": "aos", "iterations": 20, "contrast": "one_sided", "centre": "both"}
     knobs = recorded_knobs(None) | own | {"combination": "max", "discriminant": 0.25}
@@ -167,7 +169,7 @@ ANOTHER_KIND = ["x", True, [[]], [None], [[1], 2], {"a": 1}, [["x", "y"]], [10**
         ("size", [*ANOTHER_KIND, 5, 1e300], "size must be made of pairs of numbers .x, y., got "),
         ("roi", [*ANOTHER_KIND, 5, 1e300], "roi must be .left, top, right, bottom., got "),
         ("mpp", [*ANOTHER_KIND, 1e300], "mpp must be a (positive )?number"),
-        ("eta", [*ANOTHER_KIND, 5, 1e300], "eta must (be a number|lie in .0, 1.), got "),
+        ("eta", [*ANOTHER_KIND, 5, 1e300], "eta must be a number in .0, 1., got "),
         ("min_poly_area", ANOTHER_KIND, "min_(poly_)?area must be a number, got "),
     ],
 )

@@ -170,7 +170,7 @@ def test_a_network_without_a_decoder_of_its_own_is_refused():
 
 def test_a_distributed_training_is_refused():
     network = nn.parallel.DistributedDataParallel.__new__(nn.parallel.DistributedDataParallel)
-    with pytest.raises(ValueError, match=r"dual_branch trains in one process only: leave out multi_gpu_train\.json"):
+    with pytest.raises(ValueError, match=r"dual_branch trains in one process only: leave out multi_gpu_train\.yaml"):
         DualBranch().prepare(network, None)
 
 
