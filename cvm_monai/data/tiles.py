@@ -21,6 +21,9 @@ MIN_TISSUE = 0.5
 SMALLEST, STEP = 64, 32
 """Training needs 64 px, and networks halve their input five times."""
 
+LARGEST = 2**14
+"""A tile of 16,384 px a side takes 768 MiB as RGB."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -42,10 +45,12 @@ def check_tile_size(tile: int, flag: str = "--tile") -> None:
     """Refuse a side in pixels that no network takes.
 
     Raises:
-        ValueError: below 64, or no multiple of 32.
+        ValueError: below 64, above 16,384, or no multiple of 32.
     """
     if tile < SMALLEST or tile % STEP:
         raise ValueError(f"{flag} must be a multiple of {STEP} px, from {SMALLEST}, got {tile}")
+    if tile > LARGEST:
+        raise ValueError(f"{flag} must be at most {LARGEST} px, so that a tile fits into memory, got {tile}")
 
 
 def cover_points(
