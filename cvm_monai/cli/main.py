@@ -22,7 +22,6 @@ from cvm_monai.cli import (
     register,
     sync_tracking,
 )
-from cvm_monai.errors import CvmError
 
 COMMANDS: tuple[ModuleType, ...] = (
     phantom,
@@ -79,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{place}{error.strerror or error}")
     except ModuleNotFoundError as error:
         return _fail(f"the package {error.name} is missing: `cvm-monai doctor` says how to install what is needed")
+    except MemoryError as error:
+        return _fail(f"there is not enough memory ({str(error) or 'MemoryError'}): take smaller images or tiles")
     except CvmError as error:
         return _fail(str(error), warnings=getattr(error, "__notes__", ()))
 

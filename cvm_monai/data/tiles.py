@@ -23,6 +23,9 @@ MIN_TISSUE = 0.5
 SMALLEST, STEP = 64, 32
 """Training needs 64 px, and networks halve their input five times."""
 
+LARGEST = 2**14
+"""A tile of 16,384 px a side takes 768 MiB as RGB."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -44,10 +47,12 @@ def check_tile_size(tile: int, flag: str = "--tile") -> None:
     """Refuse a side in pixels that no network takes.
 
     Raises:
-        CvmError: below 64, or no multiple of 32.
+        CvmError: below 64, above 16,384, or no multiple of 32.
     """
     if tile < SMALLEST or tile % STEP:
         raise CvmError(f"{flag} must be a multiple of {STEP} px, from {SMALLEST}, got {tile}")
+    if tile > LARGEST:
+        raise CvmError(f"{flag} must be at most {LARGEST} px, so that a tile fits into memory, got {tile}")
 
 
 def cover_points(

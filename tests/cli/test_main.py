@@ -43,6 +43,8 @@ def test_usage_errors_end_with_2(argv, capsys):
         (OSError("odd"), 2, "cvm-monai: error: odd\n"),
         (ModuleNotFoundError("no", name="scipy"), 2,
          "cvm-monai: error: the package scipy is missing: `cvm-monai doctor` says how to install what is needed\n"),
+        (MemoryError("Unable to allocate 3 TiB"), 2,
+         "cvm-monai: error: there is not enough memory (Unable to allocate 3 TiB): take smaller images or tiles\n"),
         (KeyboardInterrupt(), 130, "cvm-monai: interrupted\n"),
     ],
 )  # fmt: skip

@@ -159,6 +159,7 @@ def test_refuses_a_place_where_no_folder_can_be(tmp_path: Path) -> None:
     [
         ({"cases": 0}, "0 cases is empty: give at least 1"),
         ({"size": 63}, r"63 px is too small .* give at least 64"),
+        ({"size": 1_000_000}, "1000000 px is too large to draw: give at most 8192"),
         ({"seed": -1}, "seed is -1: give an integer of at least 0"),
         ({"cases": 2, "patients": 3}, "3 patients cannot share 2 phantom cases: give 1 to 2"),
         ({"patients": 0}, "0 patients cannot share 24"),

@@ -133,3 +133,9 @@ def test_a_place_is_moved_inwards():
 def test_sizes_that_no_network_takes(size):
     with pytest.raises(ValueError, match=f"--tile must be a multiple of 32 px, from 64, got {size}"):
         check_tile_size(size)
+
+
+def test_a_tile_that_does_not_fit_into_memory_is_refused():
+    check_tile_size(16_384)
+    with pytest.raises(ValueError, match="--size must be at most 16384 px, .* got 100000"):
+        check_tile_size(100_000, "--size")

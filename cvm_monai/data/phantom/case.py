@@ -10,9 +10,9 @@ from cvm_monai.data.phantom.stain import Patient, to_rgb
 from cvm_monai.data.phantom.texture import draw_tissue
 from cvm_monai.errors import CvmError
 
-__all__ = ["MIN_SIZE", "PhantomCase", "draw_case"]
+__all__ = ["MAX_SIZE", "MIN_SIZE", "PhantomCase", "draw_case"]
 
-MIN_SIZE = 64
+MIN_SIZE, MAX_SIZE = 64, 8192
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cvm_monai.data.phantom.case import MIN_SIZE, PhantomCase, draw_case
+from cvm_monai.data.phantom.case import MAX_SIZE, MIN_SIZE, PhantomCase, draw_case
 from cvm_monai.data.phantom.stain import Patient, draw_patient
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing_entries
@@ -110,6 +110,8 @@ def _check_arguments(*, cases: int, size: int, seed: int, patients: int | None) 
         raise CvmError(f"A phantom of {cases} cases is empty: give at least 1 case.")
     if size < MIN_SIZE:
         raise CvmError(f"A phantom image of {size} px is too small to hold both classes: give at least {MIN_SIZE}.")
+    if size > MAX_SIZE:
+        raise CvmError(f"A phantom image of {size} px is too large to draw: give at most {MAX_SIZE}.")
     if seed < 0:
         raise CvmError(f"The phantom's seed is {seed}: give an integer of at least 0.")
     if patients is not None and not 1 <= patients <= cases:
