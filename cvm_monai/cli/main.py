@@ -22,6 +22,7 @@ from cvm_monai.cli import (
     register,
     sync_tracking,
 )
+from cvm_monai.errors import CvmError
 
 COMMANDS: tuple[ModuleType, ...] = (
     phantom,
