@@ -19,7 +19,8 @@ from scipy import ndimage
 from torch.nn import functional
 
 from cvm_monai.inference import load_network, network_input
-from cvm_monai.interactive import COLD, ColdFeatures, recorded_model, segment_clicks
+from cvm_monai.interactive import ColdFeatures, recorded_model, segment_clicks
+from cvm_monai.interactive.cold_start import GRID
 from cvm_monai.slides import read_image, read_mask
 from cvm_monai.variational import centred, nearest_point_vote
 
@@ -97,10 +98,7 @@ def answers(image: np.ndarray, *, model: Path | None, seed: int) -> dict[str, An
         return points * np.array(features.shape[-2:]) // np.array(shape)
 
     def by_cvm(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        spacing = shape[1] / features.shape[-1]
-        found = segment_clicks(
-            features, on_grid(inside), on_grid(outside), model=COLD, parts=cold.parts, spacing=spacing
-        )
+        found = segment_clicks(features, on_grid(inside), on_grid(outside), parts=cold.parts, spacing=GRID)
         return _full(found.u if found.u is not None else np.zeros(features.shape[-2:]), shape)
 
     def by_nearest(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:

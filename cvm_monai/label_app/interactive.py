@@ -15,6 +15,7 @@ from torch.nn import functional
 from cvm_monai.errors import CvmError
 from cvm_monai.inference import network_input
 from cvm_monai.interactive import COLD, ColdFeatures, recorded_model, segment_clicks
+from cvm_monai.interactive.cold_start import GRID
 from cvm_monai.label_app.current import ActiveModel
 from cvm_monai.label_app.window import Clicks, Window, read_pixels, working_shape
 from cvm_monai.slides import SlideImage
@@ -56,11 +57,13 @@ class RegionFeatures:
         values: (C, h, w) float32, on the CPU.
         parts: channels of each stage, see `centred`.
         probability: (h, w) of the target by the trained network; None without one.
+        spacing: pixels that the network saw from one vector to the next, see `segment_clicks`.
     """
 
     values: torch.Tensor
     parts: tuple[int, ...] | None
     probability: torch.Tensor | None
+    spacing: float
 
 
 class ClickSegmenter:
@@ -96,7 +99,6 @@ class ClickSegmenter:
         grid = (int(found.values.shape[-2]), int(found.values.shape[-1]))
         inside, outside = (_to_grid(part, window, grid) for part in (clicks.foreground, clicks.background))
         model = replace(recorded_model(current.knobs) if current.trained else COLD, **chosen)
-        shape = working_shape(window, factor=factor, longest=LONGEST)
         result = segment_clicks(
             found.values,
             inside,
@@ -104,13 +106,14 @@ class ClickSegmenter:
             model=model,
             parts=found.parts,
             probability=found.probability,
-            spacing=shape[1] / grid[1],
+            spacing=found.spacing,
         )
         if result.u is None:
             raise CvmError(
                 f"the clicks in and outside the target cannot be told apart ({result.reason}): add clicks, or lower eta"
             )
         u = result.u
+        shape = working_shape(window, factor=factor, longest=LONGEST)
         return ClickSegmentation(
             _resized(u, shape), (u.shape[0], u.shape[1]), result.statuses, cached, time.perf_counter() - start
         )
@@ -148,7 +151,7 @@ class ClickSegmenter:
         device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
         inputs, usual = inputs.to(device), usual.to(device)
         if isinstance(network, ColdFeatures):
-            return RegionFeatures(network(usual)[0].float().cpu(), network.parts, None)
+            return RegionFeatures(network(usual)[0].float().cpu(), network.parts, None, float(GRID))
         if self._pretrained is None:
             self._pretrained = ColdFeatures().eval()
         logits, own = network.features(inputs)
@@ -158,7 +161,8 @@ class ClickSegmenter:
         if size != tuple(own.shape[-2:]):
             maps = functional.adaptive_avg_pool2d(maps, size)
         values = torch.cat([maps[:, :-1], self._pretrained.to(device).on_grid(usual, size)], dim=1)
-        return RegionFeatures(values[0].cpu(), (own.shape[1], *self._pretrained.parts), maps[0, -1].cpu())
+        parts, spacing = (own.shape[1], *self._pretrained.parts), inputs.shape[-1] / size[1]
+        return RegionFeatures(values[0].cpu(), parts, maps[0, -1].cpu(), spacing)
 
 
 def _at_most(shape: Sequence[int], longest: int) -> tuple[int, int]:
