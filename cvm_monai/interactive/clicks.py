@@ -108,9 +108,9 @@ def segment_clicks(
     """Evidence -> the energy of Eq. 6 -> u (Eq. 7); see `click_evidence`.
 
     Args:
-        spacing: pixels that the network saw from one feature to the next. Eq. 6 weighs an area by `lam` against the length of its
-            border: on a grid of s pixels an area counts s^2 times less and a length s times less than in the image, so
-            that lam s on the grid means what lam means in the image.
+        spacing: pixels that the network saw from one feature to the next. Eq. 6 weighs an area by `lam` against the
+            length of its border: on a grid of s pixels an area counts s^2 times less and a length s times less than in
+            the image, so that lam s on the grid means what lam means in the image.
 
     Raises:
         CvmError: a tunable out of its range, a click outside the features, or features that are not finite.
