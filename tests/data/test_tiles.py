@@ -137,5 +137,5 @@ def test_sizes_that_no_network_takes(size):
 
 def test_a_tile_that_does_not_fit_into_memory_is_refused():
     check_tile_size(16_384)
-    with pytest.raises(ValueError, match="--size must be at most 16384 px, .* got 100000"):
+    with pytest.raises(ValueError, match=r"--size must be at most 16384 px, .* got 100000"):
         check_tile_size(100_000, "--size")
