@@ -72,7 +72,7 @@ def test_a_server_that_answers_is_taken_with_or_without_a_slash(monkeypatch):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for slash in ("", "/"):
             check_tracking_uri(f"http://127.0.0.1:{server.server_port}{slash}")
-        with pytest.raises(ValueError, match=r"no MLflow server answers at .*/other \(Not ParsedObject\)"):
+        with pytest.raises(ValueError, match=r"no MLflow server answers at .*/other \(Not Found\)"):
             check_tracking_uri(f"http://127.0.0.1:{server.server_port}/other")
         server.shutdown()
     assert server.paths == ["/health", "/health", "/other/health"]
