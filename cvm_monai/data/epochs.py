@@ -1,11 +1,12 @@
 """The cases of an epoch: transforms seeded by epoch and case, the batches of a step, the parts of several processes."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import CacheDataset
+from monai.data import CacheDataset, Dataset
 from monai.data.utils import list_data_collate
 from monai.transforms import Compose
 from torch.utils.data import Sampler
@@ -42,10 +43,39 @@ class SeededCacheDataset(CacheDataset):
         """Say which epoch, from 1, the next items are for; the trainer does so as each begins."""
         self._epoch.fill_(epoch)
 
+    def prepared(self, index: int) -> Any:
+        """A copy of an item after its deterministic transforms alone, from the cache where it is cached."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"case {index} of {len(self)}")
+        position = index % len(self)
+        if self.hash_as_key or position >= self.cache_num:
+            return self._load_cache_item(position)
+        if self._cache[position] is None:
+            self._cache[position] = self._load_cache_item(position)
+        return deepcopy(self._cache[position])
+
     def _transform(self, index: int) -> Any:
         key = (self.seed % 2**32, int(self._epoch), index % len(self))
         self.transform.set_random_state(seed=int(np.random.SeedSequence(key).generate_state(1)[0]))
         return super()._transform(index)
+
+
+class PreparedCases(Dataset):
+    """The cases that a data set trains on without its random transforms, from that data set's own cache.
+
+    Each image is decoded once and held once, as bytes; what follows is computed whenever a case is asked for.
+
+    Args:
+        dataset: that trains; its deterministic transforms are shared.
+        transform: what follows them here.
+    """
+
+    def __init__(self, dataset: SeededCacheDataset, *, transform: Callable[[Any], Any]) -> None:
+        super().__init__(data=dataset.data, transform=transform)
+        self.dataset = dataset
+
+    def _transform(self, index: int) -> Any:
+        return self.transform(self.dataset.prepared(index))
 
 
 class MicroBatchCollate:

@@ -86,7 +86,7 @@ class Costs:
         validate: one validation image.
         renew: the pseudo-label of one training image.
         renewal: what a renewal costs beside its images: the record and its figure.
-        cached_train, cached_renewal, cached_validation: bytes of one image in each cache.
+        cached_train, cached_validation: bytes of one image in each cache.
     """
 
     fixed: float
@@ -99,7 +99,6 @@ class Costs:
     renew: float
     renewal: float
     cached_train: int
-    cached_renewal: int
     cached_validation: int
 
 
@@ -108,7 +107,7 @@ def seconds(costs: Costs, counts: Counts) -> tuple[float, float]:
 
     A training that stops being better early renews seldom, one that improves to the end renews at each validation.
     """
-    reading = costs.read * (2 * counts.train_images + counts.validation_images) + costs.stain * counts.train_images
+    reading = costs.read * (counts.train_images + counts.validation_images) + costs.stain * counts.train_images
     epochs = counts.max_epochs * (costs.workers + costs.record + counts.steps * costs.step)
     validations = counts.validations * counts.validation_images * costs.validate
     base = costs.fixed + reading + epochs + validations
@@ -117,11 +116,10 @@ def seconds(costs: Costs, counts: Counts) -> tuple[float, float]:
     return base + few * each, base + many * each
 
 
-def cache_mib(costs: Costs, counts: Counts, *, held: tuple[int, int, int]) -> float:
+def cache_mib(costs: Costs, counts: Counts, *, held: tuple[int, int]) -> float:
     """MiB that the caches of the real training hold beyond those of the dry run, which held so many images of each."""
-    train, renewal, validation = held
+    train, validation = held
     more = (counts.train_images - train) * costs.cached_train
-    more += (counts.train_images - renewal) * costs.cached_renewal
     more += (counts.validation_images - validation) * costs.cached_validation
     return max(0, more) / 2**20
 

@@ -123,7 +123,7 @@ def _trim(parser: ConfigParser) -> dict[str, Any]:
     few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
     images = {"length": f"$@batch_size * @accumulation_steps * {STEPS}"}
     parser["train"]["dataset"] |= {"data": few | images, "hash_as_key": True}
-    parser["renewal_dataset"]["data"] = few
+    parser["renewal_dataset"] = {"_target_": "CacheDataset", "data": few, "transform": "@validate#preprocessing"}
     parser["validate"]["dataset"]["cache_num"] = 2
     validation = parser["validate"]["dataset"]["data"]
     parser["validate"]["dataset"]["data"] = {"_target_": "cvm_monai.doctor.rehearsal.first", "records": validation}
@@ -209,8 +209,8 @@ class _Run:
             stages.append(Stage("renewal", costs.renew, "image", *watch.memory["renewal"]))
         stages += [Stage("record", costs.record, "epoch", *watch.memory["validation"]), self.inference]
         fewest, most = seconds(costs, counts)
-        in_train, in_renewal, in_validation = (len(self._get(name)._cache) for name in DATASETS)
-        memory = self.meter.most + cache_mib(costs, counts, held=(in_train, in_renewal, in_validation))
+        held = (len(self._get("train#dataset")._cache), len(self._get("validate#dataset")._cache))
+        memory = self.meter.most + cache_mib(costs, counts, held=held)
         gpu = None if self.meter.gpu is None else self.meter.most_gpu
         return Rehearsal(tuple(stages), counts, fewest, most, memory, gpu, str(self.device))
 
@@ -247,7 +247,6 @@ class _Run:
             renew=renewing[0] / len(renewal),
             renewal=renewing[1] - renewing[0],
             cached_train=_bytes_of(train._cache[0]),
-            cached_renewal=_bytes_of(renewal._cache[0]),
             cached_validation=_bytes_of(validation._cache[0]),
         )
 

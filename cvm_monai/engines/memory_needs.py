@@ -151,8 +151,8 @@ def _size_remedy(knobs: Mapping[str, Any]) -> str:
 
 
 def _caches(seen: Sequence[Sized], checked: Sequence[Sized]) -> list[Need]:
-    """The images that are kept in main memory: twice those that are trained on, once those that are validated on."""
-    size = sum(case.pixels * (RAW + PREPARED + 2 * MAPS) for case in seen)
+    """The images kept in main memory: those that train as uint8, those that validate as the network takes them."""
+    size = sum(case.pixels * (RAW + MAPS) for case in seen)
     size += sum(case.pixels * (PREPARED + MAPS) for case in checked)
     count = len({case.case_id for case in (*seen, *checked)})
     largest = max((*seen, *checked), key=lambda case: case.pixels)

@@ -67,11 +67,25 @@ def made_by_one(lock: Path) -> Iterator[None]:
     """
     from filelock import lock_descriptor
 
-    with lock.open("a") as stream:
-        with suppress(OSError):
-            lock_descriptor(stream.fileno())
-        yield
-        lock.unlink(missing_ok=True)
+    while True:
+        with lock.open("a") as stream:
+            with suppress(OSError):
+                lock_descriptor(stream.fileno())
+            if not _is_at(lock, stream.fileno()):
+                continue  # its holder removed it while this process waited, and another file may be there by now
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _is_at(path: Path, file: int) -> bool:
+    """Whether an open file is the one that the path leads to."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file))
+    except FileNotFoundError:
+        return False
 
 
 def check_lockable(folder: Path) -> None:

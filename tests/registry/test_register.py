@@ -182,7 +182,8 @@ def test_names_in_models_and_bundles_made_before_are_still_found(name):
 
 def test_no_path_of_the_training_is_given_away(registered):
     output, _, folder, _ = registered
-    files = {file.name: file.read_text() for file in folder.rglob("*.json")}
+    texts = [*folder.rglob("*.json"), *folder.rglob("*.yaml")]
+    files = {file.name: file.read_text() for file in texts}
     assert {"run.json", "inference.yaml", "metadata.json"} <= set(files)
     assert "/secret" in (output / "run.json").read_text()  # it would be there
     for name, text in files.items():
