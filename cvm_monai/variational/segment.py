@@ -57,7 +57,7 @@ def segment(
         in_points: (P, 2) integer (row, column) on the feature map.
         out_points: (Q, 2) likewise.
         eta, combination, contrast, centre, discriminant: see `ContrastEvidence`; `dataset` and `both` need the mean
-                over a data set, which is not available here.
+            over a data set, which is not available here.
         method, lam, iterations, tolerance, means: see `solve`.
 
     Raises:

@@ -40,7 +40,7 @@ def solve(
     Args:
         z: (..., H, W) maps in [0, 1], float32 or float64, NumPy or torch; any H and W.
         method: `aos`, the paper's additive operator splitting, an approximation whose bias grows with tau; or
-                `primal_dual`, Chambolle-Pock, which bounds the distance to the optimum.
+            `primal_dual`, Chambolle-Pock, which bounds the distance to the optimum.
         lam: weight of the data term relative to its own maximum; lowering it smooths more and drops small parts;
             0.05 to 10.
         iterations: maximum number of steps; five of `aos` (as the authors' script) smooth z a little, hundreds approach
