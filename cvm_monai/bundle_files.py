@@ -1,4 +1,4 @@
-"""The MONAI bundle's own files: where they lie, and its configurations, read as YAML or JSON."""
+"""Locate the MONAI bundle's files, and read its configurations (YAML or JSON)."""
 
 import re
 from pathlib import Path
@@ -8,21 +8,21 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import read_json, read_text
 
 PLAIN = re.compile(r"/[^#]*|[\w.-]+(/[\w. -]+)+|(?!(?:None|True|False)$)[A-Za-z][\w.-]*")
-"""Paths that MONAI and Python Fire take as they are, but for `::`."""
+"""Paths that MONAI and Python Fire do not parse as an expression, unless they contain `::`."""
 PACKAGE = Path(__file__).resolve().parent
 BESIDE, INSIDE = PACKAGE.parent / "bundle", PACKAGE / "bundle"
 
 
 def bundle_folder() -> Path | None:
-    """The folder that holds `configs/`, `scripts/` and `docs/`; None where this copy of the package came without."""
+    """Return the folder with `configs/`, `scripts/` and `docs/`; None if the package came without the bundle."""
     return next((folder for folder in (BESIDE, INSIDE) if config_file(folder / "configs", "train").is_file()), None)
 
 
 def checked_bundle(folder: Path | None = None) -> Path:
-    """`folder`, or where it is None the package's own bundle.
+    """Return `folder`, or the package's own bundle if it is None, checked to be a bundle.
 
     Raises:
-        CvmError: no bundle there.
+        CvmError: not a bundle.
     """
     found = folder or bundle_folder()
     if found is None or not config_file(found / "configs", "inference").is_file():
@@ -32,10 +32,10 @@ def checked_bundle(folder: Path | None = None) -> Path:
 
 
 def as_entry(path: str | Path) -> str:
-    """A path as an entry of a MONAI configuration, or a word of its command line, that means this path and no other.
+    """Quote a path as an entry of a MONAI configuration or an argument of its command line.
 
-    MONAI and Python Fire read `#`, `::`, a leading `$`, `@` or `%`, and `a,b` as their own syntax: such a path is given
-    as an expression of one quoted text.
+    MONAI and Python Fire parse `#`, `::`, a leading `$`, `@` or `%`, and `a,b` as syntax: such a path is written as an
+    expression with one quoted string.
     """
     text = str(path)
     if PLAIN.fullmatch(text) and "::" not in text:
@@ -49,20 +49,20 @@ def _escaped(character: str) -> str:
 
 
 SUFFIXES = (".yaml", ".yml", ".json")
-"""Of configurations, in the order in which they are looked for."""
+"""Suffixes of configurations, in the order in which they are searched for."""
 
 
 def config_file(folder: Path, name: str) -> Path:
-    """The configuration of a name, such as `train`, in a folder `configs`; the first name where none is there."""
+    """Find the configuration of a name, such as `train`, in a folder `configs`; the first candidate if none exists."""
     files = [folder / f"{name}{suffix}" for suffix in SUFFIXES]
     return next((file for file in files if file.is_file()), files[0])
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What a configuration holds, as it is written: no reference is followed, nothing is executed.
+    """Read a configuration without resolving references or evaluating expressions.
 
     Raises:
-        CvmError: no such file, one that cannot be read, or something else than entries by name.
+        CvmError: a file that is missing or unreadable, or whose content is not a mapping.
     """
     content = _read_yaml(path) if path.suffix in (".yaml", ".yml") else read_json(path)
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):

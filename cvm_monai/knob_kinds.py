@@ -1,4 +1,4 @@
-"""What a knob may hold: one of some words, a number in a range, a switch, a path. Imports nothing heavy."""
+"""Types of knob values and their checks: a choice, a number in a range, a switch, a path. Imports nothing heavy."""
 
 import math
 import re
@@ -10,14 +10,14 @@ from typing import Any, Literal, Protocol
 from cvm_monai.errors import CvmError
 
 Role = Literal["science", "place", "machine"]
-"""What a knob decides: what is learnt or computed; where files lie; how and how fast this machine computes it."""
+"""What a knob affects: the result; where files are; how and how fast this machine computes."""
 
 LARGEST = 1e9
-"""No size, weight or rate reaches it."""
+"""Upper limit of every size, weight and rate."""
 LONGEST_PATH = 4096
-"""Characters that a path may have on Linux."""
+"""Largest number of characters of a path on Linux."""
 SHOWN = 60
-"""Characters of a value that a sentence quotes."""
+"""Largest number of characters of a value that a message quotes."""
 COUNTS = {3: "three", 5: "five"}
 
 
@@ -26,15 +26,15 @@ class Kind(Protocol):
 
     @property
     def words(self) -> str:
-        """How a sentence says what the value must be."""
+        """What the value must be, for messages."""
 
     def fits(self, value: Any) -> bool:
-        """Whether the value is of this kind and in its range."""
+        """Whether the value is of this type and in its range."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some words, those of a `Literal`."""
+    """One of the words of a `Literal`."""
 
     of: tuple[str, ...]
 
@@ -48,7 +48,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number from `low` to `high`, of pixels where it must be a multiple of some."""
+    """A whole number from `low` to `high` that is a multiple of `multiple` (for sizes in pixels)."""
 
     low: int = 0
     high: int = 2**31
@@ -67,7 +67,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Number:
-    """A finite number in a range; `above` and `below` are bounds that it must not reach."""
+    """A finite number in a range; `above` and `below` are exclusive bounds."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -93,7 +93,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Several:
-    """So many values of a kind."""
+    """A fixed number of values of one type."""
 
     count: int
     of: Whole | Number
@@ -108,7 +108,7 @@ class Several:
 
 @dataclass(frozen=True)
 class AnyNumber:
-    """Any number of values of a kind, or one of them."""
+    """A list of any number of values of one type, or a single value."""
 
     of: "Number | Text"
     words: str
@@ -119,7 +119,7 @@ class AnyNumber:
 
 @dataclass(frozen=True)
 class Switch:
-    """True or False, and no word for it such as the text 'true'."""
+    """True or False; a text such as 'true' is refused."""
 
     words: str = "True or False"
 
@@ -133,8 +133,8 @@ class Text:
 
     Attributes:
         words: see `Kind`.
-        path: it is one path and nothing else, which MONAI must take as it is written.
-        bare: a number may stand for it, as the command line reads one.
+        path: it is a single path, which MONAI must not parse as an expression.
+        bare: a number is accepted, since the command line parses a name of digits as a number.
     """
 
     words: str = "a path"
@@ -149,7 +149,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Device:
-    """What torch calls a device, or one of torch's own objects; whether it is here is torch's to say."""
+    """A device by its torch name, or a `torch.device`; whether the device exists is not checked."""
 
     words: str = "cpu, cuda or cuda:N"
 
@@ -159,13 +159,13 @@ class Device:
 
 @dataclass(frozen=True)
 class Computed:
-    """A default that the configuration computes: how documents say it."""
+    """A default that the configuration computes; `words` describe it in the documents."""
 
     words: str
 
 
 class _Same:
-    """Stands for the default itself."""
+    """Type of the marker for "the same as the default"."""
 
 
 SAME = _Same()
@@ -173,19 +173,19 @@ SAME = _Same()
 
 @dataclass(frozen=True)
 class Knob:
-    """A setting of a run that stands at the top of its configuration.
+    """A setting of a run, a top-level entry of its configuration.
 
     Attributes:
-        name: in the configuration, on the command line and in the record.
-        kind: what it may hold.
-        default: as in the configuration; `Computed` where an expression gives it.
-        help: what raising or choosing it does, in one line of the documents' table.
+        name: its name in the configuration, on the command line and in `run.json`.
+        kind: type and range of its values.
+        default: as in the configuration; `Computed` where an expression computes it.
+        help: the effect of raising or choosing it, one line of the table in the documents.
         role: see `Role`.
-        null: it may have no value.
-        recorded: `run.json` and MLflow keep it.
+        null: whether it may be None.
+        recorded: whether it is written to `run.json` and MLflow.
         before: its value in trainings that did not record it.
-        decides: another value gives another result, so that a training cannot go on with it, nor two runs be compared;
-            None: where its role is `science`.
+        decides: whether its value changes the result, so that a training cannot be resumed with another value, nor runs
+            with different values be compared; None: if its role is `science`.
     """
 
     name: str
@@ -200,7 +200,7 @@ class Knob:
 
     @property
     def words(self) -> str:
-        """What it must be."""
+        """What its value must be, for messages."""
         return f"null or {self.kind.words}" if self.null else self.kind.words
 
     @property
@@ -210,7 +210,7 @@ class Knob:
 
     @property
     def earlier(self) -> Any:
-        """The value of trainings that did not record it; None where only a computation says it."""
+        """Its value in trainings that did not record it; None where it is computed."""
         value = self.default if self.before is SAME else self.before
         return None if isinstance(value, Computed) else value
 
@@ -219,19 +219,19 @@ class Knob:
         return self.null if value is None else self.kind.fits(value)
 
     def check(self, value: Any) -> None:
-        """Refuse a value of another kind or out of its range.
+        """Refuse a value of another type or out of its range.
 
         Raises:
-            CvmError: what it must be, naming it as an option.
+            CvmError: stating what it must be, with its name as an option.
         """
         if not self.fits(value):
             raise CvmError(f"--{self.name} must be {self.words}, got {quoted(value)}")
 
     def read(self, value: Any) -> Any:
-        """A number or a word as a client sends it, a text or `3.0` for a whole number too.
+        """Convert a value sent by a client to the knob's type; accepts numbers as text, and `3.0` for a whole number.
 
         Raises:
-            CvmError: what it must be.
+            CvmError: stating what it must be.
         """
         found = value if isinstance(self.kind, Choice) else _number(value, whole=isinstance(self.kind, Whole))
         if not self.kind.fits(found):
@@ -240,7 +240,7 @@ class Knob:
 
 
 def _number(value: Any, *, whole: bool) -> float | None:
-    """The number that a value says; None where it says none."""
+    """Parse a number; None where the value is not a number."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -249,10 +249,10 @@ def _number(value: Any, *, whole: bool) -> float | None:
 
 
 def by_name(*knobs: Knob) -> dict[str, Knob]:
-    """The knobs under their names, in their order.
+    """Map the names of the knobs to the knobs, in their order.
 
     Raises:
-        CvmError: a name that comes twice.
+        CvmError: a duplicate name.
     """
     table = {knob.name: knob for knob in knobs}
     if len(table) < len(knobs):
@@ -261,7 +261,7 @@ def by_name(*knobs: Knob) -> dict[str, Knob]:
 
 
 def check_all(values: Mapping[str, Any], table: Mapping[str, Knob]) -> None:
-    """Refuse the first value that its knob in the table cannot have; other names are passed over.
+    """Check each value by its knob in the table; names without a knob are ignored.
 
     Raises:
         CvmError: as `Knob.check`.
@@ -272,6 +272,6 @@ def check_all(values: Mapping[str, Any], table: Mapping[str, Knob]) -> None:
 
 
 def quoted(value: object) -> str:
-    """A value as a sentence quotes it, cut where it is long."""
+    """Format a value for a message, shortened where it is long."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."

@@ -1,4 +1,4 @@
-"""The facts that make an output repeatable: command, configuration, versions, commit, hashes, host, times."""
+"""Record how an output was made: command, configuration, versions, commit, hashes, host, times."""
 
 import json
 import platform
@@ -18,14 +18,14 @@ RUN_FILE = "run.json"
 
 
 class OutputRecord:
-    """`run.json` of what one command writes: made when the work begins, written beside the output when it is done.
+    """The `run.json` of a command's output: created when the work begins, written beside the finished output.
 
-    A command that fails leaves the record of the output that is still there as it was.
+    A command that fails leaves the record of an existing output unchanged.
 
     Args:
-        kind: the command in a word, such as `prepare`.
-        configuration: all that decides the output, by name.
-        seed: of whatever is random; None: nothing is.
+        kind: the command's name, such as `prepare`.
+        configuration: every setting that affects the output, by name.
+        seed: seed of the random numbers; None: none are used.
     """
 
     def __init__(self, kind: str, *, configuration: Mapping[str, Any], seed: int | None = None) -> None:
@@ -33,17 +33,17 @@ class OutputRecord:
         self.facts = {"kind": kind, **begun(), "configuration": plain(dict(configuration)), "seed": seed, **software()}
 
     def write(self, folder: Path, *, data: Mapping[str, Path]) -> Path:
-        """Write `folder/run.json`; where that is the record of another command, `folder/run_KIND.json`.
+        """Write `folder/run.json`, or `folder/run_KIND.json` if `run.json` is the record of another command.
 
         Args:
-            folder: of the output.
-            data: files whose SHA-256 says what was worked on, by the name under which it is recorded.
+            folder: folder of the output.
+            data: input files whose SHA-256 is recorded, by the name of the entry.
         """
         taken = _kind_of(folder / RUN_FILE) not in (None, self.kind)
         return self._write(folder / (f"run_{self.kind}.json" if taken else RUN_FILE), data)
 
     def write_beside(self, file: Path, *, data: Mapping[str, Path]) -> Path:
-        """Write `FILE.run.json` for an output of one file; `data` as in `write`."""
+        """Write `FILE.run.json` for an output that is a single file; `data` as in `write`."""
         return self._write(file.with_name(f"{file.name}.{RUN_FILE}"), data)
 
     def _write(self, path: Path, data: Mapping[str, Path]) -> Path:
@@ -53,7 +53,7 @@ class OutputRecord:
 
 
 def begun() -> dict[str, Any]:
-    """When, where and by which command something begins."""
+    """Record the start: time, host and command."""
     return {
         "started": now(),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -62,12 +62,12 @@ def begun() -> dict[str, Any]:
 
 
 def now() -> str:
-    """This second, in UTC."""
+    """Return the current time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def run_facts(*, knobs: dict[str, Any], data: str | Path) -> dict[str, Any]:
-    """What `run.json` says of a training: when, where, how, with which software, on which data list."""
+    """Collect the content of a training's `run.json`: time, host, command, knobs, software, data list."""
     return {
         "kind": "training",
         **begun(),
@@ -78,7 +78,7 @@ def run_facts(*, knobs: dict[str, Any], data: str | Path) -> dict[str, Any]:
 
 
 def software() -> dict[str, Any]:
-    """Versions of Python and of the packages that matter, and the commit of this one."""
+    """Return the versions of Python and of the relevant packages, and the commit of this package."""
     return {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
@@ -87,7 +87,7 @@ def software() -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can hold it: lists and dictionaries stay, anything else than a plain value becomes text."""
+    """Convert a value for JSON: lists, dictionaries and plain values are kept, anything else becomes text."""
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
     if isinstance(value, dict):
@@ -96,7 +96,7 @@ def plain(value: Any) -> Any:
 
 
 def _kind_of(file: Path) -> str | None:
-    """The kind of a record; None where there is none, and "unknown" for a file that names no kind."""
+    """Read the kind of a record; None where there is no file, "unknown" where the file states no kind."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         return str(found["kind"])
@@ -114,7 +114,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout that this package runs from; None for an installed package, within any repository."""
+    """Return the commit of the checkout that this package runs from; None for an installed package."""
     file = Path(__file__)
     try:
         for question in (["ls-files", "--error-unmatch", file.name], ["rev-parse", "HEAD"]):

@@ -1,4 +1,4 @@
-"""Points and regions: files in and out, label maps drawn from them, regions found in label maps."""
+"""Points and regions: read and write annotation files, rasterise label maps, vectorise label maps."""
 
 from cvm_monai.annotations.class_map import read_class_map
 from cvm_monai.annotations.describe import describe

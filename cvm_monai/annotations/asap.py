@@ -1,4 +1,4 @@
-"""ASAP's XML, as used by the Camelyon challenges, and as QuPath's MONAI Label plug-in writes it."""
+"""Read ASAP's XML, as used by the Camelyon challenges and written by QuPath's MONAI Label plug-in."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -15,32 +15,32 @@ from cvm_monai.files import opened_bytes, shown
 
 POINT_KINDS = ("dot", "pointset")
 REGION_KINDS = ("polygon", "rectangle", "spline", "ellipse")
-"""One outline each."""
+"""Types of annotation that have one outline."""
 
 GEOMETRY = "geometry"
-"""QuPath's name of a region of several outlines, whose vertices follow each other without a mark between them."""
+"""QuPath's type of a region with several rings; their vertices are listed one ring after another, unseparated."""
 
 SIDES = 64
-"""Of the polygon that stands for an ellipse; more sides come nearer to it."""
+"""Number of sides of the polygon that approximates an ellipse."""
 
 
 LONGEST_TAG = 2**24
-"""Bytes without the end of a tag, from which a file is refused: a parser holds a tag in memory, and reads it often."""
+"""Bytes without the end of a tag from which a file is refused: a parser keeps a tag in memory and rescans it."""
 
 MANY_TAGS = 2**22
-"""Tags that any file may have; a larger one may have half as many as it has bytes, which a packed one rarely does."""
+"""Number of tags that every file may have; a file may have more, up to half its size in bytes."""
 
 
 def iter_asap(path: Path) -> Iterator[ParsedObject]:
-    """Every annotation of a file: dots and point sets, polygons, rectangles, splines, ellipses and geometries.
+    """Yield every annotation of a file: dots and point sets, polygons, rectangles, splines, ellipses and geometries.
 
-    The class is ``PartOfGroup``, never ``Name``; a group's own ``PartOfGroup`` speaks where the group is unknown. A
-    spline is the polygon of its vertices, as in ASAP's own masks. Of an ellipse the file has the four outermost
-    vertices, of a geometry its closed rings one after the other, parts and holes alike. Names of tags and attributes
-    are read in any case, decimal commas too, and vertices by their ``Order``.
+    The class is ``PartOfGroup``, never ``Name``; if the group is unknown, the group's own ``PartOfGroup`` is used. A
+    spline is the polygon of its vertices, as in ASAP's own masks. An ellipse is stored as its four outermost vertices,
+    a geometry as its closed rings one after the other, parts and holes alike. Names of tags and attributes are
+    case-insensitive, decimal commas are accepted, and vertices are sorted by ``Order``.
 
     Raises:
-        CvmError: malformed XML, entities, XML of another program, or a coordinate that is no number.
+        CvmError: malformed XML, entities, XML of another program, or a coordinate that is not a number.
     """
     root = _parse(path)
     tags = {_tag(element) for element in root.iter()}
@@ -53,7 +53,7 @@ def iter_asap(path: Path) -> Iterator[ParsedObject]:
 
 
 def _parse(path: Path) -> Element:
-    """The outermost element; defusedxml refuses whatever expands or is fetched from elsewhere."""
+    """Parse a file to its root element; defusedxml refuses entities and external references."""
     from defusedxml import DefusedXmlException
     from defusedxml.ElementTree import parse
 
@@ -70,14 +70,14 @@ def _parse(path: Path) -> Element:
                 f"{path}: it declares XML entities, which no annotation needs and which are not read"
             ) from None
         except (LookupError, UnicodeError, ValueError) as error:
-            if str(error).startswith(str(path)):  # said by what unpacks it
+            if str(error).startswith(str(path)):  # raised by the decompression, complete
                 raise
             raise CvmError(f"{path}: not valid XML ({error})") from None
     return root
 
 
 class _Tags:
-    """An XML file whose tags, and texts between them, are of a sane length."""
+    """An XML file that is refused while it is read if a tag is too long or the tags are too many."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self.file, self.path, self.waiting, self.tags = file, path, 0, 0
@@ -95,7 +95,7 @@ class _Tags:
 
 
 def _tag(element: Element) -> str:
-    """Lower case, without a namespace; empty for a comment."""
+    """Return the tag in lower case, without its namespace; empty for a comment."""
     return element.tag.rpartition("}")[2].lower() if isinstance(element.tag, str) else ""
 
 
@@ -104,12 +104,12 @@ def _attributes(element: Element) -> dict[str, str]:
 
 
 def _named(text: str | None) -> str | None:
-    """A group's name; ASAP writes ``None`` for no group."""
+    """Return a group's name; ASAP writes the text ``None`` for no group."""
     return None if not text or text.lower() == "none" else text
 
 
 def _groups(root: Element) -> tuple[dict[str, str], dict[str, Colour]]:
-    """The group that each group is part of, and the colour of each group."""
+    """Return the parent of each group, and the colour of each group."""
     parents: dict[str, str] = {}
     colours: dict[str, Colour] = {}
     for element in root.iter():
@@ -126,7 +126,7 @@ def _groups(root: Element) -> tuple[dict[str, str], dict[str, Colour]]:
 
 
 def _found(element: Element, where: str, parents: Mapping[str, str], colours: Mapping[str, Colour]) -> ParsedObject:
-    """One annotation."""
+    """Parse one annotation."""
     attributes = _attributes(element)
     positions = _positions(element, where)
     kind = attributes.get("type", "Dot" if len(positions) == 1 else "Polygon")
@@ -151,7 +151,7 @@ def _found(element: Element, where: str, parents: Mapping[str, str], colours: Ma
 
 
 def _ring(kind: str, vertices: np.ndarray) -> np.ndarray:
-    """The outline of a region of one ring."""
+    """Return the outline of a region of one ring."""
     (left, top), (right, bottom) = vertices.min(axis=0), vertices.max(axis=0)
     if kind == "rectangle" and len(vertices) == 2:  # two opposite corners
         return np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
@@ -163,9 +163,9 @@ def _ring(kind: str, vertices: np.ndarray) -> np.ndarray:
 
 
 def _geometry(positions: list[tuple[float, float]]) -> list[Outline]:
-    """Polygons with holes from rings that follow each other: what an odd number of rings surrounds is inside.
+    """Make polygons with holes from consecutive rings, by the even-odd rule.
 
-    Empty where the vertices are not made of closed rings, a line for example.
+    Empty where the vertices do not form closed rings, as those of a line.
     """
     import shapely
 
@@ -188,14 +188,14 @@ def _geometry(positions: list[tuple[float, float]]) -> list[Outline]:
 
 
 def _ring_ends(positions: list[tuple[float, float]]) -> list[int] | None:
-    """Index of the last vertex of each closed ring; None where the vertices cannot be parted into such rings.
+    """Find the index of the last vertex of each closed ring; None where the vertices cannot be split into rings.
 
-    A ring ends where its first vertex comes again, after three others at least. Vertices that were rounded may meet
-    it earlier: the parting is chosen such that the last ring ends with the list.
+    A ring ends where its first vertex is repeated, after at least three others. A rounded vertex may equal it earlier:
+    the split is chosen so that the last ring ends at the end of the list.
     """
     count = len(positions)
-    ends: list[int | None] = [None] * count  # of a ring that starts there and is followed by rings up to the list's end
-    waiting: dict[tuple[float, float], list[int]] = {}  # ends so far of rings that start at a vertex, the nearest last
+    ends: list[int | None] = [None] * count  # end of a ring that starts here and is followed by rings only
+    waiting: dict[tuple[float, float], list[int]] = {}  # possible ends of rings by their first vertex, the nearest last
     for start in reversed(range(count)):
         found = waiting.get(positions[start], [])
         ends[start] = next((end for end in reversed(found) if end >= start + 3), None)
@@ -212,7 +212,7 @@ def _ring_ends(positions: list[tuple[float, float]]) -> list[int] | None:
 
 
 def _positions(element: Element, where: str) -> list[tuple[float, float]]:
-    """The vertices in their order."""
+    """Return the vertices, sorted by ``Order``."""
     rows = [_attributes(vertex) for vertex in _vertices(element)]
     orders = [_float(row.get("order", "")) for row in rows]
     if all(map(math.isfinite, orders)):
@@ -227,7 +227,7 @@ def _positions(element: Element, where: str) -> list[tuple[float, float]]:
 
 
 def _vertices(element: Element) -> Iterator[Element]:
-    """The coordinates of an annotation; those of annotations inside it are their own."""
+    """Yield the coordinate elements of an annotation, without those of annotations nested in it."""
     waiting = list(reversed(element))
     while waiting:
         child = waiting.pop()
@@ -238,7 +238,7 @@ def _vertices(element: Element) -> Iterator[Element]:
 
 
 def _float(text: str) -> float:
-    """A number, NaN for anything else; a decimal comma is understood."""
+    """Parse a number, also with a decimal comma; NaN for anything else."""
     try:
         return float(text.replace(",", "."))
     except ValueError:

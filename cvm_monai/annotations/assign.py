@@ -1,4 +1,4 @@
-"""Labels understood: from the objects of a file to points and regions."""
+"""Map the labels of parsed objects to classes: from the objects of a file to points and regions."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,7 +10,7 @@ from cvm_monai.annotations.parsed_object import Outline, ParsedObject
 from cvm_monai.annotations.repair import valid_regions
 
 BATCH = 1024
-"""Outlines that are checked together."""
+"""Number of outlines that are checked together."""
 
 
 def assign(
@@ -21,15 +21,15 @@ def assign(
     counts: Counter[str],
     colours: dict[int, Colour] | None = None,
 ) -> Iterator[Point | Region]:
-    """The points and regions of what was found; regions come in groups, so that points may overtake them.
+    """Yield the points and regions of parsed objects; regions come in groups, so that later points may come first.
 
-    After the first unknown label nothing more is given out, and the rest is read to count all unknown ones.
+    After the first unknown label nothing more is yielded; the rest is read to count all unknown labels.
 
     Args:
         table: label in lower case -> class index, see ``label_table``.
-        path: for the sentence.
-        counts: gains what is left out or repaired, by kind.
-        colours: gains the colour of each label, as its first object has it.
+        path: the file, for error messages.
+        counts: incremented for what is left out or repaired, by kind.
+        colours: filled with the colour of each label, that of its first object.
 
     Raises:
         CvmError: unknown labels, all of them with their counts; an outline that crosses itself too often; or what
@@ -67,7 +67,7 @@ def assign(
 
 
 def _points(item: ParsedObject, label: int, counts: Counter[str]) -> Iterator[Point]:
-    """The points of one object; a point can exclude nothing."""
+    """Yield the points of one object; points labelled as exclusions are left out."""
     if label == UNLABELLED:
         counts.update({"exclusion point": len(item.points)} if item.points else {})
         return

@@ -1,4 +1,4 @@
-"""Class maps as users give them: a ready one by name, a small file, or text on the command line."""
+"""Read class maps as users give them: the name of a ready one, a file, or text on the command line."""
 
 import errno
 import json
@@ -23,22 +23,22 @@ READY: Mapping[str, Mapping[str, str]] = {
     },
     "camelyon17": {"metastases": "target", "normal": "exclusion"},
 }
-"""By name. The exclusions are holes in the tumour, drawn as groups of their own."""
+"""Ready class maps by name. The exclusions are holes in the tumour, annotated as separate groups."""
 
 
 def read_class_map(text: str | None, *, unclassified: str | None = None) -> dict[str, Any] | None:
-    """A class map from what stands after ``--classes``, see ``label_table`` for what it may hold.
+    """Parse the value of ``--classes`` to a class map; see ``label_table`` for its entries.
 
     Args:
         text: JSON (it begins with a brace), pairs such as ``Tumor=target,Stroma=background``, the name of a ready map,
-            or a file: JSON, or a CSV table with the columns label, class and, where wanted, color.
-        unclassified: what annotations without a label mean; it wins over the map's own ``Unclassified``.
+            or a file: JSON, or a CSV table with the columns label, class and optionally color.
+            unclassified: what annotations without a label mean; overrides the map's own ``Unclassified``.
 
     Returns:
         The map, checked; None where neither argument is given.
 
     Raises:
-        CvmError: malformed text, no such file, or a map that means nothing.
+        CvmError: malformed text, no such file, or an invalid map.
     """
     classes: dict[str, Any] | None = None if text is None else _read(text)
     if classes is not None:
@@ -47,18 +47,18 @@ def read_class_map(text: str | None, *, unclassified: str | None = None) -> dict
 
 
 def _check_meanings(classes: ClassMap, text: str) -> None:
-    """Refuse meanings and colours that are none, naming the file of the map where it has one."""
+    """Check the meanings and colours of a map; the error names the map's file if it has one."""
     try:
-        class_colours(classes)  # looks at the meanings as well
+        class_colours(classes)  # checks the meanings as well
     except ValueError as error:
         raise CvmError(f"{text}: {error}" if _is_file(text) else str(error)) from None
 
 
 def with_unclassified(classes: ClassMap | None, meaning: str | int | None) -> dict[str, Any]:
-    """The class map in which annotations without a label have a meaning; None leaves it as it is.
+    """Return the class map with a meaning for annotations without a label; None leaves it unchanged.
 
     Raises:
-        CvmError: a meaning that is none.
+        CvmError: an invalid meaning.
     """
     kept = dict(classes or {})
     if meaning is None:
@@ -73,7 +73,7 @@ def with_unclassified(classes: ClassMap | None, meaning: str | int | None) -> di
 
 
 def _read(text: str) -> dict[str, Any]:
-    """The map, whichever way it is given."""
+    """Parse the map from a name, a file or text."""
     if text.lstrip().startswith("{"):
         try:
             return _checked(json.loads(text))
@@ -100,12 +100,12 @@ def _read(text: str) -> dict[str, Any]:
 
 
 def _is_file(text: str) -> bool:
-    """Whether a map was given by its file."""
+    """Whether a map was given as a file."""
     return not text.lstrip().startswith("{") and _exists(Path(text))
 
 
 def _exists(path: Path) -> bool:
-    """Whether there is such a file; text too long for a name is none."""
+    """Whether the file exists; False for text too long for a file name."""
     try:
         return path.exists()
     except OSError as error:
@@ -121,7 +121,7 @@ def _checked(data: Any) -> dict[str, Any]:
 
 
 def _pairs(text: str) -> dict[str, Any]:
-    """``Tumor=target,Stroma=background``; the meaning stands after the last equals sign."""
+    """Parse ``Tumor=target,Stroma=background``; the meaning follows the last equals sign."""
     found: dict[str, Any] = {}
     for pair in filter(str.strip, text.split(",")):
         name, equals, meaning = (part.strip() for part in pair.rpartition("="))
@@ -132,7 +132,7 @@ def _pairs(text: str) -> dict[str, Any]:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    """A table with the columns label, class and perhaps color."""
+    """Read a CSV table with the columns label, class and optionally color."""
     found: dict[str, Any] = {}
     for line, row in read_table(path, required=("label", "class")):
         if row["label"] in found:

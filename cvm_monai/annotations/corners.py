@@ -1,11 +1,11 @@
-"""The corners of the connected regions of a label map, found strip by strip.
+"""Find the corners of the connected components of a label map, strip by strip.
 
 Pixel (row, column) is the square [column, column + 1) x [row, row + 1). A region is a 4-connected set of pixels of one
-label; its outline turns only at corners of pixels, and each turn can be told from the four pixels that meet there. So a
-strip of rows needs the last row of the strip above it and nothing else.
+label; its outline turns only at pixel corners, and the four pixels around a corner determine the turn. A strip of rows
+therefore needs only the last row of the strip above it.
 
-Directions are those of a walk with the region on its right hand, y pointing down: an exterior has a positive area by
-the shoelace formula in (x, y), a hole a negative one.
+Outlines are followed with the region on the right, y pointing down: an exterior has a positive area by the shoelace
+formula in (x, y), a hole a negative one.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,13 +19,13 @@ from cvm_monai.annotations.spool import RECORD, CornerSpool
 from cvm_monai.errors import CvmError
 
 Strip = tuple[int, np.ndarray] | tuple[int, np.ndarray, np.ndarray]
-"""First row, labels (h, W) uint8, and where it is asked for the probability (h, W), uint8 (255 = 1) or floating."""
+"""First row, labels (h, W) uint8 and, optionally, the probability (h, W), uint8 (255 = 1) or floating."""
 
 AT_ONCE = 1 << 23
-"""Pixels whose connected parts are found together: some 20 bytes of memory for each."""
+"""Pixels whose connected components are found together: about 20 bytes of memory for each."""
 
 BLOCK = 1 << 20
-"""Of these, pixels whose corners are found together: some 40 bytes for each."""
+"""Of these, pixels whose corners are found together: about 40 bytes for each."""
 
 EAST, SOUTH, WEST, NORTH = range(4)
 
@@ -38,12 +38,12 @@ _CONCAVE = ((WEST, SOUTH), (NORTH, WEST), (SOUTH, EAST), (EAST, NORTH))
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A whole label map, once read.
+    """The corners and the component statistics of a whole label map.
 
     Attributes:
-        corners: of the regions, sorted into groups; must be closed.
-        pixels: (regions,) of each region; regions count from 0, in the order of their first pixel.
-        probability: (regions,) its sum over the pixels, or None.
+        corners: corners of the regions, sorted into groups; must be closed.
+        pixels: (regions,) number of pixels; regions count from 0, in the order of their first pixel.
+        probability: (regions,) sum of the probability over the pixels, or None.
         shape: (height, width) of the map.
     """
 
@@ -54,15 +54,15 @@ class Scan:
 
 
 def scan(strips: Iterable[Strip], *, skip: Iterable[int], folder: Path | None = None) -> Scan:
-    """Find the corners, sizes and probabilities of the regions of a label map that comes from top to bottom.
+    """Find the corners, sizes and probabilities of the regions of a label map given from top to bottom.
 
     Args:
-        strips: of any heights, without a gap.
-        skip: labels of which no region is made.
-        folder: of the temporary files, see `CornerSpool`.
+        strips: strips of any heights, without a gap.
+        skip: labels that make no region.
+        folder: folder of the temporary files, see `CornerSpool`.
 
     Raises:
-        CvmError: labels of another kind, a gap between strips, or probabilities of another shape.
+        CvmError: labels of another type, a gap between strips, or probabilities of another shape.
         OSError: the temporary files have no room.
     """
     with ExitStack() as stack:
@@ -81,7 +81,7 @@ def scan(strips: Iterable[Strip], *, skip: Iterable[int], folder: Path | None = 
 
 
 class _Reader:
-    """What is known of a label map after some of its rows; parts are numbered from 1 within the rows read."""
+    """The state after reading some rows of a label map; components are numbered from 1 within the rows read."""
 
     def __init__(self, skip: Iterable[int], spool: CornerSpool) -> None:
         self.keep = np.arange(1, 257, dtype=np.uint16)
@@ -113,7 +113,7 @@ class _Reader:
         self.rows += len(labels)
 
     def close(self) -> Scan:
-        """Close the last row and number the parts of the whole map."""
+        """Finish the last row and number the components of the whole map."""
         if self.rows:
             self._scan(np.zeros((1, self.width), np.uint16), np.zeros((1, self.width), np.int64))
         pixels = np.concatenate(self.pixels)
@@ -125,7 +125,7 @@ class _Reader:
         return Scan(self.spool, counted, sums, (self.rows, self.width))
 
     def check(self, first: int, labels: np.ndarray, probability: np.ndarray | None) -> None:
-        """Refuse what does not continue the rows above."""
+        """Check that a strip continues the rows above."""
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise CvmError(f"labels must be (H, W) uint8 class indices, got {labels.shape} {labels.dtype}")
         if first != self.rows:
@@ -142,7 +142,7 @@ class _Reader:
             raise CvmError(f"the strip at row {first} differs from those above in that it has a probability or none")
 
     def _scan(self, values: np.ndarray, parts: np.ndarray) -> None:
-        """Find the corners above and within some rows, and the parts that continue in them."""
+        """Find the corners above and within some rows, and the components that continue in them."""
         joined = (self.values[0] == values[0]) & (values[0] > 0)
         self.links.append(np.unique(np.stack([self.parts[0][joined], parts[0][joined]], 1), axis=0))
         kinds, corners = [], []
@@ -157,16 +157,16 @@ class _Reader:
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """The rows of (h, W) pixels, some at a time."""
+    """Split the rows of (h, W) pixels into blocks."""
     step = max(1, BLOCK // max(1, shape[1]))
     return (slice(first, first + step) for first in range(0, shape[0], step))
 
 
 def _turns(values: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The corners on the h lines between the rows of (h + 1, W) labels (0 = none) and of the parts they belong to.
+    """Find the corners on the h lines between the rows of (h + 1, W) labels (0 = none) and component numbers.
 
-    By their kind (a pixel of the region alone at its corner, or three; where that pixel, or its opposite, lies), then
-    by their place; the kinds are given too.
+    Sorted by kind (one or three pixels of the region at the corner, and the quadrant of the odd pixel), then by
+    position; the kinds are returned too.
     """
     values = np.pad(values, ((0, 0), (1, 1)))
     beside, below = values[:, 1:] == values[:, :-1], values[1:] == values[:-1]
@@ -190,7 +190,7 @@ def _turns(values: np.ndarray, parts: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _numbered(links: np.ndarray, count: int) -> np.ndarray:
-    """The number of the whole that each of `count` parts belongs to, in the order of their first parts; 0 stays 0."""
+    """Map each of `count` parts to its linked component, numbered in the order of their first parts; 0 stays 0."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -203,5 +203,5 @@ def _numbered(links: np.ndarray, count: int) -> np.ndarray:
 
 
 def _fraction(probability: np.ndarray) -> np.ndarray:
-    """From 0 to 1."""
+    """Convert a probability to floats from 0 to 1."""
     return probability / 255 if probability.dtype == np.uint8 else probability

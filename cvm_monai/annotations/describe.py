@@ -1,4 +1,4 @@
-"""What was read, in one sentence."""
+"""Summarise annotations in one sentence."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,11 +13,11 @@ def describe(
     names: Sequence[str] | Mapping[str, int] = ("background", "target"),
     image_shape: tuple[int, int] | None = None,
 ) -> str:
-    """A sentence such as ``12 tumour, 9 stroma, 1 outside the image``; regions are called so, background comes last.
+    """Summarise annotations: ``12 tumour, 9 stroma, 1 outside the image``; regions are named as such, background last.
 
     Args:
-        names: of the classes, by number; or the number of each name.
-        image_shape: (height, width); what lies outside it is counted as such alone. None: all of it counts.
+        names: class names by number; or the number of each name.
+        image_shape: (height, width); annotations outside it are counted only as outside. None: all are counted.
     """
     titles = _titles(names)
     points = [point.label for point in annotations.points if image_shape is None or reaches(point, image_shape)]
@@ -31,7 +31,7 @@ def describe(
 
 
 def _titles(names: Sequence[str] | Mapping[str, int]) -> dict[int, str]:
-    """The name of each label."""
+    """Return the name of each label."""
     pairs = {label: name for name, label in names.items()} if isinstance(names, Mapping) else dict(enumerate(names))
     return {UNLABELLED: "exclusion"} | pairs
 

@@ -1,4 +1,4 @@
-"""Annotation documents of the Digital Slide Archive (large_image, HistomicsUI)."""
+"""Read annotation documents of the Digital Slide Archive (large_image, HistomicsUI)."""
 
 import math
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from cvm_monai.annotations.parsed_object import Outline, ParsedObject, read_colo
 from cvm_monai.errors import CvmError
 
 ELEMENTS = ("point", "polyline", "rectangle", "circle", "ellipse")
-"""Types of element that are read; the others are counted."""
+"""Types of elements that are read; others are counted."""
 
 KINDS = (*ELEMENTS, "arrow", "griddata", "heatmap", "image", "pixelmap", "rectanglegrid")
 
 SIDES = 64
-"""Of the polygon that stands for an ellipse; more sides come nearer to it."""
+"""Number of sides of the polygon that approximates an ellipse."""
 
 UNNAMED = ("", "default", "none")
-"""Names of HistomicsUI's group that mean no group."""
+"""Group names by which HistomicsUI means no group."""
 
 
 def is_document(item: object) -> bool:
@@ -29,12 +29,12 @@ def is_document(item: object) -> bool:
 
 
 def iter_document(item: dict[str, Any], where: str) -> Iterator[ParsedObject]:
-    """Every element of a document: points, closed polylines with holes, rectangles, circles and ellipses.
+    """Yield every element of a document: points, closed polylines with holes, rectangles, circles and ellipses.
 
-    The class is the element's ``group``, or else its ``label``; the name of the document is none.
+    The class is the element's ``group``, or else its ``label``; the document's name is ignored.
 
     Raises:
-        CvmError: a malformed element, by its number.
+        CvmError: a malformed element, with its number.
     """
     document = item.get("annotation") if isinstance(item.get("annotation"), dict) else item
     assert document is not None
@@ -46,7 +46,7 @@ def iter_document(item: dict[str, Any], where: str) -> Iterator[ParsedObject]:
 
 
 def _found(element: Any, where: str) -> ParsedObject:
-    """One element."""
+    """Parse one element."""
     if not isinstance(element, dict):
         raise CvmError(f"{where}: an element must be an object")
     kind = str(element.get("type"))
@@ -64,7 +64,7 @@ def _found(element: Any, where: str) -> ParsedObject:
 
 
 def _label(element: dict[str, Any]) -> str | None:
-    """The group, or else the label's text."""
+    """Return the group, or else the label's text."""
     label = element.get("label")
     names = (element.get("group"), label.get("value") if isinstance(label, dict) else label)
     return next((str(name) for name in names if name is not None and str(name).strip().lower() not in UNNAMED), None)
@@ -78,7 +78,7 @@ def _polyline(element: dict[str, Any], where: str) -> Outline:
 
 
 def _round_or_square(element: dict[str, Any], kind: str, where: str) -> Outline:
-    """A rectangle, circle or ellipse about its centre, turned by ``rotation`` (radians, from x towards y)."""
+    """Make the outline of a rectangle, circle or ellipse, rotated by ``rotation`` (radians, from x towards y)."""
     centre = read_position(element.get("center"), where)
     names = ("radius", "radius") if kind == "circle" else ("width", "height")
     size = read_position([element.get(name) for name in names], where)

@@ -1,4 +1,4 @@
-"""GeoJSON as QuPath writes it, read and written."""
+"""Read and write GeoJSON as QuPath does."""
 
 import ast
 import json
@@ -22,14 +22,14 @@ POINT_KINDS = ("Point", "MultiPoint")
 REGION_KINDS = ("Polygon", "MultiPolygon")
 
 STRUCTURE = ("root", "pathrootobject", "tmacore", "pathtmacoreobject")
-"""Objects of QuPath that hold others and mean nothing themselves, unless they have a class, as its versions call them,
-in lower case and without underscores or blanks."""
+"""Types of QuPath's container objects, ignored unless they have a class: the names in its versions, in lower case and
+without underscores or blanks."""
 
 NOTHING = ("null", "nan", "NaN")
-"""What libraries of tables write where there is no class."""
+"""Texts that table libraries write for a missing class."""
 
 LONGEST_TEXT = 10_000
-"""Characters of a text that is looked at as an object."""
+"""Longest text, in characters, that is parsed as an object."""
 
 
 def is_feature(item: object) -> bool:
@@ -41,17 +41,17 @@ def is_feature(item: object) -> bool:
 
 
 def iter_geojson(item: Any, path: Path, numbers: Iterator[int]) -> Iterator[ParsedObject]:
-    """One object of a file as QuPath writes it, and its child objects after it.
+    """Yield one object of a file as QuPath writes it, then its child objects.
 
-    The label is ``properties.classification.name`` (of derived classes the names, joined as QuPath shows them), or else
-    ``properties.label`` or ``properties.group``, as the Digital Slide Archive has them; never ``properties.name``. The
-    classification may be held as text, as GIS libraries write it. Of a cell its outline is read and its nucleus is not.
+    The label is ``properties.classification.name`` (for derived classes the names joined as QuPath shows them), or else
+    ``properties.label`` or ``properties.group``, as in the Digital Slide Archive; never ``properties.name``. The
+    classification may be stored as text, as GIS libraries do. The outline of a cell is read, its nucleus is not.
 
     Args:
         numbers: gives each feature its number.
 
     Raises:
-        CvmError: no feature, or malformed coordinates, with the feature's number.
+        CvmError: not a feature, or malformed coordinates, with the feature's number.
     """
     if isinstance(item, dict) and item.get("type") == "FeatureCollection":
         yield from _children(item.get("features"), path, numbers)
@@ -77,11 +77,11 @@ def write_geojson(
 ) -> None:
     """Write a FeatureCollection that QuPath opens: a MultiPoint for each class, a Polygon for each region.
 
-    The file is written aside and renamed. ``counts`` is not written.
+    The file is written under a temporary name and renamed. ``counts`` is not written.
 
     Args:
         names: class name of each label; 255 is always ``exclusion``.
-        colours: RGB of each label; the classes that it lacks take ``FURTHER_COLOURS`` in turn.
+        colours: RGB of each label; missing classes take ``FURTHER_COLOURS`` in turn.
     """
     title, colours = class_titles(names), label_colours(names, colours)
     features = []
@@ -96,33 +96,33 @@ def write_geojson(
 
 
 def class_titles(names: Sequence[str]) -> dict[int, str]:
-    """The class name of each label; 255 is always ``exclusion``."""
+    """Return the class name of each label; 255 is always ``exclusion``."""
     return dict(enumerate(names)) | {UNLABELLED: "exclusion"}
 
 
 def label_colours(
     names: Sequence[str], colours: Mapping[int, tuple[int, int, int]] = COLOURS
 ) -> dict[int, tuple[int, int, int]]:
-    """RGB of each label; the classes that ``colours`` lacks take ``FURTHER_COLOURS`` in turn."""
+    """Return the RGB of each label; classes missing in ``colours`` take ``FURTHER_COLOURS`` in turn."""
     further = {label: FURTHER_COLOURS[(label - 2) % len(FURTHER_COLOURS)] for label in range(2, len(names))}
     return further | dict(colours)
 
 
 def _feature(kind: str, coordinates: list[Any], name: str, colour: tuple[int, int, int]) -> dict[str, Any]:
-    """One annotation object in QuPath's vocabulary."""
+    """Make one annotation object with QuPath's property names."""
     classification = {"name": name, "color": list(colour)}
     properties = {"objectType": "annotation", "classification": classification}
     return {"type": "Feature", "geometry": {"type": kind, "coordinates": coordinates}, "properties": properties}
 
 
 def _children(features: Any, path: Path, numbers: Iterator[int]) -> Iterator[ParsedObject]:
-    """The features of a list; of anything else there are none."""
+    """Yield the features of a list; anything else yields none."""
     for feature in features if isinstance(features, list) else ():
         yield from iter_geojson(feature, path, numbers)
 
 
 def _found(geometry: dict[str, Any], properties: dict[str, Any], kind: Any, where: str) -> ParsedObject:
-    """What a feature's geometry shows; `kind` is that of QuPath's object."""
+    """Convert a feature's geometry to a parsed object; `kind` is the type of QuPath's object."""
     label = _label(properties)
     if label is None and str(kind).lower().replace("_", "").replace(" ", "") in STRUCTURE:
         return ParsedObject(None, where, other=[str(kind)])
@@ -139,7 +139,7 @@ def _found(geometry: dict[str, Any], properties: dict[str, Any], kind: Any, wher
 def _collect(
     geometry: dict[str, Any], where: str, points: list[tuple[float, float]], outlines: list[Outline], other: list[str]
 ) -> None:
-    """Add what a geometry holds; collections are walked through."""
+    """Add the points, outlines and other parts of a geometry to the lists; recurses into collections."""
     kind, coordinates = str(geometry.get("type")), geometry.get("coordinates")
     parts = geometry.get("geometries")
     if kind == "GeometryCollection" and isinstance(parts, list) and parts:
@@ -170,7 +170,7 @@ def _collect(
 
 
 def _label(properties: dict[str, Any]) -> str | None:
-    """The label as it stands there; None where there is none."""
+    """Return the label as written in the file; None where there is none."""
     label = unpacked(properties.get("classification"))
     if isinstance(label, dict):
         names = label.get("names")
@@ -184,9 +184,9 @@ def _label(properties: dict[str, Any]) -> str | None:
 
 
 def unpacked(value: Any) -> Any:
-    """What a GIS library wrote as text, an object or a quoted text, of JSON or of Python; its null or NaN is None.
+    """Parse an object or a quoted text that a GIS library wrote as text, JSON or Python; null and NaN become None.
 
-    Anything else stays as it is.
+    Anything else is returned unchanged.
     """
     if isinstance(value, float) and math.isnan(value):
         return None

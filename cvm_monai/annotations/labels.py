@@ -1,4 +1,4 @@
-"""From the label a file carries to a class index."""
+"""Map the labels in annotation files to class indices."""
 
 import json
 import unicodedata
@@ -11,33 +11,33 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import shorten, shown
 
 ClassMap = Mapping[str, str | int | Mapping[str, Any]]
-"""What labels mean: a meaning or a number, or both that and a colour: ``{"class": "target", "color": [200, 0, 0]}``."""
+"""Label -> a meaning or a number, or an entry with a colour: ``{"class": "target", "color": [200, 0, 0]}``."""
 
 Meaning = Literal["background", "target", "exclusion", "skip"]
-"""What a label may mean; an annotation that is to be skipped is left out and counted."""
+"""What a label may mean; an annotation with `skip` is left out and counted."""
 
 SKIP = -1
 UNCLASSIFIED = "unclassified"
-"""The key of a class map that speaks for annotations without any label."""
+"""The key of a class map for annotations without a label."""
 
 SHOWN = 5
-"""Labels that an example names."""
+"""Number of labels in an example."""
 
 LISTED = 20
-"""Unknown labels that a sentence names; the rest is counted."""
+"""Number of unknown labels that a message names; the rest is counted."""
 
 SUGGESTED: tuple[tuple[tuple[str, ...], Meaning], ...] = (
     (("ignore", "artefact", "artifact", "exclu"), "exclusion"),
     (("region", "tissue"), "skip"),
     (("stroma", "normal", "negative", "background", "benign", "healthy", "other", "non"), "background"),
 )
-"""Parts of names and the meanings that they suggest, for examples."""
+"""Parts of label names and the meanings that they suggest, for examples."""
 
 DIGITS = 18
-"""Of the longest number that a mask's value is looked for as."""
+"""Length of the longest label that is read as a mask value."""
 
 LAST_CLASS = UNLABELLED - 1
-"""Class numbers are kept in eight bits."""
+"""Largest class number: labels are stored in eight bits."""
 
 _INDEX: dict[str, int] = dict(zip(get_args(Meaning), (BACKGROUND, TARGET, UNLABELLED, SKIP), strict=True))
 _KNOWN: dict[str, int] = {
@@ -46,20 +46,20 @@ _KNOWN: dict[str, int] = {
 
 
 def label_table(classes: ClassMap | None = None) -> dict[str, int]:
-    """Every label that can be read, in lower case, with its class index (255 = exclusion, -1 = skip).
+    """Return the class index of every known label, in lower case (255 = exclusion, -1 = skip).
 
-    ``target`` or 1, ``background`` or 0 and ``exclusion`` or 255 are always known; ``classes`` adds to them and wins.
-    The numbers of further classes are labels as well.
+    ``target`` or 1, ``background`` or 0 and ``exclusion`` or 255 are always known; ``classes`` adds to and overrides
+    them. The numbers of further classes are labels as well.
 
     Args:
         classes: class map such as ``{"Tumor": "target", "Stroma": "background", "Region*": "skip"}``; its keys are
-            compared without regard to case, its values are one of ``Meaning`` or the index itself; the key
-            ``Unclassified`` speaks for annotations without a label. A value may have a colour, see
-            ``ClassMap``. Further foreground classes have the numbers 2, 3, and so on, without a gap:
-            ``{"Lymphocytes": 2}``; a value may also name a key that has a number.
+            case-insensitive, its values one of ``Meaning`` or the index itself; the key ``Unclassified`` is for
+            annotations without a label. A value may have a colour, see ``ClassMap``. Further foreground classes have
+            the numbers 2, 3, and so on, without a gap: ``{"Lymphocytes": 2}``; a value may also name a key that has a
+            number.
 
     Raises:
-        CvmError: a value that is no meaning, two keys that differ in case only, or class numbers with a gap.
+        CvmError: an invalid value, two keys that differ in case only, or class numbers with a gap.
     """
     table = dict(_KNOWN)
     seen: dict[str, str] = {}
@@ -81,28 +81,28 @@ def label_table(classes: ClassMap | None = None) -> dict[str, int]:
 
 
 def label_key(label: object) -> str:
-    """A label as labels are compared: without surrounding blanks, in lower case, its accents in one normal form."""
+    """Normalise a label for comparison: without surrounding blanks, in lower case, in one Unicode normal form."""
     return unicodedata.normalize("NFC", str(label)).strip().lower()
 
 
 def without_numbers(table: Mapping[str, int], classes: ClassMap | None) -> dict[str, int]:
-    """The table of a format whose labels are names alone: a number is one only where the class map has it as a key.
+    """Return the table without number labels that are not keys of the class map, for formats whose labels are names.
 
-    A program that numbers its annotations would otherwise be taken to name classes.
+    Otherwise the annotation numbers of some programs would be read as class numbers.
     """
     given = {label_key(key) for key in classes or {}}
     return {label: index for label, index in table.items() if label in given or not label.isdecimal()}
 
 
 def label_number(label: str) -> int | None:
-    """The value of a mask that a label is the number of; None where it is another word, or longer than any value."""
+    """Return the mask value that a label states as a number; None for other text or a number that is too long."""
     return int(label) if label.isdecimal() and len(label) <= DIGITS else None
 
 
 def class_names(classes: ClassMap | None = None) -> dict[str, int]:
-    """The classes that a class map speaks of, by number: background, target, and each further one by its first key.
+    """Return the number of each class of a class map by name: background, target, and further ones by their first key.
 
-    A class that the map calls by its number alone is named ``class 2``.
+    A class that has only a number in the map is named ``class 2``.
 
     Raises:
         CvmError: as ``label_table``.
@@ -116,10 +116,10 @@ def class_names(classes: ClassMap | None = None) -> dict[str, int]:
 
 
 def class_colours(classes: ClassMap | None = None) -> dict[int, Colour]:
-    """The colour of each label (255 = exclusion) that a class map gives one; the first key of a class wins.
+    """Return the colour of each label (255 = exclusion) that has one in a class map; a class's first key wins.
 
     Raises:
-        CvmError: as ``label_table``, or a colour that is none.
+        CvmError: as ``label_table``, or an invalid colour.
     """
     table = label_table(classes)
     colours: dict[int, Colour] = {}
@@ -137,7 +137,7 @@ def class_colours(classes: ClassMap | None = None) -> dict[int, Colour]:
 
 
 def _meaning(value: object, classes: ClassMap, *, follow: bool = True) -> int | None:
-    """The index that a value of the class map means; None where it means nothing."""
+    """Return the class index of a value of the class map; None where it is invalid."""
     value = value.get("class") if isinstance(value, Mapping) else value
     if value is None or isinstance(value, bool):
         return None
@@ -152,12 +152,12 @@ def _meaning(value: object, classes: ClassMap, *, follow: bool = True) -> int | 
 
 
 def _count(table: Mapping[str, int]) -> int:
-    """The number of classes in a table."""
+    """Return the number of classes in a table."""
     return max(index for index in table.values() if index != UNLABELLED) + 1
 
 
 def _with_numbers(table: dict[str, int]) -> dict[str, int]:
-    """The table with the numbers of its further classes as labels, which must follow each other."""
+    """Add the numbers of the further classes, which must be consecutive, to the table as labels."""
     numbers = {index for index in table.values() if index not in (SKIP, UNLABELLED)}
     missing = sorted(set(range(2, _count(table))) - numbers)
     if missing:
@@ -168,11 +168,11 @@ def _with_numbers(table: dict[str, int]) -> dict[str, int]:
 
 
 class UnknownLabelsError(CvmError):
-    """Labels that the class map does not explain.
+    """Labels that are missing in the class map.
 
     Attributes:
-        labels: how many objects carry each; None stands for those without a label.
-        fault: what is wrong, without what to do about it.
+        labels: number of objects with each label; None is the key of those without a label.
+        fault: the error without its remedy.
     """
 
     def __init__(self, where: str, labels: Mapping[str | None, int], table: Mapping[str, int]) -> None:
@@ -182,10 +182,10 @@ class UnknownLabelsError(CvmError):
 
 
 def find_label(label: object, table: Mapping[str, int], *, where: str) -> int:
-    """The class index of a label as it stands in a file; None is a missing one.
+    """Return the class index of a label as written in a file; None is a missing label.
 
     Raises:
-        CvmError: a label outside the table; ``where`` says where it was found.
+        CvmError: a label that is not in the table; ``where`` is its place, for the message.
     """
     name = "" if label is None else str(label).strip()
     index = look_up(name or None, table)
@@ -195,7 +195,7 @@ def find_label(label: object, table: Mapping[str, int], *, where: str) -> int:
 
 
 def look_up(label: str | None, table: Mapping[str, int], *, groups: Sequence[str] = ()) -> int | None:
-    """The class index of a label, or else of the nearest of its groups that is known; None where all are unknown."""
+    """Return the class index of a label, or else of its nearest known group; None where all are unknown."""
     for name in (label, *groups):
         index = table.get(label_key(name or "") or UNCLASSIFIED)
         if index is not None:
@@ -204,7 +204,7 @@ def look_up(label: str | None, table: Mapping[str, int], *, groups: Sequence[str
 
 
 def _listed(labels: Mapping[str | None, int]) -> str:
-    """The unknown labels in words, the most frequent first."""
+    """List the unknown labels in words, the most frequent first."""
     if sum(labels.values()) == 1:
         (name,) = labels
         return "an annotation without a label" if name is None else f"unknown label {shown(name)}"
@@ -218,12 +218,12 @@ def _listed(labels: Mapping[str | None, int]) -> str:
 
 
 def example_map(labels: Mapping[str | None, int]) -> dict[str, str]:
-    """A class map for some unknown labels, with the meaning that each name suggests; it is an example."""
+    """Make an example class map for unknown labels, with the meaning that each name suggests."""
     return {shorten(name): _likely(name) for name in list(filter(None, labels))[:SHOWN]}
 
 
 def _likely(name: str) -> Meaning:
-    """The meaning that a label's name suggests."""
+    """Guess a meaning from a label's name."""
     for words, meaning in SUGGESTED:
         if any(word in name.lower() for word in words):
             return meaning
@@ -231,7 +231,7 @@ def _likely(name: str) -> Meaning:
 
 
 def _remedy(labels: Mapping[str | None, int]) -> str:
-    """What to add to the command; the meaning is an example."""
+    """Say which option to add to the command, with an example class map."""
     named = [name for name in labels if name is not None]
     example = example_map(labels)
     if not named:
@@ -241,6 +241,6 @@ def _remedy(labels: Mapping[str | None, int]) -> str:
 
 
 def _allowed(table: Mapping[str, int]) -> str:
-    """The names of the table in words: ``background (0), target (1), exclusion (255), tumor``."""
+    """List the labels of the table in words: ``background (0), target (1), exclusion (255), tumor``."""
     names = [f"{meaning} ({index})" for meaning, index in _INDEX.items() if index != SKIP]
     return ", ".join([*names, *(name for name in table if name not in _KNOWN)])

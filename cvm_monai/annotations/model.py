@@ -1,4 +1,4 @@
-"""What an annotation file says, once its labels are known: points, regions and a count of what was left out."""
+"""The annotations of an image: points and regions with class indices, and a count of what was left out."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from cvm_monai.errors import CvmError
 BACKGROUND = 0
 TARGET = 1
 UNLABELLED = 255
-"""A pixel that no annotation speaks about, and the label of an exclusion region."""
+"""The value of a pixel without annotation, and the label of an exclusion region."""
 
 Ring = tuple[tuple[float, float], ...]
 """Vertices (x, y) in level-0 pixels; the first is not repeated at the end."""
@@ -43,9 +43,8 @@ class Annotations:
     Attributes:
         points: labels are class indices (0 = background, 1 = target, from 2 the further classes).
         regions: labels are class indices, or 255 for an exclusion.
-        counts: what the file held beside them, or what was done to them, by kind: ``{"LineString": 2, "skip": 1}``.
-        colours: the colour of each label, as the file shows its first object; two annotations may differ in it and
-            still be equal.
+        counts: number of objects left out or repaired, by kind: ``{"LineString": 2, "skip": 1}``.
+        colours: the colour of each label, that of its first object in the file; not compared by ``==``.
     """
 
     points: tuple[Point, ...] = ()
@@ -54,13 +53,13 @@ class Annotations:
     colours: Mapping[int, Colour] = field(default_factory=dict, compare=False)
 
     def labels(self) -> frozenset[int]:
-        """The classes that at least one point or region carries; exclusions are no class."""
+        """Return the classes of the points and regions, without exclusions."""
         found = {point.label for point in self.points} | {region.label for region in self.regions}
         return frozenset(found - {UNLABELLED})
 
 
 def first_pairs(points: Iterable[Point], pairs: int) -> tuple[Point, ...]:
-    """The first ``pairs`` points of each class, in their order, so that fewer may be used without sampling again.
+    """Return the first ``pairs`` points of each class, in their order, so that fewer are used without resampling.
 
     Args:
         pairs: points kept of each class; raising it gives more supervision, and more work to the annotator. From 1.

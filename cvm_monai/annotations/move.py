@@ -1,4 +1,4 @@
-"""Annotations whose coordinates count from another place."""
+"""Translate annotations."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from cvm_monai.annotations.model import Annotations, Ring
 
 
 def moved(annotations: Annotations, x: float, y: float) -> Annotations:
-    """All points and regions with (x, y) added to their coordinates."""
+    """Add (x, y) to the coordinates of all points and regions."""
     if (x, y) == (0, 0):
         return annotations
 

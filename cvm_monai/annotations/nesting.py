@@ -1,7 +1,6 @@
-"""Regions of several classes that lie on each other: the inner one wins, as in QuPath's hierarchy of objects.
+"""Resolve overlapping regions of several classes: the inner one wins, as in QuPath's object hierarchy.
 
-An outline drawn around a tumour that lies in a region of stroma means that the tumour is no stroma. Exclusions win over
-whatever they cover.
+A tumour outlined inside a region of stroma is tumour, not stroma. Exclusions win over everything they cover.
 """
 
 from collections import Counter, defaultdict
@@ -16,38 +15,38 @@ from cvm_monai.annotations.repair import polygons, region_of
 from cvm_monai.errors import CvmError
 
 OVERLAP = "overlap of two classes"
-"""Pairs of regions of which neither lies inside the other: what they share is unlabelled."""
+"""Kind of count: pairs of overlapping regions, neither inside the other; their intersection is unlabelled."""
 
 EXCLUDED = "region inside an exclusion"
 
 NESTED = 0.99
-"""The part of a region that must lie inside another one, so that an outline drawn along its border counts as inside;
-and how much smaller it must be, so that two drawings of the same thing are equals."""
+"""Fraction of a region's area that must lie in another one for it to count as inside (an outline may follow the other's
+border); its area must also be at most this fraction of the other's (two drawings of one object are not nested)."""
 
 PAIRS, PAIRS_EACH = 5_000, 5
-"""Pairs of regions of different classes that may lie on each other: so many, or so many for each region. A pair takes
-about a millisecond; nested drawings have two or three for each region."""
+"""Largest number of overlapping pairs of regions of different classes: in all, or for each region. A pair takes about a
+millisecond; nested drawings have two or three for each region."""
 
 TOGETHER = 256
-"""Regions whose pairs are looked for at once."""
+"""Number of regions whose pairs are searched for together."""
 
 SMALLEST = 1.0
-"""Level-0 pixels that regions share from which they overlap: neighbours with rounded vertices do not."""
+"""Smallest intersection, in level-0 pixels, that is an overlap: neighbours with rounded vertices have less."""
 
 
 def nest(regions: Sequence[Region], counts: Counter[str] | None = None) -> tuple[Region, ...]:
-    """Regions that do not contradict each other: outer ones have holes where inner ones of another class lie.
+    """Resolve overlaps of regions: outer ones get holes where inner ones of another class lie.
 
-    A region lies inside a larger one where at least 99 % of its area do. An outer region may fall into parts, or vanish
-    where inner ones cover it. What two classes share otherwise is cut out of both and follows as exclusions, so that it
-    stays unlabelled also where the regions are cut to a tile.
+    A region lies inside a larger one if at least 99 % of its area does. An outer region may split into parts, or vanish
+    where inner ones cover it. Other intersections of two classes are cut out of both and appended as exclusions, so
+    that they stay unlabelled when the regions are clipped to a tile.
 
     Args:
-        regions: valid ones.
-        counts: gains ``overlap of two classes``, by pair, and ``region inside an exclusion``.
+        regions: valid regions.
+        counts: incremented for ``overlap of two classes``, by pair, and ``region inside an exclusion``.
 
     Raises:
-        CvmError: regions that lie on each other nearly everywhere.
+        CvmError: too many pairs of overlapping regions.
     """
     shapes = _shapes(regions)
     taken: dict[int, list[shapely.Geometry]] = defaultdict(list)
@@ -78,13 +77,13 @@ def nest(regions: Sequence[Region], counts: Counter[str] | None = None) -> tuple
 
 
 def with_overlaps(annotations: Annotations, *, file: object) -> Annotations:
-    """The same, with a count of the regions that contradict each other, see ``nest``.
+    """Add the number of conflicting overlaps of regions to the annotations' counts, see ``nest``.
 
     Args:
-        file: that they come from, for the sentence.
+        file: the annotation file, for the message.
 
     Raises:
-        CvmError: regions that lie on each other nearly everywhere.
+        CvmError: too many pairs of overlapping regions.
     """
     counts: Counter[str] = Counter()
     try:
@@ -95,7 +94,7 @@ def with_overlaps(annotations: Annotations, *, file: object) -> Annotations:
 
 
 def overlap_warnings(counts: Mapping[str, int], file: object) -> Iterator[str]:
-    """Sentences on regions of a file that contradict each other."""
+    """Yield warnings about conflicting overlaps of regions in a file."""
     if pairs := counts.get(OVERLAP):
         yield (
             f"{file}: {pairs} pair{'s' * (pairs > 1)} of regions of different classes overlap and neither lies inside "
@@ -109,7 +108,7 @@ def overlap_warnings(counts: Mapping[str, int], file: object) -> Iterator[str]:
 
 
 def covering(regions: Sequence[Region], others: Sequence[Region]) -> dict[int, list[Region]]:
-    """For each region, by its index, the others that share area or border with it."""
+    """Find for each region, by its index, the others that intersect or touch it."""
     found: dict[int, list[Region]] = defaultdict(list)
     if regions and others:
         pairs = shapely.STRtree(_shapes(others)).query(_shapes(regions), predicate="intersects")
@@ -119,12 +118,12 @@ def covering(regions: Sequence[Region], others: Sequence[Region]) -> dict[int, l
 
 
 def _shapes(regions: Sequence[Region]) -> np.ndarray:
-    """The regions as polygons of shapely's, (N,)."""
+    """Convert the regions to shapely polygons, (N,)."""
     return np.array([shapely.Polygon(region.exterior, region.holes) for region in regions], dtype=object)
 
 
 def _overlapping(regions: Sequence[Region], shapes: np.ndarray) -> list[tuple[int, int, bool]]:
-    """The smaller and the larger of two regions of different labels that share area, and whether it lies inside."""
+    """Find overlapping regions of different labels: (smaller, larger, whether the smaller is inside the larger)."""
     labels = np.array([region.label for region in regions])
     if len(np.unique(labels)) < 2:
         return []
@@ -141,7 +140,7 @@ def _overlapping(regions: Sequence[Region], shapes: np.ndarray) -> list[tuple[in
 
 
 def _pairs(labels: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of every two regions of different labels that share more than borders."""
+    """Find the indices of all pairs of regions of different labels whose interiors intersect."""
     shapely.prepare(shapes)
     tree, found, most = shapely.STRtree(shapes), [], max(PAIRS, PAIRS_EACH * len(shapes))
     count = 0
@@ -163,5 +162,5 @@ def _pairs(labels: np.ndarray, shapes: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _parts(geometry: shapely.Geometry, label: int) -> list[Region]:
-    """The regions that a geometry of any kind covers."""
+    """Convert the polygons in a geometry of any type to regions."""
     return [region_of(part, label) for part in polygons(geometry) if part.area > 0]

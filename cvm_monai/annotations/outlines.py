@@ -1,4 +1,4 @@
-"""Closed outlines from the corners of regions: one exterior for each region, and its holes."""
+"""Trace closed outlines from the corners of regions: one exterior for each region, and its holes."""
 
 from array import array
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from cvm_monai.annotations.corners import EAST, NORTH, SOUTH, WEST, Scan
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """A region as the union of its pixels.
+    """The outline of a region, the union of its pixels.
 
     Attributes:
-        part: its number in the scan.
-        label: of its pixels.
+        part: the region's number in the scan.
+        label: label of its pixels.
         rings: (N, 2) integer vertices (x, y), the exterior first; the first vertex is not repeated at the end.
     """
 
@@ -25,17 +25,17 @@ class Outline:
 
 
 def outlines(scanned: Scan) -> Iterator[Outline]:
-    """The regions of a scan in its order, as valid polygons: rings touch themselves nowhere, each other at points only.
+    """Yield the regions of a scan in its order, as valid polygons: no ring touches itself, rings touch at points only.
 
-    Where a region meets itself across a corner of pixels the walk goes around the pixel that is not its own, so that
-    what lies between becomes a hole, or stays outside, as in the union of the pixels' squares.
+    Where two pixels of a region touch diagonally, the outline turns around the pixel that is not the region's, so that
+    the enclosed area becomes a hole, or stays outside, as in the union of the pixels' squares.
     """
     for corners in scanned.corners:
         yield from _closed(corners, scanned.shape)
 
 
 def _closed(corners: np.ndarray, shape: tuple[int, int]) -> Iterator[Outline]:
-    """The regions of which these are all corners, in the form of `RECORD`."""
+    """Yield the regions whose corners these are; arrays of `RECORD`."""
     order, starts = _walks(_following(corners, shape))
     if not len(starts):
         return
@@ -51,7 +51,7 @@ def _closed(corners: np.ndarray, shape: tuple[int, int]) -> Iterator[Outline]:
 
 
 def _following(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The turn that each turn leads to.
+    """Find the successor of each turn along its outline.
 
     The straight pieces of one direction on one line are disjoint, so that their sorted ends follow their sorted starts.
     """
@@ -67,7 +67,7 @@ def _following(corners: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _touching(corners: np.ndarray, vertex: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of turns where a region meets itself across a corner: no other two of one region are at one vertex."""
+    """Find pairs of turns of one region at the same vertex, where its pixels touch diagonally."""
     some = np.flatnonzero(corners["touches"])
     some = some[np.lexsort((corners["part"][some], vertex[some]))]
     one, other = some[:-1], some[1:]
@@ -76,7 +76,7 @@ def _touching(corners: np.ndarray, vertex: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _walks(following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All turns in the order of their walks, one closed walk after the other, and where each of them starts."""
+    """Order all turns by outline, one closed outline after the other; return this order and where each one starts."""
     steps, seen = following.data, bytearray(len(following))
     order, starts = array("q"), array("q")
     for turn in range(len(steps)):
@@ -91,7 +91,7 @@ def _walks(following: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _signed_area(vertices: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Twice the area of each ring by the shoelace formula."""
+    """Compute twice the signed area of each ring by the shoelace formula."""
     after = np.roll(vertices, -1, axis=0)
     after[np.append(starts[1:], len(vertices)) - 1] = vertices[starts]
     return np.add.reduceat(vertices[:, 0] * after[:, 1] - after[:, 0] * vertices[:, 1], starts)

@@ -1,4 +1,4 @@
-"""What lies outside the image."""
+"""Leave out annotations outside the image."""
 
 from collections.abc import Iterator
 
@@ -26,14 +26,14 @@ def clip(
 ) -> Annotations:
     """Leave out the points outside the image and the regions that do not reach it, counted ``outside the image``.
 
-    A region that reaches beyond the image stays whole.
+    A region that is partly outside the image is kept whole.
 
     Args:
         image_shape: (height, width) at level 0.
-        source, image: the two files, for the sentence.
+        source, image: the two files, for messages.
 
     Raises:
-        CvmError: not one point or region lies in the image: they belong to another one.
+        CvmError: no point or region lies in the image: the annotations belong to another one.
     """
     points = tuple(point for point in annotations.points if reaches(point, image_shape))
     regions = tuple(region for region in annotations.regions if reaches(region, image_shape))
@@ -46,7 +46,7 @@ def clip(
 
 
 def not_one_inside(annotations: Annotations, image_shape: tuple[int, int], *, source: object, image: object) -> str:
-    """The sentence for annotations that all lie outside their image."""
+    """Make the message for annotations that all lie outside their image."""
     x, y = zip(*_positions(annotations), strict=True)
     height, width = image_shape
     return (

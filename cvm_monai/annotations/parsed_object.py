@@ -1,4 +1,4 @@
-"""One object as a file shows it, before its label is understood and its outline is checked."""
+"""One annotation object as read from a file, before its label is mapped and its outline is checked."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from cvm_monai.annotations.model import Colour
 from cvm_monai.errors import CvmError
 
 LARGEST = float(2**31)
-"""Coordinates at or beyond this many pixels are refused: no slide is that large, and areas would lose their digits."""
+"""Coordinates from this many pixels on are refused: no slide is that large, and areas would lose precision."""
 
 Outline = tuple[np.ndarray, ...]
 """The rings of a polygon, each (N, 2) float64 vertices (x, y): the exterior first, then its holes."""
@@ -23,13 +23,13 @@ class ParsedObject:
     """One object of a file.
 
     Attributes:
-        label: its class as it stands there; None where it has none.
-        where: file and place, for a sentence.
+        label: its class as written in the file; None where it has none.
+        where: file and place, for messages.
         points: positions (x, y).
         outlines: polygons; their rings may cross themselves or have no area.
-        other: kinds of things that are neither points nor polygons; an object with nothing else needs no label.
-        groups: the groups that the label lies in, the nearest first; they speak where the label is unknown.
-        colour: as the file shows the class.
+        other: types of parts that are neither points nor polygons; an object with nothing else needs no label.
+        groups: parent groups of the label, the nearest first; used where the label is unknown.
+        colour: colour of the class in the file.
     """
 
     label: str | None
@@ -42,16 +42,16 @@ class ParsedObject:
 
 
 def read_ring(positions: Any, where: str) -> np.ndarray:
-    """(N, 2) vertices of a ring of positions [x, y, ...], the repeated last one taken away.
+    """Convert a ring of positions [x, y, ...] to (N, 2) vertices, without the repeated last one.
 
     Raises:
-        CvmError: no list, or a position that is none, see ``read_position``.
+        CvmError: not a list, or an invalid position, see ``read_position``.
     """
     if not isinstance(positions, list):
         raise CvmError(f"{where}: a polygon's ring must be a list of positions")
     try:
         ring = np.array(positions)
-    except ValueError:  # positions of several lengths
+    except ValueError:  # positions of different lengths
         ring = np.empty(0, dtype=object)
     if ring.ndim != 2 or ring.shape[1] < 2 or ring.dtype.kind not in "iuf" or not np.abs(ring).max() < LARGEST:
         ring = np.array([read_position(position, where) for position in positions])
@@ -59,7 +59,7 @@ def read_ring(positions: Any, where: str) -> np.ndarray:
 
 
 def open_ring(ring: np.ndarray) -> np.ndarray:
-    """The ring without its last vertices where they repeat the first one."""
+    """Remove the last vertices of a ring that repeat the first one."""
     end = len(ring)
     while end > 1 and ring[end - 1, 0] == ring[0, 0] and ring[end - 1, 1] == ring[0, 1]:
         end -= 1
@@ -67,10 +67,10 @@ def open_ring(ring: np.ndarray) -> np.ndarray:
 
 
 def read_position(position: Any, where: str) -> tuple[float, float]:
-    """Finite (x, y); further coordinates are passed over.
+    """Read a finite (x, y); further coordinates are ignored.
 
     Raises:
-        CvmError: anything else, or a coordinate that no slide has.
+        CvmError: anything else, or a coordinate beyond any slide.
     """
     pair = position[:2] if isinstance(position, list) else []
     numbers = [value for value in pair if isinstance(value, int | float) and not isinstance(value, bool)]
@@ -84,10 +84,10 @@ def read_position(position: Any, where: str) -> tuple[float, float]:
 
 
 def check_position(x: float, y: float, where: str) -> tuple[float, float]:
-    """(x, y) that a slide can have.
+    """Check that (x, y) is a position on a slide.
 
     Raises:
-        CvmError: a coordinate of 2^31 pixels or more, or none at all.
+        CvmError: a coordinate of 2^31 pixels or more, or one that is not finite.
     """
     if not max(abs(x), abs(y)) < LARGEST:
         raise CvmError(f"{where}: the position ({x:g}, {y:g}) lies beyond any slide (2^31 px)")
@@ -95,7 +95,7 @@ def check_position(x: float, y: float, where: str) -> tuple[float, float]:
 
 
 def read_colour(value: Any) -> Colour | None:
-    """A colour as the formats write it; None where it is none of these.
+    """Parse a colour in one of the formats' notations; None for anything else.
 
     ``[255, 0, 0]``, ``#ff0000``, ``rgb(255, 0, 0)``, ``rgba(255, 0, 0, 0.5)``, or QuPath's 32-bit ARGB number.
     """

@@ -1,4 +1,4 @@
-"""Points of many cases in one table: case_id,x,y,label."""
+"""Read a table of the points of many cases: case_id,x,y,label."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ COLUMNS = ("x", "y", "label")
 
 
 def read_points_csv(path: str | Path, *, classes: ClassMap | None = None) -> dict[str, Annotations]:
-    """Read a table with the columns case_id, x, y, label (level-0 pixels); further columns are passed over.
+    """Read a table with the columns case_id, x, y, label (level-0 pixels); further columns are ignored.
 
     Args:
         classes: class map, see ``label_table``.
@@ -50,7 +50,7 @@ def read_points_csv(path: str | Path, *, classes: ClassMap | None = None) -> dic
 
 
 def iter_single_case(path: Path) -> Iterator[ParsedObject]:
-    """The points of a table that speaks of one case only; it need not name it.
+    """Yield the points of a table of a single case; the column case_id is optional.
 
     Raises:
         CvmError: the same as ``read_points_csv``, or several cases.
@@ -63,7 +63,7 @@ def iter_single_case(path: Path) -> Iterator[ParsedObject]:
 
 
 def _rows(path: Path, required: tuple[str, ...]) -> Iterator[tuple[str, ParsedObject]]:
-    """Case id and point of each row; without the column the case id is empty."""
+    """Yield the case id and the point of each row; without the column the case id is empty."""
     for line, row in read_table(path, required=required):
         where = f"{path}, line {line}"
         if row.get("case_id") == "":

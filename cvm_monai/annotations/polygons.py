@@ -1,7 +1,7 @@
-"""Polygons with holes from label maps: the exact union of the pixels of each connected region, or a simpler outline.
+"""Vectorise label maps to polygons with holes: the exact outline of each connected component, or a simplified one.
 
 A region is a 4-connected set of pixels of one label: pixels that touch at a corner only are two regions. Every polygon
-is valid, also with its vertices rounded to 0.01 px as they are given here and written to files.
+is valid, also after its vertices are rounded to 0.01 px, as they are returned and written to files.
 """
 
 import math
@@ -19,30 +19,30 @@ from cvm_monai.annotations.outlines import Outline, outlines
 from cvm_monai.errors import CvmError
 
 DECIMALS = 2
-"""Of the vertices in level-0 pixels."""
+"""Decimals of the vertices in level-0 pixels."""
 
 AREA_KEPT = 0.01
-"""Largest share of its area by which simplification may change a polygon."""
+"""Largest fraction of its area by which simplification may change a polygon."""
 
 ATTEMPTS = 5
-"""Tolerances tried, each half of the one before; a polygon that none of them suits keeps its exact outline."""
+"""Number of tolerances tried, each half of the previous; if all fail, a polygon keeps its exact outline."""
 
 TOGETHER = 1024
-"""Polygons simplified at a time, at most."""
+"""Largest number of polygons simplified together."""
 
 VERTICES = 1 << 16
-"""Vertices of the polygons that are simplified at a time, at most, except of one that has more."""
+"""Largest number of vertices simplified together, unless one polygon has more."""
 
 
 @dataclass(frozen=True)
 class RegionResult:
-    """A predicted region and what was measured of it.
+    """A predicted region and its measurements.
 
     Attributes:
-        region: in level-0 pixels.
-        pixels: of the label map, before any simplification.
-        area_um2: of these pixels in square micrometres.
-        mean_probability: over these pixels; None where none was given.
+        region: the polygon in level-0 pixels.
+        pixels: number of pixels of the label map, before simplification.
+        area_um2: area of these pixels in square micrometres.
+        mean_probability: mean over these pixels; None where no probability was given.
     """
 
     region: Region
@@ -60,19 +60,19 @@ def regions_from_labels(
     min_area: float = 0.0,
     skip: Collection[int] = (BACKGROUND, UNLABELLED),
 ) -> tuple[Region, ...]:
-    """The connected regions of a label map (H, W) uint8, in the order of their first pixel from top to bottom.
+    """Vectorise the connected regions of a label map (H, W) uint8, in the order of their first pixel from the top.
 
     Args:
         scale: (y, x) level-0 pixels of one pixel of the map.
         origin: (y, x) of the map's corner in level-0 pixels.
         simplify: tolerance in level-0 pixels; raising it leaves fewer vertices and moves borders by at most that much.
-            0 keeps the pixels' own outline; otherwise from about 1 to 4 pixels of the map. The area of every polygon is
-            kept within 1 %, by a smaller tolerance where needed.
+            0 keeps the pixels' outline; otherwise about 1 to 4 pixels of the map. The area of every polygon changes by
+            at most 1 %, by a smaller tolerance where needed.
         min_area: regions below it, in square level-0 pixels, are left out; raising it leaves out larger ones. From 0.
-        skip: labels of which no region is made.
+        skip: labels that make no region.
 
     Raises:
-        CvmError: no such map, or a tunable out of its range.
+        CvmError: not a label map, or a tunable out of its range.
     """
     results = regions_from_rows(
         [(0, labels)], mpp=1.0, scale=scale, origin=origin, simplify_um=simplify, min_area_um2=min_area, skip=skip
@@ -91,26 +91,26 @@ def regions_from_rows(
     skip: Collection[int] = (BACKGROUND, UNLABELLED),
     folder: str | Path | None = None,
 ) -> Generator[RegionResult, None, None]:
-    """The connected regions of a label map that comes in strips of rows, with their areas and mean probabilities.
+    """Vectorise the connected regions of a label map given in strips of rows, with areas and mean probabilities.
 
     Regions that cross strips are whole, the same as from the map in one piece. All strips are read before the first
-    region is given. What is kept of them is the corners of the regions, of a large map in temporary files without a
-    name; held in memory are one strip, some numbers for each region, and the outlines of few regions at a time.
+    region is yielded. Only the corners of the regions are kept, for a large map in unnamed temporary files; memory
+    holds one strip, some numbers for each region, and the outlines of few regions at a time.
 
     Args:
         strips: (first row, labels (h, W) uint8) or (first row, labels, probability (h, W)) from top to bottom without a
-            gap, of any heights; the probability is uint8 with 255 as 1, or floating. All strips have one or none has.
+            gap, of any heights; the probability is uint8 with 255 as 1, or floating, and given for all strips or none.
         mpp: micrometres per level-0 pixel.
         scale: (y, x) level-0 pixels of one pixel of the map.
         origin: (y, x) of the map's corner in level-0 pixels.
         simplify_um: tolerance in micrometres, see ``regions_from_labels``.
         min_area_um2: regions below it, in square micrometres, are left out; raising it leaves out larger ones. From 0.
         skip: labels of which no region is made.
-        folder: of the temporary files, 40 bytes for each corner of an outline; None: the system's.
+        folder: folder of the temporary files, 40 bytes for each corner of an outline; None: the system's.
 
     Raises:
-        CvmError: strips that do not make a map, or a tunable out of its range.
-        OSError: the temporary files have no room.
+        CvmError: strips that do not form a map, or a tunable out of its range.
+        OSError: no space for the temporary files.
     """
     for name, value in (("simplify_um", simplify_um), ("min_area_um2", min_area_um2)):
         if not 0 <= value < math.inf:
@@ -135,7 +135,7 @@ def _results(
     mpp: float,
     tolerance: float,
 ) -> Generator[RegionResult, None, None]:
-    """Outlines that are large enough placed on the slide, simplified and measured."""
+    """Yield the outlines with enough pixels, in level-0 coordinates, simplified and measured."""
     with closing(scanned.corners):
         large = (outline for outline in outlines(scanned) if scanned.pixels[outline.part] >= least_pixels)
         for some in _together(large):
@@ -143,7 +143,7 @@ def _results(
 
 
 def _together(found: Iterable[Outline]) -> Iterator[list[Outline]]:
-    """Outlines in groups of at most `TOGETHER`, and of at most `VERTICES` unless one alone has more."""
+    """Group outlines: at most `TOGETHER` in a group, with at most `VERTICES` vertices unless one outline has more."""
     some: list[Outline] = []
     held = 0
     for outline in found:
@@ -166,7 +166,7 @@ def _measured(
     mpp: float,
     tolerance: float,
 ) -> Iterator[RegionResult]:
-    """The results of a chunk of outlines: placed in level-0 coordinates, simplified, measured."""
+    """Yield the results of a group of outlines: in level-0 coordinates, simplified, measured."""
     step, corner = np.array(scale[::-1]), np.array(origin[::-1])
     placed = [[np.round(corner + ring * step, DECIMALS) for ring in outline.rings] for outline in some]
     if tolerance > 0:
@@ -180,12 +180,12 @@ def _measured(
 
 
 def simplified(polygons: list[list[np.ndarray]], tolerance: float) -> list[list[np.ndarray]]:
-    """Polygons as rings of (N, 2) vertices with fewer of them, all holes kept, valid after rounding to ``DECIMALS``.
+    """Simplify polygons, given as rings of (N, 2) vertices; all holes are kept, valid after rounding to ``DECIMALS``.
 
     Args:
         tolerance: largest distance, in the vertices' unit, between the old outline and the new one. Where a polygon
             becomes invalid or its area changes by more than 1 %, half of it is tried, and so on; after five attempts
-            the polygon stays as it is.
+            the polygon is kept unchanged.
     """
     import shapely
 
@@ -206,5 +206,5 @@ def simplified(polygons: list[list[np.ndarray]], tolerance: float) -> list[list[
 
 
 def _rings(polygon: Any) -> list[np.ndarray]:
-    """The vertices of a shapely polygon's rings, the exterior first, without the repeated last ones."""
+    """Return the vertices of a shapely polygon's rings, the exterior first, without the repeated last ones."""
     return [np.asarray(ring.coords)[:-1] for ring in (polygon.exterior, *polygon.interiors)]

@@ -1,4 +1,4 @@
-"""Points and regions drawn into label maps, and points drawn from regions."""
+"""Rasterise points and regions into label maps, and sample points from regions."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from cvm_monai.annotations.nesting import nest
 from cvm_monai.errors import CvmError
 
 MAX_LATTICE = 2**24
-"""Pixels that `region_points` looks at; of a larger region it takes a regular lattice."""
+"""Largest number of pixels that `region_points` tests; larger regions are subsampled on a regular lattice."""
 
 
 def rasterise_points(
@@ -20,10 +20,10 @@ def rasterise_points(
     map_shape: tuple[int, int],
     size: int = 3,
 ) -> np.ndarray:
-    """Draw points, over the regions of the same image, into a label map.
+    """Rasterise points, over the regions of the same image, into a label map.
 
-    A point becomes a square around its pixel floor(coordinate * map / image); a pixel that the squares of two classes
-    reach belongs to the class whose point lies on it, to none otherwise. For regions see ``rasterise_regions``.
+    A point becomes a square around its pixel floor(coordinate * map / image). A pixel covered by squares of two classes
+    gets the class of the point that lies on it, else it is unlabelled. For regions see ``rasterise_regions``.
 
     Args:
         annotations: points alone, or points and regions, in level-0 pixels.
@@ -45,7 +45,7 @@ def rasterise_points(
     centres = points_to_pixels(annotations.points, image_shape=image_shape, map_shape=map_shape)
     labels = np.array([point.label for point in annotations.points], dtype=np.uint8)
     drawn = rasterise_regions(annotations.regions, image_shape=image_shape, map_shape=map_shape)
-    for reach in (size // 2, 0):  # the squares, then the centres over them
+    for reach in (size // 2, 0):  # the squares, then the points' own pixels over them
         claims = np.zeros(map_shape, dtype=np.uint8)
         for label in np.unique(labels):
             square = _squares(centres[labels == label], map_shape, reach)
@@ -58,7 +58,7 @@ def rasterise_points(
 def points_to_pixels(
     points: Sequence[Point], *, image_shape: tuple[int, int], map_shape: tuple[int, int]
 ) -> np.ndarray:
-    """(P, 2) integer (row, column) of the points on a map: floor(coordinate * map / image).
+    """Map points to (P, 2) integer (row, column) of a map: floor(coordinate * map / image).
 
     Raises:
         CvmError: a point outside the image.
@@ -69,7 +69,7 @@ def points_to_pixels(
         y, x = positions[outside][0]
         raise CvmError(f"the point ({x:g}, {y:g}) lies outside the image of {image_shape[1]} x {image_shape[0]} px")
     pixels = np.floor(positions * map_shape / image_shape).astype(np.int64)
-    return np.minimum(pixels, np.asarray(map_shape) - 1)  # a coordinate one rounding error below the border
+    return np.minimum(pixels, np.asarray(map_shape) - 1)  # a coordinate just below the border may round up to it
 
 
 def rasterise_regions(
@@ -77,9 +77,9 @@ def rasterise_regions(
 ) -> np.ndarray:
     """Label each pixel whose centre lies inside a region and outside its holes; exclusions (255) win.
 
-    A region inside one of another class wins, see ``nesting.nest``; where two classes overlap otherwise the pixel is
-    unlabelled. A centre exactly on a border belongs to the region on
-    its right or below, so that neighbours share no pixel and leave none out.
+    A region inside one of another class wins, see ``nesting.nest``; other overlaps of two classes are unlabelled. A
+    centre exactly on a border belongs to the region on its right or below, so that adjacent regions neither share nor
+    omit a pixel.
 
     Returns:
         (H, W) uint8 class indices, 255 = unlabelled.
@@ -99,7 +99,7 @@ def rasterise_regions(
 
 
 def fill(rings: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: true where the centre (column + 0.5, row + 0.5) lies in the first ring and in none of the others.
+    """Make a (H, W) bool mask: true where (column + 0.5, row + 0.5) lies in the first ring and in no other ring.
 
     Rings are vertices (x, y); each one is filled by the even-odd rule.
     """
@@ -110,18 +110,18 @@ def fill(rings: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
 
 
 def _clear(inside: np.ndarray, rings: Sequence[np.ndarray]) -> None:
-    """Make false what a polygon covers, looking at its own bounds alone: a region may have many small holes."""
+    """Set to false what a polygon covers, within its bounding box only: a region may have many small holes."""
     rows, columns = _bounds(rings[0], inside.shape)
     here = inside[rows, columns]
     here &= ~fill([ring - (columns.start, rows.start) for ring in rings], here.shape)
 
 
 def _fill_ring(ring: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Even-odd fill: count, in each row, the edges on the left of each pixel centre."""
+    """Fill a ring by the even-odd rule: count, in each row, the edges on the left of each pixel centre."""
     height, width = shape
     crossings = np.zeros((height, width + 1), dtype=np.int32)
     for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-        if y0 > y1:  # the same arithmetic for an edge that two regions share
+        if y0 > y1:  # so that an edge shared by two regions gives identical rounding
             x0, y0, x1, y1 = x1, y1, x0, y0
         rows = np.arange(max(0, math.ceil(y0 - 0.5)), min(height, math.ceil(y1 - 0.5)))
         if len(rows):
@@ -138,13 +138,13 @@ def region_points(
     image_shape: tuple[int, int] | None = None,
     apart: Sequence[Region] = (),
 ) -> tuple[Point, ...]:
-    """Seeded pixel centres inside a region, all different, for the methods that need points.
+    """Sample different pixel centres inside a region, for the methods that need points.
 
     Args:
         count: how many; a region with fewer pixels gives all of them, an empty one none.
         seed: the same seed gives the same points.
         image_shape: (height, width) that clips the region; None leaves it whole.
-        apart: regions that hold none of the points; where they cover all of it the region gives none.
+        apart: regions that are kept free of points; a region that they cover wholly gives none.
     """
     rings = [np.asarray(ring) for ring in (region.exterior, *region.holes)]
     low, high = np.floor(rings[0].min(0)), np.ceil(rings[0].max(0))
@@ -166,12 +166,12 @@ def region_points(
 
 
 def _on_lattice(ring: Sequence[tuple[float, float]] | np.ndarray, origin: np.ndarray, step: int) -> np.ndarray:
-    """Vertices such that the pixel centre of each lattice point is a pixel centre of the lattice."""
+    """Transform vertices to lattice coordinates, in which lattice points are pixel centres."""
     return (np.asarray(ring) - origin - 0.5) / step + 0.5
 
 
 def _squares(centres: np.ndarray, shape: tuple[int, int], reach: int) -> np.ndarray:
-    """(H, W) bool: the pixels at most `reach` rows and columns away from a centre."""
+    """Make a (H, W) bool mask of the pixels at most `reach` rows and columns away from a centre."""
     covered = np.zeros(shape, dtype=bool)
     for row, column in centres:
         covered[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1] = True
@@ -179,7 +179,7 @@ def _squares(centres: np.ndarray, shape: tuple[int, int], reach: int) -> np.ndar
 
 
 def _bounds(ring: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of the map that a ring can reach."""
+    """Return the rows and columns of the map in a ring's bounding box."""
     low = np.clip(np.floor(ring.min(0)), 0, shape[::-1]).astype(int)
     high = np.clip(np.ceil(ring.max(0)), 0, shape[::-1]).astype(int)
     return slice(low[1], high[1]), slice(low[0], high[0])

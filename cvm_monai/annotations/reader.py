@@ -1,4 +1,4 @@
-"""One door to every annotation format."""
+"""Read annotation files of every format."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,11 +20,11 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import archived_name, iter_json
 
 Parser = Callable[[Path], Iterator[ParsedObject]]
-"""Gives the objects of one file; every failure is a CvmError that names the file and the place."""
+"""Yields the objects of one file; every error is a CvmError that names the file and the place."""
 
 
 def iter_json_objects(path: Path) -> Iterator[ParsedObject]:
-    """The objects of a JSON file, one at a time: GeoJSON or the Digital Slide Archive's, as each of its parts shows.
+    """Yield the objects of a JSON file, GeoJSON or the Digital Slide Archive's; each part's keys decide which.
 
     Raises:
         CvmError: malformed JSON (with its line), other JSON, or a malformed object.
@@ -43,10 +43,10 @@ def iter_json_objects(path: Path) -> Iterator[ParsedObject]:
 
 
 def iter_archive(path: Path) -> Iterator[ParsedObject]:
-    """The objects of the one annotation file in a ZIP archive, as QuPath exports it.
+    """Yield the objects of the single annotation file in a ZIP archive, as QuPath exports it.
 
     Raises:
-        CvmError: no such archive, a file of another kind in it, or what its parser refuses.
+        CvmError: no such archive, a file of another type in it, or an error of its parser.
     """
     name = archived_name(path)
     suffix = next((suffix for suffix in ARCHIVED if name.lower().endswith(suffix)), None)
@@ -56,7 +56,7 @@ def iter_archive(path: Path) -> Iterator[ParsedObject]:
 
 
 ARCHIVED = (".geojson", ".json", ".xml", ".csv")
-"""Kinds of files that are read from an archive."""
+"""Suffixes of files that are read from an archive."""
 
 PARSERS: dict[str, Parser] = {
     ".geojson": iter_json_objects,
@@ -72,7 +72,7 @@ PARSERS: dict[str, Parser] = {
     ".zip": iter_archive,
     **dict.fromkeys(SUFFIXES, iter_label_image),
 }
-"""A format is one parser in one file and its suffixes here."""
+"""The parser for each suffix; a new format needs one parser and its suffixes here."""
 
 
 def read_annotations(
@@ -83,9 +83,9 @@ def read_annotations(
     image_shape: tuple[int, int] | None = None,
     image: object = "the image",
 ) -> Annotations:
-    """Read the points and regions of one image; the suffix chooses the parser, of JSON what is in it.
+    """Read the points and regions of one image; the suffix chooses the parser, for JSON its content.
 
-    Outlines that cross themselves are repaired and counted, those without area are left out and counted.
+    Self-intersecting outlines are repaired and counted, outlines without area are left out and counted.
 
     Args:
         classes: class map such as ``{"Tumor": "target", "Stroma": "background"}``, see ``label_table``; None reads
@@ -93,11 +93,11 @@ def read_annotations(
         unclassified: what an annotation without a label means; None leaves that to the class map.
         image_shape: (height, width) at level 0; what lies outside is left out and counted, see ``outside.clip``. None
             leaves everything as it is.
-        image: the image's file, for the sentence where all of it lies outside.
+        image: the image's file, for the error message where all annotations lie outside.
 
     Raises:
         CvmError: an unknown suffix, unknown labels (all of them, with their counts), annotations of another image, or
-            what the parser refuses, always with the file and the place in it.
+            an error of the parser, always with the file and the place in it.
     """
     counts: Counter[str] = Counter()
     colours: dict[int, Colour] = {}
@@ -116,17 +116,17 @@ def iter_annotations(
     counts: Counter[str] | None = None,
     colours: dict[int, Colour] | None = None,
 ) -> Iterator[Point | Region]:
-    """The same points and regions one at a time, for files larger than the memory (GeoJSON, gzipped or not).
+    """Yield the points and regions that `read_annotations` reads, for files larger than memory (GeoJSON, also gzipped).
 
-    Points may overtake regions, which are checked in groups.
+    Regions are checked in groups, so that later points may come before them.
 
     Args:
         classes, unclassified: as ``read_annotations``.
-        counts: gains what is left out or repaired, by kind.
-        colours: gains the colour of each label.
+        counts: incremented for what is left out or repaired, by kind.
+        colours: filled with the colour of each label.
 
     Raises:
-        CvmError: as ``read_annotations``; a mistake far into a file comes after what stands before it.
+        CvmError: as ``read_annotations``; raised after the objects before the error were yielded.
     """
     path = Path(path)
     suffix = annotation_suffix(path)
@@ -141,6 +141,6 @@ def iter_annotations(
 
 
 def annotation_suffix(path: Path) -> str | None:
-    """The known suffix that the file's name ends in, or None."""
+    """Return the known suffix of a file's name, or None."""
     name = path.name.lower()
     return next((suffix for suffix in PARSERS if name.endswith(suffix)), None)

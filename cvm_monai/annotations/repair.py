@@ -1,6 +1,6 @@
-"""Polygons made valid: outlines that cross themselves are cut into parts that do not, those without area are left out.
+"""Make polygons valid: split self-intersecting outlines into valid parts, leave out those without area.
 
-A repaired outline covers what the even-odd rule covers, which is how regions are drawn: repair changes no pixel.
+A repaired outline covers what the even-odd rule covers, as regions are rasterised: repair changes no pixel.
 """
 
 from collections import Counter
@@ -18,21 +18,21 @@ REPAIRED = "repaired"
 NO_AREA = "zero area"
 
 MOST_CROSSINGS = 5_000
-"""Crossings of one outline with itself that are repaired; these take a second."""
+"""Largest number of self-intersections of an outline that is repaired; so many take a second."""
 
 TOGETHER = 64
-"""Edges whose crossings are looked for at once, few at first: one edge may cross all the others."""
+"""Largest number of edges whose crossings are searched for together, fewer at first: an edge may cross all others."""
 
 
 def valid_regions(
     outlines: Sequence[tuple[Outline, int]], counts: Counter[str], *, places: Sequence[str] = ()
 ) -> Iterator[Region]:
-    """A region for each outline and its label, several for one that falls into parts; a valid one keeps its vertices.
+    """Yield a region for each outline, several where it splits into parts; a valid one keeps its vertices.
 
     Args:
-        outlines: rings (exterior, then holes) and label; checked together, which is what makes it fast.
-        counts: gains ``repaired`` and ``zero area``, counted by outline.
-        places: file and object of each outline, for the sentence.
+        outlines: rings (exterior, then holes) and label; checked together, for speed.
+        counts: incremented for ``repaired`` and ``zero area``, by outline.
+        places: file and object of each outline, for error messages.
 
     Raises:
         CvmError: an outline that crosses itself more than 5,000 times.
@@ -54,21 +54,21 @@ def valid_regions(
 
 
 def region_of(polygon: Any, label: int) -> Region:
-    """A polygon of shapely's as a region."""
+    """Convert a shapely polygon to a region."""
     rings = (polygon.exterior, *polygon.interiors)
     exterior, *holes = (_ring(shapely.get_coordinates(ring)[:-1]) for ring in rings)
     return Region(exterior, tuple(holes), label)
 
 
 def polygons(geometry: Any) -> list[Any]:
-    """The polygons in a geometry of any kind, also those without area."""
+    """List the polygons in a geometry of any type, also those without area."""
     if geometry.geom_type == "Polygon":
         return [] if geometry.is_empty else [geometry]
     return [polygon for part in getattr(geometry, "geoms", ()) for polygon in polygons(part)]
 
 
 def _rings(rings: Outline) -> Outline:
-    """Without the holes that have fewer than three vertices; empty where the exterior has."""
+    """Remove holes with fewer than three vertices; empty if the exterior has fewer than three."""
     if not rings or len(rings[0]) < 3:
         return ()
     return tuple(ring for ring in rings if len(ring) >= 3)
@@ -79,7 +79,7 @@ def _ring(vertices: np.ndarray) -> Ring:
 
 
 def _sound(outlines: Sequence[Outline]) -> np.ndarray:
-    """(N,) bool: outlines that are valid and have an area."""
+    """Decide which outlines are valid and have an area, (N,) bool."""
     if not outlines:
         return np.empty(0, dtype=bool)
     rings = [ring for outline in outlines for ring in outline]
@@ -91,7 +91,7 @@ def _sound(outlines: Sequence[Outline]) -> np.ndarray:
 
 
 def _check_crossings(rings: Outline, place: str) -> None:
-    """Refuse an outline that takes too long to repair, before the repair.
+    """Refuse an outline with too many self-intersections, before the repair.
 
     Raises:
         CvmError: naming the object.
@@ -99,7 +99,7 @@ def _check_crossings(rings: Outline, place: str) -> None:
     count = 0
     for ring in rings:
         edges = shapely.linestrings(np.stack([ring, np.roll(ring, -1, axis=0)], axis=1))
-        tree = shapely.STRtree(edges)  # bounds alone: its predicates take most of the time
+        tree = shapely.STRtree(edges)  # queried by bounding boxes only: its predicates take most of the time
         start, together = 0, 1
         while start < len(edges):
             one, other = tree.query(edges[start : start + together])
@@ -113,7 +113,7 @@ def _check_crossings(rings: Outline, place: str) -> None:
 
 
 def _crossing(ring: np.ndarray, one: np.ndarray, other: np.ndarray) -> int:
-    """The pairs of edges, by the numbers of their first vertices, that cross within both; each pair counts once."""
+    """Count the pairs of edges, given by the indices of their first vertices, that cross in the interior of both."""
     one, other = one[one < other], other[one < other]
     a, b, c, d = (ring[index % len(ring)] for index in (one, one + 1, other, other + 1))
 
@@ -126,7 +126,7 @@ def _crossing(ring: np.ndarray, one: np.ndarray, other: np.ndarray) -> int:
 
 
 def _repair(rings: Outline) -> list[Any]:
-    """The polygons that cover what the exterior covers and no hole does, each ring by the even-odd rule."""
+    """Make polygons that cover the exterior minus the holes, each ring filled by the even-odd rule."""
     covered, *holes = (_areas(ring) for ring in rings)
     for hole in holes:
         covered = shapely.difference(covered, hole)
@@ -134,7 +134,7 @@ def _repair(rings: Outline) -> list[Any]:
 
 
 def _areas(ring: np.ndarray) -> Any:
-    """What a ring covers by the even-odd rule: those of the faces that its edges form around which it winds oddly."""
+    """Compute the area of a ring by the even-odd rule: the faces formed by its edges with an odd winding number."""
     faces = shapely.polygonize([shapely.node(shapely.linestrings(np.concatenate([ring, ring[:1]])))])
     parts = shapely.get_parts(faces)
     points = shapely.get_coordinates(shapely.point_on_surface(parts))
@@ -142,7 +142,7 @@ def _areas(ring: np.ndarray) -> Any:
 
 
 def _inside(point: np.ndarray, ring: np.ndarray) -> bool:
-    """Whether an odd number of a ring's edges lies on the left of a point."""
+    """Whether a point is inside a ring: an odd number of edges lies on its left."""
     (x0, y0), (x1, y1) = ring.T, np.roll(ring, -1, axis=0).T
     over = (y0 > point[1]) != (y1 > point[1])
     x = x0[over] + (point[1] - y0[over]) * (x1[over] - x0[over]) / (y1[over] - y0[over])

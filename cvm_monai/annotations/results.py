@@ -1,6 +1,6 @@
-"""Predicted regions as files: GeoJSON for QuPath and the Digital Slide Archive, and a table of the classes.
+"""Write predicted regions: GeoJSON for QuPath and the Digital Slide Archive, and a table of the classes.
 
-A feature carries the names of both programs side by side. QuPath reads ``objectType``, ``classification``, ``name``,
+A feature has the properties of both programs. QuPath reads ``objectType``, ``classification``, ``name``,
 ``isLocked`` and ``measurements``; the Digital Slide Archive (large_image) keeps ``label``, ``group``, ``lineColor``,
 ``fillColor`` and ``lineWidth`` and drops the others.
 """
@@ -23,27 +23,27 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, write_text
 
 ObjectType = Literal["annotation", "detection"]
-"""What QuPath makes of a region: annotations can be edited, detections are drawn faster and cannot."""
+"""QuPath's object type of a region: annotations can be edited; detections cannot and are drawn faster."""
 
 AREA, PROBABILITY = "Predicted area µm^2", "Mean probability"
-"""Names of the measurements; QuPath has an ``Area µm^2`` of its own, of the polygon as it stands there."""
+"""Names of the measurements; QuPath's own ``Area µm^2`` is that of the polygon."""
 
 LINE_WIDTH = 2
 FILL = 0.25
 """Width and opacity with which the Digital Slide Archive draws a region."""
 
 _IDS = uuid.UUID("6d1c63f4-3f0b-5a5e-9b51-0a5a3f1d7c2e")
-"""The name space of the regions' ids: the same regions have the same ids in every file."""
+"""The UUID namespace of the regions' ids: the same regions have the same ids in every file."""
 
 
 @dataclass(frozen=True)
 class ClassTotal:
-    """The regions of one class.
+    """Totals over the regions of one class.
 
     Attributes:
-        count: of the regions.
-        area_um2: their sum in square micrometres.
-        mean_probability: over their pixels; None where a region has none.
+        count: number of regions.
+        area_um2: sum of their areas in square micrometres.
+        mean_probability: mean over their pixels; None where a region has none.
     """
 
     count: int
@@ -59,18 +59,18 @@ def write_results_geojson(
     colours: Mapping[int, tuple[int, int, int]] = COLOURS,
     object_type: ObjectType = "annotation",
 ) -> dict[int, ClassTotal]:
-    """Write one Feature, a Polygon with its holes, for each region as it comes; returns the totals of each label.
+    """Write one Feature, a Polygon with its holes, for each region as it comes; return the totals of each label.
 
-    The file is written aside and renamed, gzipped where its name ends in ``.gz`` (QuPath opens both). Vertices are
-    written with two decimals of a level-0 pixel at most. Ids are made from the geometry and the class.
+    The file is written under a temporary name and renamed, gzipped if its name ends in ``.gz`` (QuPath opens both).
+    Vertices have at most two decimals of a level-0 pixel. Ids are computed from the geometry and the class.
 
     Args:
         names: class name of each label; 255 is always ``exclusion``.
-        colours: RGB of each label; the classes that it lacks take turns in a fixed palette.
-        object_type: see ``ObjectType``; from some 10,000 regions ``detection`` keeps QuPath fluent.
+        colours: RGB of each label; missing classes take colours of a fixed palette in turn.
+        object_type: see ``ObjectType``; from about 10,000 regions on, ``detection`` keeps QuPath responsive.
 
     Raises:
-        CvmError: an unknown object type, or a region whose label has no name; nothing is written then.
+        CvmError: an unknown object type, or a region whose label has no name; then nothing is written.
     """
     styles = _styles(names, colours, object_type)
     totals = _Totals()
@@ -92,14 +92,14 @@ def results_document(
     colours: Mapping[int, tuple[int, int, int]] = COLOURS,
     object_type: ObjectType = "annotation",
 ) -> dict[str, Any]:
-    """The GeoJSON document that ``write_results_geojson`` writes, in memory; arguments and errors as there."""
+    """Make the GeoJSON document that ``write_results_geojson`` writes, in memory; arguments and errors as there."""
     styles = _styles(names, colours, object_type)
     features = [json.loads(_feature(number, result, styles)) for number, result in enumerate(results, start=1)]
     return {"type": "FeatureCollection", "features": features}
 
 
 def total_by_class(results: Iterable[RegionResult]) -> dict[int, ClassTotal]:
-    """Count, area and mean probability of the regions of each label that occurs, in the order of the labels."""
+    """Compute count, area and mean probability of the regions of each label that occurs, in the order of the labels."""
     totals = _Totals()
     for result in results:
         totals.add(result)
@@ -115,16 +115,16 @@ def write_region_table(
 ) -> None:
     """Write a CSV with one row for each class: ``class, count, area_um2, mean_probability, share_of_tissue``.
 
-    A class without a region has a row of zeros; the background has a row only where it has regions. What is not known
-    stays empty. The file is written aside and renamed.
+    A class without a region has a row of zeros; the background has a row only where it has regions. Unknown values stay
+    empty. The file is written under a temporary name and renamed.
 
     Args:
         totals: as ``write_results_geojson`` or ``total_by_class`` return them.
         names: class name of each label; 255 is always ``exclusion``.
-        tissue_um2: area of the tissue in square micrometres, to divide by; None leaves the share empty.
+        tissue_um2: area of the tissue in square micrometres, the denominator; None leaves the share empty.
 
     Raises:
-        CvmError: a label without a name, or an area of tissue that is not above 0.
+        CvmError: a label without a name, or an area of tissue not above 0.
     """
     if tissue_um2 is not None and not tissue_um2 > 0:
         raise CvmError(f"tissue_um2 must be above 0 square micrometres, or None, got {tissue_um2!r}")
@@ -150,14 +150,14 @@ class _Totals:
         self.sums: dict[int, tuple[int, float, int, float | None]] = {}
 
     def add(self, result: RegionResult) -> None:
-        """Count a region: regions, area, pixels, sum of their probability."""
+        """Add a region to the sums of its label: regions, area, pixels, probability."""
         count, area, pixels, sums = self.sums.get(result.region.label, (0, 0.0, 0, 0.0))
         known = None if result.mean_probability is None or sums is None else result.mean_probability * result.pixels
         summed = None if known is None or sums is None else sums + known
         self.sums[result.region.label] = (count + 1, area + result.area_um2, pixels + result.pixels, summed)
 
     def by_label(self) -> dict[int, ClassTotal]:
-        """The totals in the order of the labels."""
+        """Return the totals in the order of the labels."""
         return {
             label: ClassTotal(count, area, None if sums is None else sums / pixels)
             for label, (count, area, pixels, sums) in sorted(self.sums.items())
@@ -167,7 +167,7 @@ class _Totals:
 def _styles(
     names: Sequence[str], colours: Mapping[int, tuple[int, int, int]], object_type: ObjectType
 ) -> dict[int, dict[str, Any]]:
-    """The properties that all regions of a class share, by label.
+    """Make the properties common to all regions of a class, by label.
 
     Raises:
         CvmError: an unknown object type.
@@ -182,7 +182,7 @@ def _styles(
 
 
 def _style(title: str, rgb: tuple[int, int, int], object_type: ObjectType) -> dict[str, Any]:
-    """The properties that all regions of a class share."""
+    """Make the properties common to all regions of a class."""
     colour = ", ".join(map(str, rgb))
     return {
         "objectType": object_type,
@@ -197,7 +197,7 @@ def _style(title: str, rgb: tuple[int, int, int], object_type: ObjectType) -> di
 
 
 def _feature(number: int, result: RegionResult, styles: Mapping[int, Mapping[str, Any]]) -> str:
-    """One region as text.
+    """Format one region as JSON text.
 
     Raises:
         CvmError: a label without a class.
@@ -205,7 +205,7 @@ def _feature(number: int, result: RegionResult, styles: Mapping[int, Mapping[str
     if result.region.label not in styles:
         raise CvmError(f"region {number} has the label {result.region.label}, for which names has no class")
     style = styles[result.region.label]
-    rings = (result.region.exterior, *result.region.holes)  # one at a time: a ring's text is small beside its lists
+    rings = (result.region.exterior, *result.region.holes)  # one at a time: a ring's text takes less than its lists
     coordinates = f"[{','.join(json.dumps(_closed(ring), separators=(',', ':')) for ring in rings)}]"
     title = style["group"]
     measurements = {AREA: round(result.area_um2, 3)}
@@ -218,7 +218,7 @@ def _feature(number: int, result: RegionResult, styles: Mapping[int, Mapping[str
 
 
 def _closed(ring: Ring) -> list[list[float]]:
-    """The vertices as they are written, the first one repeated at the end; whole numbers without a fraction."""
+    """Round the vertices for writing and repeat the first one at the end; whole numbers have no fraction."""
     rounded = [[_short(x), _short(y)] for x, y in ring]
     return [*rounded, rounded[0]]
 
@@ -229,10 +229,10 @@ def _short(value: float) -> float:
 
 @contextmanager
 def _written(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes its place when all is written, gzipped by its suffix."""
+    """Open a text file that is renamed to `path` when it is complete, gzipped by its suffix."""
     with replacing(path) as aside, ExitStack() as stack:
         raw = stack.enter_context(aside.open("wb"))
-        if path.suffix.lower() == ".gz":  # the same regions give the same bytes
+        if path.suffix.lower() == ".gz":  # without time and name: the same regions give the same bytes
             packed = gzip.GzipFile("", "wb", 6, raw, mtime=0)
             yield stack.enter_context(io.TextIOWrapper(packed, encoding="utf-8"))
         else:

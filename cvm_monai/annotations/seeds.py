@@ -1,4 +1,4 @@
-"""The points that stand for regions, for the methods that need points."""
+"""Sample points that represent regions, for the methods that need points."""
 
 from cvm_monai.annotations.model import UNLABELLED, Annotations, Point
 from cvm_monai.annotations.nesting import covering, nest
@@ -8,9 +8,9 @@ from cvm_monai.annotations.raster import region_points
 def seed_points(
     annotations: Annotations, *, seed: int = 0, image_shape: tuple[int, int] | None = None
 ) -> tuple[Point, ...]:
-    """A few seeded interior points of each region, see ``region_points``; exclusions give theirs, with the label 255.
+    """Sample a few interior points of each region, see ``region_points``; those of exclusions have the label 255.
 
-    None lies where a region of another class lies inside, where two classes overlap, or in an exclusion.
+    No point lies in a nested region of another class, where two classes overlap, or in an exclusion.
 
     Args:
         seed: the same seed gives the same points.

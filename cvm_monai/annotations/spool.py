@@ -1,4 +1,4 @@
-"""Corners of regions in a temporary file, sorted by region: what is in memory does not know how many there are."""
+"""Spool the corners of regions to temporary files, sorted by region, with memory independent of their number."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,24 +20,24 @@ RECORD = np.dtype(
         ("touches", "?"),
     ]
 )
-"""A turn of an outline: the region that it belongs to, its vertex, the directions in and out, the region's label, and
-whether its label is also across the corner."""
+"""A turn of an outline: its region, its vertex, the directions in and out, the region's label, and whether the pixel
+diagonally across the corner has the same label."""
 
 GROUP = 1 << 17
-"""Corners looked at together, except of a region that has more: some 100 bytes of memory for each."""
+"""Corners processed together, unless a region has more: about 100 bytes of memory for each."""
 
 IN_MEMORY = 1 << 22
-"""Bytes from which corners are kept in a file: small maps need none."""
+"""Bytes from which corners are kept in a file instead of memory."""
 
 
 class CornerSpool:
-    """Corners in the order in which they come; once sorted, groups of whole regions in the order of these.
+    """Corners in the order in which they were appended; after `sort`, in groups of whole regions, in region order.
 
-    The files have no name: they are gone when this is closed, and where the process is killed. They need room for 20
-    bytes of each corner, twice while they are sorted.
+    The files are unnamed: they vanish when this is closed or the process is killed. They take 20 bytes for each corner,
+    twice that during the sort.
 
     Args:
-        folder: of the temporary files; None: the system's.
+        folder: folder of the temporary files; None: the system's.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -54,14 +54,14 @@ class CornerSpool:
             self._file.write(corners.tobytes())
 
     def sort(self, region: np.ndarray, regions: int) -> None:
-        """Number the parts anew and bring the corners of each group of regions together, in the order they came in.
+        """Renumber the parts and gather the corners of each group of regions, in the order in which they were appended.
 
-        A group is the regions that begin within `GROUP` corners, counted from region to region: but for a last one
-        that is larger it has twice as many at most.
+        A group holds the regions that begin within the same `GROUP` corners, counted over the regions in order: at most
+        twice as many corners, unless its last region is larger.
 
         Args:
             region: (parts,) the region of each part, from 0.
-            regions: how many there are.
+            regions: number of regions.
 
         Raises:
             OSError: there is no room.
@@ -87,7 +87,7 @@ class CornerSpool:
         self._file = sorted_file
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The corners of some consecutive regions at a time, as arrays of `RECORD`."""
+        """Yield the corners of a group of consecutive regions at a time, as arrays of `RECORD`."""
         self._file.seek(0)
         for count in np.diff(self._ends, prepend=0).tolist():
             yield np.frombuffer(self._file.read(count * RECORD.itemsize), RECORD)
@@ -97,7 +97,7 @@ class CornerSpool:
         _remove(self._file)
 
     def _pieces(self) -> Iterator[np.ndarray]:
-        """All corners, some at a time, as arrays that may be changed."""
+        """Yield all corners in pieces, as arrays that may be modified."""
         self._file.seek(0)
         while data := self._file.read(GROUP * RECORD.itemsize):
             yield np.frombuffer(bytearray(data), RECORD)
@@ -107,7 +107,7 @@ class CornerSpool:
 
     @contextmanager
     def _written(self) -> Iterator[None]:
-        """Errors of the file system get the folder: the files have no name."""
+        """Add the folder to errors of the file system, since the files are unnamed."""
         try:
             yield
         except OSError as error:
@@ -115,13 +115,13 @@ class CornerSpool:
 
 
 def _remove(file: IO[bytes]) -> None:
-    """Close a file, and with it what could not be written: it is not needed any more."""
+    """Close a file, ignoring errors of unwritten data: it is not needed any more."""
     with suppress(OSError):
         file.close()
 
 
 def _distribute(corners: np.ndarray, group: np.ndarray, next_place: np.ndarray, file: IO[bytes]) -> None:
-    """Write corners behind those of their group; `next_place` of each group, in corners from the beginning, goes on."""
+    """Write corners behind those of their group, and advance each group's `next_place`, a position in corners."""
     order = np.argsort(group, kind="stable")
     corners, group = corners[order], group[order]
     begins = np.flatnonzero(np.diff(group, prepend=-1))

@@ -1,4 +1,4 @@
-"""Image files opened as they are stored, and label images decoded to the numbers that the file holds."""
+"""Open image files without conversion, and decode label images to the stored numbers."""
 
 import threading
 from pathlib import Path
@@ -13,35 +13,35 @@ if TYPE_CHECKING:
     from PIL import Image
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How a TIFF or BigTIFF begins, whatever its name ends in."""
+"""First bytes of a TIFF or BigTIFF."""
 
 COMPACT = ("PNG", "JPEG", "MPO", "BMP")
 DENSEST = 2**14
-"""Pixels that a byte of these formats can hold: deflate packs 1032 bytes into one, 8256 pixels of one bit. A header
-that claims more is refused before memory is taken for it."""
+"""Largest number of pixels in a byte of these formats: deflate compresses 1032 bytes into one, 8256 pixels of one bit.
+A header that claims more is refused before memory is allocated."""
 
 _LOSSY = (6, 7, 33007, 34892)
-"""TIFF's compressions by JPEG."""
+"""TIFF compression numbers of JPEG."""
 
 _opening = threading.Lock()
 
 
 def is_tiff(path: Path) -> bool:
-    """Whether a file begins as a TIFF does."""
+    """Whether a file begins like a TIFF."""
     with path.open("rb") as file:
         return file.read(4) in TIFF_MAGIC
 
 
 def open_stored(path: Path, *, max_pixels: int, what: str) -> "Image.Image | tifffile.TiffFile":
-    """A TIFF by tifffile, anything else by Pillow; checked by its header, nothing is decoded yet.
+    """Open a TIFF with tifffile, anything else with Pillow; checks the header, decodes nothing.
 
     Args:
-        max_pixels: more are refused.
-        what: it is, for that sentence.
+        max_pixels: larger images are refused.
+        what: what the file is, for the message.
 
     Raises:
-        CvmError: without pixels, with too many, or with more than its bytes can hold.
-        Exception: whatever a decoder raises for what is no image.
+        CvmError: no pixels, too many, or more than the file's bytes can hold.
+        Exception: whatever a decoder raises for a file that is not an image.
     """
     if is_tiff(path):
         import tifffile
@@ -58,7 +58,7 @@ def open_stored(path: Path, *, max_pixels: int, what: str) -> "Image.Image | tif
 
 
 def open_unlimited(path: Path) -> "Image.Image":
-    """Open by Pillow without its limit of 179 million pixels, which is a common size of tissue images."""
+    """Open with Pillow without its limit of 179 million pixels, which tissue images often exceed."""
     from PIL import Image
 
     with _opening:
@@ -70,7 +70,7 @@ def open_unlimited(path: Path) -> "Image.Image":
 
 
 def stored_size(opened: Any) -> tuple[int, int]:
-    """(height, width) of an opened file; of a TIFF that of its largest picture."""
+    """Return (height, width) of an opened file, for a TIFF those of its largest picture."""
     if hasattr(opened, "pages"):
         page = largest_series(opened).keyframe
         return page.imagelength, page.imagewidth
@@ -78,9 +78,9 @@ def stored_size(opened: Any) -> tuple[int, int]:
 
 
 def largest_series(tiff: "tifffile.TiffFile") -> "tifffile.TiffPageSeries":
-    """The picture of a TIFF: the largest of its series of pages, the first of equals.
+    """Return the largest series of pages of a TIFF, the first of equals.
 
-    A thumbnail, label or macro image may come first in the file, and is never larger than what it shows.
+    A thumbnail, label or macro image may come first in the file, but is never larger than the main picture.
     """
 
     series = tiff.series if _has_size(tiff.pages.first) else []
@@ -95,7 +95,7 @@ def _has_size(page: Any) -> bool:
 
 
 def check_size(opened: Any, path: Path, *, max_pixels: int, what: str) -> None:
-    """Refuse by the header: no pixels, too many, or more than the bytes of a compact format can hold."""
+    """Refuse, from the header, an image without pixels, with too many, or with more than its bytes can hold."""
     height, width = stored_size(opened)
     if not height * width:
         raise CvmError(f"it has no pixels ({width} x {height})")
@@ -107,13 +107,13 @@ def check_size(opened: Any, path: Path, *, max_pixels: int, what: str) -> None:
 
 
 def stored_labels(opened: Any, path: Path) -> np.ndarray:
-    """(H, W) integers that an opened label image stores, whatever its palette, polarity or depth.
+    """Decode the (H, W) integers that an opened label image stores, for any palette, polarity or depth.
 
-    Of a palette these are the indices; a file that calls 0 white (ImageJ's inverting look-up table) is not inverted;
-    grey of 2 and 4 bits is not stretched; 16 bits are kept; of alpha channels nothing is read.
+    A palette image gives its indices; a file in which 0 is white (ImageJ's inverting look-up table) is not inverted;
+    grey of 2 and 4 bits is not rescaled; 16 bits are kept; alpha channels are ignored.
 
     Raises:
-        CvmError: colours, channels, numbers that are no integers, or JPEG, which changes labels.
+        CvmError: colours, several channels, non-integers, or JPEG, which changes labels.
     """
     pixels = _tiff_samples(opened) if hasattr(opened, "pages") else _picture_samples(opened, path)
     if pixels.ndim == 3:
@@ -129,27 +129,27 @@ def stored_labels(opened: Any, path: Path) -> np.ndarray:
 
 
 def png_header(path: Path) -> tuple[int, int]:
-    """(bits per channel, colour type) of a PNG."""
+    """Read (bits per channel, colour type) of a PNG."""
     with path.open("rb") as file:
         head = file.read(26)
     return head[24], head[25]
 
 
 def _picture_samples(image: Any, path: Path) -> np.ndarray:
-    """(H, W) or (H, W, channels) as stored, without alpha, of an image opened by Pillow."""
+    """Decode an image opened with Pillow to (H, W) or (H, W, channels) as stored, without alpha."""
     if image.format in ("JPEG", "MPO"):
         raise CvmError("JPEG changes labels near borders; save it as PNG")
     if image.format == "PNG":
         bits, kind = png_header(path)
-        if bits == 16:  # of which Pillow keeps the upper eight where there are several channels
+        if bits == 16:  # Pillow keeps only the upper eight bits of images with several channels
             return _without_alpha(decode_png(path), alpha=kind & 4 > 0)
-        if kind == 0 and bits in (2, 4):  # which Pillow stretches to 0 to 255
+        if kind == 0 and bits in (2, 4):  # Pillow rescales these to 0 to 255
             return np.array(image) // np.uint8(255 // (2**bits - 1))
     return _without_alpha(np.array(image), alpha=image.mode in ("LA", "PA", "RGBA"))
 
 
 def decode_png(path: Path) -> np.ndarray:
-    """(H, W) or (H, W, channels) of a PNG with all its bits."""
+    """Decode a PNG to (H, W) or (H, W, channels) with all its bits."""
     import imagecodecs
 
     return np.asarray(imagecodecs.png_decode(path.read_bytes()))
@@ -160,7 +160,7 @@ def _without_alpha(pixels: np.ndarray, *, alpha: bool) -> np.ndarray:
 
 
 def _tiff_samples(tiff: Any) -> np.ndarray:
-    """(H, W) or (H, W, samples) of a TIFF's picture as stored, without its extra samples."""
+    """Decode a TIFF's picture to (H, W) or (H, W, samples) as stored, without its extra samples."""
     series = largest_series(tiff)
     page = series.keyframe
     if page.compression in _LOSSY:

@@ -1,4 +1,4 @@
-"""What the full augmentation adds to flips, quarter turns, stain and colour jitter: turning and zooming."""
+"""Random affine augmentation (rotation, zoom, shear), which `full` adds to flips, quarter turns and jitter."""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -16,22 +16,22 @@ from cvm_monai.errors import CvmError
 Item = dict[Hashable, Any]
 
 TRIES = 8
-"""Draws before an item is left as it is."""
+"""Number of draws before an item is left unchanged."""
 
 
 class RandAffineMapsd(Randomizable, Transform):
-    """Turn, zoom and shear image and maps alike, about the centre; they may lie on grids of different strides.
+    """Rotate, zoom and shear image and maps alike, about the centre; their grids may have different strides.
 
     The image is sampled bilinearly and mirrored beyond its border; maps take the nearest pixel, and 255 or -1 beyond
-    theirs (`FILL`). A draw that would lose a class of the label is drawn again, at most 8 times; then the item stays
-    as it is.
+    theirs (`FILL`). A draw that would lose a class of the label is repeated, up to 8 draws; then the item is left
+    unchanged.
 
     Args:
-        prob: how often; 0 to 1.
-        degrees: turns are uniform in [-degrees, degrees]; with quarter turns before it 45 is every angle; 0 to 180.
-        zoom: sizes are multiplied by up to 1 + zoom and divided by as much; raising it makes the network less dependent
-            on magnification; 0 to 1.
-        shear: up to so many pixels sideways for each pixel down; 0 to 0.5.
+        prob: probability of a change; 0 to 1.
+        degrees: angles are uniform in [-degrees, degrees]; after random quarter turns 45 covers every angle; 0 to 180.
+        zoom: sizes are multiplied or divided by up to 1 + zoom; raising it makes the network less dependent on
+            magnification; 0 to 1.
+        shear: largest shear, pixels sideways per pixel down; 0 to 0.5.
 
     Raises:
         CvmError: a tunable out of its range.
@@ -57,7 +57,7 @@ class RandAffineMapsd(Randomizable, Transform):
         return dict(item)
 
     def _draw(self, shape: tuple[int, int]) -> torch.Tensor:
-        """(2, 3): from a place of the new image to one of the old, in (x, y) from -1 to 1 over the whole extent."""
+        """Draw the (2, 3) affine matrix from new to old coordinates, (x, y) in [-1, 1] over the whole extent."""
         angle = math.radians(self.R.uniform(-self.degrees, self.degrees))
         zoom = (1 + self.zoom) ** self.R.uniform(-1, 1)
         turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -71,7 +71,7 @@ def _classes(label: torch.Tensor) -> set[int]:
 
 
 def _turned_map(values: torch.Tensor, theta: torch.Tensor, *, fill: float) -> torch.Tensor:
-    """Nearest pixels of a map, `fill` beyond its border."""
+    """Transform a map by nearest pixel, with `fill` beyond its border."""
     return (_sample(values.float() - fill, theta, "nearest", "zeros") + fill).to(values.dtype)
 
 

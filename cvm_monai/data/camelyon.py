@@ -1,4 +1,4 @@
-"""The paper's data set: crops around lesions of Camelyon16's positive slides, with masks from the XML files."""
+"""Prepare the paper's data set: crops around lesions of Camelyon16's positive slides, with masks from the XML files."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ from cvm_monai.slides import SLIDE_SUFFIXES
 
 MANIFEST = "manifest.csv"
 MIN_DISTANCE = 16.0
-"""px that sampled points stay away from the lesion's border: 8 um at 20x, and a pixel of the paper's 256 x 256 maps."""
+"""Distance of sampled points from a lesion's border in px: 8 um at 20x, one pixel of the paper's 256 x 256 maps."""
 
 SHOWN = 5
 
@@ -38,8 +38,8 @@ class CamelyonReport:
     """The crops and their data list.
 
     Attributes:
-        slides: a sentence for each slide, by its id.
-        without_xml: slides that nobody annotated, left out.
+        slides: summary of each slide, by its id.
+        without_xml: slides without annotations, left out.
         without_slide: annotation files without a slide, left out.
         warnings: about the slides.
         prepared: the report on the crops.
@@ -72,22 +72,22 @@ def camelyon16(
     seed: int = 0,
     classes: ClassMap = READY["camelyon16"],
 ) -> CamelyonReport:
-    """Crops around lesions, their masks, points sampled from these, ``manifest.csv`` and ``datalist.json``.
+    """Write crops around lesions, masks, points sampled from the masks, ``manifest.csv`` and ``datalist.json``.
 
     A crop's mask is 1 where a target region covers the pixel's centre and no exclusion does. A slide is its patient.
 
     Args:
         slides: folder of slides, searched with its subfolders.
-        annotations: folder of ASAP's XML, one file by each slide's name.
+        annotations: folder of ASAP's XML files, named after the slides.
         settings: um/px and side of the crops, see `CutSettings`; the paper has 0.5 and 4096.
-        crops_per_slide: at most; see `choose_crops`. The paper does not say how its crops were chosen.
-        pairs: points sampled of each class, see `prepare`.
+        crops_per_slide: maximum number; see `choose_crops`. The paper does not say how its crops were chosen.
+        pairs: number of points sampled of each class, see `prepare`.
         folds, seed: as in `prepare`.
         classes: class map; targets are tumour, exclusions are background.
 
     Raises:
-        CvmError: nothing that fits together; slides that were refused, all of them, after the others were cut. Its
-            notes are warnings.
+        CvmError: no slide with annotations; slides that were refused, all of them, after the others were cut. Its notes
+            are warnings.
     """
     if crops_per_slide < 1:
         raise CvmError(f"--crops_per_slide must be at least 1, got {crops_per_slide}")
@@ -123,10 +123,10 @@ def camelyon16(
 
 
 def match(slides: Path, annotations: Path) -> tuple[tuple[Source, ...], tuple[str, ...], tuple[str, ...]]:
-    """The slides that have an XML file, the names of those without, and the XML files without a slide.
+    """Match slides with XML files; return them, the names of slides without XML, and XML files without a slide.
 
     Raises:
-        CvmError: no such folder, two slides of one name, or nothing that fits together.
+        CvmError: no such folder, two slides of one name, or no match at all.
     """
     found = _by_name(slides, SLIDE_SUFFIXES)
     files = _by_name(annotations, (".xml", ".xml.gz"))
@@ -141,7 +141,7 @@ def match(slides: Path, annotations: Path) -> tuple[tuple[Source, ...], tuple[st
 
 
 def _by_name(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
-    """Files by their name without suffix, also in subfolders."""
+    """Map names without suffix to files, also in subfolders."""
     if not folder.is_dir():
         raise CvmError(f"{folder} is not a folder")
     found: dict[str, Path] = {}
@@ -159,7 +159,7 @@ def _by_name(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
 def _plan(
     source: Source, *, settings: CutSettings, count: int, classes: ClassMap
 ) -> tuple[SlidePlan, tuple[Crop, ...]]:
-    """The crops of one slide."""
+    """Choose the crops of one slide."""
     assert source.points_file is not None
     assert settings.tile is not None
     with opened_slide(source, settings) as (image, mpp, warnings):
@@ -175,7 +175,7 @@ def _plan(
 
 
 def _sentence(plan: SlidePlan, crops: Sequence[Crop]) -> str:
-    """What was found on a slide and how much of it is in crops."""
+    """Summarise the lesions of a slide and how many are in crops."""
     found = describe(plan.annotations, names=("background", "tumour"))
     if not crops:
         return f"{found}; no lesion, left out"
@@ -186,7 +186,7 @@ def _sentence(plan: SlidePlan, crops: Sequence[Crop]) -> str:
 
 
 def _manifest(plans: Sequence[SlidePlan], crops: Mapping[str, Sequence[Crop]], out: Path) -> str:
-    """A row for each crop."""
+    """Make the CSV manifest with a row for each crop."""
     text = io.StringIO()
     rows: list[dict[str, Any]] = []
     for plan in plans:

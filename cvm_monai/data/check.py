@@ -1,4 +1,4 @@
-"""One case's files opened, compared and, where it has no points, sampled; nothing is written here."""
+"""Check the files of one case, and sample points where it has none; writes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,24 +20,24 @@ Outside = Literal["drop", "refuse"]
 """What to do with points that lie outside their image."""
 
 Origin = Literal["file", "cleaned", "sampled"]
-"""The user's own file; a file written from his points; a file written with sampled points."""
+"""The user's own file; a file written from the user's points; a file written with sampled points."""
 
 
 @dataclass(frozen=True)
 class CheckedCase:
-    """A case that is known to be readable.
+    """A case whose files were read and checked.
 
     Attributes:
         annotations: None for an unlabelled case.
         origin: where the annotations come from; None for an unlabelled case.
-        mask: 0 and 1, given only where the class map makes it differ from the file's "not 0". Of more than two
-            classes: class numbers, given only where they differ from the file's.
-        dropped: a sentence for each annotation left out because it lies outside the image.
+        mask: 0 and 1, set only where the class map makes it differ from the file's "not 0". With more than two
+            classes: class numbers, set only where they differ from the file's.
+        dropped: message for each annotation left out because it lies outside the image.
         left_out: annotations of other kinds, and repaired outlines, by kind.
-        read: a sentence on what the user's own annotations hold; None where there are none.
-        mpp: um/px as cases.csv says, else as the image's file does.
-        unbelieved: um/px that the file says and no microscope has, where nobody says another.
-        warnings: sentences for the user about the image.
+        read: summary of the user's own annotations; None where there are none.
+        mpp: um/px of cases.csv, else of the image's file.
+        unbelieved: the file's um/px if implausible for a microscope and not replaced by cases.csv.
+        warnings: messages for the user about the image.
     """
 
     source: Source
@@ -61,7 +61,7 @@ def check_case(
     outside: Outside,
     min_distance: float,
 ) -> CheckedCase:
-    """Decode the image, compare the masks with it, read the points or sample them.
+    """Decode the image, compare the masks' sizes with it, read the points or sample them.
 
     Raises:
         CvmError: a file that cannot be read, a mask of another size, an unknown label, or, with `outside="refuse"`,
@@ -109,7 +109,7 @@ def check_case(
 
 
 def _image_warnings(source: Source, picture: Picture) -> tuple[str, ...]:
-    """What the user ought to know about an image: how it was read, and where its um/px is not the listed one."""
+    """Make the warnings about an image: how it was read, and whether its um/px differs from the listed one."""
     said, listed = picture.mpp, source.mpp
     if said is None or listed is None or abs(listed - said) <= DISAGREE * said:
         return picture.warnings
@@ -126,9 +126,9 @@ def keep_inside(
     case_id: str,
     names: Sequence[str] = ("background", "target"),
 ) -> tuple[Annotations, tuple[str, ...]]:
-    """Leave out points outside the image and regions that do not reach it; one sentence for each.
+    """Leave out points outside the image and regions that do not reach it, with a message for each.
 
-    `names` are those of the classes, by number.
+    `names` are the class names, by number.
     """
     height, width = image_shape
     size = f"outside the image of {width} x {height} px"
@@ -153,14 +153,14 @@ def keep_inside(
 
 
 def binary_mask(mask: np.ndarray, *, classes: ClassMap | None = None, where: str = "mask") -> np.ndarray:
-    """(H, W) uint8: 0 stays background and anything else is target, unless the class map names the value.
+    """Convert a mask to 0 and 1, (H, W) uint8: 0 is background, anything else target, unless the class map differs.
 
     Args:
-        classes: class map; keys that are whole numbers, such as ``{"2": "background"}``, speak of mask values.
-        where: the file, for the sentence.
+        classes: class map; keys that are whole numbers, such as ``{"2": "background"}``, refer to mask values.
+        where: the file, for the error message.
 
     Raises:
-        CvmError: a value of the mask that the class map calls anything else than target or background.
+        CvmError: a value of the mask that the class map maps to anything else than target or background.
     """
     binary = (mask != 0).astype(np.uint8)
     table = label_table(classes)
@@ -176,15 +176,15 @@ def binary_mask(mask: np.ndarray, *, classes: ClassMap | None = None, where: str
 
 
 def class_mask(mask: np.ndarray, *, classes: ClassMap, where: str = "mask") -> np.ndarray:
-    """(H, W) uint8 of a data set with more than two classes: value c is class c, unless the class map names the value.
+    """Convert a mask of more than two classes to class numbers, (H, W) uint8; the class map may rename values.
 
-    255 is left out of everything, and so is what the class map calls an exclusion.
+    255 is unlabelled, and so is a value that the class map maps to an exclusion.
 
     Args:
         classes, where: as in `binary_mask`.
 
     Raises:
-        CvmError: a value that is no class, or that the class map calls `skip`.
+        CvmError: a value that is not a class, or that the class map maps to `skip`.
     """
     table, count = label_table(classes), len(class_names(classes))
     known = {label: label for label in (*range(count), UNLABELLED)}
@@ -204,7 +204,7 @@ def class_mask(mask: np.ndarray, *, classes: ClassMap, where: str = "mask") -> n
 def _masks(
     source: Source, image_shape: tuple[int, int], classes: ClassMap | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The mask as training would read it from the user's file, and as it is meant; both None where there is none."""
+    """Return the mask as training would read the user's file, and by the class map; both None where there is none."""
     mask = _mask(source, image_shape)
     if mask is None:
         return None, None
@@ -214,12 +214,12 @@ def _masks(
 
 
 def _mask(source: Source, image_shape: tuple[int, int]) -> np.ndarray | None:
-    """The mask as it is stored, of the image's size."""
+    """Read the mask as stored, and check that it has the image's size."""
     return None if source.mask is None else _same_size(read_mask(source.mask), source.mask, image_shape)
 
 
 def _novel(source: Source, image_shape: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool, of the image's size."""
+    """Read the novel mask as (H, W) bool, and check that it has the image's size."""
     assert source.novel is not None
     return _same_size(read_mask(source.novel), source.novel, image_shape) != 0
 
@@ -234,7 +234,7 @@ def _same_size(mask: np.ndarray, path: object, image_shape: tuple[int, int]) -> 
 
 
 def _reads_alike(source: Source, annotations: Annotations, names: Mapping[str, int]) -> bool:
-    """Whether the user's own file says the same with the data list's classes alone, as training reads it."""
+    """Whether training, which knows only the data list's classes, would read the same from the user's own file."""
     assert source.points_file is not None
     if source.points_file.suffix.lower() == ".csv":
         return False

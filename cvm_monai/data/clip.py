@@ -1,4 +1,4 @@
-"""Regions cut to a tile: polygons with holes in the tile's own pixels."""
+"""Clip regions to tiles: polygons with holes in the tile's pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from cvm_monai.annotations import Annotations, Region
 
 
 class RegionIndex:
-    """The regions of a slide, found by place and clipped to rectangles; lesions of 10,000s of vertices are cut once.
+    """A spatial index of a slide's regions that clips them to rectangles.
 
     Args:
-        regions: valid ones, as `read_annotations` gives them, in level-0 pixels.
+        regions: valid regions, as returned by `read_annotations`, in level-0 pixels.
     """
 
     def __init__(self, regions: Sequence[Region]) -> None:
@@ -24,18 +24,18 @@ class RegionIndex:
         self._tree = shapely.STRtree(self.polygons)
 
     def touching(self, corner: tuple[float, float], size: tuple[float, float]) -> list[int]:
-        """Indices of the regions that share area or border with a rectangle of (width, height) level-0 pixels."""
+        """Find the indices of the regions that intersect or touch a rectangle of (width, height) level-0 pixels."""
         return sorted(self._tree.query(_box(corner, size), predicate="intersects").tolist())
 
     def clip(
         self, corner: tuple[float, float], *, shape: tuple[int, int], scale: tuple[float, float]
     ) -> tuple[Region, ...]:
-        """The regions inside a tile, in its own pixels; one that falls into parts becomes several.
+        """Clip the regions to a tile, in the tile's pixels; a region that splits into parts becomes several.
 
         Args:
             corner: (x, y) of the tile in level-0 pixels.
             shape: (height, width) of the tile in its own pixels.
-            scale: (y, x) level-0 pixels of one pixel of the tile.
+            scale: (y, x) level-0 pixels per tile pixel.
         """
         import shapely
 
@@ -51,17 +51,17 @@ class RegionIndex:
         return tuple(found)
 
     def middle(self, index: int) -> tuple[float, float]:
-        """A position (x, y) inside a region, away from its border where that is cheap to find."""
+        """Return a position (x, y) inside a region, away from its border where that is cheap to find."""
         point = self.polygons[index].representative_point()
         return point.x, point.y
 
 
 def annotated(annotations: Annotations, corners: np.ndarray, *, side: float) -> np.ndarray:
-    """Whether each square of a side at ``corners`` (N, 2) of (x, y) shares area or border with a region or point.
+    """Decide for each square with a corner in ``corners`` (N, 2) of (x, y) whether it touches a region or point.
 
     Args:
-        annotations: in the pixels of the corners.
-        side: of the squares; raising it marks more of them.
+        annotations: in the same pixels as the corners.
+        side: side of the squares; raising it marks more of them.
 
     Returns:
         (N,) bool.
@@ -85,13 +85,13 @@ def _box(corner: tuple[float, float], size: tuple[float, float]) -> Any:
 def _ring(
     vertices: np.ndarray, corner: tuple[float, float], shape: tuple[int, int], scale: tuple[float, float]
 ) -> tuple[tuple[float, float], ...]:
-    """Vertices (x, y) in the tile's pixels; those on its border stay there, whatever rounding does."""
+    """Convert vertices (x, y) to the tile's pixels; those on its border stay exactly on it."""
     own = np.clip((vertices - corner) / scale[::-1], 0, shape[::-1])
     return tuple(map(tuple, own.tolist()))
 
 
 def _polygons(geometry: Any) -> list[Any]:
-    """The polygons with an area in a geometry of any kind."""
+    """List the polygons with an area in a geometry of any type."""
     if geometry.geom_type == "Polygon":
         return [geometry] if geometry.area > 0 else []
     return [polygon for part in getattr(geometry, "geoms", ()) for polygon in _polygons(part)]

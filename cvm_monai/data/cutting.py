@@ -1,4 +1,4 @@
-"""The tiles of a planned slide on disk: images, annotations in the tiles' own pixels, masks."""
+"""Write the tiles of a planned slide: images, annotations in the tiles' own pixels, masks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ from cvm_monai.errors import CvmError
 from cvm_monai.slides import read_mask
 
 MaskMaker = Callable[[Tile, Callable[[], tuple[Region, ...]]], np.ndarray]
-"""A tile's mask, from the tile and from what gives its regions."""
+"""Makes a tile's mask from the tile and a function that returns its clipped regions."""
 
 SHAPE_TOLERANCE = 0.02
-"""How far the two sides of a slide's mask may be scaled apart, beside one pixel of rounding."""
+"""Largest relative difference of a slide mask's scales in x and y, besides one pixel of rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +39,14 @@ class SlideLabels:
 
     Attributes:
         labels: (h, w) integers.
-        scale: (y, x) level-0 pixels of one of its pixels.
+        scale: (y, x) level-0 pixels per label pixel.
     """
 
     labels: np.ndarray
     scale: tuple[float, float]
 
     def at(self, tile: Tile, *, shape: tuple[int, int], scale: float) -> np.ndarray:
-        """The labels under the centres of a tile's pixels, (height, width); 0 beyond the slide."""
+        """Sample the labels at the centres of a tile's pixels, (height, width); 0 beyond the slide."""
         rows, columns = (
             np.floor((start + (np.arange(count) + 0.5) * scale) / own).astype(np.int64)
             for start, count, own in zip((tile.y, tile.x), shape, self.scale, strict=True)
@@ -85,16 +85,16 @@ def cut_slide(
 ) -> None:
     """Write ``images/``, ``points/``, ``masks/`` and ``novel/`` of a slide's tiles below ``out``.
 
-    What is there already stays as it is. Every file is written aside and renamed, a tile's image last. If the slide
-    turns out to be unreadable, what was written of it now is removed.
+    Existing files are kept. Every file is written under a temporary name and renamed, a tile's image last. If the slide
+    cannot be read, the files of this call are removed.
 
     Args:
         colours: RGB of each label, for the GeoJSON files.
-        annotated: write points and regions; without them points can be sampled from the masks.
+        annotated: write points and regions; otherwise points can be sampled from the masks.
         progress: called after each tile.
 
     Raises:
-        CvmError: a place of the slide, or a mask, that cannot be read.
+        CvmError: a region of the slide, or a mask, that cannot be read.
     """
     waiting = [tile for tile in plan.tiles if not _complete(plan, tile, out, settings, annotated=annotated)]
     for _ in range(len(plan.tiles) - len(waiting)):
@@ -123,17 +123,17 @@ def cut_slide(
 
 
 def tile_files(plan: SlidePlan, tile: Tile, out: Path) -> tuple[Path, ...]:
-    """Every file that a tile may have below ``out``, whether it is there or not."""
+    """Return every file that a tile may have below ``out``, whether it exists or not."""
     name = plan.case_id(tile)
     pictures = (out / folder / f"{name}.png" for folder in ("images", "masks", "novel"))
     return (*pictures, out / "points" / f"{name}.geojson")
 
 
 def region_mask(regions: Sequence[Region], *, shape: tuple[int, int], classes: int = 2) -> np.ndarray:
-    """(H, W) uint8 mask of regions that leave nothing out: what none covers is background.
+    """Rasterise exhaustive regions to a mask, (H, W) uint8: pixels outside all regions are background.
 
-    Exclusions are painted last. Of two classes they are background, and so is where target and background overlap; of
-    more they are 255, and so is where two classes overlap.
+    Exclusions are painted last. With two classes, exclusions and overlaps of target and background are background; with
+    more classes, exclusions and overlaps of two classes are 255.
     """
     drawn = rasterise_regions(regions, image_shape=shape, map_shape=shape)
     if classes == 2:
@@ -144,7 +144,7 @@ def region_mask(regions: Sequence[Region], *, shape: tuple[int, int], classes: i
 
 
 class _Written:
-    """The files that one call wrote; those that exist are left as they are."""
+    """Writes files that do not exist yet, and keeps a list of them."""
 
     def __init__(self) -> None:
         self.files: list[Path] = []
@@ -159,14 +159,14 @@ class _Written:
 
 
 def _mask_folders(plan: SlidePlan, settings: CutSettings) -> tuple[str, ...]:
-    """The kinds of masks that a slide's tiles get."""
+    """Return the folders of the masks that a slide's tiles get."""
     drawn = settings.region_masks and plan.annotations.regions
     masks = ("masks",) if plan.source.mask or drawn else ()
     return (*masks, "novel") if plan.source.novel else masks
 
 
 def _complete(plan: SlidePlan, tile: Tile, out: Path, settings: CutSettings, *, annotated: bool) -> bool:
-    """Whether all files of a tile are there."""
+    """Whether all files of a tile exist."""
     name = plan.case_id(tile)
     folders = ("images", *_mask_folders(plan, settings))
     files = [out / folder / f"{name}.png" for folder in folders]
@@ -176,7 +176,7 @@ def _complete(plan: SlidePlan, tile: Tile, out: Path, settings: CutSettings, *, 
 
 
 def _mask_makers(plan: SlidePlan, settings: CutSettings, classes: ClassMap | None) -> dict[str, MaskMaker]:
-    """What draws each kind of mask of a tile."""
+    """Return for each mask folder the function that makes a tile's mask."""
     source, count, found = plan.source, len(class_names(classes)), dict[str, MaskMaker]()
 
     def labels_of(path: Path) -> Callable[[Tile], np.ndarray]:
@@ -201,7 +201,7 @@ def _mask_makers(plan: SlidePlan, settings: CutSettings, classes: ClassMap | Non
 
 
 def _clipped(index: RegionIndex, plan: SlidePlan, tile: Tile) -> tuple[Region, ...]:
-    """The regions of a tile in its own pixels."""
+    """Clip the regions to a tile, in its own pixels."""
     return index.clip((tile.x, tile.y), shape=plan.shape, scale=(plan.scale, plan.scale))
 
 
@@ -213,7 +213,7 @@ def _write_points(
     names: Sequence[str],
     colours: Mapping[int, Colour],
 ) -> None:
-    """A tile's points and regions in its own pixels; rounding moves no point over its border."""
+    """Write a tile's points and regions in its own pixels; rounding moves no point across its border."""
     height, width = plan.shape
     below = np.nextafter(width, 0), np.nextafter(height, 0)
     points = []

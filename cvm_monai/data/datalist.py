@@ -1,4 +1,4 @@
-"""datalist.json: which images there are, whose they are, and to which fold each belongs."""
+"""Read and write datalist.json: the cases of a data set, with files, patient and fold."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from cvm_monai.files import read_json, shown, write_text
 VERSION = 1
 FILE_NAME = "datalist.json"
 CLASSES: Mapping[str, int] = {"background": BACKGROUND, "target": TARGET}
-"""Of every data list; further foreground classes follow by number, from 2."""
+"""The classes of every data list; further foreground classes are numbered from 2."""
 FILE_KEYS = ("image", "points", "mask", "novel_mask")
 REQUIRED_KEYS = ("case_id", "patient_id", "image", "points", "sha256", "fold")
 KNOWN_KEYS = ("case_id", "patient_id", *FILE_KEYS, "mpp", "sha256", "fold")
@@ -21,7 +21,7 @@ KNOWN_KEYS = ("case_id", "patient_id", *FILE_KEYS, "mpp", "sha256", "fold")
 
 @dataclass(frozen=True)
 class Case:
-    """One image and what is known about it.
+    """One image with its annotations and metadata.
 
     Attributes:
         points: annotation file; None for an image without annotations.
@@ -49,7 +49,7 @@ class DataList:
     """The cases of a data set, in the order of the file, and the file itself.
 
     Attributes:
-        tested: whether the folds take turns in being tested; otherwise there is one fold, of which all cases train.
+        tested: whether each fold is the test part of one run; otherwise there is one fold, and all its cases train.
     """
 
     classes: Mapping[str, int]
@@ -64,13 +64,13 @@ class DataList:
 
 
 def read_datalist(folder_or_file: str | Path) -> DataList:
-    """Read and check a data list: every file there, no case twice, every patient in one fold.
+    """Read and check a data list: every file exists, no duplicate case, every patient in one fold.
 
     Args:
-        folder_or_file: datalist.json, or the folder that holds it.
+        folder_or_file: datalist.json, or its folder.
 
     Raises:
-        CvmError: whatever is wrong, with the file and the case; a missing data list with the command that makes it.
+        CvmError: any error, with the file and the case; a missing data list, with the command that makes it.
     """
     path = Path(folder_or_file)
     if path.suffix.lower() != ".json":
@@ -91,14 +91,14 @@ def read_datalist(folder_or_file: str | Path) -> DataList:
 def write_datalist(
     path: str | Path, cases: Iterable[Case], *, classes: Mapping[str, int] = CLASSES, tested: bool = True
 ) -> DataList:
-    """Write a data list aside and rename it; files below its folder are named relative to it.
+    """Write a data list under a temporary name and rename it; files below its folder have relative paths.
 
     Args:
         classes: number of each class by name: background 0, target 1, further ones from 2 without a gap.
         tested: see `DataList`.
 
     Raises:
-        CvmError: no case, a case twice or a patient in two folds; nothing is written then.
+        CvmError: no case, a duplicate case or a patient in two folds; then nothing is written.
     """
     path = Path(path).resolve()
     cases = tuple(cases)
@@ -110,7 +110,7 @@ def write_datalist(
 
 
 def _classes(found: Any, path: Path) -> dict[str, int]:
-    """The classes of a data list, in the order of their numbers."""
+    """Check the classes of a data list; return them in the order of their numbers."""
     numbers = list(found.values()) if isinstance(found, dict) else []
     sound = len(numbers) >= len(CLASSES) and all(type(number) is int for number in numbers)
     if not sound or sorted(numbers) != list(range(len(numbers))) or not CLASSES.items() <= found.items():
@@ -122,7 +122,7 @@ def _classes(found: Any, path: Path) -> dict[str, int]:
 
 
 def _missing(path: Path) -> str:
-    """What to do where there is no data list."""
+    """Make the message for a missing data list, with the remedy."""
     folder = path.parent
     if folder.name == "phantom" and folder.absolute().parent.name == "data":
         return f"{path} does not exist: make the example data set by `cvm-monai phantom data/phantom`"
@@ -130,7 +130,7 @@ def _missing(path: Path) -> str:
 
 
 def _case(entry: Any, number: int, path: Path) -> Case:
-    """One entry, checked by itself."""
+    """Parse and check one entry."""
     if not isinstance(entry, dict):
         raise CvmError(f"{path}, case {number}: an object is expected, found {json.dumps(entry)[:60]}")
     where = f"{path}, case {entry.get('case_id') or number}"
@@ -164,7 +164,7 @@ def _case(entry: Any, number: int, path: Path) -> Case:
 
 
 def _file(name: Any, key: str, where: str, folder: Path) -> Path | None:
-    """The absolute path of one of a case's files."""
+    """Return the absolute path of one of a case's files."""
     if name is None:
         return None
     if not isinstance(name, str):
@@ -172,7 +172,7 @@ def _file(name: Any, key: str, where: str, folder: Path) -> Path | None:
     try:
         file = (folder / name).resolve()
         found = file.is_file()
-    except (OSError, ValueError) as error:  # a name that no file can have: too long, or with a zero in it
+    except (OSError, ValueError) as error:  # an invalid file name: too long, or with a null character
         reason = getattr(error, "strerror", None) or error
         raise CvmError(f"{where}: the {key} file {shown(name)} cannot be found ({reason})") from None
     if not found:
@@ -181,7 +181,7 @@ def _file(name: Any, key: str, where: str, folder: Path) -> Path | None:
 
 
 def _check_together(cases: tuple[Case, ...], path: Path) -> None:
-    """What only all cases together can violate."""
+    """Check the conditions on all cases together."""
     if not cases:
         raise CvmError(f"{path}: there is no case")
     seen: set[str] = set()
@@ -199,7 +199,7 @@ def _check_together(cases: tuple[Case, ...], path: Path) -> None:
 
 
 def _entry(case: Case, folder: Path) -> dict[str, Any]:
-    """A case as the file holds it."""
+    """Convert a case to its entry in the file."""
     entry: dict[str, Any] = {"case_id": case.case_id, "patient_id": case.patient_id}
     for key in FILE_KEYS:
         file: Path | None = getattr(case, key)

@@ -1,4 +1,4 @@
-"""The cases of an epoch: transforms seeded by epoch and case, the batches of a step, the parts of several processes."""
+"""Datasets and samplers of an epoch: transforms seeded by epoch and case, micro-batches, shards of processes."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from copy import deepcopy
@@ -15,19 +15,19 @@ from cvm_monai.errors import CvmError
 
 
 class SeededCacheDataset(CacheDataset):
-    """MONAI's `CacheDataset`, whose random transforms are seeded anew for each item from (seed, epoch, index).
+    """A `CacheDataset` of MONAI whose random transforms are reseeded for each item from (seed, epoch, index).
 
-    What an item becomes in an epoch does then not depend on the loader's workers, on the items before it, or on
-    whether the training was interrupted.
+    So an item's augmentation in an epoch does not depend on the loader's workers, on the items before it, or on
+    whether the training was resumed.
 
     Args:
         data: as `CacheDataset`.
         transform: a `Compose`; its random transforms draw from their own `R`, as MONAI's and this package's do.
-        seed: another seed draws otherwise.
-        options: of `CacheDataset`.
+        seed: another seed gives other random numbers.
+        options: options of `CacheDataset`.
 
     Raises:
-        TypeError: a transform that is no `Compose`.
+        TypeError: a transform that is not a `Compose`.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class SeededCacheDataset(CacheDataset):
         super().__init__(data=data, transform=transform, **options)
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch, from 1, the next items are for; the trainer does so as each begins."""
+        """Set the epoch, from 1, of the next items; the trainer calls this at the start of each epoch."""
         self._epoch.fill_(epoch)
 
     def prepared(self, index: int) -> Any:
@@ -79,13 +79,13 @@ class PreparedCases(Dataset):
 
 
 class MicroBatchCollate:
-    """Collates a list of cases: into one batch where they are `size` at most, else into a list of batches of `size`.
+    """Collate a list of cases: into one batch if there are at most `size`, else into a list of batches of `size`.
 
-    The last batch may be smaller. Images must agree in shape within a batch only, so that whole images of any sizes can
-    be accumulated one by one.
+    The last batch may be smaller. Only images of one batch must have the same shape, so that gradients of whole images
+    of any size can be accumulated one by one.
 
     Args:
-        size: cases of a batch; raising it takes more memory.
+        size: cases in a batch; raising it takes more memory.
 
     Raises:
         CvmError: a size below 1.
@@ -97,19 +97,19 @@ class MicroBatchCollate:
         self.size = size
 
     def __call__(self, cases: Sequence[Any]) -> Any:
-        """A batch, or a list of batches."""
+        """Return a batch, or a list of batches."""
         batches = [list_data_collate(cases[begin : begin + self.size]) for begin in range(0, len(cases), self.size)]
         return batches[0] if len(batches) == 1 else batches
 
 
 def shard_of(count: int, *, rank: int, world: int) -> range:
-    """The part of 0, ..., count - 1 that the process `rank` of `world` takes.
+    """Return the shard of 0, ..., count - 1 of the process `rank` of `world`.
 
-    The parts follow each other without gap or overlap; the first ones are larger by 1 where the count does not divide,
-    and the last ones empty where there are fewer things than processes.
+    The shards are consecutive ranges; the first ones are larger by 1 if the count is not divisible, and the last ones
+    empty if there are fewer items than processes.
 
     Raises:
-        CvmError: a negative count, or a rank that is none of 0 to world - 1.
+        CvmError: a negative count, or a rank outside 0 to world - 1.
     """
     if count < 0 or not 0 <= rank < world:
         raise CvmError(f"there is no shard {rank} of {world} of {count} things: rank must lie in 0 to world - 1")
@@ -119,13 +119,13 @@ def shard_of(count: int, *, rank: int, world: int) -> range:
 
 
 class ShardSampler(Sampler[int]):
-    """The indices of one process' shard of a data set, in order and each once: for a validation.
+    """Samples the indices of one process's shard of a data set, in order and each once, for validation.
 
     A `DistributedSampler` pads, so that some cases would count twice, or refuses fewer cases than processes.
 
     Args:
-        dataset: what is cut into shards.
-        rank, world: this process, and how many there are; by default as Ignite's distributed module says.
+        dataset: the data set to divide.
+        rank, world: index and number of processes; by default those of Ignite's distributed module.
     """
 
     def __init__(self, dataset: Sized, *, rank: int | None = None, world: int | None = None) -> None:

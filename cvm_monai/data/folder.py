@@ -1,4 +1,4 @@
-"""A user's folder of images, points, masks and cases.csv, matched by case id; nothing is decoded here."""
+"""Match the files of a user's folder (images, points, masks, cases.csv) by case id; decodes nothing."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ RESERVED_COLUMNS = frozenset(KNOWN_KEYS) - {"case_id", "patient_id", "mpp"} | {"
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one case as the user has them.
+    """The user's files of one case.
 
     Attributes:
         points_file: an annotation file of this case alone.
-        points: its part of a points.csv; None where there is none.
-        novel: a mask of regions unlike anything annotated, which sampled points keep out of.
+        points: its points in a points.csv; None where there are none.
+        novel: a mask of regions unlike anything annotated, in which no points are sampled.
         columns: further columns of cases.csv.
-        tissue: a mask of tissue, of a slide that is to be cut.
+        tissue: a mask of tissue, for a slide that is to be cut.
         sampled: whether points are to be sampled from the mask where there are none.
     """
 
@@ -46,11 +46,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Folder:
-    """The cases by case id, and what the user ought to know about the folder.
+    """The cases of a folder, and warnings for the user.
 
     Attributes:
-        warnings: all of them.
-        passed_over: those about files and rows that belong to no image; they may explain what is missing.
+        warnings: all warnings.
+        passed_over: those about files and rows without an image, which may explain missing cases.
     """
 
     sources: tuple[Source, ...]
@@ -63,20 +63,19 @@ def read_folder(
 ) -> Folder:
     """Match ``images/``, ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv`` by case id.
 
-    The case id is the image's name without its suffix; where ``images/`` holds sub-folders alone it is the path, joined
-    by two underscores (``patient/a.svs`` is ``patient__a``). The files of a DICOM series are one image. Annotations,
-    masks and rows may use the path, or the name where no other image has it, with the suffix or without it, see
-    ``slides.names``. Those that belong to no image are passed over with a warning; an image without a row of cases.csv
-    is refused, since its patient would be a guess.
+    The case id is the image's name without its suffix; if ``images/`` holds only sub-folders it is the path, joined by
+    two underscores (``patient/a.svs`` is ``patient__a``). The files of a DICOM series are one image. Annotations, masks
+    and rows may use the path, or an unambiguous name, with or without the suffix, see ``slides.names``. Those without
+    an image are ignored with a warning; an image without a row in cases.csv is refused, since its patient is unknown.
 
     Args:
         classes: class map for a points.csv.
-        generated: annotation files that an earlier preparation wrote; they are not the user's.
-        slides: the images are slides to be cut; they may lie in ``slides/``, and masks of their tissue in ``tissue/``.
+        generated: annotation files that an earlier preparation wrote, which are ignored.
+        slides: the images are slides to be cut; they may be in ``slides/``, and masks of their tissue in ``tissue/``.
 
     Raises:
-        CvmError: no images, two files for one case, or a bad table, with file and line; the warnings so far are its
-            notes.
+        CvmError: no images, two files for one case, or a bad table, with file and line; its notes are the warnings so
+            far.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -89,7 +88,7 @@ def read_folder(
 def _read(
     folder: Path, classes: ClassMap | None, generated: Collection[Path], slides: bool, warnings: list[str]
 ) -> Folder:
-    """The same as `read_folder`; `warnings` are added to."""
+    """Do the work of `read_folder`; appends to `warnings`."""
     images, names = _images(_image_folder(folder, slides), slides, warnings)
     tables = _point_tables(folder, names, classes)
     files = _point_files(folder / "points", images, names, generated, warnings)
@@ -129,7 +128,7 @@ def _read(
 
 
 def _image_folder(folder: Path, slides: bool) -> Path:
-    """The folder of the images."""
+    """Return the folder of the images."""
     names = ("slides", "images") if slides else ("images",)
     found = [folder / name for name in names if (folder / name).is_dir()]
     if not found:
@@ -140,7 +139,7 @@ def _image_folder(folder: Path, slides: bool) -> Path:
 
 
 def _images(folder: Path, slides: bool, warnings: list[str]) -> tuple[dict[str, Path], Names]:
-    """Image of each case id, by name, and all names of the images."""
+    """Find the image of each case id, sorted by name, and all names of the images."""
     known = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES))) if slides else IMAGE_SUFFIXES
     found, every = images_in(folder, known), visible(folder)
     images = _unique({image.path: normal(image.name) for image in found})
@@ -162,7 +161,7 @@ def _is_slide(name: str) -> bool:
 
 
 def _label_images(folder: Path, images: Mapping[str, Path], names: Names, warnings: list[str]) -> dict[str, Path]:
-    """Mask of each case id that has one."""
+    """Find the mask of each case id that has one."""
     files = [file for file in _everywhere(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
     found = _unique({file: _owner(file, folder, file.suffix, names) for file in files})
     _warn_unmatched(f"{folder.name}/: no image for", {found[key].name for key in set(found) - set(images)}, warnings)
@@ -172,7 +171,7 @@ def _label_images(folder: Path, images: Mapping[str, Path], names: Names, warnin
 def _point_files(
     folder: Path, images: Mapping[str, Path], names: Names, generated: Collection[Path], warnings: list[str]
 ) -> dict[str, Path]:
-    """Annotation file of each case id; `a.geojson` and `a.png.geojson` both belong to the image a.png."""
+    """Find the annotation file of each case id; `a.geojson` and `a.png.geojson` both belong to the image a.png."""
     owners: dict[Path, str] = {}
     other: set[str] = set()
     for file in _everywhere(folder):
@@ -191,7 +190,7 @@ def _point_files(
 
 
 def _point_tables(folder: Path, names: Names, classes: ClassMap | None) -> dict[str, Annotations]:
-    """Points of each case id from points.csv, which lies in the folder or in points/."""
+    """Read the points of each case id from points.csv, in the folder or in points/."""
     tables = [file for file in (folder / "points.csv", folder / "points" / "points.csv") if file.is_file()]
     if len(tables) > 1:
         raise CvmError(f"{tables[0]} and {tables[1]} both exist; keep one of the two")
@@ -206,7 +205,7 @@ def _point_tables(folder: Path, names: Names, classes: ClassMap | None) -> dict[
 
 
 def _rows(path: Path, images: Mapping[str, Path], names: Names, warnings: list[str]) -> dict[str, dict[str, str]]:
-    """Row of each case id in cases.csv; without the file there is none."""
+    """Read the row of each case id in cases.csv; empty without the file."""
     if not path.is_file():
         return {}
     rows: dict[str, dict[str, str]] = {}
@@ -239,18 +238,18 @@ def _rows(path: Path, images: Mapping[str, Path], names: Names, warnings: list[s
 
 
 def _everywhere(folder: Path) -> list[Path]:
-    """The files of a folder and of its sub-folders."""
+    """List the files of a folder and of its sub-folders."""
     return [*visible(folder), *below(folder)]
 
 
 def _owner(file: Path, folder: Path, suffix: str, names: Names) -> str:
-    """Case id of the image that a file is named after, or the file's own name; in a sub-folder it is the path."""
+    """Return the case id of the image that a file is named after, else the file's name (in a sub-folder its path)."""
     name = JOINED.join(file.relative_to(folder).parts)[: -len(suffix)]
     return names.find(name) or normal(name)
 
 
 def _unique(owners: Mapping[Path, str]) -> dict[str, Path]:
-    """Case id -> file; two files of one case are refused."""
+    """Invert to case id -> file; refuses two files of one case."""
     found: dict[str, Path] = {}
     for file, case_id in owners.items():
         if case_id in found:
@@ -260,7 +259,7 @@ def _unique(owners: Mapping[Path, str]) -> dict[str, Path]:
 
 
 def _warn_unmatched(what: str, names: Collection[str], warnings: list[str]) -> None:
-    """One warning for all that was passed over."""
+    """Add one warning for everything that was ignored."""
     if names:
         shown = sorted(names)
         more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""

@@ -1,4 +1,4 @@
-"""Folds by patient, and the three parts of a run."""
+"""Assign folds by patient, and split a data list into training, validation and test."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from cvm_monai.data.datalist import CLASSES, Case, DataList
 from cvm_monai.errors import CvmError
 
 SMALLEST_DEALT = 3
-"""Images of one patient from which folds are dealt: one to train, one to validate and one to test."""
+"""Smallest number of images of a single patient that are divided into folds: one each to train, validate and test."""
 
 HELD_OUT = 5
-"""Without a test, one image in so many validates."""
+"""Without a test part, one image in this many is used for validation."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Dealt:
-    """How cases are dealt into folds.
+    """The assignment of cases to folds.
 
     Attributes:
-        patient_ids: of each case; its own id where the only patient is dealt by image.
-        folds: of each case.
+        patient_ids: patient of each case; the case id where a single patient is divided by image.
+        folds: fold of each case.
         tested: see `DataList`.
-        warnings: sentences for the user.
+        warnings: messages for the user.
     """
 
     patient_ids: tuple[str, ...]
@@ -45,13 +45,13 @@ class Dealt:
 
 
 def deal(case_ids: Sequence[str], patient_ids: Sequence[str], *, folds: int, seed: int = 0) -> Dealt:
-    """The folds of cases: by patient; of one patient by image, or none is tested.
+    """Assign cases to folds: by patient; with one patient by image, or without a test.
 
-    One patient's images are dealt as if each were a patient. Where they are too few for that, or `folds` is 1, all
-    train and none is tested; two patients, of whom folds leave one to train and validate on, may be asked for so too.
+    A single patient's images are divided as if each were a patient. If they are too few, or `folds` is 1, all cases
+    train and none is tested; `folds` = 1 is also allowed for two patients, since a fold would leave only one of them.
 
     Args:
-        case_ids, patient_ids: of each case.
+        case_ids, patient_ids: id and patient of each case.
         folds, seed: as in `assign_folds`.
 
     Raises:
@@ -82,14 +82,14 @@ def deal(case_ids: Sequence[str], patient_ids: Sequence[str], *, folds: int, see
 
 
 def assign_folds(patient_ids: Sequence[str], *, folds: int = 4, seed: int = 0) -> list[int]:
-    """The fold of each case, such that all cases of a patient share one and folds are about equal in cases.
+    """Assign each case a fold, all cases of a patient the same, with about equally many cases in each fold.
 
-    The patients are shuffled and the one with most cases comes first; each joins the fold with the fewest cases so far.
+    The patients are shuffled, sorted by their number of cases, and each is added to the fold with the fewest cases.
 
     Args:
         patient_ids: the patient of each case; their order does not matter.
         folds: number of folds, from 2; raising it leaves more cases for training and fewer for each test.
-        seed: another seed mixes patients of equal size otherwise.
+        seed: another seed gives another order of patients with equally many cases.
 
     Raises:
         CvmError: fewer than two folds, or fewer patients than folds.
@@ -114,17 +114,17 @@ def assign_folds(patient_ids: Sequence[str], *, folds: int = 4, seed: int = 0) -
 
 
 def split(datalist: DataList, *, fold: int, seed: int = 0) -> Split:
-    """Test = the cases of `fold`; validation = a seeded fifth of the other patients (at least one); train = the rest.
+    """Split cases: test = those of `fold`; validation = a seeded fifth of the other patients; train = the rest.
 
-    Of a data list that is not tested the test part is empty, and a fifth of its images is validation; where there are
-    fewer than five, all of them train and validate.
+    For a data list that is not tested the test part is empty, and a fifth of its images is validation; if there are
+    fewer than five, all of them are in both parts.
 
     Args:
-        fold: the fold that is tested.
+        fold: the test fold.
         seed: chooses the validation patients; the test part does not depend on it.
 
     Raises:
-        CvmError: a fold that the list lacks, or too few other patients to train on some and validate on others.
+        CvmError: a fold that the list lacks, or too few other patients for both training and validation.
     """
     if fold not in datalist.folds:
         known = ", ".join(map(str, datalist.folds))
@@ -149,7 +149,7 @@ def split(datalist: DataList, *, fold: int, seed: int = 0) -> Split:
 
 
 def remedy(datalist: DataList) -> str:
-    """What makes folds of a data list possible."""
+    """Make the hint that says how to get folds."""
     patients = {case.patient_id for case in datalist.cases}
     if len(patients) > len(datalist.folds):
         return "add patients, or prepare with more folds"
@@ -159,7 +159,7 @@ def remedy(datalist: DataList) -> str:
 
 
 def _untested(datalist: DataList, seed: int) -> Split:
-    """Training and validation by image, nothing to test."""
+    """Split into training and validation by image, without a test part."""
     cases = datalist.cases
     order = np.random.default_rng(seed).permutation(len(cases))
     chosen = set(order[: len(cases) // HELD_OUT].tolist())
@@ -169,11 +169,11 @@ def _untested(datalist: DataList, seed: int) -> Split:
 
 
 def check_trainable(parts: Split) -> None:
-    """Refuse a split that cannot teach: the training part needs an image with both classes, validation some points.
+    """Refuse a split without the annotations that training needs: an image with both classes, and validation points.
 
-    Of more than two classes: an image with background and another class, and each class somewhere.
+    With more than two classes: an image with background and another class, and each class in some image.
 
-    Regions count as well as points: they give points to the methods that need them.
+    Regions count like points: points are sampled from them for the methods that need points.
 
     Raises:
         CvmError: the part that lacks annotations, and what to do.
@@ -199,10 +199,10 @@ def check_trainable(parts: Split) -> None:
 
 
 def case_labels(case: Case, classes: Mapping[str, int] = CLASSES) -> frozenset[int]:
-    """The classes that a case's annotations hold; none for a case without annotations. `classes`: the data list's."""
+    """Return the classes in a case's annotations; none for a case without annotations. `classes`: the data list's."""
     return read_annotations(case.points, classes=classes).labels() if case.points else frozenset()
 
 
 def teaches(labels: frozenset[int]) -> bool:
-    """Whether an image with these classes can have a pseudo-label: background, and something to tell from it."""
+    """Whether an image with these classes can have a pseudo-label: background and at least one other class."""
     return BACKGROUND in labels and len(labels) > 1

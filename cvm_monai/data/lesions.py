@@ -1,4 +1,4 @@
-"""Where to cut crops around lesions: those that hold most tumour, none overlapping another."""
+"""Choose crops around lesions: those with most tumour that do not overlap."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from cvm_monai.annotations import TARGET, UNLABELLED, Region
 from cvm_monai.data.tiles import Tile, overlap, place
 
 FULL = 0.9
-"""A crop with a larger share of tumour leaves little background to tell it from; it is taken only where all are so."""
+"""Fraction of tumour above which a crop is chosen only after all others, since it has little background."""
 
 WORTHWHILE = 0.01
-"""Share of tumour from which a further crop of a slide is worth it; the first is taken with any."""
+"""Smallest fraction of tumour of the second and further crops of a slide; the first crop may have less."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Crop:
     """A crop around lesions.
 
     Attributes:
-        tile: its place.
-        lesions: connected tumour regions that it reaches.
-        share: of its area that is tumour, in (0, 1].
+        tile: its position.
+        lesions: number of connected tumour regions that it intersects.
+        share: fraction of its area that is tumour, in (0, 1].
     """
 
     tile: Tile
@@ -35,16 +35,16 @@ class Crop:
 def choose_crops(
     regions: Sequence[Region], *, side: float, count: int, image_shape: tuple[int, int]
 ) -> tuple[Crop, ...]:
-    """At most ``count`` crops of a slide, the one with most tumour first.
+    """Choose at most ``count`` crops of a slide, the one with most tumour first.
 
-    A lesion is a connected part of what target regions cover and no exclusion does. Candidates lie around the middle of
-    each lesion, and at half their width over one that is larger than a crop, its border included. Each next one is the
-    candidate with most tumour that overlaps none before.
+    A lesion is a connected component of the target regions minus the exclusions. Candidates are centred on each lesion;
+    a lesion larger than a crop is covered by candidates at steps of half a crop, its border included. The candidate
+    with most tumour that overlaps no chosen crop is chosen next.
 
     Args:
         regions: in level-0 pixels.
-        side: of a crop.
-        count: raising it gives more crops of the same patient; the paper has 193 of 158 slides.
+        side: side of a crop.
+        count: raising it gives more crops per patient; the paper has 193 crops of 158 slides.
         image_shape: (height, width) of the slide.
     """
     import shapely
@@ -70,7 +70,7 @@ def choose_crops(
 
 
 def _lesions(regions: Sequence[Region]) -> list[Any]:
-    """Connected parts of the tumour as prepared polygons."""
+    """Return the connected components of the tumour as prepared polygons."""
     import shapely
 
     covered, left_out = (
@@ -83,7 +83,7 @@ def _lesions(regions: Sequence[Region]) -> list[Any]:
 
 
 def _centres(part: Any, side: float) -> list[tuple[float, float]]:
-    """Where crops of a lesion may lie."""
+    """List the centres of the candidate crops of a lesion."""
     x0, y0, x1, y1 = part.bounds
     across, down = (
         [(low + high) / 2]

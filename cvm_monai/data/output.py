@@ -1,4 +1,4 @@
-"""What all preparations share: a folder tried before the work, images that appear whole, warnings that are kept."""
+"""Helpers of all preparations: check the output folder, write images atomically, attach warnings to errors."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from cvm_monai.files import replacing, try_folder
 
 
 def check_writable(out: Path) -> None:
-    """Make the folder and try it before the long work starts.
+    """Make the folder, and check before the work starts that it can be written.
 
     Raises:
         CvmError: it cannot be written into.
@@ -24,17 +24,17 @@ def check_writable(out: Path) -> None:
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Replace a file by an image, (H, W) or (H, W, 3) uint8."""
+    """Write an image, (H, W) or (H, W, 3) uint8, atomically."""
     with replacing(path) as aside:
         Image.fromarray(pixels).save(aside, format="PNG")
 
 
 @contextmanager
 def noted(warnings: Sequence[str]) -> Iterator[None]:
-    """Add warnings to a ValueError that passes, as its notes: what was passed over may explain what is missing.
+    """Add warnings as notes to a ValueError raised within: ignored files may explain what is missing.
 
     Args:
-        warnings: those that are there when the error comes.
+        warnings: read when the error is raised.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""From a user's folder to a checked data list."""
+"""Make a checked data list from a user's folder."""
 
 import json
 from collections import Counter
@@ -38,28 +38,28 @@ def prepare(
 ) -> PrepareReport:
     """Check a folder, sample points where a case has a mask only, assign folds, and write ``OUT/datalist.json``.
 
-    Every image is decoded. The user's files are referenced, never copied or changed; what he has not, or what needs
-    a class map to be understood, is written to ``OUT/points/`` (and ``OUT/masks/``). The data list comes last, so that
-    a failure leaves an earlier one as it was. Files that an earlier preparation sampled are sampled anew, unless
-    somebody has edited them since.
+    Every image is decoded. The user's files are referenced, never copied or changed; missing points, and files that
+    need a class map, are written to ``OUT/points/`` (and ``OUT/masks/``). The data list is written last, so that a
+    failure leaves an earlier one unchanged. Points sampled by an earlier preparation are sampled again, unless their
+    file was edited since.
 
     Args:
-        folder: holds ``images/``; ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv`` may be there.
+        folder: has ``images/`` and optionally ``points/`` or ``points.csv``, ``masks/``, ``novel/`` and ``cases.csv``.
         out: folder to write into.
         pairs: points sampled of each class from a mask; raising it gives more supervision. From 1; 3 to 10 are usual.
-        folds: number of folds, from 2; raising it leaves more cases for training. The images of one patient are dealt
+        folds: number of folds, from 2; raising it leaves more cases for training. A single patient's cases are divided
             by image, with a warning; 1 trains on all of one or two patients without a test.
-        seed: of the folds and of the sampling.
+        seed: seed of the folds and of the sampling.
         classes: class map for labels and mask values, see ``annotations.labels.label_table``; it decides how many
             classes there are.
         unclassified: what annotations without a label mean; None leaves that to the class map.
-        outside: leave annotations outside their image out, or refuse them; a file of which nothing lies inside its
-            image is refused either way.
-        min_distance: px that sampled points stay away from borders where there is room, see ``sample_points``.
-        unsampled: case ids from whose masks no points are sampled; they are scored only.
+        outside: leave out annotations outside their image (`drop`), or refuse them; a file with no annotation inside
+            its image is refused either way.
+        min_distance: distance of sampled points from borders in px, where possible, see ``sample_points``.
+        unsampled: case ids from whose masks no points are sampled; the masks are used for scoring only.
 
     Raises:
-        CvmError: whatever is wrong with a file, named; or an ``out`` that cannot be written. Its notes are warnings.
+        CvmError: an invalid file, named; or an ``out`` that cannot be written. Its notes are warnings.
     """
     check_choices(pairs=pairs, outside=outside)
     classes = with_unclassified(classes, unclassified)
@@ -87,10 +87,10 @@ def prepare(
 
 
 def check_choices(*, pairs: int, outside: Outside = "drop") -> None:
-    """Refuse what `prepare` cannot do, before any work.
+    """Check arguments of `prepare` before any work.
 
     Raises:
-        CvmError: ``pairs`` below 1, or another word for ``outside``.
+        CvmError: ``pairs`` below 1, or an unknown ``outside``.
     """
     if outside not in get_args(Outside):
         raise CvmError(f"outside must be one of {', '.join(get_args(Outside))}, got {shown(outside)}")
@@ -101,7 +101,7 @@ def check_choices(*, pairs: int, outside: Outside = "drop") -> None:
 def _check_all(
     sources: Sequence[Source], check: Callable[[Source], CheckedCase], *, where: Path, classes: ClassMap
 ) -> list[CheckedCase]:
-    """Check every case; labels unknown in any of them are named together, so that one class map settles them all."""
+    """Check every case; the unknown labels of all cases are reported together."""
     checked: list[CheckedCase] = []
     refused: list[UnknownLabelsError] = []
     for source in tqdm(sources, desc="checking", unit="image", disable=None):
@@ -120,13 +120,13 @@ def _check_all(
 
 
 def _generated(out: Path) -> frozenset[Path]:
-    """Annotation files that the data list in `out` says we wrote, and that are still as we wrote them."""
+    """Find annotation files that an earlier preparation wrote (by the data list in `out`), unchanged since."""
     try:
         entries: Sequence[dict[str, Any]] = json.loads((out / FILE_NAME).read_text(encoding="utf-8"))["cases"]
         ours = [entry for entry in entries if entry.get("points_source") in ("cleaned", "sampled")]
         files = {out / entry["points"]: entry["sha256"]["points"] for entry in ours}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return frozenset()  # no earlier data list, or one that is of no use
+        return frozenset()  # no earlier data list, or an unusable one
     return frozenset(file.resolve() for file, digest in files.items() if file.is_file() and sha256(file) == digest)
 
 
@@ -139,7 +139,7 @@ def _mask_path(case: CheckedCase, out: Path) -> Path:
 
 
 def _check_overwrites(checked: Sequence[CheckedCase], out: Path) -> None:
-    """Refuse to write over a file of the user's."""
+    """Refuse to overwrite one of the user's files."""
     own = {file.resolve() for case in checked for file in (case.source.points_file, case.source.mask) if file}
     for case in checked:
         written = [_points_path(case, out)] if case.origin in ("cleaned", "sampled") else []
@@ -152,7 +152,7 @@ def _check_overwrites(checked: Sequence[CheckedCase], out: Path) -> None:
 def _write_case(
     case: CheckedCase, fold: int, out: Path, names: Sequence[str], colours: Mapping[int, tuple[int, int, int]]
 ) -> Case:
-    """Write what has to be written for one case, and hash its files."""
+    """Write the points and mask of one case where needed, and hash its files."""
     source = case.source
     points, mask = source.points_file if case.origin == "file" else None, source.mask
     if case.annotations is not None and case.origin != "file":
@@ -178,7 +178,7 @@ def _write_case(
 
 
 def _image_warnings(checked: Sequence[CheckedCase]) -> list[str]:
-    """What was found about images; of many the first ten."""
+    """Collect the warnings about images, at most the first ten."""
     found = [sentence for case in checked for sentence in case.warnings]
     more = [f"{len(found) - SHOWN} more such warnings about images"] if len(found) > SHOWN else []
     odd = [case for case in checked if case.unbelieved is not None]
@@ -191,7 +191,7 @@ def _image_warnings(checked: Sequence[CheckedCase]) -> list[str]:
 
 
 def _same_images(cases: Sequence[Case]) -> list[str]:
-    """A warning for images that are the same file under two names and in two folds."""
+    """Warn about identical image files with different names in different folds."""
     counts = Counter(case.sha256["image"] for case in cases)
     warnings = []
     for digest in (digest for digest, count in counts.items() if count > 1):

@@ -1,4 +1,4 @@
-"""From a folder of slides and annotations to a data set of tiles that every command takes."""
+"""Cut a folder of slides and annotations into a data set of tiles that every command accepts."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import write_text
 
 COLUMNS = ("case_id", "patient_id", "mpp", "slide", "origin_x", "origin_y", "level0_scale", "tile")
-"""Of the tiles' cases.csv; those of the user's follow."""
+"""Columns of the tiles' cases.csv; the user's columns follow."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SlidesReport:
     """What was cut, and the data list of the tiles.
 
     Attributes:
-        slides: a sentence for each slide, by its id.
+        slides: summary of each slide, by its id.
         warnings: about the slides.
         prepared: the report on the tiles.
     """
@@ -65,18 +65,18 @@ def prepare_slides(
 ) -> SlidesReport:
     """Cut tiles from slides and prepare them: ``OUT/images``, ``points``, ``masks``, ``cases.csv``, ``datalist.json``.
 
-    Annotations are in level-0 pixels of the slide (from ``settings.origin``) and come out in those of the tile. Each
-    point belongs to one tile; regions are clipped to every tile they reach. What is cut already is not cut again, and
-    the same settings give the same bytes. A slide that is refused does not keep the others from being cut.
+    Annotations are in level-0 pixels of the slide (from ``settings.origin``) and are written in those of the tile. Each
+    point belongs to one tile; regions are clipped to every tile that they intersect. Existing tiles are not cut again,
+    and the same settings give the same bytes. If a slide is refused, the others are cut nevertheless.
 
     Args:
-        folder: holds ``slides/`` or ``images/``, and what `prepare` takes; ``masks/`` of any size show whole slides.
+        folder: has ``slides/`` or ``images/``, and what `prepare` accepts; ``masks/`` of any size show whole slides.
         settings: um/px and size of the tiles.
         pairs, folds, seed, classes, unclassified, outside: as in `prepare`.
 
     Raises:
         CvmError: slides that were refused, all of them, after the others were cut; tiles of other settings in
-            ``out``; or whatever `prepare` finds. Its notes are warnings.
+            ``out``; or an error of `prepare`. Its notes are warnings.
     """
     check_choices(pairs=pairs, outside=outside)
     classes, target = with_unclassified(classes, unclassified), Path(out).resolve()
@@ -108,10 +108,10 @@ def prepare_slides(
 def plan_all(
     sources: Sequence[Source], plan: Callable[[Source], SlidePlan], *, where: Path, classes: ClassMap | None
 ) -> tuple[list[SlidePlan], list[str]]:
-    """The plan of each slide, and a sentence for each that was refused.
+    """Plan each slide; return the plans and an error message for each slide that was refused.
 
     Raises:
-        CvmError: labels unknown in any of them, named together, so that one class map settles them all.
+        CvmError: unknown labels, those of all slides together.
     """
     plans: list[SlidePlan] = []
     refused: list[str] = []
@@ -142,9 +142,9 @@ def cut_all(
     classes: ClassMap | None,
     annotated: bool = True,
 ) -> dict[str, str]:
-    """Cut all slides and record them; a sentence for each that was refused, by its id.
+    """Cut all slides and record them; return an error message for each slide that was refused, by its id.
 
-    Slides without annotations get no points files. One that was refused and has no tile leaves the record.
+    Slides without annotations get no points files. A refused slide without tiles is removed from the record.
 
     Raises:
         CvmError: a slide whose files have changed since its tiles were cut, before anything is cut.
@@ -167,10 +167,10 @@ def cut_all(
 
 
 def refuse(refused: Sequence[str], count: int, out: Path) -> None:
-    """Raise what is wrong with slides.
+    """Raise the errors of refused slides.
 
     Raises:
-        CvmError: if there is anything.
+        CvmError: if any slide was refused.
     """
     if refused:
         raise CvmError(
@@ -189,7 +189,7 @@ def prepare_tiles(
     classes: ClassMap | None,
     min_distance: float = 3.0,
 ) -> PrepareReport:
-    """Write cases.csv of the tiles, and prepare them; from masks of annotated slides no points are sampled."""
+    """Write cases.csv of the tiles, and prepare them; no points are sampled from masks of annotated slides."""
     rows, unsampled = [], []
     for plan in plans:
         for tile in plan.tiles:
@@ -211,7 +211,7 @@ def prepare_tiles(
         min_distance=min_distance,
         unsampled=unsampled,
     )
-    return replace(report, read={}, overlaps=())  # said of the slides
+    return replace(report, read={}, overlaps=())  # reported for the slides
 
 
 def _planner(settings: CutSettings, classes: ClassMap | None, outside: Outside) -> Callable[[Source], SlidePlan]:
@@ -219,7 +219,7 @@ def _planner(settings: CutSettings, classes: ClassMap | None, outside: Outside) 
 
 
 def _check_columns(sources: Sequence[Source], path: Path) -> None:
-    """Refuse columns of the user's that the tiles' table has of its own."""
+    """Refuse user columns that have the name of a column of the tiles' table."""
     own = {name for source in sources for name in source.columns}
     taken = sorted(own & set(COLUMNS))
     if taken:
@@ -227,14 +227,14 @@ def _check_columns(sources: Sequence[Source], path: Path) -> None:
 
 
 def _nothing(plans: Sequence[SlidePlan], refused: Sequence[str]) -> str:
-    """Why there is no tile at all."""
+    """Make the error message for a folder without any tile."""
     if refused:
         return "; ".join(refused)
     return "; ".join(sentence for plan in plans for sentence in plan.warnings)
 
 
 def _write_tissue(plans: Iterable[SlidePlan], out: Path) -> None:
-    """Tissue that was found, as polygons that can be corrected in QuPath and given back in ``tissue/``."""
+    """Write the detected tissue as polygons, which can be corrected in QuPath and supplied in ``tissue/``."""
     for plan in plans:
         file = out / "tissue" / f"{plan.source.case_id}.geojson"
         if plan.tissue is not None and not file.exists():
@@ -250,14 +250,14 @@ def _write_tissue(plans: Iterable[SlidePlan], out: Path) -> None:
 
 
 def _row(plan: SlidePlan, x: int, y: int, kind: str, case_id: str) -> dict[str, str]:
-    """A tile's row of cases.csv."""
+    """Make a tile's row of cases.csv."""
     source = plan.source
     values = (case_id, source.patient_id, plan.tile_mpp, source.case_id, x, y, plan.scale, kind)
     return dict(zip(COLUMNS, map(str, values), strict=True)) | dict(source.columns)
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    """The rows as CSV."""
+    """Format the rows as CSV."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")

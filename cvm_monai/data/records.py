@@ -1,4 +1,4 @@
-"""The cases of one part of a fold as the plain records that MONAI's datasets take."""
+"""Convert the cases of one part of a fold to plain records for MONAI's datasets."""
 
 import json
 import logging
@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 def case_records(*, dataset_dir: str, part: Part, fold: int, seed: int) -> list[dict[str, Any]]:
-    """Records {case_id, patient_id, image, points, mask, novel_mask, mpp} of a part; paths as text, None where none is.
+    """Make records {case_id, patient_id, image, points, mask, novel_mask, mpp} of a part; paths as text or None.
 
-    Where there are more than two classes, each record has them too, `classes`, number by name.
-    Cases without any point are left out of training and validation: no method learns from them.
+    With more than two classes, each record has `classes` too, number by name. Cases without annotations are left out of
+    training and validation: no method learns from them.
 
     Raises:
-        CvmError: an unknown part, or whatever `read_datalist` and `split` find.
+        CvmError: an unknown part, or as `read_datalist` and `split`.
     """
     if part not in get_args(Part):
         raise CvmError(f"part must be one of {get_args(Part)}, got {part!r}")
@@ -36,9 +36,9 @@ def case_records(*, dataset_dir: str, part: Part, fold: int, seed: int) -> list[
 
 
 def class_names(dataset_dir: str) -> list[str]:
-    """The names of a data list's classes by number, background first.
+    """Return the names of a data list's classes in the order of their numbers, background first.
 
-    It is asked before a run's checks, so that what is wrong with the data list is left to them: then, two classes.
+    Called before a run's checks, which report errors of the data list; for an invalid list, the two standard classes.
     """
     try:
         found = json.loads((Path(dataset_dir) / FILE_NAME).read_text(encoding="utf-8"))["classes"]
@@ -49,12 +49,12 @@ def class_names(dataset_dir: str) -> list[str]:
 
 
 def class_count(dataset_dir: str) -> int:
-    """The number of a data list's classes, background among them, as `class_names`."""
+    """Return the number of a data list's classes, including background; see `class_names`."""
     return len(class_names(dataset_dir))
 
 
 def case_record(case: Case, classes: Mapping[str, int] = CLASSES) -> dict[str, Any]:
-    """One case as a record."""
+    """Convert one case to a record."""
     further = {"classes": dict(classes)} if len(classes) > 2 else {}
     return further | {
         "case_id": case.case_id,
@@ -68,7 +68,7 @@ def case_record(case: Case, classes: Mapping[str, int] = CLASSES) -> dict[str, A
 
 
 def check_split(dataset_dir: str, *, fold: int, seed: int, supervision_needs_masks: bool = False) -> DataList:
-    """Read the data list, refuse a fold that cannot teach, and log what its parts hold.
+    """Read the data list, refuse a fold that cannot be trained on, and log the sizes of its parts.
 
     Raises:
         CvmError: as `read_datalist`, `split` and `check_trainable`; no training mask where masks are needed.

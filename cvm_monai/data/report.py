@@ -1,4 +1,4 @@
-"""What a preparation found, in numbers and in words."""
+"""The report of a preparation, in numbers and as text."""
 
 import shlex
 from collections import Counter
@@ -13,23 +13,23 @@ from cvm_monai.data.folds import remedy, teaches
 
 BOTH = frozenset({BACKGROUND, TARGET})
 SHOWN = 10
-"""Annotation files, and annotations left out, that the printed report names; the rest is counted."""
+"""Number of annotation files, and of annotations left out, that the printed report names; the rest is counted."""
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """The data list that was written, and what was found on the way.
+    """The data list that was written, with counts and messages.
 
     Attributes:
         labels: the classes annotated in each case, by case id; empty for an unlabelled one.
-        points: points by label, sampled ones included.
-        regions: regions by label; 255 = exclusion.
-        sampled: points sampled, by case id.
-        dropped: a sentence for each annotation outside its image.
-        left_out: annotations of other kinds, by kind.
-        read: a sentence on what each annotation file holds, by its name.
-        min_distance: of the sampled points.
-        overlaps: a sentence for each annotation file with regions that contradict each other.
+        points: number of points by label, sampled ones included.
+        regions: number of regions by label; 255 = exclusion.
+        sampled: number of sampled points, by case id.
+        dropped: message for each annotation outside its image.
+        left_out: number of annotations of other types, by type.
+        read: summary of each annotation file, by its name.
+        min_distance: distance of sampled points from borders, px.
+        overlaps: message for each annotation file with conflicting overlaps of regions.
     """
 
     datalist: DataList
@@ -67,7 +67,7 @@ class PrepareReport:
         return "\n".join([*lines, f"    --dataset_dir {folder} --output_dir {output}"])
 
     def _contents(self) -> list[str]:
-        """What there is."""
+        """List the cases, annotations and masks."""
         cases = self.datalist.cases
         rows = [
             ("cases", str(len(cases))),
@@ -93,12 +93,12 @@ class PrepareReport:
         return [f"Wrote {self.datalist.path}", *(f"  {name:<11} {value}" for name, value in rows)]
 
     def _named(self) -> list[tuple[str, int]]:
-        """The classes by name, background last."""
+        """Return the classes by name, background last."""
         background, *others = self.datalist.classes.items()
         return [*others, background]
 
     def _annotated(self) -> str:
-        """How many cases have which classes."""
+        """Say how many cases have which classes."""
         kinds = Counter(self.labels.values())
         if len(self.datalist.classes) == 2:
             both, target, background, none = (kinds[frozenset(kind)] for kind in (BOTH, (TARGET,), (BACKGROUND,), ()))
@@ -111,7 +111,7 @@ class PrepareReport:
         return f"{counts}, {none} not at all (never trained on)"
 
     def _folds(self) -> list[str]:
-        """A small table."""
+        """Make a table of the folds."""
         title = "with both classes" if len(self.datalist.classes) == 2 else "for pseudo-labels"
         lines = [f"{'fold':>6} {'cases':>6} {'patients':>9} {title:>18}"]
         for fold in self.datalist.folds:
@@ -122,7 +122,7 @@ class PrepareReport:
 
 
 def _mpp(values: Sequence[float | None]) -> str:
-    """The range of the known pixel sizes."""
+    """Format the range of the known um/px."""
     known = [value for value in values if value is not None]
     if not known:
         return "unknown (add a column mpp to cases.csv to work at a chosen pixel size)"
@@ -133,7 +133,7 @@ def _mpp(values: Sequence[float | None]) -> str:
 def make_report(
     datalist: DataList, checked: Sequence[CheckedCase], *, warnings: Sequence[str], min_distance: float
 ) -> PrepareReport:
-    """Count what the checked cases hold."""
+    """Make the report: count the annotations of the checked cases."""
     points: Counter[int] = Counter()
     regions: Counter[int] = Counter()
     left_out: Counter[str] = Counter()
@@ -163,13 +163,13 @@ def make_report(
 
 
 def _file_name(case: CheckedCase) -> str:
-    """The user's annotation file, or the case where that is a table of many."""
+    """Return the name of the user's annotation file, or the case id for points from a table."""
     file = case.source.points_file
     return file.name if file else f"case {case.source.case_id}"
 
 
 def _untrainable(datalist: DataList, labels: Mapping[str, frozenset[int]]) -> list[str]:
-    """Folds that cannot be tested, because nothing outside them has both classes, or some class at all."""
+    """List folds that cannot be the test fold, because the other cases lack a class, or an image with both classes."""
     both = [case.fold for case in datalist.cases if teaches(labels[case.case_id])]
     if not both:
         return ["no fold can be trained: no image has points of both classes"]
@@ -192,7 +192,7 @@ def _untrainable(datalist: DataList, labels: Mapping[str, frozenset[int]]) -> li
 
 
 def _left_alone(datalist: DataList) -> str:
-    """The folds beside which there is one patient only, in words; empty where there is none."""
+    """Name the folds that leave a single patient for training; empty if there are none."""
     folds = [
         str(fold)
         for fold in datalist.folds

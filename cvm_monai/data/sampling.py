@@ -1,4 +1,4 @@
-"""Points drawn from masks: what an annotator would click, without the annotator."""
+"""Sample points from masks, in place of an annotator's clicks."""
 
 import hashlib
 
@@ -12,19 +12,18 @@ from cvm_monai.errors import CvmError
 def sample_points(
     mask: np.ndarray, *, case_id: str, pairs: int = 5, seed: int = 0, min_distance: float = 3.0, classes: int = 2
 ) -> tuple[Point, ...]:
-    """Draw `pairs` different pixel centres of each class, target first and background last.
+    """Sample `pairs` different pixel centres of each class, target first and background last.
 
-    The draw depends on the case's id and the seed, not on other cases; a larger `pairs` repeats the points of a smaller
-    one and goes on. A class with fewer pixels gives all of them, an absent class none.
+    The points depend on the case's id and the seed, not on other cases; a larger `pairs` extends the points of a
+    smaller one. A class with fewer pixels gives all of them, an absent class none.
 
     Args:
-        mask: (H, W) integers, 1 = target, 0 = background, further classes from 2, anything else is left alone.
+        mask: (H, W) integers, 1 = target, 0 = background, further classes from 2; other values are ignored.
         pairs: points of each class, from 1; 3 to 10 are usual.
-        seed: another seed draws other points.
-        min_distance: pixels that a point stays away from the nearest pixel of another kind, as long as there are such
-            pixels; raising it makes easier, more central points; 0 to 20. A class that is too thin is drawn from as a
-            whole.
-        classes: how many, background among them.
+        seed: another seed gives other points.
+        min_distance: smallest distance in pixels to the nearest pixel of another value, where the class has such
+            pixels, else any of its pixels may be drawn; raising it makes easier, more central points; 0 to 20.
+        classes: number of classes, including background.
 
     Raises:
         CvmError: fewer than one pair.
@@ -47,7 +46,7 @@ def sample_points(
 
 
 def _draw(rng: np.random.Generator, pixels: np.ndarray, count: int) -> list[int]:
-    """Different pixels one by one, so that the first ones do not depend on how many are asked for."""
+    """Draw different pixels one by one, so that the first ones do not depend on the number of draws."""
     chosen: dict[int, None] = {}
     while len(chosen) < min(count, len(pixels)):
         chosen[int(pixels[rng.integers(len(pixels))])] = None

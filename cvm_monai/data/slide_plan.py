@@ -1,4 +1,4 @@
-"""What will be cut from a slide: its um/px, its annotations and its tiles; no pixel of a tile is read here."""
+"""Plan the tiles of a slide: determine its um/px, read its annotations, choose tiles; reads no tile pixels."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,23 +32,23 @@ from cvm_monai.slides import (
 from cvm_monai.slides.mpp import DISAGREE, LIMITS, MAX_RATIO
 
 MAX_WHOLE = 2**28
-"""Pixels of a core or crop that is cut as a whole (16,384 x 16,384; 768 MiB of RGB)."""
+"""Largest number of pixels of a core or crop that is cut as a whole (16,384 x 16,384; 768 MiB of RGB)."""
 
 
 @dataclass(frozen=True)
 class CutSettings:
-    """How slides are cut.
+    """Settings of cutting slides into tiles.
 
     Attributes:
         mpp: um/px of the tiles; raising it shows more tissue and fewer details. 0.25 (40x) to 2; 0.5 is 20x.
         tile: side of a tile in pixels, a multiple of 32 from 64; raising it leaves fewer tiles. None cuts each slide,
             core or crop as a whole.
-        image_mpp: um/px of slides whose file and row in cases.csv do not say.
-        force_mpp: believe cases.csv and ``image_mpp`` before the file, and let um/px pass that no microscope has or
-            that are more than twice coarser than the tiles.
-        tissue_tiles: further tiles of each slide, on tissue without annotations; from 0.
-        origin: what the annotations' coordinates count from, and those of drawn tissue.
-        region_masks: regions are exhaustive: their drawing is the tile's mask, and what none covers is background.
+        image_mpp: um/px of slides for which neither the file nor cases.csv states it.
+        force_mpp: prefer cases.csv and ``image_mpp`` to the file, and accept um/px that are implausible for a
+            microscope or more than twice as coarse as the tiles.
+        tissue_tiles: number of further tiles of each slide, on tissue without annotations; from 0.
+        origin: origin of the coordinates of annotations and drawn tissue.
+        region_masks: the regions are exhaustive: rasterised they are the tile's mask, background elsewhere.
 
     Raises:
         CvmError: a value out of its range.
@@ -77,7 +77,7 @@ class CutSettings:
             raise CvmError(f"--origin must be one of {', '.join(get_args(Origin))}, got {self.origin!r}")
 
     def facts(self) -> dict[str, Any]:
-        """What decides the tiles, for a record; the usual origin is not named."""
+        """Return the settings that affect the tiles, for the record; the default origin is omitted."""
         return {name: value for name, value in asdict(self).items() if (name, value) != ("origin", "level0")}
 
 
@@ -89,13 +89,13 @@ class SlidePlan:
         mpp: um/px of level 0.
         tile_mpp: um/px of the tiles.
         image_shape: (height, width) of level 0.
-        annotations: in level-0 pixels, inside the slide.
-        tiles: in the order in which they are cut.
-        shape: (height, width) of each in its own pixels.
-        sentence: what was found and chosen, without the slide's name.
-        warnings: sentences for the user.
-        tissue: where tissue was found; None where nobody asked, or where the user has drawn it.
-        corner: (x, y) in level-0 pixels that coordinates in the user's files count from.
+        annotations: annotations inside the slide, in level-0 pixels.
+        tiles: tiles in the order in which they are cut.
+        shape: (height, width) of each tile in its own pixels.
+        sentence: summary of annotations and tiles, without the slide's name.
+        warnings: messages for the user.
+        tissue: detected tissue; None where it is not needed, or where the user has drawn it.
+        corner: origin of the coordinates in the user's files, (x, y) in level-0 pixels.
     """
 
     source: Source
@@ -112,11 +112,11 @@ class SlidePlan:
 
     @property
     def scale(self) -> float:
-        """Level-0 pixels of one pixel of a tile."""
+        """Level-0 pixels per tile pixel."""
         return self.tile_mpp / self.mpp
 
     def case_id(self, tile: Tile) -> str:
-        """``slide_x_y``, or the slide's id where it is cut as a whole."""
+        """Return ``slide_x_y``, or the slide's id if it is cut as a whole."""
         slide = self.source.case_id
         return slide if tile.kind == "whole" else f"{slide}_{tile.x}_{tile.y}"
 
@@ -130,7 +130,7 @@ def plan_slide(
         classes, outside: as in `prepare`.
 
     Raises:
-        CvmError: a slide that cannot be opened or whose um/px nobody knows, or whatever is wrong with annotations.
+        CvmError: a slide that cannot be opened or whose um/px is unknown, or invalid annotations.
     """
     with opened_slide(source, settings) as (image, mpp, warnings):
         origin = corner(image, settings.origin)
@@ -157,12 +157,12 @@ def plan_slide(
 
 @contextmanager
 def opened_slide(source: Source, settings: CutSettings) -> Iterator[tuple[SlideImage, float, tuple[str, ...]]]:
-    """The slide, its um/px and warnings about it: from the file, else from cases.csv, else from ``image_mpp``.
+    """Open a slide; yield it, its um/px (from the file, else cases.csv, else ``image_mpp``) and warnings.
 
-    A file's um/px that no microscope has give way to the others.
+    A um/px of the file that is implausible for a microscope is ignored if one of the others is given.
 
     Raises:
-        CvmError: a slide that cannot be opened, or a um/px that nobody says or believes.
+        CvmError: a slide that cannot be opened, or a um/px that is unknown or implausible.
     """
     with open_image(source.image) as image:
         mpp, warnings = _slide_mpp(image, source.mpp, settings)
@@ -174,7 +174,7 @@ def opened_slide(source: Source, settings: CutSettings) -> Iterator[tuple[SlideI
 
 
 def annotated_tiles(annotations: Annotations, *, side: float, image_shape: tuple[int, int]) -> tuple[Tile, ...]:
-    """Tiles that hold all points, and one around the middle of each region that no tile touches."""
+    """Choose tiles that contain all points, and one at the middle of each region that no tile touches."""
     positions = np.array([(point.x, point.y) for point in annotations.points], dtype=np.float64).reshape(-1, 2)
     labels = np.array([point.label for point in annotations.points])
     tiles = cover_points(positions, labels, side=side, image_shape=image_shape)
@@ -191,7 +191,7 @@ def annotated_tiles(annotations: Annotations, *, side: float, image_shape: tuple
 
 
 def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -> tuple[float, tuple[str, ...]]:
-    """um/px of level 0, and warnings."""
+    """Determine um/px of level 0, with warnings."""
     found, said = image.mpp.value, settings.image_mpp if listed is None else listed
     warnings = list(warnings_of(image, settings.origin))
     believed = found is not None and LIMITS[0] <= found <= LIMITS[1] and not settings.force_mpp
@@ -213,7 +213,7 @@ def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -
 
 
 def _too_coarse(image: SlideImage, value: float, tiles: float, *, listed: float | None, given: float | None) -> str:
-    """The sentence for a slide that tiles would enlarge; where its file may be wrong, how to say so."""
+    """Make the error message for a slide coarser than the tiles, with the remedy if its file may be wrong."""
     fault = f"{image.path} has {value:.4g} um/px, more than {MAX_RATIO:g} times coarser than --mpp {tiles:g}"
     said, where = (given, "--image_mpp") if listed is None else (listed, "cases.csv")
     if image.mpp.value != value:
@@ -236,7 +236,7 @@ def _annotations(
     outside: Outside,
     corner: tuple[int, int],
 ) -> tuple[Annotations, str]:
-    """The annotations inside a slide, in its level-0 pixels, inner regions cut out of outer ones; a sentence on all."""
+    """Read a slide's annotations, in level-0 pixels, with inner regions cut out of outer ones; return a summary too."""
     names = class_names(classes)
     found = source.points or Annotations()
     if source.points_file is not None:
@@ -253,7 +253,7 @@ def _annotations(
 
 
 def _whole_shape(source: Source, image_shape: tuple[int, int], scale: float) -> tuple[int, int]:
-    """(height, width) of a core or crop at the tiles' um/px."""
+    """Compute (height, width) of a core or crop at the tiles' um/px."""
     height, width = (max(1, round(extent / scale)) for extent in image_shape)
     if height * width > MAX_WHOLE:
         raise CvmError(
@@ -264,7 +264,7 @@ def _whole_shape(source: Source, image_shape: tuple[int, int], scale: float) -> 
 
 
 def _counted(plan: SlidePlan) -> str:
-    """How many tiles, and what is special about some."""
+    """Summarise the tiles of a plan."""
     if [tile.kind for tile in plan.tiles] == ["whole"]:
         return f"whole, {plan.shape[1]} x {plan.shape[0]} px"
     count, notes = len(plan.tiles), []
@@ -276,14 +276,14 @@ def _counted(plan: SlidePlan) -> str:
 
 
 def beyond_border(plan: SlidePlan) -> int:
-    """Tiles that reach further beyond the slide than rounding to whole pixels explains."""
+    """Count tiles that extend beyond the slide by more than rounding to whole pixels."""
     side = plan.shape[0] * plan.scale
     parts = [outside_part(tile, side=side, image_shape=plan.image_shape) for tile in plan.tiles if tile.kind != "whole"]
     return sum(part > 2 / side for part in parts)
 
 
 def _remarks(plan: SlidePlan) -> list[str]:
-    """What the user ought to know about a slide whose regions overlap, or without tiles."""
+    """Make warnings about a slide with overlapping regions, or without tiles."""
     slide, remarks = plan.source.case_id, list(overlap_warnings(plan.annotations.counts, plan.source.case_id))
     if plan.tiles:
         return remarks

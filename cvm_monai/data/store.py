@@ -1,4 +1,4 @@
-"""The pseudo-labels of all training images on disk, renewed as a whole and swapped in atomically."""
+"""Store the pseudo-labels of all training images on disk, renewed as a whole and replaced atomically."""
 
 import io
 import json
@@ -17,11 +17,11 @@ INDEX = "index.json"
 
 
 class PseudoLabelStore:
-    """Pseudo-labels by case id below one folder; safe to read from loader workers while a renewal is written.
+    """Pseudo-labels by case id in a folder; loader workers may read while a renewal is written.
 
-    Each renewal is a folder of `.npy` files of its own with a list of them, written last; `current.json`, replaced in
-    one step, names the one in force and the file of each case. A reader sees the old renewal or the new one, never a
-    mixture. Renewals that checkpoints refer to are kept (`hold`) and can be put in force again (`restore`).
+    Each renewal is a folder of `.npy` files with an index, written last; `current.json`, replaced atomically, names
+    the current renewal and the file of each case. A reader sees the old renewal or the new one, never a mixture.
+    Renewals that checkpoints refer to are kept (`hold`) and can be made current again (`restore`).
 
     Args:
         folder: created when the first renewal is published.
@@ -34,16 +34,16 @@ class PseudoLabelStore:
         self._held: frozenset[int] = frozenset()
 
     def publish(self, labels: Mapping[str, np.ndarray]) -> int:
-        """Make `labels` the renewal in force; returns its number, from 1.
+        """Write `labels` as the next renewal and make it current; return its number, from 1.
 
-        Case id -> float32, (H, W) in [0, 1] or, of more than two classes, (C, H, W), -1 where nothing is known.
+        Case id -> float32, (H, W) in [0, 1] or, with more than two classes, (C, H, W), -1 where unknown.
         """
         version = self.begin()
         self.commit(version, self.write(labels, version=version))
         return version
 
     def begin(self) -> int:
-        """Make room for the next renewal; returns its number. In several processes the first one does so."""
+        """Make the folder of the next renewal; return its number. Of several processes only the first calls this."""
         version = self.version + 1
         folder = self._renewal(version)
         shutil.rmtree(folder, ignore_errors=True)
@@ -51,12 +51,12 @@ class PseudoLabelStore:
         return version
 
     def write(self, labels: Mapping[str, np.ndarray], *, version: int, writer: int = 0) -> dict[str, str]:
-        """Store some labels of a renewal that is not in force yet; returns the file of each case.
+        """Write labels of a renewal that is not current yet; return the file of each case.
 
-        Several processes may write at once, each as another `writer`.
+        Several processes may write concurrently, each with its own `writer` number.
 
         Raises:
-            OSError: no room, or no permission; the renewal in force stays.
+            OSError: no space, or no permission; the current renewal is unchanged.
         """
         folder = self._renewal(version)
         files = {}
@@ -70,19 +70,19 @@ class PseudoLabelStore:
         return files
 
     def commit(self, version: int, files: Mapping[str, str]) -> None:
-        """Put a renewal in force: all files that `write` returned, of all writers."""
+        """Make a renewal current; `files` are all files that `write` returned, of all writers."""
         pointer = {"version": version, "files": dict(files)}
         write_bytes(self._renewal(version) / INDEX, json.dumps(pointer).encode())
         self._replace_pointer(pointer)
-        self._remove({*self._held, version - 1, version})  # the one before stays for readers that hold it
+        self._remove({*self._held, version - 1, version})  # the previous one is kept for current readers
 
     def wait_for(self, version: int, *, seconds: float = 90.0) -> None:
-        """Return when this process sees a renewal that another one put in force.
+        """Wait until this process sees a renewal that another process made current.
 
-        Network file systems show a file that was replaced after some seconds only, up to a minute.
+        On network file systems a replaced file becomes visible after seconds, up to a minute.
 
         Raises:
-            CvmError: it is not seen in time: the processes do not share the folder.
+            CvmError: it is not visible in time: the processes do not share the folder.
         """
         end = time.monotonic() + seconds
         while self.version != version:
@@ -94,10 +94,10 @@ class PseudoLabelStore:
             time.sleep(0.1)
 
     def get(self, case_id: str) -> np.ndarray | None:
-        """The case's pseudo-label as it was published, or None where it has none.
+        """Return the case's current pseudo-label, or None where it has none.
 
         Raises:
-            FileNotFoundError: the renewal in force has lost the case's file.
+            FileNotFoundError: the case's file is missing in the current renewal.
         """
         while True:
             pointer = self._current()
@@ -109,22 +109,22 @@ class PseudoLabelStore:
                 return label
             except FileNotFoundError:
                 if self._current() is pointer:
-                    raise  # else two renewals passed since the pointer was read, and took the file with them
+                    raise  # otherwise two renewals since the pointer was read have removed the file
 
     @property
     def version(self) -> int:
-        """Number of the renewal in force; 0 before the first."""
+        """Number of the current renewal; 0 before the first."""
         return int(self._current().get("version", 0))
 
     def hold(self, versions: Iterable[int]) -> None:
-        """Keep these renewals, which checkpoints refer to, until they are let go by another call."""
+        """Keep these renewals, which checkpoints refer to, until another call replaces the list."""
         self._held = frozenset(versions)
 
     def restore(self, version: int) -> None:
-        """Put a renewal in force again, 0 for none, and sweep away what is neither that one nor held.
+        """Make a renewal current again, 0 for none, and remove the others that are not held.
 
         Raises:
-            CvmError: it is not there as a whole.
+            CvmError: it is missing or incomplete.
         """
         pointer = {"version": 0, "files": {}} if version == 0 else self._index(version)
         if version or self.folder.is_dir():
@@ -132,7 +132,7 @@ class PseudoLabelStore:
             self._remove({*self._held, version})
 
     def clear(self) -> None:
-        """Forget every pseudo-label: a new training starts on points alone."""
+        """Remove every pseudo-label: a new training starts from points alone."""
         self.hold(())
         self.restore(0)
 
@@ -148,7 +148,7 @@ class PseudoLabelStore:
         return index
 
     def _remove(self, kept: set[int]) -> None:
-        """Remove the renewals that are not kept, and whatever was left half-written."""
+        """Remove the renewals that are not kept, and incomplete files."""
         remove_leftovers(self.folder / POINTER)
         for entry in self.folder.iterdir():
             if entry.is_dir() and entry.name.isdigit() and int(entry.name) not in kept:
@@ -162,7 +162,7 @@ class PseudoLabelStore:
         self._stamp = None
 
     def _current(self) -> dict:
-        """The pointer's content, read again only when the file is another one."""
+        """Return the pointer's content, read again only when the file has changed."""
         try:
             state = (self.folder / POINTER).stat()
         except FileNotFoundError:
@@ -176,7 +176,7 @@ class PseudoLabelStore:
 
 
 def _save(path: Path, values: np.ndarray) -> None:
-    """Write an array; NumPy itself says of a full disk only how many values were written."""
+    """Write an array, with a clear error for a full disk (NumPy's only states how many values were written)."""
     buffer = io.BytesIO()
     np.save(buffer, values)
     path.write_bytes(buffer.getvalue())

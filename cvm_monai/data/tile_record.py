@@ -1,4 +1,4 @@
-"""What the tiles in a folder were cut from and how: tiles of other settings never mix."""
+"""Record the slides and settings from which a folder's tiles were cut, so that tiles of other settings never mix."""
 
 import hashlib
 import json
@@ -13,11 +13,11 @@ from cvm_monai.files import read_json, sha256, write_text
 
 FILE_NAME = "tiles.json"
 VERSION = 2
-"""Of the rules by which tiles are chosen and cut: tiles of other rules are not gone on with."""
+"""Version of the rules by which tiles are chosen and cut: a folder of another version is not continued."""
 
 
 def check_record(out: Path, *, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of the tiles in ``out``, of which there may be none yet.
+    """Read the record of the tiles in ``out``, empty where there are none yet.
 
     Raises:
         CvmError: tiles cut with other settings, or images that were not cut from slides.
@@ -45,7 +45,7 @@ def check_record(out: Path, *, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_record(out: Path, record: dict[str, Any], plans: Sequence[SlidePlan]) -> None:
-    """Add the slides that are about to be cut.
+    """Add the slides that will be cut to the record.
 
     Raises:
         CvmError: a slide whose files have changed since its tiles were cut.
@@ -63,7 +63,7 @@ def write_record(out: Path, record: dict[str, Any], plans: Sequence[SlidePlan]) 
 
 
 def forget_uncut(out: Path, record: dict[str, Any], plans: Iterable[SlidePlan]) -> None:
-    """Take slides of which no tile is there out of the record again, so that they may be corrected or removed."""
+    """Remove slides without tiles from the record, so that they may be corrected or removed."""
     for plan in plans:
         if not any(file.exists() for tile in plan.tiles for file in tile_files(plan, tile, out)):
             record["slides"].pop(plan.source.case_id, None)
@@ -71,7 +71,7 @@ def forget_uncut(out: Path, record: dict[str, Any], plans: Iterable[SlidePlan]) 
 
 
 def check_present(out: Path, record: Mapping[str, Any], slides: Sequence[str]) -> None:
-    """Refuse where a slide whose tiles are there is no longer in the folder.
+    """Refuse a folder in which a slide with existing tiles is missing.
 
     Raises:
         CvmError: naming it.
@@ -82,7 +82,7 @@ def check_present(out: Path, record: Mapping[str, Any], slides: Sequence[str]) -
 
 
 def _facts(plan: SlidePlan) -> dict[str, Any]:
-    """What a slide's tiles depend on; a slide's bytes are counted, not read."""
+    """Return the facts on which a slide's tiles depend; the slide file by its size, not its content."""
     source = plan.source
     said = repr((plan.annotations.points, plan.annotations.regions)).encode()
     files = {"mask": source.mask, "novel": source.novel, "tissue": source.tissue}

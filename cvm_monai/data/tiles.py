@@ -1,4 +1,4 @@
-"""Which tiles to cut from a slide: pure geometry in level-0 pixels, the same answer every time."""
+"""Choose the tiles to cut from a slide: deterministic geometry in level-0 pixels."""
 
 import math
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ Kind = Literal["points", "tissue", "whole", "lesion"]
 """Why a tile was chosen: around annotations, on tissue without any, all of a core or crop, around lesions."""
 
 BORDER = 1 / 16
-"""Part of a tile's side along its border where a point is avoided: what is there, a network sees from one side only."""
+"""Fraction of a tile's side along its border where points are avoided: the network lacks context there."""
 
 ROUNDED = 0.51
-"""Level-0 pixels that rounding a corner to whole pixels may push a point towards its tile's border."""
+"""Level-0 pixels by which rounding a corner to whole pixels may move a point towards its tile's border."""
 
 MIN_TISSUE = 0.5
-"""Part of a tile that must be tissue before a tile without annotations is worth cutting."""
+"""Smallest fraction of tissue in a tile without annotations."""
 
 SMALLEST, STEP = 64, 32
-"""Training needs 64 px, and networks halve their input five times."""
+"""Smallest side, needed by training, and its step: networks halve their input five times."""
 
 LARGEST = 2**14
-"""A tile of 16,384 px a side takes 768 MiB as RGB."""
+"""Largest side: a tile of 16,384 px takes 768 MiB as RGB."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A square of a slide, or all of it.
+    """A square of a slide, or the whole slide.
 
     Attributes:
         x, y: upper left corner in level-0 pixels.
-        points: indices of the points that are its own.
+        points: indices of the points that belong to it.
         kind: why it was chosen.
     """
 
@@ -44,10 +44,10 @@ class Tile:
 
 
 def check_tile_size(tile: int, flag: str = "--tile") -> None:
-    """Refuse a side in pixels that no network takes.
+    """Check the side of tiles in pixels.
 
     Raises:
-        CvmError: below 64, above 16,384, or no multiple of 32.
+        CvmError: below 64, above 16,384, or not a multiple of 32.
     """
     if tile < SMALLEST or tile % STEP:
         raise CvmError(f"{flag} must be a multiple of {STEP} px, from {SMALLEST}, got {tile}")
@@ -58,12 +58,12 @@ def check_tile_size(tile: int, flag: str = "--tile") -> None:
 def cover_points(
     positions: np.ndarray, labels: np.ndarray, *, side: float, image_shape: tuple[int, int]
 ) -> tuple[Tile, ...]:
-    """Few tiles that hold all points, each point belonging to one of them.
+    """Choose few tiles that contain all points, each point belonging to one of them.
 
-    The leftmost point without a tile gets one that begins there, since nothing lies further left; its height is chosen
-    so that it holds points of two classes if that can be, and as many as can be. The tile is then moved so that its
-    points lie around its middle and it does not leave the slide, and takes what other points it now holds. A point lies
-    in the outer sixteenth of its tile only where the slide's border leaves no other place.
+    The leftmost point without a tile gets one whose left side is at the point; its vertical position is chosen to
+    contain points of two classes if possible, and as many points as possible. The tile is then centred on its points,
+    moved into the slide, and gets the other points that it now contains. A point lies in the outer sixteenth of its
+    tile only where the slide's border leaves no alternative.
 
     Args:
         positions: (P, 2) of (x, y), inside the slide.
@@ -89,7 +89,7 @@ def cover_points(
 
 
 def grid(side: float, image_shape: tuple[int, int]) -> np.ndarray:
-    """(N, 2) corners (x, y) of the tiles that fit side by side into a slide, row by row; of a smaller slide (0, 0)."""
+    """Return corners (N, 2) of (x, y) of the tiles that fit side by side into a slide, by rows; (0, 0) if none does."""
     rows, columns = (
         np.floor(np.arange(max(1, math.floor(extent / side))) * side).astype(np.int64) for extent in image_shape
     )
@@ -99,11 +99,11 @@ def grid(side: float, image_shape: tuple[int, int]) -> np.ndarray:
 def spread_tiles(
     corners: np.ndarray, tissue: np.ndarray, *, count: int, side: float, taken: tuple[Tile, ...] = ()
 ) -> tuple[Tile, ...]:
-    """At most ``count`` of the tiles at ``corners`` that are tissue and overlap none that is taken, spread evenly.
+    """Choose at most ``count`` evenly spread tiles at ``corners`` on tissue that overlap no taken tile.
 
     Args:
         corners: (N, 2) of (x, y), in the order in which they are spread.
-        tissue: (N,) part of each that is tissue; half is enough.
+        tissue: (N,) fraction of each that is tissue; half is enough.
         count: raising it gives more tiles, as long as there is tissue. From 0.
     """
     free = tissue >= MIN_TISSUE
@@ -115,12 +115,12 @@ def spread_tiles(
 
 
 def overlap(one: Tile, other: Tile, side: float) -> bool:
-    """Whether two tiles share more than rounding to whole pixels explains."""
+    """Whether two tiles overlap by more than rounding to whole pixels."""
     return max(abs(one.x - other.x), abs(one.y - other.y)) < side - 1
 
 
 def place(centre: tuple[float, float], *, side: float, image_shape: tuple[int, int]) -> tuple[int, int]:
-    """Corner (x, y) of the tile around a centre (x, y), moved inwards where it would leave the slide."""
+    """Return the corner (x, y) of the tile around a centre (x, y), moved inwards to stay in the slide."""
     x, y = (
         min(max(math.floor(middle - side / 2 + 0.5), 0), _last(extent, side))
         for middle, extent in zip(centre, image_shape[::-1], strict=True)
@@ -129,14 +129,14 @@ def place(centre: tuple[float, float], *, side: float, image_shape: tuple[int, i
 
 
 def outside_part(tile: Tile, *, side: float, image_shape: tuple[int, int]) -> float:
-    """The part of a tile that lies beyond the slide's border, in [0, 1]."""
+    """Compute the fraction of a tile beyond the slide's border, in [0, 1]."""
     height, width = image_shape
     inside = max(0.0, min(width - tile.x, side)) * max(0.0, min(height - tile.y, side))
     return 1 - inside / side**2
 
 
 def _best_band(y: np.ndarray, labels: np.ndarray, first: float, height: float) -> np.ndarray:
-    """Indices of the points in the best band of a height that holds ``first``; of equals the topmost."""
+    """Find the points in the best band of a height that contains ``first``; of equals the topmost."""
     best: tuple[bool, int, float] = (False, 0, 0.0)
     chosen = np.empty(0, np.int64)
     for top in np.unique(y[y <= first]):
@@ -148,15 +148,15 @@ def _best_band(y: np.ndarray, labels: np.ndarray, first: float, height: float) -
 
 
 def _corner(positions: np.ndarray, side: float, image_shape: tuple[int, int]) -> tuple[int, int]:
-    """Corner of the tile around the middle of some points."""
+    """Return the corner of the tile centred on some points."""
     low, high = positions.min(0), positions.max(0)
     return place(tuple((low + high) / 2), side=side, image_shape=image_shape)
 
 
 def _held(positions: np.ndarray, corner: tuple[int, int], side: float, image_shape: tuple[int, int]) -> np.ndarray:
-    """(P,) bool: the points that a tile holds away from its border, or at one that the slide's own border explains.
+    """Find the points that a tile contains, away from its border unless the slide's border forces it; (P,) bool.
 
-    Every point for which `_corner` could choose this corner is among them, so that no other tile begins there.
+    Includes every point for which `_corner` could return this corner, so that no two tiles have the same corner.
     """
     held = np.ones(len(positions), dtype=bool)
     for axis, (start, extent) in enumerate(zip(corner, image_shape[::-1], strict=True)):
@@ -168,5 +168,5 @@ def _held(positions: np.ndarray, corner: tuple[int, int], side: float, image_sha
 
 
 def _last(extent: int, side: float) -> int:
-    """The last whole pixel at which a tile may begin."""
+    """Return the last whole pixel at which a tile may begin."""
     return max(0, math.ceil(extent - side))

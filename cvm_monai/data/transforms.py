@@ -1,7 +1,7 @@
-"""MONAI dictionary transforms from a case's record to what a network is fed.
+"""MONAI dictionary transforms from a case's record to the network's input.
 
 The image lives on its own grid; label, mask and pseudo-label live on the map grid of the network's output, which is
-`stride` times coarser. Value 255 of a label or a mask, and -1 of a pseudo-label, mean "nothing known here".
+`stride` times coarser. Value 255 of a label or a mask, and -1 of a pseudo-label, mean unknown.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -32,26 +32,26 @@ Item = dict[Hashable, Any]
 
 NO_PSEUDO_LABEL = -1.0
 FILL: Mapping[str, float] = {"label": UNLABELLED, "mask": UNLABELLED, "pseudo_label": NO_PSEUDO_LABEL}
-"""The maps of an item, and what they hold where a crop reaches beyond the image."""
+"""The maps of an item, and their fill values where a crop extends beyond the image."""
 
 
 class LoadCased(Transform):
     """Read a record's image, points and mask: the deterministic part, which may be cached.
 
     In: {case_id, image, points?, mask?, mpp?} with paths, or {image, label} with the points as label.
-    Out: case_id; `image` uint8 (3, H, W) at the working resolution; `label` uint8 (1, h, w), the points grown to
-    squares, and regions; `mask` uint8 (1, h, w), 255 where there is none; `in_points`, `out_points` int64 (N, 2)
+    Out: case_id; `image` uint8 (3, H, W) at the working resolution; `label` uint8 (1, h, w), rasterised points (as
+    squares) and regions; `mask` uint8 (1, h, w), 255 where there is none; `in_points`, `out_points` int64 (N, 2)
     (row, column) on the map, of all foreground classes and of the background; `in_labels` int64 (N,), the classes of
-    the former; `image_shape` and `full_shape`, the working and the file's own (height, width). Where the record has
-    `classes` (more than two), labels and mask hold their numbers.
+    `in_points`; `image_shape` and `full_shape`, the working and the file's own (height, width). If the record has
+    `classes` (more than two), label and mask hold their numbers.
 
     Args:
         scale: working size / file size; ignored where `mpp` is given. 0.25 turns 20x into 5x.
-        mpp: working micrometres per pixel; each record must then say its own.
-        pairs: the first so many points of each class are used; raising it gives more supervision.
-        point_size: side of the square each point grows to, in map pixels, odd; 1 to 7.
+        mpp: working micrometres per pixel; each record must then have its own.
+        pairs: number of points used of each class, the first ones; raising it gives more supervision.
+        point_size: side of the square of each point, in map pixels, odd; 1 to 7.
         stride: image pixels per map pixel, the network's.
-        seed: of the interior points that stand for an annotated region.
+        seed: seed of the interior points sampled from annotated regions.
     """
 
     def __init__(
@@ -114,16 +114,16 @@ class LoadCased(Transform):
 
 
 def resize_image(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resample a uint8 (H, W, 3) image to `shape`, bilinear, averaging over each pixel's footprint when it shrinks."""
+    """Resample a uint8 (H, W, 3) image to `shape` bilinearly, with antialiasing when shrinking."""
     if image.shape[:2] == shape:
         return image
     return np.array(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
 
 
 def load_mask(path: str | None, grid: tuple[int, int], *, classes: int = 2) -> np.ndarray:
-    """Mask on the map grid by nearest pixel, uint8: 0 background, 1 target, 255 everywhere where there is no file.
+    """Read a mask on the map grid by nearest pixel, uint8: 0 background, 1 target; all 255 if there is no file.
 
-    Of more than two classes: their numbers, as `class_labels`.
+    With more than two classes: their numbers, as `class_labels`.
     """
     if not path:
         return np.full(grid, UNLABELLED, dtype=np.uint8)
@@ -132,12 +132,12 @@ def load_mask(path: str | None, grid: tuple[int, int], *, classes: int = 2) -> n
 
 
 def class_labels(path: str, *, classes: int = 2) -> np.ndarray:
-    """A mask file as class numbers, (H, W) uint8: 0 is background and anything else target where there are two classes.
+    """Read a mask file as class numbers, (H, W) uint8: with two classes 0 is background and anything else target.
 
-    With more, value c is class c and 255 is unlabelled.
+    With more classes, value c is class c and 255 is unlabelled.
 
     Raises:
-        CvmError: a value that is no class, or what `read_mask` finds.
+        CvmError: a value that is not a class, or as `read_mask`.
     """
     mask = read_mask(path)
     if classes == 2:
@@ -149,7 +149,7 @@ def class_labels(path: str, *, classes: int = 2) -> np.ndarray:
 
 
 def _as_case(record: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-    """MONAI Label's own trainer knows {image, label} alone: the label is then the file of points."""
+    """Convert MONAI Label's record {image, label} to a case record: the label is the file of points."""
     if "case_id" in record:
         return record
     return {"case_id": Path(str(record["image"])).stem, "points": record.get("label"), **record}
@@ -162,7 +162,7 @@ def _foreground(labels: np.ndarray) -> np.ndarray:
 def map_points(
     annotations: Annotations, *, image_shape: tuple[int, int], map_shape: tuple[int, int], seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """In-target and out-of-target (row, column) on the map, see `labelled_pixels`."""
+    """Return in-target and out-of-target points as (row, column) on the map, see `labelled_pixels`."""
     pixels, labels = labelled_pixels(annotations, image_shape=image_shape, map_shape=map_shape, seed=seed)
     return pixels[labels == TARGET], pixels[labels == BACKGROUND]
 
@@ -170,10 +170,10 @@ def map_points(
 def labelled_pixels(
     annotations: Annotations, *, image_shape: tuple[int, int], map_shape: tuple[int, int], seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(row, column) on the map, floor(coordinate * map / image), and label of each point: int64 (N, 2) and (N,).
+    """Map points to (row, column) = floor(coordinate * map / image), int64 (N, 2), and their labels, (N,).
 
-    A region stands for itself by a few seeded points of its interior, where no region of another class covers it; an
-    exclusion's have the label 255.
+    A region gives a few seeded interior points, where no region of another class covers it; those of an exclusion have
+    the label 255.
     """
     points = (*annotations.points, *seed_points(annotations, seed=seed, image_shape=image_shape))
     pixels = points_to_pixels(points, image_shape=image_shape, map_shape=map_shape)
@@ -183,11 +183,11 @@ def labelled_pixels(
 class JoinPseudoLabeld(Transform, RandomizableTrait):
     """Add the case's current pseudo-label as `pseudo_label` float32, -1 where it has none.
 
-    (1, h, w), of the target, where there are two classes; (C, h, w) where there are more. It changes from renewal to
-    renewal, so that it is marked as not to be cached.
+    (1, h, w), the target's, with two classes; (C, h, w) with more. It changes with each renewal, and is therefore
+    marked as random so that it is not cached.
 
     Args:
-        classes: C, background among them.
+        classes: C, including background.
     """
 
     def __init__(self, store: PseudoLabelStore, *, classes: int = 2) -> None:
@@ -204,11 +204,11 @@ class JoinPseudoLabeld(Transform, RandomizableTrait):
 
 
 class RandCropToPointsd(Randomizable, Transform):
-    """Crop image and maps alike to a square that holds at least one annotated pixel, padding small images.
+    """Crop image and maps alike to a square with at least one annotated pixel, padding small images.
 
     Args:
-        size: side in image pixels, a multiple of `stride`; 0 leaves the image whole (then batches hold one image).
-            Raising it shows more context at more memory; 64 to 1024.
+        size: side in image pixels, a multiple of `stride`; 0 keeps the image whole (then batches hold one image).
+            Raising it gives more context and takes more memory; 64 to 1024.
         stride: image pixels per map pixel.
     """
 
@@ -242,7 +242,7 @@ class RandCropToPointsd(Randomizable, Transform):
 
 
 def _window(data: torch.Tensor, top: int, left: int, side: int, *, fill: float | None) -> torch.Tensor:
-    """A square of (C, H, W); beyond the far border `fill`, or the border's own pixels where `fill` is None."""
+    """Crop a square of (C, H, W); beyond the far border is `fill`, or the repeated border where `fill` is None."""
     part = data[:, top : top + side, left : left + side]
     if part.shape[1] == side and part.shape[2] == side:
         return part

@@ -1,6 +1,4 @@
-"""Clicks to a segmentation: features of a region, evidence, and the variational model. Used by every program that lets
-somebody click.
-"""
+"""Segment from clicks: features of a region, evidence, and the variational model. Used by every interactive program."""
 
 from cvm_monai.interactive.clicks import COLD, ClickModel, ClickResult, click_evidence, recorded_model, segment_clicks
 from cvm_monai.interactive.cold_start import ColdFeatures

@@ -1,4 +1,4 @@
-"""From the features of a region and clicks in it to its soft segmentation u."""
+"""Compute the soft segmentation u of a region from its features and clicks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,15 +12,15 @@ from cvm_monai.knobs import DEFAULTS, MODEL, Centre, Combination, Contrast, Solv
 from cvm_monai.variational import ContrastEvidence, average, centred, linear_discriminant, solve
 
 MAX_SOLVED = 3 * 2**15
-"""Pixels of all maps together that are solved; more clicks make each map coarser, so that the answer comes in time."""
+"""Largest total number of pixels of the maps that are solved; with more clicks each map is coarser, to save time."""
 
 CORRECTION_RIDGE = 0.3
-"""Of the discriminant that corrects a network: below the default, so that its answer gives way to some clicks."""
+"""Ridge of the discriminant that corrects a network: below the default, so that few clicks change the prediction."""
 
 
 @dataclass(frozen=True)
 class ClickModel:
-    """How clicks become u. The defaults are those of a training; a cold start, on features of nobody's, has them too.
+    """The settings by which clicks give u. The defaults are those of a training, and of a cold start.
 
     Attributes:
         eta, combination, contrast, centre, discriminant: see `ContrastEvidence`.
@@ -37,7 +37,7 @@ class ClickModel:
     iterations: int = DEFAULTS["iterations"]
 
     def evidence(self) -> ContrastEvidence:
-        """The part that makes the maps. Of a data set's mean nothing is known here: the image's stands for it."""
+        """Return the evidence settings; a data set's mean is not available here and is replaced by the image's."""
         centre: Centre = "image" if self.centre in ("dataset", "both") else self.centre
         return ContrastEvidence(self.eta, self.combination, self.contrast, centre, self.discriminant)
 
@@ -47,13 +47,13 @@ COLD = ClickModel()
 
 @dataclass(frozen=True)
 class ClickResult:
-    """What clicks gave.
+    """The result of segmenting from clicks.
 
     Attributes:
-        u: (h, w) float32 in [0, 1], the soft segmentation of Eq. 7, on the grid that was solved; None where no map has
-            two phases.
-        statuses: how the solve of each map ended.
-        reason: why there is no u; empty otherwise.
+        u: (h, w) float32 in [0, 1], the soft segmentation of Eq. 7, on the solver's grid; None where no map has two
+            phases.
+        statuses: status of the solve of each map.
+        reason: why u is None; empty otherwise.
     """
 
     u: np.ndarray | None
@@ -62,7 +62,7 @@ class ClickResult:
 
 
 def recorded_model(knobs: Mapping[str, Any]) -> ClickModel:
-    """The click model of a training: its own constants, and the defaults for what it did not record."""
+    """Make the click model of a training from its recorded knobs, with defaults for those not recorded."""
     return ClickModel(**{name: knobs[name] for name in MODEL if knobs.get(name) is not None})
 
 
@@ -75,16 +75,16 @@ def click_evidence(
     parts: Sequence[int] | None = None,
     probability: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Maps (P, h, w) in [0, 1] that the clicks speak for; one, but where the model's combination is `mean`.
+    """Compute the evidence maps (P, h, w) in [0, 1] of clicks; P = 1 unless the model's combination is `mean`.
 
     Args:
         features: (C, h, w).
         inside, outside: (P, 2) and (Q, 2) integer (row, column) of clicks in the target and outside.
         model: see `ClickModel`.
-        parts: channels of each stage, see `centred`.
-        probability: (h, w) of the target, by a trained network. The clicks then correct it: the discriminant, half of
-            the evidence, learns what the network's answer lacks at the clicks, and leaves it where nothing resembles
-            them.
+        parts: number of channels of each stage, see `centred`.
+        probability: (h, w), the target's probability by a trained network. The clicks then correct it: the
+            discriminant, half of the evidence, is fitted to the network's residual at the clicks, and changes little at
+            pixels that resemble none of them.
     """
     evidence = model.evidence()
     if probability is None:
@@ -105,12 +105,12 @@ def segment_clicks(
     probability: torch.Tensor | None = None,
     spacing: float = 1.0,
 ) -> ClickResult:
-    """Evidence -> the energy of Eq. 6 -> u (Eq. 7); see `click_evidence`.
+    """Segment a region from clicks: compute evidence, minimise the energy of Eq. 6, return u (Eq. 7).
 
     Args:
-        spacing: pixels that the network saw from one feature to the next. Eq. 6 weighs an area by `lam` against the
-            length of its border: on a grid of s pixels an area counts s^2 times less and a length s times less than in
-            the image, so that lam s on the grid means what lam means in the image.
+        spacing: image pixels per feature. Eq. 6 weighs an area by `lam` against the length of its border: on a grid
+            with spacing s an area has s^2 and a length s times fewer pixels than in the image, so that lam s on the
+            grid is equivalent to lam in the image.
 
     Raises:
         CvmError: a tunable out of its range, a click outside the features, or features that are not finite.
@@ -125,12 +125,12 @@ def segment_clicks(
 
 
 def _only(solution: Any) -> np.ndarray | None:
-    """u of a lone map as it is: a stretch to [0, 1] (the N of Eq. 7) would move what 0.5 means."""
+    """Return u of a single map without normalising it: N of Eq. 7 would shift the boundary at 0.5."""
     return np.asarray(solution.u[0], dtype=np.float32) if solution.status[0].usable else None
 
 
 def at_most(maps: np.ndarray, most: int) -> np.ndarray:
-    """(P, H, W) maps averaged over areas until they have at most so many pixels together."""
+    """Downsample (P, H, W) maps by area averaging until they have at most `most` pixels in total."""
     shrink = min(1.0, (most / maps.size) ** 0.5)
     if shrink == 1:
         return maps

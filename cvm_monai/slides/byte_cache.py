@@ -1,4 +1,4 @@
-"""The decoded tiles used last, in bounded memory."""
+"""A least-recently-used cache of decoded tiles, bounded in bytes."""
 
 import threading
 from collections import OrderedDict
@@ -8,10 +8,10 @@ import numpy as np
 
 
 class ByteCache:
-    """Keeps the arrays used last, up to a number of bytes in all; of a larger array it keeps that one alone.
+    """Keeps the most recently used arrays, up to a total number of bytes; a larger array is kept alone.
 
     Args:
-        limit: bytes; raising it saves decoding where reads overlap, up to the tiles of one row of reads.
+        limit: bytes; raising it saves decoding where reads overlap, until the tiles of one row of reads fit.
     """
 
     def __init__(self, limit: int) -> None:
@@ -21,14 +21,14 @@ class ByteCache:
         self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
 
     def get(self, key: Hashable) -> np.ndarray | None:
-        """The array, or None where it is not held."""
+        """Return the array, or None where it is not cached."""
         with self._lock:
             if key in self._arrays:
                 self._arrays.move_to_end(key)
             return self._arrays.get(key)
 
     def put(self, key: Hashable, array: np.ndarray) -> None:
-        """Hold an array, and let go of those not used for longest."""
+        """Add an array, and drop the least recently used ones."""
         with self._lock:
             if key in self._arrays:
                 return

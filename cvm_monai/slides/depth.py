@@ -1,44 +1,44 @@
-"""Values of more than 8 bits made 8: how many of their 16 bits a file uses."""
+"""Convert 16-bit values to 8 bits: find how many of the 16 bits a file uses."""
 
 from typing import Any
 
 import numpy as np
 
 DEPTHS = (8, 10, 12, 14, 16)
-"""Bits of cameras and scanners."""
+"""Bit depths of cameras and scanners."""
 
 FEW = 0.005
-"""The part of the values above 0 that may be too large for the bits that the others use."""
+"""Fraction of the values above 0 that may exceed the chosen bit depth."""
 
 
 def to_bytes(pixels: np.ndarray, bits: int) -> np.ndarray:
-    """Uint8 of uint8, or of uint16 that use so many bits: the upper eight of these are kept, larger values are 255."""
+    """Convert uint8, or uint16 that uses `bits` bits, to uint8: the upper eight of these; larger values become 255."""
     if pixels.dtype == np.uint8:
         return pixels
     return np.minimum(pixels >> max(0, bits - 8), 255).astype(np.uint8)
 
 
 def brightness(samples: np.ndarray) -> np.ndarray:
-    """(7,) int64 of values of 16 bits, to be summed over pieces: those above 0, and those too large for each depth but
-    the last; then the largest of all."""
+    """Compute statistics of 16-bit values, (7,) int64, to be merged over pieces: the number of values above 0, of those
+    too large for each depth but the last, and the maximum."""
     above = [np.count_nonzero(samples >= 2**depth) for depth in DEPTHS[:-1]]
     return np.array([np.count_nonzero(samples), *above, 0, int(samples.max(initial=0))], dtype=np.int64)
 
 
 def together(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The `brightness` of two pieces."""
+    """Merge the `brightness` of two pieces."""
     return np.append(one[:-1] + other[:-1], max(one[-1], other[-1]))
 
 
 def brightest_bits(name: object, found: np.ndarray) -> tuple[int, tuple[str, ...]]:
-    """The bits that values of 16 use as they show, and a warning that names the choice where they are fewer.
+    """Estimate how many bits 16-bit values use; with a warning that states the choice where it is below 16.
 
-    A few values may be larger: dead pixels of a camera, a scale bar drawn in. They become white.
+    A few values may be larger (dead camera pixels, a scale bar drawn in); they become white.
 
     Args:
-        name: of the file, for the warning.
-        found: `brightness` of the picture; where less than one value in 200 reaches a quarter of 65,535 the picture
-            would come out dark.
+        name: name of the file, for the warning.
+        found: `brightness` of the picture; if fewer than one value in 200 reach a quarter of 65,535, scaling all 16
+            bits would give a dark picture.
     """
     above, brightest = found[1:-1], int(found[-1])
     bits = next(depth for depth, count in zip(DEPTHS, above, strict=True) if count <= FEW * found[0])
@@ -54,11 +54,11 @@ def brightest_bits(name: object, found: np.ndarray) -> tuple[int, tuple[str, ...
 
 
 def declared_bits(page: Any, ome: Any = None) -> int | None:
-    """The bits that a TIFF page of 16-bit samples says it uses, or None where it says nothing.
+    """Return the number of bits that a TIFF page of 16-bit samples declares, or None where it declares none.
 
     Args:
-        page: of tifffile.
-        ome: its Pixels element of OME-XML, if there is one.
+        page: tifffile's page.
+        ome: its OME-XML Pixels element, if there is one.
     """
     if 8 < page.bitspersample < 16:  # packed: the file stores no more
         return int(page.bitspersample)

@@ -1,4 +1,4 @@
-"""DICOM slides of several files: the files of one series are one slide, of which any opens all."""
+"""Group DICOM files into slides: the files of one series are one slide, and any of them opens it."""
 
 import struct
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0
 _LONG = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UR", b"UT", b"UN", b"SV", b"UV")
 _UNDEFINED = 0xFFFFFFFF
 _IMPLICIT, _UNREADABLE = "1.2.840.10008.1.2", ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
-"""Transfer syntaxes: values without their kind; deflated or of the other byte order, which OpenSlide does not read."""
+"""Transfer syntaxes: implicit value representation; deflated or big-endian, which OpenSlide does not read."""
 
 
 def one_of_each_series(paths: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
-    """The files that stand for slides, in their order, with all files of each; only DICOM has more than one.
+    """Return one file for each slide, in order, with all files of the slide; only DICOM slides have several.
 
-    Of a series the first by its name stands for all. A file that says no series is a slide of its own.
+    A series is represented by its first file by name. A file without a series is a slide of its own.
     """
     found: dict[Path, list[Path]] = {}
     first: dict[str, Path] = {}
@@ -30,7 +30,7 @@ def one_of_each_series(paths: Iterable[Path]) -> dict[Path, tuple[Path, ...]]:
 
 
 def series_uid(path: Path) -> str | None:
-    """SeriesInstanceUID of a DICOM file's header; None of what is none, or is damaged before it."""
+    """Read the SeriesInstanceUID of a DICOM file; None if it is not DICOM, or is damaged before that element."""
     try:
         with path.open("rb") as file:
             if file.read(132)[128:] != b"DICM":
@@ -41,13 +41,13 @@ def series_uid(path: Path) -> str | None:
 
 
 def _find_series(file: BinaryIO) -> str | None:
-    """Walk through the elements, which are in ascending order, up to the series."""
+    """Search the elements, which are in ascending order, for the series."""
     implicit = False
     while True:
         tag = _tag(file)
         if tag > _SERIES:
             return None
-        bare = implicit and tag[0] != 2  # the file's own header always names kinds
+        bare = implicit and tag[0] != 2  # the file meta group always has explicit value representations
         length = _length(file, bare)
         if tag == _SERIES:
             return _text(file, length) or None
@@ -66,7 +66,7 @@ def _tag(file: BinaryIO) -> tuple[int, int]:
 
 
 def _length(file: BinaryIO, implicit: bool) -> int:
-    """Bytes of the value that follows."""
+    """Read the length in bytes of the value that follows."""
     if implicit:
         return int(struct.unpack("<I", file.read(4))[0])
     long = file.read(2) in _LONG
@@ -78,7 +78,7 @@ def _text(file: BinaryIO, length: int) -> str:
 
 
 def _skip(file: BinaryIO, length: int, implicit: bool) -> None:
-    """Go behind a value; one of undefined length ends where its own mark says so."""
+    """Skip a value; one of undefined length ends at its delimiter."""
     if length != _UNDEFINED:
         file.seek(length, 1)
         return
@@ -92,7 +92,7 @@ def _skip(file: BinaryIO, length: int, implicit: bool) -> None:
 
 
 def _skip_item(file: BinaryIO, implicit: bool) -> None:
-    """Go behind an item of undefined length."""
+    """Skip an item of undefined length."""
     while _tag(file) != _ITEM_END:
         _skip(file, _length(file, implicit), implicit)
     file.read(4)

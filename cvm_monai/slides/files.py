@@ -1,4 +1,4 @@
-"""Which files of a folder are images, also in sub-folders, and what each is called."""
+"""Find the images of a folder, also in sub-folders, and name them."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 from cvm_monai.slides.dicom import one_of_each_series
 
 JOINED = "__"
-"""Between the folders of a path in a name."""
+"""Separator between the folders of a path in a name."""
 
 RESULTS = "run.json"
 """A folder with this file holds results, not images."""
@@ -19,9 +19,9 @@ class ImageFile:
     """An image or a slide of a folder.
 
     Attributes:
-        path: of its file; of a DICOM series the first.
-        name: its file's without the suffix; of one in a sub-folder the path, joined by two underscores; of a series
-            that has a sub-folder to itself that folder's.
+        path: its file; the first one of a DICOM series.
+        name: the file's name without the suffix; in a sub-folder the path, joined by two underscores; for a series
+            alone in a sub-folder that folder's name.
         files: all of its files.
     """
 
@@ -31,7 +31,7 @@ class ImageFile:
 
 
 def images_in(folder: Path, suffixes: Collection[str]) -> tuple[ImageFile, ...]:
-    """The images of a folder, or, where it holds none itself, of its sub-folders; by name, hidden ones left out.
+    """List the images of a folder, or, if it has none itself, of its sub-folders; by name, hidden ones left out.
 
     The files of one DICOM series are one image.
     """
@@ -42,7 +42,7 @@ def images_in(folder: Path, suffixes: Collection[str]) -> tuple[ImageFile, ...]:
 
 
 def visible(folder: Path, suffixes: Collection[str] | None = None) -> list[Path]:
-    """The files of a folder by name, of some suffixes; none where it does not exist."""
+    """List the files of a folder with given suffixes, by name, without hidden ones; empty if it does not exist."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -53,10 +53,10 @@ def visible(folder: Path, suffixes: Collection[str] | None = None) -> list[Path]
 
 
 def below(folder: Path, suffixes: Collection[str] | None = None, *, seen: frozenset[Path] = frozenset()) -> list[Path]:
-    """The files of all sub-folders, of some suffixes; hidden folders and those of results are left out.
+    """List the files of all sub-folders with given suffixes; hidden folders and folders of results are left out.
 
     Args:
-        seen: folders, resolved, that are not entered again.
+        seen: resolved folders that are not entered again.
     """
     seen = seen | {folder.resolve()}
     found: list[Path] = []
@@ -68,7 +68,7 @@ def below(folder: Path, suffixes: Collection[str] | None = None, *, seen: frozen
 
 
 def other_names(images: Iterable[ImageFile], folder: Path) -> Mapping[str, str]:
-    """The name of the image that another name means: a file's name, stem or path, where it means one image alone."""
+    """Map other names (file name, stem or path) to the image's name, where they are unambiguous."""
     images = list(images)
     own = {image.name for image in images}
     meant: dict[str, set[str]] = {}
@@ -84,7 +84,7 @@ def other_names(images: Iterable[ImageFile], folder: Path) -> Mapping[str, str]:
 
 
 def joined(inner: Path) -> str:
-    """A relative path as one name, without its suffix."""
+    """Join a relative path, without its suffix, to one name."""
     return JOINED.join(inner.with_suffix("").parts)
 
 

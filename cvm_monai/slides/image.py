@@ -1,7 +1,7 @@
-"""Flat images decoded as a whole by Pillow, label masks, and samples of any depth turned into RGB.
+"""Decode flat images (Pillow) and label masks, and convert samples of any depth to RGB.
 
 Pixels are taken as they are stored: an EXIF orientation is never applied, neither to images nor to masks nor to sizes,
-so that (x, y) means the same pixel for all of them. Of a file with several pictures the largest one is read.
+so that (x, y) means the same pixel for all of them. If a file has several pictures the largest one is read.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,14 +30,14 @@ from cvm_monai.slides.depth import brightest_bits, brightness, to_bytes
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 MAX_PIXELS = 2**30
-"""Larger flat images are refused before they are decoded (2^30 pixels are 3 GiB of RGB)."""
+"""Largest number of pixels of a flat image; checked before decoding (2^30 pixels are 3 GiB of RGB)."""
 
 SINGLE_ALPHA = (1, 2)
-"""TIFF's kinds of extra samples that are transparency: colours multiplied by it already, or not."""
+"""TIFF's types of extra samples that are alpha: premultiplied, or not."""
 
 
 class UndeclaredChannelsError(CvmError):
-    """A file of which a reader would show one channel, or any three, as if they were the picture."""
+    """A file with channels that are not declared as RGB: a reader would show one, or any three, as the picture."""
 
 
 def read_mask(path: str | Path) -> np.ndarray:
@@ -52,22 +52,22 @@ def read_mask(path: str | Path) -> np.ndarray:
 
 
 def flat_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's header, without decoding.
+    """Read (height, width) from the file's header, without decoding.
 
     Raises:
-        CvmError: a file that is missing or no image.
+        CvmError: a file that is missing or not an image.
     """
     with sentences(path, "an image"), open_stored(path, max_pixels=MAX_PIXELS, what="flat image") as opened:
         return stored_size(opened)
 
 
 def decode_flat(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Decode an image as (H, W, 3) uint8 RGB, with what the user ought to know about it.
+    """Decode an image as (H, W, 3) uint8 RGB, with warnings for the user.
 
-    Grey becomes RGB, transparency lies on white, more than 8 bits are scaled, see `depth`.
+    Grey becomes RGB, transparency is composited on white, more than 8 bits are scaled, see `depth`.
 
     Raises:
-        CvmError: a file that is missing, unreadable or truncated, or pixels of another kind (float, many channels).
+        CvmError: a file that is missing, unreadable or truncated, or pixels of another type (float, many channels).
     """
     with sentences(path, "an image"):
         if is_tiff(path):
@@ -81,7 +81,7 @@ def decode_flat(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 
 @contextmanager
 def sentences(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a decoder raises into one CvmError that names the file."""
+    """Convert any error of a decoder to a CvmError that names the file."""
     try:
         yield
     except FileNotFoundError:
@@ -90,19 +90,19 @@ def sentences(path: Path, what: str) -> Iterator[None]:
         raise CvmError(f"{path} cannot be read as {what}: unknown or damaged format") from None
     except MemoryError:
         raise CvmError(f"{path} cannot be read as {what}: not enough memory") from None
-    except Exception as error:  # decoders raise many kinds
+    except Exception as error:  # decoders raise many types
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
         raise CvmError(f"{path} cannot be read as {what}: {error_reason(error)}") from None
 
 
 def error_reason(error: Exception) -> str:
-    """What an error of a decoder says, in one line."""
+    """Return the message of a decoder's error in one line."""
     return str(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 def _decode_tiff(path: Path) -> np.ndarray:
-    """A TIFF that is not read by its tiles: palette, CMYK, 1 bit and other odd pixels."""
+    """Decode a TIFF that `TiffSource` does not read: palette, CMYK, 1 bit and other unusual pixels."""
     with tifffile.TiffFile(path) as tiff:
         check_size(tiff, path, max_pixels=MAX_PIXELS, what="flat image")
         page = largest_series(tiff).keyframe
@@ -113,7 +113,7 @@ def _decode_tiff(path: Path) -> np.ndarray:
             return rgb_of_samples(_samples_last(page), page.photometric, extra=page.extrasamples)
         index = page.index
     with open_unlimited(path) as image:
-        if isinstance(index, int):  # not of a SubIFD, which is never the largest
+        if isinstance(index, int):  # not for a SubIFD, which is never the largest
             image.seek(index)
         return _rgb(image)
 
@@ -122,7 +122,7 @@ _PLAIN = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tiff
 
 
 def _rgb_of_palette(indices: np.ndarray, palette: np.ndarray | None) -> np.ndarray:
-    """(H, W, 3) uint8 of indices into a TIFF's (3, N) palette of 16 bits; some programs write 8."""
+    """Look up indices in a TIFF's (3, N) palette: (H, W, 3) uint8; the palette has 16 bits, from some programs 8."""
     if palette is None or indices.ndim != 2 or indices.dtype.kind != "u":
         raise CvmError("its palette cannot be read; save it as RGB with 8 bits per channel")
     colours = palette >> 8 if palette.max() > 255 else palette
@@ -130,7 +130,7 @@ def _rgb_of_palette(indices: np.ndarray, palette: np.ndarray | None) -> np.ndarr
 
 
 def _decode_deep_png(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """A PNG of 16 bits, of which Pillow would keep the upper eight of its colours."""
+    """Decode a 16-bit PNG, of whose colours Pillow would keep only the upper eight bits."""
     pixels, kind = decode_png(path), png_header(path)[1]
     alpha = pixels[..., -1:] if kind & 4 else None
     colours = pixels if alpha is None else pixels[..., :-1]
@@ -141,7 +141,7 @@ def _decode_deep_png(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _rgb(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8 of an image opened by Pillow."""
+    """Convert an image opened with Pillow to (H, W, 3) uint8."""
     if image.mode == "F":
         raise CvmError("its pixels are floating point numbers; save it with 8 bits per channel")
     if image.mode.startswith("I"):
@@ -153,10 +153,10 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 def colour_samples(photometric: int, samples: int, extra: Sequence[int]) -> int:
-    """How many of a page's samples are colours; the others are extra, as the file declares them.
+    """Return how many of a page's samples are colours; the others are extra samples, as declared by the file.
 
     Raises:
-        UndeclaredChannelsError: grey with further samples that nothing declares to be transparency, or too many.
+        UndeclaredChannelsError: grey with further samples that are not declared as alpha, or too many samples.
     """
     colours = 1 if photometric in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE) else 3
     if samples > 4:
@@ -169,18 +169,17 @@ def colour_samples(photometric: int, samples: int, extra: Sequence[int]) -> int:
 
 
 def rgb_of_samples(pixels: np.ndarray, photometric: int, *, extra: Sequence[int] = (), bits: int = 16) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of decoded TIFF samples, (H, W) or (H, W, samples).
+    """Convert decoded TIFF samples, (H, W) or (H, W, samples), to (H, W, 3) uint8 RGB.
 
-    Transparency lies on white: colours that are multiplied by it already are taken so, and extra samples of which the
-    file does not say what they are, are left out.
+    Alpha is composited on white, premultiplied colours accordingly; extra samples of undeclared meaning are left out.
 
     Args:
-        photometric: of the page.
-        extra: its extra samples: 0 unspecified, 1 transparency that colours are multiplied by, 2 transparency.
-        bits: that values of 16 bits use.
+        photometric: the page's photometric interpretation.
+        extra: types of its extra samples: 0 unspecified, 1 premultiplied alpha, 2 alpha.
+        bits: number of bits that 16-bit values use.
 
     Raises:
-        CvmError: pixels of another kind.
+        CvmError: pixels of another type.
     """
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8) * np.uint8(255)
@@ -201,10 +200,10 @@ def rgb_of_samples(pixels: np.ndarray, photometric: int, *, extra: Sequence[int]
 
 
 def over_white(rgb: np.ndarray, alpha: np.ndarray, *, multiplied: bool = False) -> np.ndarray:
-    """(H, W, 3) uint8 of colours and (H, W, 1) uint8 opacity on white.
+    """Composite colours with (H, W, 1) uint8 opacity on white, (H, W, 3) uint8.
 
     Args:
-        multiplied: the colours are multiplied by the opacity already.
+        multiplied: the colours are premultiplied by the opacity.
     """
     if alpha.min(initial=255) == 255:
         return np.ascontiguousarray(rgb)
@@ -214,6 +213,6 @@ def over_white(rgb: np.ndarray, alpha: np.ndarray, *, multiplied: bool = False) 
 
 
 def _samples_last(page: Any) -> np.ndarray:
-    """The page's pixels, (H, W) or (H, W, samples)."""
+    """Decode the page's pixels, (H, W) or (H, W, samples)."""
     pixels = page.asarray()
     return np.moveaxis(pixels, 0, -1) if page.axes == "SYX" else pixels

@@ -1,12 +1,12 @@
-"""The levels of a pyramid and the choice among them."""
+"""The levels of a pyramid, and the choice of a level for reading."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEVEL_TOLERANCE = 0.01
-"""A level that is coarser than asked by less than this part is taken still: interpolating by 1 % costs less sharpness
-than reading the finer level costs time."""
+"""Relative tolerance by which a level may be coarser than requested: upsampling by 1 % hardly blurs, and reading the
+finer level takes longer."""
 
 ASPECT_TOLERANCE = 0.05
 
@@ -16,8 +16,8 @@ class Level:
     """One level of a pyramid.
 
     Attributes:
-        height, width: its size in its own pixels.
-        downsample: level-0 pixels along the side of one of its pixels; 1 for level 0.
+        height, width: size in the level's pixels.
+        downsample: side of a pixel of the level in level-0 pixels; 1 for level 0.
     """
 
     height: int
@@ -26,15 +26,15 @@ class Level:
 
 
 def make_levels(sizes: Sequence[tuple[int, int]]) -> tuple[Level, ...]:
-    """Levels from their (height, width), the finest first."""
+    """Make levels from their (height, width), the finest first."""
     height, width = sizes[0]
     return tuple(Level(h, w, downsample((height, width), (h, w))) for h, w in sizes)
 
 
 def downsample(full: tuple[int, int], small: tuple[int, int]) -> float:
-    """Level-0 pixels for each level pixel: the integer that explains both sides up to rounding, else their mean ratio.
+    """Compute level-0 pixels per level pixel: the integer that fits both sides up to rounding, else their mean ratio.
 
-    A side of 1001 px halved is 500 or 501 px long, and still halved exactly.
+    A side of 1001 px downsampled by 2 is 500 or 501 px long; the downsample is 2 in either case.
     """
     ratios = [a / b for a, b in zip(full, small, strict=True)]
     mean = sum(ratios) / len(ratios)
@@ -45,7 +45,7 @@ def downsample(full: tuple[int, int], small: tuple[int, int]) -> float:
 
 
 def pyramid_sizes(sizes: Sequence[tuple[int, int]]) -> list[int]:
-    """Indices of the sizes that form one pyramid with the first: each smaller than the one before, of one shape."""
+    """Select the indices of the sizes that form one pyramid with the first: ever smaller, with one aspect ratio."""
     kept = [0]
     for index, (height, width) in enumerate(sizes[1:], start=1):
         smaller = height < sizes[kept[-1]][0] and width < sizes[kept[-1]][1]
@@ -58,6 +58,6 @@ def pyramid_sizes(sizes: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def best_level(levels: Sequence[Level], scale: float) -> int:
-    """The coarsest level that is not coarser than ``scale`` level-0 pixels for each output pixel; level 0 if none."""
+    """Return the coarsest level not coarser than ``scale`` level-0 pixels per output pixel; level 0 if none is."""
     fine = [index for index, level in enumerate(levels) if level.downsample <= scale * (1 + LEVEL_TOLERANCE)]
     return fine[-1] if fine else 0

@@ -1,4 +1,4 @@
-"""Micrometres per pixel: where the number comes from, and when it is not believed."""
+"""Micrometres per pixel: choose between the file's value and the user's, and check its plausibility."""
 
 import math
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from cvm_monai.errors import CvmError
 Source = Literal["file", "user", "none"]
 
 LIMITS = (0.1, 10.0)
-"""um/px of a light microscope: 100x oil has about 0.1; above 10 no cell is seen."""
+"""Plausible um/px of a light microscope: 100x oil has about 0.1; above 10 cells are invisible."""
 
 MAX_RATIO = 2.0
-"""How far an image's um/px may be off the model's before a network sees other sizes than it was trained with."""
+"""Largest ratio between an image's um/px and the model's; beyond it objects are too large or small for the network."""
 
 SAME = 0.01
 ANISOTROPIC = 0.1
@@ -24,8 +24,8 @@ class Mpp:
     """Micrometres per level-0 pixel.
 
     Attributes:
-        value: None where nobody says.
-        source: the file, the user, or none.
+        value: None where unknown.
+        source: where the value comes from: the file, the user, or none.
     """
 
     value: float | None
@@ -33,7 +33,7 @@ class Mpp:
 
 
 class HasMpp(Protocol):
-    """What `require_mpp` needs of an opened image."""
+    """The attributes of an opened image that `require_mpp` uses."""
 
     @property
     def path(self) -> object: ...
@@ -43,18 +43,18 @@ class HasMpp(Protocol):
 
 
 def decide_mpp(name: object, found: tuple[float, float] | None, user: float | None) -> tuple[Mpp, tuple[str, ...]]:
-    """The um/px to use and warnings for the user.
+    """Decide which um/px to use, with warnings for the user.
 
-    The user's value wins; it is warned about where it differs from the file's by more than 10 %. The file's (x, y) are
-    averaged; over 1 % apart with a warning, over 10 % apart they are not believed at all.
+    The user's value wins, with a warning if it differs from the file's by more than 10 %. The file's x and y values are
+    averaged, with a warning if they differ by more than 1 %, and rejected if they differ by more than 10 %.
 
     Args:
-        name: of the file, for the warnings.
+        name: name of the file, for the warnings.
         found: (x, y) um/px of the file, or None.
-        user: what the user said, or None.
+        user: the user's um/px, or None.
 
     Raises:
-        CvmError: a user's value that is no positive number.
+        CvmError: a user's value that is not a positive number.
     """
     if user is not None and not (math.isfinite(user) and user > 0):
         raise CvmError(f"mpp must be a positive number of um/px, got {user!r}")
@@ -67,7 +67,7 @@ def decide_mpp(name: object, found: tuple[float, float] | None, user: float | No
 
 
 def _from_file(name: object, found: tuple[float, float] | None) -> tuple[float | None, tuple[str, ...]]:
-    """One number from the file's two."""
+    """Combine the file's x and y values to one number."""
     if found is None or not all(math.isfinite(value) and value > 0 for value in found):
         return None, ()
     x, y = found
@@ -80,13 +80,13 @@ def _from_file(name: object, found: tuple[float, float] | None) -> tuple[float |
 
 
 def require_mpp(image: HasMpp, flag: str = "--mpp") -> float:
-    """The image's um/px.
+    """Return the image's um/px.
 
     Args:
-        flag: the option by which the user can say it, for the sentence.
+        flag: the option that sets it, for the message.
 
     Raises:
-        CvmError: nobody says.
+        CvmError: it is unknown.
     """
     if image.mpp.value is None:
         raise CvmError(f"{image.path} does not say how many um a pixel has: give {flag}, for example {flag} 0.5")
@@ -94,13 +94,13 @@ def require_mpp(image: HasMpp, flag: str = "--mpp") -> float:
 
 
 def check_mpp(found: float, model: float | None, *, force: bool = False, flag: str = "--mpp") -> None:
-    """Refuse a um/px that no microscope has, or that is more than twice off the model's.
+    """Refuse a um/px that is implausible for a microscope, or differs from the model's by more than a factor of two.
 
     Args:
         found: um/px of the image.
-        model: um/px that the network was trained at; None leaves the comparison out.
-        force: let both pass.
-        flag: the option by which the user can say the image's, for the sentence.
+        model: um/px that the network was trained at; None skips the comparison.
+        force: accept both.
+        flag: the option that sets the image's, for the message.
 
     Raises:
         CvmError: naming ``--force_mpp``.

@@ -1,4 +1,4 @@
-"""Which image a name speaks of: annotations, masks and tables name images with their suffix or without it."""
+"""Resolve image names: annotations, masks and tables name images with or without their suffix."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -9,16 +9,16 @@ from cvm_monai.slides.image import IMAGE_SUFFIXES
 from cvm_monai.slides.opening import SLIDE_SUFFIXES
 
 OME = ".ome"
-"""The first half of OME-TIFF's double suffix, which QuPath takes away with the second when it names exports."""
+"""First part of the double suffix of OME-TIFF; QuPath drops both parts in the names of exports."""
 
 
 def normal(name: str) -> str:
-    """A name with its accents in one normal form: the systems write them as one character or as two."""
+    """Normalise a name to one Unicode normal form: operating systems write accents as one character or as two."""
     return unicodedata.normalize("NFC", name)
 
 
 def bare(name: str) -> str:
-    """A name without the suffix of an image, also without OME-TIFF's double one, in one normal form."""
+    """Remove an image's suffix, also OME-TIFF's double one, from a name, and normalise it."""
     name = normal(name)
     suffix = Path(name).suffix.lower()
     if suffix in IMAGE_SUFFIXES or suffix in SLIDE_SUFFIXES:
@@ -27,10 +27,10 @@ def bare(name: str) -> str:
 
 
 class Names:
-    """The ids of images by every name that may stand for them.
+    """Looks up the ids of images by their possible names.
 
-    ``s1.ome.tif`` with the id ``s1.ome`` is meant by ``s1.ome``, ``s1.ome.tif`` and ``s1``; an image that has just that
-    id, file name or other name comes first, and a name that might mean two images means none.
+    ``s1.ome.tif`` with the id ``s1.ome`` is found by ``s1.ome``, ``s1.ome.tif`` and ``s1``. An image with exactly that
+    id, file name or other name takes precedence; an ambiguous name finds none.
 
     Args:
         images: file of each id.
@@ -46,13 +46,13 @@ class Names:
         self._bare = _unique((bare(text), image_id) for text, image_id in (*files, *further, *own))
 
     def find(self, name: str) -> str | None:
-        """The id of the image that a name stands for, or None."""
+        """Return the id of the image with a name, or None."""
         name = normal(name)
         return self._ids.get(name) or self._exact.get(name) or self._bare.get(bare(name))
 
 
 def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The ids of the names that mean one image only."""
+    """Map names to ids, without ambiguous names."""
     meant: dict[str, set[str]] = {}
     for name, image_id in pairs:
         meant.setdefault(name, set()).add(image_id)

@@ -1,4 +1,4 @@
-"""One door to every image and slide; the file's kind chooses who reads it."""
+"""Open images and slides; the file's type decides which reader is used."""
 
 from pathlib import Path
 
@@ -12,21 +12,21 @@ TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 OPENSLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".czi", ".dcm")
 
 SLIDE_SUFFIXES = (*TIFF_SUFFIXES, *OPENSLIDE_SUFFIXES)
-"""Suffixes of files that may hold a pyramid; flat TIFFs share theirs with `IMAGE_SUFFIXES`."""
+"""Suffixes of files that may hold a pyramid; those of TIFF are in `IMAGE_SUFFIXES` too."""
 
 
 def open_image(path: str | Path, *, mpp: float | None = None) -> SlideImage:
     """Open an image or a slide; close it, or use it in a ``with`` statement.
 
     PNG, JPEG, BMP; TIFF that is flat, tiled, pyramidal or OME; SVS, NDPI, MRXS, SCN, CZI, DICOM (one of its files) and
-    what else OpenSlide reads. The file is asked for its um/px, except PNG, JPEG and BMP, whose dpi are of screens.
+    what else OpenSlide reads. um/px are read from the file, except from PNG, JPEG and BMP: their dpi are of screens.
 
     Args:
-        mpp: um/px of level 0 as the user says; it wins over the file's, and ``.warnings`` says so where they differ.
+        mpp: the user's um/px of level 0; overrides the file's, with a warning in ``.warnings`` where they differ.
 
     Raises:
         CvmError: no such file, a folder, an empty file, an unknown suffix, a file that cannot be read, a flat image
-            that is too large to hold (over 2^30 px), or a ``mpp`` that is no positive number.
+            that is too large to hold (over 2^30 px), or a ``mpp`` that is not a positive number.
     """
     path = Path(path)
     _check(path)
@@ -34,12 +34,12 @@ def open_image(path: str | Path, *, mpp: float | None = None) -> SlideImage:
 
 
 def reopen(path: Path, mpp: float | None) -> SlideImage:
-    """What a pickled image becomes on the other side."""
+    """Open an image again when it is unpickled."""
     return open_image(path, mpp=mpp)
 
 
 def _check(path: Path) -> None:
-    """Refuse what no reader needs to look at."""
+    """Refuse missing files, folders, empty files and unknown suffixes before any reader is tried."""
     if path.is_dir():
         raise CvmError(f"{path} is a folder, not an image; give one of its files")
     if not path.exists():
@@ -52,7 +52,7 @@ def _check(path: Path) -> None:
 
 
 def open_source(path: Path) -> Source:
-    """The reader of one file, the same for all commands; a TIFF is one by its content, whatever its name."""
+    """Choose the reader of a file, the same for all commands; a TIFF is recognised by its content, not its name."""
     suffix = path.suffix.lower()
     if suffix in OPENSLIDE_SUFFIXES:
         return _by_openslide(path)
@@ -62,34 +62,34 @@ def open_source(path: Path) -> Source:
 
 
 def _by_openslide(path: Path) -> Source:
-    """OpenSlide, and tifffile for a TIFF by another suffix that OpenSlide refuses."""
+    """Open with OpenSlide, or, if OpenSlide refuses a TIFF with another suffix, with tifffile."""
     from cvm_monai.slides.openslide_source import OpenSlideSource
     from cvm_monai.slides.tiff_source import TiffSource
 
     try:
         return OpenSlideSource(path)
-    except Exception as error:  # OpenSlide raises several kinds
+    except Exception as error:  # OpenSlide raises several types
         try:
             return TiffSource(path)
-        except Exception:  # OpenSlide's reason says more
+        except Exception:  # OpenSlide's error is more informative
             raise CvmError(f"{path} cannot be opened as a slide: {error_reason(error)}") from None
 
 
 def _tiff_source(path: Path) -> Source:
-    """OpenSlide for its own kinds; of generic TIFFs whoever sees more; the flat reader for odd pixels."""
+    """Open a vendor's TIFF with OpenSlide, a generic one with the reader that finds more in it, else a flat image."""
     from cvm_monai.slides.openslide_source import OpenSlideSource
     from cvm_monai.slides.tiff_source import TiffSource
 
     slide: OpenSlideSource | None
     try:
         slide = OpenSlideSource(path)
-    except Exception:  # not one of its kinds, or damaged: the next readers say more
+    except Exception:  # not one of its formats, or damaged: the next readers give a better error
         slide = None
     if slide is not None and slide.vendor != "generic-tiff":
         return slide
     try:
         tiff = TiffSource(path)
-    except Exception as error:  # tifffile raises many kinds
+    except Exception as error:  # tifffile raises many types
         if isinstance(error, UndeclaredChannelsError):
             raise CvmError(f"{path} cannot be opened as an image: {error}") from None
         return slide or _flat_tiff(path, error)
@@ -102,7 +102,7 @@ def _tiff_source(path: Path) -> Source:
 
 
 def _flat_tiff(path: Path, refused: Exception) -> Source:
-    """A TIFF that Pillow may still read as a whole, decoded at once to know."""
+    """Open a TIFF as a flat image; it is decoded at once to find out whether Pillow can read it."""
     source = FlatSource(path)
     try:
         source.read(0, 0, 0, 1, 1)

@@ -1,4 +1,4 @@
-"""Slides that OpenSlide opens: SVS, NDPI, MRXS, SCN, CZI, DICOM, generic tiled pyramids, ..."""
+"""Read slides with OpenSlide: SVS, NDPI, MRXS, SCN, CZI, DICOM, generic tiled pyramids, ..."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from cvm_monai.slides.image import over_white
 
 
 class OpenSlideSource:
-    """A slide by OpenSlide. Label and macro images stay in the file.
+    """A slide opened with OpenSlide. Label and macro images are not read.
 
     OpenSlide takes the corner of a region in whole level-0 pixels: of a level whose downsample is not an integer a
     block may be off by up to half a level-0 pixel (``exact`` is false).
@@ -41,7 +41,7 @@ class OpenSlideSource:
 
 
 def _mpp(properties: Mapping[str, str]) -> tuple[float, float] | None:
-    """um/px (x, y) of the properties, or None."""
+    """Read um/px (x, y) from the properties; None where they are missing."""
     try:
         return float(properties["openslide.mpp-x"]), float(properties["openslide.mpp-y"])
     except (KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""Tiled pyramids written from strips of rows, in bounded memory."""
+"""Write tiled pyramids from strips of rows, in bounded memory."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -12,10 +12,10 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import nameless_file, replacing
 
 Compression = Literal["zlib", "lzw", "jpeg", "none"]
-"""zlib and lzw keep every value; jpeg (quality 90) is for pictures only."""
+"""zlib and lzw are lossless; jpeg (quality 90) is for pictures only."""
 
 BIG_BYTES = 2**31
-"""Pyramids with more bytes before compression are BigTIFF, which can be larger than 4 GiB."""
+"""Pyramids with more bytes before compression are written as BigTIFF, which may exceed 4 GiB."""
 
 _OPTIONS: dict[Compression, dict[str, Any]] = {
     "zlib": {"compression": "zlib", "predictor": True, "compressionargs": {"level": 4}},
@@ -38,9 +38,9 @@ def write_pyramid(
 ) -> int:
     """Write a tiled pyramidal TIFF of uint8 grey or RGB, each level the 2 x 2 mean of the one before.
 
-    Held in memory are a strip of ``tile`` rows and what ``rows`` gives at a time; the lower levels wait in temporary
-    files beside ``path`` (a third of the uncompressed image). An odd side is rounded up. The file is written aside and
-    renamed: a failure leaves what was there.
+    Memory holds a strip of ``tile`` rows and one strip of ``rows``; the coarser levels are kept in temporary files
+    beside ``path`` (a third of the uncompressed image). An odd side is rounded up. The file is written under a
+    temporary name and renamed: a failure leaves an existing file unchanged.
 
     Args:
         shape: (height, width), or (height, width, 3) for RGB.
@@ -48,16 +48,16 @@ def write_pyramid(
         mpp: um/px of level 0, or None.
         tile: side of the tiles, a multiple of 16; raising it makes the file smaller and each small read slower. 256 to
             1024.
-        ome: OME-TIFF, the levels as SubIFDs (QuPath, Bio-Formats, tifffile); otherwise a generic pyramid, whose levels
-            OpenSlide sees too. Both carry the resolution tags.
+        ome: write OME-TIFF, the levels as SubIFDs (QuPath, Bio-Formats, tifffile); otherwise a generic pyramid, whose
+            levels OpenSlide reads too. Both have the resolution tags.
         compression: see `Compression`.
-        levels: how many in all, the full one included; None goes on until one tile holds the image.
+        levels: number of levels, level 0 included; None adds levels until the image fits into one tile.
 
     Returns:
         The number of levels.
 
     Raises:
-        CvmError: no such shape, strips that do not fill it, or a tunable out of its range.
+        CvmError: an invalid shape, strips that do not fill it, or a tunable out of its range.
     """
     path = Path(path)
     sizes = _sizes(shape, tile, levels)
@@ -71,7 +71,7 @@ def write_pyramid(
 
 
 def halve(pixels: np.ndarray) -> np.ndarray:
-    """2 x 2 means of (H, W) or (H, W, 3) uint8, rounded half up; an odd last row or column stands for two."""
+    """Compute 2 x 2 means of (H, W) or (H, W, 3) uint8, rounded half up; an odd last row or column is repeated."""
     for axis in (0, 1):
         if pixels.shape[axis] % 2:
             pixels = np.concatenate([pixels, pixels.take([-1], axis)], axis)
@@ -84,7 +84,7 @@ def halve(pixels: np.ndarray) -> np.ndarray:
 
 
 def _sizes(shape: tuple[int, ...], tile: int, levels: int | None) -> list[tuple[int, int]]:
-    """(height, width) of each level, checked."""
+    """Check the shape, and compute (height, width) of each level."""
     if len(shape) not in (2, 3) or min(shape) < 1 or tuple(shape[2:]) not in ((), (3,)):
         raise CvmError(f"shape must be (height, width) or (height, width, 3), got {shape}")
     if tile < 16 or tile % 16:
@@ -108,7 +108,7 @@ def _write(
     ome: bool,
     compression: Compression,
 ) -> None:
-    """Write level after level; each leaves its halved rows in a temporary file for the next."""
+    """Write level after level; each writes its halved rows to a temporary file for the next."""
     options: dict[str, Any] = {
         **_OPTIONS[compression],
         "tile": (tile, tile),
@@ -136,7 +136,7 @@ def _write(
 
 
 def _ome(samples: tuple[int, ...], mpp: float | None) -> dict[str, Any]:
-    """OME-XML of level 0."""
+    """Make the OME metadata of level 0."""
     metadata: dict[str, Any] = {"axes": "YXS" if samples else "YX"}
     if mpp is not None:
         for axis in "XY":
@@ -145,7 +145,7 @@ def _ome(samples: tuple[int, ...], mpp: float | None) -> dict[str, Any]:
 
 
 def _strips(rows: Iterable[np.ndarray], shape: tuple[int, ...], height: int) -> Iterator[np.ndarray]:
-    """Strips of any height cut and joined to strips of one height (the last may be lower)."""
+    """Regroup strips of any height to strips of one height (the last may be lower)."""
     held: list[np.ndarray] = []
     seen = ready = 0
     for strip in rows:
@@ -169,7 +169,7 @@ def _strips(rows: Iterable[np.ndarray], shape: tuple[int, ...], height: int) -> 
 
 
 def _tiles(strips: Iterable[np.ndarray], tile: int, lower: IO[bytes] | None) -> Iterator[np.ndarray]:
-    """The tiles of each strip, padded with its border; the halved strip goes into ``lower``."""
+    """Yield the tiles of each strip, padded by repeating its border; writes the halved strip to ``lower``."""
     for strip in strips:
         if lower is not None:
             lower.write(halve(strip).tobytes())
@@ -181,7 +181,7 @@ def _tiles(strips: Iterable[np.ndarray], tile: int, lower: IO[bytes] | None) -> 
 
 
 def _spooled(spool: IO[bytes], shape: tuple[int, ...], height: int) -> Iterator[np.ndarray]:
-    """Strips of a temporary file, from its beginning."""
+    """Yield strips of a temporary file, from its beginning."""
     spool.seek(0)
     row = int(np.prod(shape[1:]))
     for start in range(0, height, shape[0]):

@@ -1,12 +1,13 @@
-"""Pixels of one pyramid level averaged or interpolated onto the grid that was asked for.
+"""Resample pixels of one pyramid level to the requested grid, by averaging or interpolation.
 
 Pixel i of a level covers [i, i + 1); output pixel j covers [start + j scale, start + (j + 1) scale) in level pixels.
 
-- scale >= 1 (shrinking): the mean over the covered area, each level pixel weighted by the part that is covered; where
-  that cuts pixels unevenly the weights are tilted so that their centre is the output pixel's: a ramp stays a ramp.
+- scale >= 1 (shrinking): the mean over the covered area, each level pixel weighted by its covered fraction; where
+  pixels are covered unevenly the weights are corrected so that their centroid is the output pixel's centre, and a
+  linear ramp is preserved.
 - scale < 1 (enlarging): linear interpolation between the two nearest pixel centres, the nearest pixel at the border.
 
-What lies beyond the image is white: an output pixel that the border cuts is mixed with white by the part outside.
+Beyond the image is white: an output pixel across the border is mixed with white by its fraction outside.
 """
 
 from dataclasses import dataclass
@@ -14,19 +15,19 @@ from dataclasses import dataclass
 import numpy as np
 
 SNAP = 1e-4
-"""Grids that are off a level's own by less than this (in level pixels, over the whole output) are copied."""
+"""Grids that deviate from the level's by less than this (in level pixels, over the whole output) are copied."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How the output pixels of one axis are made from level pixels ``first`` to ``first + length - 1``.
+    """How the output pixels of one axis are computed from level pixels ``first`` to ``first + length - 1``.
 
     Attributes:
         first, length: the level pixels that are needed; length 0 where the output lies outside the image.
         taps: (count, K) positions relative to ``first``.
         weights: (count, K) float32; each row sums to 1, or to 0 outside.
-        inside: (count,) the part of each output pixel that lies in the image.
-        copied: every output pixel is one whole level pixel, or outside.
+        inside: (count,) the fraction of each output pixel that lies in the image.
+        copied: whether every output pixel is exactly one level pixel, or outside.
     """
 
     first: int
@@ -38,15 +39,15 @@ class Axis:
 
 
 def plan_axis(start: float, scale: float, count: int, *, pixels: int, extent: float) -> Axis:
-    """Plan one axis.
+    """Compute the level pixels and weights for the output pixels of one axis.
 
     Args:
-        start: where the output begins, in level pixels.
-        scale: level pixels for each output pixel, above 0.
-        count: output pixels.
+        start: start of the output, in level pixels.
+        scale: level pixels per output pixel, above 0.
+        count: number of output pixels.
         pixels: length of the level.
-        extent: length of the image in level pixels; a little less than ``pixels`` where the last one is not whole, a
-            little more where the level leaves out what does not fill one.
+        extent: length of the image in level pixels; slightly less than ``pixels`` where the last pixel is partial,
+            slightly more where the level omits a partial last pixel.
     """
     if abs(scale - 1) * count < SNAP:
         scale = 1.0
@@ -56,7 +57,7 @@ def plan_axis(start: float, scale: float, count: int, *, pixels: int, extent: fl
     high = low + scale
     inside = (np.clip(high, 0, extent) - np.clip(low, 0, extent)) / scale
     taps, weights = _area(low, high, pixels) if scale >= 1 else _linear(low + scale / 2, pixels)
-    beyond = (inside > 0) & (weights.sum(1) <= 0)  # in what the level leaves out: its last pixel is the nearest
+    beyond = (inside > 0) & (weights.sum(1) <= 0)  # in the part that the level omits: its last pixel is the nearest
     taps[beyond, 0], weights[beyond, 0] = pixels - 1, 1
     used = (weights > 1e-7) & (inside > 0)[:, None]
     if not used.any():
@@ -69,7 +70,7 @@ def plan_axis(start: float, scale: float, count: int, *, pixels: int, extent: fl
 
 
 def _area(low: np.ndarray, high: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and covered lengths of the pixels that [low, high) touches."""
+    """Return positions and covered lengths of the pixels that [low, high) intersects."""
     cut = (low < 0) | (high > pixels)
     centres = (low + high) / 2
     low, high = np.clip(low, 0, pixels), np.clip(high, 0, pixels)
@@ -82,7 +83,7 @@ def _area(low: np.ndarray, high: np.ndarray, pixels: int) -> tuple[np.ndarray, n
 
 
 def _centred(weights: np.ndarray, positions: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Weights tilted by a line in the position, so that their mean position is the centre; their sum stays."""
+    """Correct the weights linearly in the position so that their centroid is the centre; their sum is unchanged."""
     total = np.maximum(weights.sum(1, keepdims=True), 1e-12)
     away = positions - (weights * positions).sum(1, keepdims=True) / total
     spread = np.maximum((weights * away**2).sum(1, keepdims=True) / total, 1e-12)
@@ -91,7 +92,7 @@ def _centred(weights: np.ndarray, positions: np.ndarray, centres: np.ndarray) ->
 
 
 def _linear(centres: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two pixels whose centres are nearest, and their weights."""
+    """Return the two pixels whose centres are nearest, and their weights."""
     position = np.clip(centres - 0.5, 0, pixels - 1)
     below = np.floor(position).astype(np.int64)
     part = position - below
@@ -99,7 +100,7 @@ def _linear(centres: np.ndarray, pixels: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resample(block: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
-    """(rows, columns, 3) uint8 from the block (rows.length, columns.length, 3) uint8 of level pixels."""
+    """Resample a block (rows.length, columns.length, 3) uint8 of level pixels to the two axes' output pixels, uint8."""
     if rows.copied and columns.copied:
         result = np.full((len(rows.inside), len(columns.inside), 3), 255, dtype=np.uint8)
         if block.size:
@@ -117,13 +118,13 @@ def resample(block: np.ndarray, rows: Axis, columns: Axis) -> np.ndarray:
 
 
 def _whole(axis: Axis) -> slice:
-    """The output pixels that a copied axis fills."""
+    """Return the output pixels inside the image of a copied axis."""
     begin = int(np.argmax(axis.inside > 0))
     return slice(begin, begin + axis.length)
 
 
 def _apply(axis: Axis, values: np.ndarray) -> np.ndarray:
-    """(count, M) weighted sums of the rows of (length, M)."""
+    """Compute (count, M) weighted sums of the rows of (length, M)."""
     from scipy.sparse import csr_array
 
     count, width = axis.taps.shape

@@ -1,4 +1,4 @@
-"""An opened image or slide: regions of it at any um/px, whatever reads the file."""
+"""An opened image or slide: read regions at any um/px, from any reader."""
 
 import math
 import os
@@ -18,23 +18,23 @@ from cvm_monai.slides.resample import Axis, plan_axis, resample
 from cvm_monai.slides.source import Source
 
 BLOCK_PIXELS = 2**23
-"""Level pixels decoded at once; a larger read is made of several (2^23 pixels are 24 MiB of RGB, 96 MiB of float32)."""
+"""Level pixels decoded together; a larger read is split (2^23 pixels are 24 MiB of RGB, 96 MiB of float32)."""
 
 
 class SlideImage:
-    """An image that can be read at any place and scale; `open_image` makes one. A context manager.
+    """An image that can be read at any position and scale; `open_image` makes one. A context manager.
 
-    Threads may share it. It can be pickled (path and um/px travel, the other side opens the file again) and used after
-    a fork (the child opens the file again). Label and macro images of a slide cannot be reached.
+    Threads may share it. It can be pickled (only path and um/px; unpickling opens the file again) and used after a fork
+    (the child process opens the file again). Label and macro images of a slide cannot be read.
 
     Attributes:
-        path: of the file.
+        path: the file.
         shape: (height, width) of level 0.
-        levels: of the pyramid, the finest first.
-        mpp: um/px of level 0, and who said so.
-        bounds: the part of level 0 that was scanned, where the file names one that is not all of it (MRXS does).
-        warnings: sentences for the user about the um/px, about pages and bits that were chosen, and about coordinates
-            that other programs count otherwise.
+        levels: levels of the pyramid, the finest first.
+        mpp: um/px of level 0 and its source.
+        bounds: the scanned part of level 0, where the file states one smaller than level 0 (as MRXS does).
+        warnings: messages for the user about the um/px, about the choice of pages and bits, and about the origin of
+            coordinates in other programs.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class SlideImage:
         self._opener = opener
         self._user_mpp = mpp
         self._closed = False
-        self._abandoned: list[Source] = []  # those of a parent process: closing them could wait for its locks
+        self._abandoned: list[Source] = []  # sources of a parent process: closing them could block on its locks
         self._source: Source | None = opener(path)
         self._pid = os.getpid()
         height, width = self._source.sizes[0]
@@ -70,26 +70,26 @@ class SlideImage:
 
     @property
     def level_mpp(self) -> tuple[float | None, ...]:
-        """um/px of each level, None where nobody says."""
+        """um/px of each level, None where unknown."""
         value = self.mpp.value
         return tuple(None if value is None else value * level.downsample for level in self.levels)
 
     def read(self, origin: tuple[float, float], *, shape: tuple[int, int], mpp: float | None = None) -> np.ndarray:
-        """Pixels at exactly ``mpp`` um/px, from the coarsest level that is not coarser.
+        """Read pixels at exactly ``mpp`` um/px, from the coarsest level that is not coarser.
 
-        Shrinking averages over areas, enlarging interpolates; both keep positions exactly, also between pixels.
-        What lies beyond the border is white.
+        Shrinking averages over areas, enlarging interpolates; both are exact to fractions of a pixel. Beyond the border
+        is white.
 
         Args:
             origin: (x, y) of the upper left corner in level-0 pixels; may be fractional, negative or beyond the border.
             shape: (height, width) of the result.
-            mpp: of the result; None = that of level 0.
+            mpp: um/px of the result; None = that of level 0.
 
         Returns:
             (height, width, 3) uint8 RGB.
 
         Raises:
-            CvmError: ``mpp`` of an image that has none, a place that cannot be decoded, or a closed image.
+            CvmError: ``mpp`` for an image without um/px, a region that cannot be decoded, or a closed image.
         """
         if mpp is None:
             return self.read_scaled(origin, shape=shape)
@@ -101,7 +101,7 @@ class SlideImage:
     def read_scaled(
         self, origin: tuple[float, float], *, shape: tuple[int, int], scale: tuple[float, float] = (1.0, 1.0)
     ) -> np.ndarray:
-        """As `read`, by (y, x) level-0 pixels for each output pixel: for images of which nobody knows the um/px."""
+        """Read as `read`, with (y, x) level-0 pixels per output pixel: for images of unknown um/px."""
         (x, y), (height, width) = origin, shape
         if height < 0 or width < 0 or min(scale) <= 0 or not all(map(math.isfinite, (*origin, *scale))):
             raise CvmError(f"cannot read {width} x {height} px at ({x}, {y}) with scale {scale}")
@@ -121,7 +121,7 @@ class SlideImage:
         return self._halves(origin, shape, scale)
 
     def _halves(self, origin: tuple[float, float], shape: tuple[int, int], scale: tuple[float, float]) -> np.ndarray:
-        """A read that is too large for one block, in two: rows first, so that strips are decoded once."""
+        """Split a read that is too large for one block in two, by rows first, so that strips are decoded once."""
         (x, y), (height, width) = origin, shape
         result = np.empty((height, width, 3), dtype=np.uint8)
         if height > 1:
@@ -137,7 +137,7 @@ class SlideImage:
         return result
 
     def thumbnail(self, max_size: int) -> np.ndarray:
-        """The whole image, (height, width, 3) uint8, with a longer side of at most ``max_size`` px; never enlarged."""
+        """Read the whole image, (height, width, 3) uint8, its longer side at most ``max_size`` px; never enlarged."""
         if max_size < 1:
             raise CvmError(f"max_size must be at least 1 px, got {max_size}")
         factor = max(1.0, max(self.shape) / max_size)
@@ -145,17 +145,17 @@ class SlideImage:
         return self.read_scaled((0, 0), shape=(height, width), scale=(self.shape[0] / height, self.shape[1] / width))
 
     def _block(self, index: int, rows: Axis, columns: Axis) -> np.ndarray:
-        """The level pixels that two planned axes need."""
+        """Read the level pixels that two planned axes need."""
         if rows.length == 0 or columns.length == 0:
             return np.zeros((0, 0, 3), dtype=np.uint8)
         source = self._live()
         area = (columns.first, rows.first, columns.length, rows.length)
         try:
             return source.read(self._indices[index], *area)
-        except Exception as error:  # decoders raise many kinds
+        except Exception as error:  # decoders raise many types
             if str(error).startswith(str(self.path)):
                 raise
-            self._source = None  # OpenSlide repeats its first error for ever: the next read opens the file again
+            self._source = None  # OpenSlide repeats its first error forever: the next read opens the file again
             factor = self.levels[index].downsample
             x, y, width, height = (round(value * factor) for value in area)
             raise CvmError(
@@ -164,7 +164,7 @@ class SlideImage:
             ) from None
 
     def _live(self) -> Source:
-        """The source of this process."""
+        """Return this process's source; opens the file after a fork or an error."""
         if self._closed:
             raise CvmError(f"{self.path} is closed")
         if self._source is not None and self._pid != os.getpid() and not self._source.forks:

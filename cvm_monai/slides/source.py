@@ -1,4 +1,4 @@
-"""What a reader of one kind of file offers to `SlideImage`."""
+"""The interface of a file reader that `SlideImage` uses."""
 
 from pathlib import Path
 from typing import Protocol
@@ -15,10 +15,10 @@ class Source(Protocol):
 
     Attributes:
         sizes: (height, width) of each level, the finest first.
-        mpp: um/px (x, y) that the file states, or None.
-        forks: a child process may go on using it.
-        bounds: the part of level 0 that was scanned, where the file names one that is not all of it.
-        warnings: sentences about how the file is read.
+        mpp: um/px (x, y) stated by the file, or None.
+        forks: whether a child process may use it after a fork.
+        bounds: the scanned part of level 0, where the file states one smaller than level 0.
+        warnings: messages about how the file is read.
     """
 
     sizes: list[tuple[int, int]]
@@ -30,15 +30,15 @@ class Source(Protocol):
     def warnings(self) -> tuple[str, ...]: ...
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """(height, width, 3) uint8 RGB of pixels of a level, all of them inside it; transparency lies on white."""
+        """Read (height, width, 3) uint8 RGB pixels inside a level; transparency is composited on white."""
 
     def close(self) -> None: ...
 
 
 class FlatSource:
-    """A PNG, JPEG, BMP or an unusual TIFF: decoded as a whole by the first read, then held.
+    """A PNG, JPEG, BMP or an unusual TIFF: decoded as a whole by the first read, then kept in memory.
 
-    The resolution of PNG, JPEG and BMP is one of screens and printers (72 or 96 dpi): it is not read.
+    The resolution of PNG, JPEG and BMP is that of screens and printers (72 or 96 dpi): it is not read.
     """
 
     forks = True
@@ -56,7 +56,7 @@ class FlatSource:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about how the file is read; a PNG of 16 bits is decoded for them."""
+        """Messages about how the file is read; a 16-bit PNG is decoded for them."""
         with self.path.open("rb") as file:
             deep = file.read(4) == b"\x89PNG" and png_header(self.path)[0] == 16
         return self._whole()[1] if deep else ()

@@ -1,4 +1,4 @@
-"""What a TIFF says about its um/px: OME-XML, Aperio's or ImageJ's description, or the resolution tags."""
+"""Read um/px from a TIFF: OME-XML, Aperio's or ImageJ's description, or the resolution tags."""
 
 import re
 from typing import Any
@@ -26,7 +26,7 @@ UNITS = {
     "li": 25400.0 / 12,
     "km": 1e9,
 }
-"""um of each unit of OME's PhysicalSizeXUnit; `pixel` and `reference frame` are no lengths."""
+"""um per unit of OME's PhysicalSizeXUnit; `pixel` and `reference frame` are not lengths."""
 
 _IMAGEJ = UNITS | {
     "micron": 1.0,
@@ -41,18 +41,18 @@ _IMAGEJ = UNITS | {
     "inche": 25400.0,
     '"': 25400.0,
 }
-"""um of each unit that ImageJ's Properties take, without the plural's s; other characters than ASCII are escaped."""
+"""um per unit of ImageJ's Properties, without the plural s; non-ASCII characters are escaped."""
 
 _APERIO = re.compile(r"\|\s*MPP\s*=\s*([0-9.,]+)")
 _INCH, _CENTIMETRE = 2, 3
 
 
 def tiff_mpp(page: tifffile.TiffPage, pixels: Any = None) -> tuple[float, float] | None:
-    """um/px (x, y) of a page of a TIFF, or None where it says nothing.
+    """Read um/px (x, y) of a page of a TIFF; None where it states none.
 
     Args:
-        page: of the picture.
-        pixels: the picture's element of OME-XML, see `ome_pixels`.
+        page: the picture's page.
+        pixels: the picture's OME-XML element, see `ome_pixels`.
     """
     found = _of_pixels(pixels)
     if found is not None:
@@ -66,12 +66,12 @@ def tiff_mpp(page: tifffile.TiffPage, pixels: Any = None) -> tuple[float, float]
 
 
 def ome_mpp(xml: str) -> tuple[float, float] | None:
-    """um/px (x, y) of the first image of an OME-XML text, or None; a text that is not XML says nothing."""
+    """Read um/px (x, y) of the first image of an OME-XML text; None where it has none or is not XML."""
     return _of_pixels(find_pixels(xml))
 
 
 def _of_pixels(pixels: Any) -> tuple[float, float] | None:
-    """um/px (x, y) of a Pixels element."""
+    """Read um/px (x, y) of a Pixels element."""
     if pixels is None:
         return None
     x, y = (_length(pixels, f"PhysicalSize{axis}") for axis in "XY")
@@ -79,14 +79,14 @@ def _of_pixels(pixels: Any) -> tuple[float, float] | None:
 
 
 def _length(pixels: Any, name: str) -> float | None:
-    """An OME length in um."""
+    """Read an OME length in um."""
     unit = UNITS.get(pixels.get(f"{name}Unit", "um").strip())
     value = _number(pixels.get(name, ""))
     return None if unit is None or value is None else value * unit
 
 
 def _of_tags(page: tifffile.TiffPage, description: str) -> tuple[float, float] | None:
-    """um/px of XResolution and YResolution, pixels per unit; where ImageJ names a unit it is that one."""
+    """Compute um/px from XResolution and YResolution (pixels per unit), with ImageJ's unit where it states one."""
     stated = page.tags.valueof("ResolutionUnit", default=None)
     imagej = description.startswith("ImageJ=")
     named = re.search(r"^unit=(.+)$", description, re.MULTILINE) if imagej else None
@@ -104,7 +104,7 @@ def _of_tags(page: tifffile.TiffPage, description: str) -> tuple[float, float] |
 
 
 def _rational(value: Any) -> float | None:
-    """A TIFF rational above 0, or None."""
+    """Convert a TIFF rational to a number above 0, or None."""
     try:
         number = value[0] / value[1]
     except (TypeError, ZeroDivisionError, IndexError):
@@ -113,7 +113,7 @@ def _rational(value: Any) -> float | None:
 
 
 def _number(text: str) -> float | None:
-    """A number, with a decimal comma too."""
+    """Parse a number, also with a decimal comma."""
     try:
         return float(text.strip().replace(",", "."))
     except ValueError:

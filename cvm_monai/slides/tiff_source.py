@@ -1,4 +1,4 @@
-"""TIFFs by their tiles or strips: OME-TIFF with SubIFDs, flat TIFFs, and what else OpenSlide sees less of."""
+"""Read TIFFs by tiles or strips: OME-TIFF with SubIFDs, flat TIFFs, and others of which OpenSlide reads less."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ from cvm_monai.slides.tiff_channels import colour_planes, ome_pixels
 from cvm_monai.slides.tiff_mpp import tiff_mpp
 
 CACHE_BYTES = 2**26
-"""Decoded tiles that an opened file holds: 64 MiB, 85 tiles of 512 x 512 RGB."""
+"""Bytes of the cache of decoded tiles of an opened file: 64 MiB, 85 tiles of 512 x 512 RGB."""
 
 LOOKED_AT = 1024
-"""Tiles or strips of the coarsest level, spread evenly, that are looked at for the brightest value of 16 bits."""
+"""Number of evenly spread tiles or strips of the coarsest level from which the depth of 16-bit values is estimated."""
 
 RAW_BYTES = 2**20
-"""An uncompressed strip is read in pieces of about so many bytes: many programs write one strip for all."""
+"""Bytes of the pieces in which an uncompressed strip is read: many programs write the whole image as one strip."""
 
 _PLAIN = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.RGB)
 _JPEGS = (6, 7, 34892, 33007)
@@ -34,16 +34,16 @@ _JPEGS = (6, 7, 34892, 33007)
 
 @dataclass(frozen=True)
 class Segments:
-    """Where the tiles or strips of one level lie, and how they are decoded.
+    """The layout of the tiles or strips of one level, and their decoder.
 
     Attributes:
         size: (height, width) of the level.
-        step: (height, width) of one segment; those at the far border may be cut.
-        offsets, counts: of the bytes in the file, row by row, plane after plane; a count of 0 is a white tile.
-        planes: 1, or the number of samples where each is stored apart.
+        step: (height, width) of one segment; those at the far border may be smaller.
+        offsets, counts: byte ranges in the file, row by row, plane after plane; a count of 0 is a white tile.
+        planes: 1, or the number of samples where they are stored as separate planes.
         decode: (bytes, index) -> (height, width, samples).
-        photometric: of the page.
-        extra: kinds of its extra samples.
+        photometric: the page's photometric interpretation.
+        extra: types of its extra samples.
     """
 
     size: tuple[int, int]
@@ -62,14 +62,14 @@ class Segments:
 
 
 class TiffSource:
-    """A TIFF of 8 or 16 bits, grey or RGB, of which only the tiles or strips that a read touches are decoded.
+    """A TIFF of 8 or 16 bits, grey or RGB; a read decodes only the tiles or strips that it intersects.
 
-    Of several pictures in a file the largest is read. Attribute `plain`: 8 bits and no extra samples, of which every
-    reader makes the same picture.
+    If a file has several pictures the largest is read. Attribute `plain`: 8 bits and no extra samples, so that every
+    reader gives the same picture.
 
     Raises:
-        CvmError: pixels of another kind; channels of which nobody says that they are red, green and blue; a tile or
-            strip too large to hold.
+        CvmError: pixels of another type; channels that are not declared as red, green and blue; a tile or strip too
+            large to hold.
     """
 
     forks = False
@@ -94,7 +94,7 @@ class TiffSource:
 
     @cached_property
     def depth(self) -> tuple[int, tuple[str, ...]]:
-        """The bits that values of 16 use, and a warning where the values alone say so."""
+        """Number of bits that 16-bit values use, and a warning where it is estimated from the values."""
         if self._bits is not None:
             return self._bits, ()
         level = self._levels[-1]
@@ -104,7 +104,7 @@ class TiffSource:
         for place in np.unique(looked_at).tolist():
             try:
                 samples = self._samples(level, *divmod(place, columns))
-            except Exception:  # a damaged place is named when it is read
+            except Exception:  # a damaged tile is reported when it is read
                 continue
             if samples is not None:
                 found = together(found, brightness(samples[..., : samples.shape[-1] - len(level.extra)]))
@@ -112,7 +112,7 @@ class TiffSource:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about how the file is read."""
+        """Messages about how the file is read."""
         if self._pages == 1:
             return self.depth[1]
         return (*self.depth[1], f"{self.path}: it has {self._pages} pages of one size; the first one is read")
@@ -133,7 +133,7 @@ class TiffSource:
         self._file.close()
 
     def _segment(self, level: int, row: int, column: int) -> np.ndarray:
-        """(h, w, 3) uint8 RGB of one tile or strip."""
+        """Return one tile or strip as (h, w, 3) uint8 RGB."""
         key = level, row, column
         held = self._cache.get(key)
         if held is None:
@@ -149,7 +149,7 @@ class TiffSource:
         return rgb_of_samples(samples, segments.photometric, extra=segments.extra, bits=bits)
 
     def _samples(self, segments: Segments, row: int, column: int) -> np.ndarray | None:
-        """(h, w, samples) as they are stored; None of a tile without bytes."""
+        """Decode one tile or strip to (h, w, samples) as stored; None for a tile without bytes."""
         rows, columns = segments.grid
         planes = []
         for plane in range(segments.planes):
@@ -173,7 +173,7 @@ class TiffSource:
 
 
 def _level(level: tifffile.TiffPageSeries, planes: int) -> Segments:
-    """The layout of a level, of which the first page is read, or three as red, green and blue."""
+    """Make the layout of a level from its first page, or from three pages as red, green and blue."""
     segments = [_segments(level.pages[index], level.keyframe) for index in range(planes)]
     if planes == 1:
         return segments[0]
@@ -190,7 +190,7 @@ def _level(level: tifffile.TiffPageSeries, planes: int) -> Segments:
 
 
 def _segments(page: Any, keyframe: tifffile.TiffPage) -> Segments:
-    """The layout of a page (or of a frame, whose tags are its keyframe's)."""
+    """Make the layout of a page (or of a frame, whose tags are its keyframe's)."""
     _check(keyframe)
     size = keyframe.imagelength, keyframe.imagewidth
     apart = keyframe.planarconfig == 2 and keyframe.samplesperpixel > 1
@@ -217,7 +217,7 @@ def _segments(page: Any, keyframe: tifffile.TiffPage) -> Segments:
 def _raw_strips(
     page: Any, keyframe: tifffile.TiffPage, size: tuple[int, int], photometric: int, extra: tuple[int, ...]
 ) -> Segments:
-    """Uncompressed strips cut into pieces of about a mebibyte, which must not cross a strip."""
+    """Make a layout of uncompressed strips split into pieces of about a mebibyte, which do not cross strips."""
     kind = np.dtype(keyframe.dtype)
     dtype = kind.newbyteorder(keyframe.parent.byteorder)
     samples = keyframe.samplesperpixel

@@ -1,4 +1,4 @@
-"""Where a slide has tissue: stained pixels found on a small view of it, or a mask that the user drew."""
+"""Find tissue on a slide: stained pixels of a small view, or the user's mask."""
 
 import math
 from dataclasses import dataclass
@@ -12,34 +12,33 @@ from cvm_monai.errors import CvmError
 from cvm_monai.slides.slide import SlideImage
 
 Decision = Literal["otsu", "all glass", "all tissue", "user"]
-"""Otsu's threshold; the lower limit, because that threshold split glass or tissue in itself; or the user's choice."""
+"""Origin of the mask: Otsu's threshold; the lower limit, because Otsu's split glass or tissue in itself; the user."""
 
 COLOUR_LIMITS = (12.0, 30.0)
-"""Thresholds of colour that are believed. Glass has less than the first, with its noise and shading; stained tissue
-averaged over 8 um has more than the second but for its palest parts."""
+"""Limits of the colour threshold. Glass, with noise and shading, is below the first; stained tissue averaged over 8 um
+is above the second, except its palest parts."""
 
 GLASS = 15.0
-"""Where what lies below Otsu's threshold has a higher mean colour than this, it is pale tissue and no glass."""
+"""If the pixels below Otsu's threshold have a higher mean colour than this, they are pale tissue, not glass."""
 
 VIEW_PIXELS = (64, 4096)
-"""The longer side of the small view at least (unless the image is smaller) and at most, whatever the um/px asked."""
+"""Smallest (unless the image is smaller) and largest longer side of the small view, for any requested um/px."""
 
 SMALLEST_PART = 0.1
-"""Part of an image that its smallest piece of tissue need not exceed: in a small region nothing would be large enough.
-"""
+"""Fraction of the image that caps the minimum area of tissue: in a small image nothing would be large enough."""
 
 UNKNOWN_PIXELS = 2048
-"""The longer side of the small view where nobody knows the um/px, at most."""
+"""Largest longer side of the small view where the um/px is unknown."""
 
 
 @dataclass(frozen=True, eq=False)
 class TissueMask:
-    """Where tissue is.
+    """A mask of tissue over a slide.
 
     Attributes:
         mask: (h, w) bool, over the whole slide.
-        scale: (y, x) level-0 pixels of one pixel of the mask.
-        decided: how.
+        scale: (y, x) level-0 pixels per mask pixel.
+        decided: how the threshold was chosen.
         threshold: of colour (largest minus smallest of R, G and B, 0 to 255), above which a pixel is tissue; None for
             a user's mask.
     """
@@ -51,11 +50,11 @@ class TissueMask:
 
     @property
     def fraction(self) -> float:
-        """The part of the slide that is tissue."""
+        """The fraction of the slide that is tissue."""
         return float(self.mask.mean())
 
     def covers(self, x: ArrayLike, y: ArrayLike, width: ArrayLike, height: ArrayLike) -> np.ndarray:
-        """The part of rectangles that is tissue, in [0, 1], float64; what lies outside the slide is none.
+        """Compute the fraction of rectangles that is tissue, in [0, 1], float64; outside the slide there is none.
 
         Args:
             x, y: upper left corners in level-0 pixels, numbers or arrays that broadcast together.
@@ -67,7 +66,7 @@ class TissueMask:
         return np.clip(covered * (self.scale[0] * self.scale[1]) / (width * height), 0, 1)
 
     def _below(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Mask pixels of tissue above and left of level-0 positions; exact, as the sum is bilinear in a pixel."""
+        """Compute the tissue area, in mask pixels, above and left of level-0 positions, with fractions of pixels."""
         sums = self._sums
         row = np.clip(y / self.scale[0], 0, self.mask.shape[0])
         column = np.clip(x / self.scale[1], 0, self.mask.shape[1])
@@ -79,7 +78,7 @@ class TissueMask:
 
     @cached_property
     def _sums(self) -> np.ndarray:
-        """(h + 1, w + 1) sums of the mask above and left."""
+        """(h + 1, w + 1) cumulative sums of the mask (integral image)."""
         sums = np.zeros((self.mask.shape[0] + 1, self.mask.shape[1] + 1))
         sums[1:, 1:] = self.mask.cumsum(0, dtype=np.float64).cumsum(1)
         return sums
@@ -95,18 +94,18 @@ def tissue_mask(
 ) -> TissueMask:
     """Find tissue by its colour: largest minus smallest of R, G and B on a small, slightly blurred view.
 
-    Glass, black borders and grey dust have none. The threshold is Otsu's, at most 30. Where it is below
-    12 it splits glass, and where the mean below it is above 15 it splits tissue: then the threshold is 12, which of a
-    slide that is all glass leaves nothing, and of one that is all tissue all but white gaps.
+    Glass, black borders and grey dust have no colour. The threshold is Otsu's, at most 30. If it is below 12 it splits
+    glass, and if the mean colour below it is above 15 it splits tissue: then the threshold is 12, which leaves nothing
+    of a slide that is all glass, and all but white gaps of one that is all tissue.
 
     Args:
-        mpp: um/px of the view; raising it is faster and rounds the outline. From 2 to 32. Of a slide whose um/px nobody
-            knows the view's longer side is 2048 px at most, and areas count as if its pixels were ``mpp`` wide.
-        min_area_um2: tissue smaller than this, or than a tenth of the image where that is less, is taken for dirt;
+        mpp: um/px of the view; raising it is faster and rounds the outline. From 2 to 32. If a slide's um/px is
+            unknown, the view's longer side is at most 2048 px, and areas are computed as if it had ``mpp`` um/px.
+        min_area_um2: tissue smaller than this, or than a tenth of the image where that is less, is removed as dirt;
             raising it loses small fragments. From 0; 10,000 um2 are 100 x 100 um.
-        max_hole_um2: gaps smaller than this inside tissue are filled, such as lumina and fat; raising it reads more
+        max_hole_um2: gaps smaller than this inside tissue are filled, such as lumina and fat; raising it includes more
             glass. From 0.
-        threshold: of colour, 0 to 255, instead of Otsu's; raising it leaves out pale tissue.
+        threshold: colour threshold, 0 to 255, instead of Otsu's; raising it leaves out pale tissue.
 
     Raises:
         CvmError: a tunable out of its range, or a slide that cannot be read.
@@ -129,15 +128,15 @@ def tissue_mask(
 
 
 def colourfulness(rgb: np.ndarray) -> np.ndarray:
-    """(H, W) float32 in [0, 255]: largest minus smallest channel of (H, W, 3), smoothed by a Gaussian of 1 px."""
+    """Compute largest minus smallest channel of (H, W, 3), smoothed by a Gaussian of 1 px: (H, W) float32, 0 to 255."""
     from scipy.ndimage import gaussian_filter
 
-    smooth = gaussian_filter(rgb.astype(np.float32), (1, 1, 0), mode="nearest")  # noise of three channels is no colour
+    smooth = gaussian_filter(rgb.astype(np.float32), (1, 1, 0), mode="nearest")  # channel noise would look like colour
     return np.asarray(smooth.max(2) - smooth.min(2))
 
 
 def choose_threshold(colour: np.ndarray) -> tuple[float, Decision]:
-    """The threshold of (H, W) colourfulness, and how it was decided; see `tissue_mask`."""
+    """Choose the threshold for (H, W) colourfulness, and say how; see `tissue_mask`."""
     from skimage.filters import threshold_otsu
 
     counts, edges = np.histogram(colour, bins=256, range=(0, 256))
@@ -151,9 +150,9 @@ def choose_threshold(colour: np.ndarray) -> tuple[float, Decision]:
 
 
 def clean(mask: np.ndarray, *, min_area: float, max_hole: float) -> np.ndarray:
-    """(H, W) bool without holes up to ``max_hole`` pixels, then without pieces below ``min_area`` pixels.
+    """Fill holes of up to ``max_hole`` pixels, then remove components below ``min_area`` pixels, (H, W) bool.
 
-    Pieces touch at sides or corners, holes at sides; a gap at the border of the image is no hole.
+    Components are 8-connected, holes 4-connected; a gap at the border of the image is not a hole.
     """
     from scipy.ndimage import label
 
@@ -169,13 +168,13 @@ def clean(mask: np.ndarray, *, min_area: float, max_hole: float) -> np.ndarray:
 
 
 def _pale(colour: np.ndarray, threshold: float) -> float:
-    """Mean colour of what lies below a threshold."""
+    """Compute the mean colour of the pixels below a threshold."""
     below = colour[colour <= threshold]
     return float(below.mean()) if below.size else 0.0
 
 
 def view_shape(image: SlideImage, mpp: float) -> tuple[int, int]:
-    """(height, width) of the small view."""
+    """Compute (height, width) of the small view."""
     longest = max(image.shape)
     wanted = UNKNOWN_PIXELS if image.mpp.value is None else longest * image.mpp.value / mpp
     factor = longest / min(max(wanted, VIEW_PIXELS[0]), VIEW_PIXELS[1], longest)

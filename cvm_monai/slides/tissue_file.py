@@ -1,4 +1,4 @@
-"""Masks of tissue that a user drew: GeoJSON, or a label image of any size."""
+"""Read tissue masks drawn by the user: GeoJSON, or a label image of any size."""
 
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,18 @@ from cvm_monai.slides.tissue import TissueMask, view_shape
 GEOJSON_SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz", ".zip")
 
 SHAPE_TOLERANCE = 0.02
-"""How far the two sides of a label image may be scaled apart, beside one pixel of rounding."""
+"""Largest relative difference of a label image's scales in x and y, besides one pixel of rounding."""
 
 
 def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0, origin: Origin = "level0") -> TissueMask:
-    """The mask of tissue that a user drew for a slide.
+    """Read the tissue mask that the user drew for a slide.
 
-    In GeoJSON every region is tissue, whatever its class, except ``background`` and ``exclusion``, which are cut out of
-    the others. A label image may have any size but must show the whole slide: 0 is glass, anything else tissue.
+    In GeoJSON regions of every class are tissue, except ``background`` and ``exclusion``, which are subtracted from the
+    others. A label image may have any size but must show the whole slide: 0 is glass, anything else tissue.
 
     Args:
-        mpp: um/px at which regions are drawn, as in `tissue_mask`; raising it rounds their outline.
-        origin: what the regions' coordinates count from.
+        mpp: um/px at which regions are rasterised, as in `tissue_mask`; raising it rounds their outline.
+        origin: origin of the regions' coordinates.
 
     Raises:
         CvmError: a file that cannot be read, without any region, with none inside the slide, or of another shape; or
@@ -53,7 +53,7 @@ def read_tissue_mask(path: str | Path, image: SlideImage, *, mpp: float = 8.0, o
 
 
 def _from_regions(path: Path, image: SlideImage, mpp: float, counted_from: tuple[int, int]) -> TissueMask:
-    """Regions drawn on the small view that `tissue_mask` looks at."""
+    """Rasterise regions on the small view that `tissue_mask` uses."""
     named = {label_key(name) for name in _names(read_json(path))} - set(label_table()) - {UNCLASSIFIED}
     classes = dict.fromkeys([*sorted(named), UNCLASSIFIED], "target")
     found = moved(read_annotations(path, classes=classes), *counted_from)
@@ -67,7 +67,7 @@ def _from_regions(path: Path, image: SlideImage, mpp: float, counted_from: tuple
 
 
 def _names(data: Any) -> set[str]:
-    """Every text that may be the class of an object in a document of GeoJSON or of the Digital Slide Archive."""
+    """Collect every text that may be an object's class in a document of GeoJSON or of the Digital Slide Archive."""
     if isinstance(data, list):
         return {name for item in data for name in _names(item)}
     if not isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""Pictures decoded as a whole, by the same readers as regions of slides."""
+"""Decode whole pictures, with the same readers as regions of slides."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ from cvm_monai.slides.source import FlatSource, Source
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture and what its file says of it.
+    """A decoded picture and the metadata of its file.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
-        mpp: um/px that the file says, as `believed`.
-        unbelieved: um/px that the file says and no microscope has.
-        warnings: sentences for the user about how the file was read.
+        mpp: the file's um/px if plausible, see `believed`.
+        unbelieved: the file's um/px if implausible for a microscope.
+        warnings: messages for the user about how the file was read.
     """
 
     pixels: np.ndarray
@@ -33,16 +33,16 @@ class Picture:
 def read_image(path: str | Path) -> np.ndarray:
     """Decode an image as (H, W, 3) uint8 RGB, as `open_image` reads it.
 
-    Grey becomes RGB, transparency lies on white, of 16 bits the upper eight of those that are used are kept.
+    Grey becomes RGB, transparency is composited on white, of 16-bit values the upper eight of the used bits are kept.
 
     Raises:
-        CvmError: a file that is missing, unreadable or truncated, or pixels of another kind (float, many channels).
+        CvmError: a file that is missing, unreadable or truncated, or pixels of another type (float, many channels).
     """
     return read_picture(path).pixels
 
 
 def read_picture(path: str | Path) -> Picture:
-    """Decode an image, with the um/px that its file says and warnings; see `read_image`."""
+    """Decode an image, with its file's um/px and warnings; see `read_image`."""
     path = Path(path)
     with sentences(path, "an image"):
         source = _source(path)
@@ -58,19 +58,19 @@ def read_picture(path: str | Path) -> Picture:
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) from the file's header, without decoding.
+    """Read (height, width) from the file's header, without decoding.
 
     Raises:
-        CvmError: a file that is missing or no image.
+        CvmError: a file that is missing or not an image.
     """
     return image_header(path)[0]
 
 
 def image_header(path: str | Path) -> tuple[tuple[int, int], float | None]:
-    """(height, width), and the um/px that the file says, as `believed`; without decoding.
+    """Read (height, width) and the file's um/px, checked by `believed`, without decoding.
 
     Raises:
-        CvmError: a file that is missing or no image.
+        CvmError: a file that is missing or not an image.
     """
     path = Path(path)
     with sentences(path, "an image"):
@@ -82,12 +82,12 @@ def image_header(path: str | Path) -> tuple[tuple[int, int], float | None]:
 
 
 def believed(mpp: float | None) -> float | None:
-    """A um/px that a microscope may have; None for others, such as the 352.8 that 72 dpi are."""
+    """Return a um/px if it is plausible for a microscope, else None, such as for 352.8 (72 dpi)."""
     return mpp if mpp is not None and LIMITS[0] <= mpp <= LIMITS[1] else None
 
 
 def _source(path: Path) -> Source:
-    """The reader of a file, whose picture is small enough to hold."""
+    """Open the reader of a file, and check that the picture is small enough to hold."""
     known = path.suffix.lower() in (*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)
     try:
         source = open_source(path) if known and path.stat().st_size else FlatSource(path)

@@ -8,8 +8,8 @@ where A_l is the edge-weighted diffusion along one axis with its coefficients fr
 axis, central ones across it), nu is the penalty that keeps u in [0, 1], and B^-1 = 1 + tau alpha nu''(0) within
 PENALTY_WIDTH of 0 and 1, else 1. Multiplying by B^-1 makes the systems symmetric positive definite and diagonally
 dominant, so that they need no pivoting. The lines of one direction are laid end to end with zero
-coupling between them, and solved as long systems by LAPACK's ptsv, a few lines at a time: all that a block of lines
-needs stays within the processor's cache, whatever the size of the map.
+coupling between them, and solved as long systems by LAPACK's ptsv, one block of lines at a time, so that the arrays of
+a block fit into the processor's cache whatever the size of the map.
 
 M. Roberts, K. Chen, K. L. Irion: A convex geodesic selective model for image segmentation, JMIV 61 (2019);
 J. Weickert, B. ter Haar Romeny, M. Viergever: Efficient and reliable schemes for nonlinear diffusion filtering (1998).
@@ -26,9 +26,9 @@ from cvm_monai.variational.chan_vese import PENALTY_CURVATURE, PENALTY_WIDTH, pe
 from cvm_monai.variational.scratch import scratch
 
 BLOCK_BYTES = 1 << 16
-"""Size of one of the dozen arrays that a block of lines needs: together they stay within a second-level cache."""
+"""Bytes of each of the dozen arrays that a block of lines needs: together they fit into a second-level cache."""
 FEWEST_COLUMNS = 160
-"""From this width on Thomas's algorithm in NumPy, row by row, is quicker than LAPACK's on turned columns."""
+"""From this width on Thomas's algorithm in NumPy, row by row, is faster than LAPACK on transposed columns."""
 
 
 def aos_step(
@@ -40,7 +40,7 @@ def aos_step(
     beta: float,
     alpha: np.ndarray | float,
 ) -> np.ndarray:
-    """One AOS step for maps u, f and g of shape (..., H, W).
+    """Compute one AOS step for maps u, f and g of shape (..., H, W).
 
     Args:
         u: current segmentation.
@@ -51,7 +51,7 @@ def aos_step(
         alpha: weight of the penalty, at least half of max|f|. A scalar, or one for each map as (..., 1, 1).
 
     Returns:
-        The new u; not cut to [0, 1], which it leaves by less than PENALTY_WIDTH.
+        The new u; not clipped: it may leave [0, 1] by less than PENALTY_WIDTH.
 
     Raises:
         CvmError: shapes that differ, values that are not finite, or a tau or beta that is not positive.
@@ -85,7 +85,7 @@ def step_maps(
 def _step_one(
     u: np.ndarray, f: np.ndarray, g: np.ndarray, *, tau: float, beta: float, alpha: float, out: np.ndarray
 ) -> None:
-    """The step for one map (H, W): along the rows, a block of them at a time, then down the columns."""
+    """Compute the step for one map (H, W): along the rows, one block at a time, then down the columns."""
     diagonal, right, down = scratch(3, u.shape, u.dtype)
     for rows in _blocks(u.shape[0], u.shape[1] * u.itemsize):
         around = _with_neighbours(u, rows)
@@ -103,7 +103,7 @@ def _blocks(lines: int, line_bytes: int) -> list[slice]:
 
 
 def _diagonal_and_right(u: np.ndarray, f: np.ndarray, *, tau: float, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """B^-1, and the right-hand side B^-1 u - tau f - tau alpha nu'(u)."""
+    """Compute B^-1 and the right-hand side B^-1 u - tau f - tau alpha nu'(u)."""
     diagonal = u - 0.5
     np.abs(diagonal, out=diagonal)
     diagonal -= 0.5
@@ -120,7 +120,7 @@ def _diagonal_and_right(u: np.ndarray, f: np.ndarray, *, tau: float, alpha: floa
 
 
 def _with_neighbours(u: np.ndarray, lines: slice) -> np.ndarray:
-    """A contiguous copy of some lines of u and the one before and after them; beyond the border the nearest line."""
+    """Copy lines of u with the line before and the line after them; beyond the border the nearest line is repeated."""
     low, high = max(lines.start - 1, 0), min(lines.stop + 1, len(u))
     around = np.empty((lines.stop - lines.start + 2, u.shape[1]), u.dtype)
     around[low - lines.start + 1 : high - lines.start + 1] = u[low:high]
@@ -132,7 +132,7 @@ def _with_neighbours(u: np.ndarray, lines: slice) -> np.ndarray:
 
 
 def _couplings(around: np.ndarray, g: np.ndarray, *, tau: float, beta: float) -> tuple[np.ndarray, np.ndarray]:
-    """2 tau g / |grad u| between each pixel and the next one along its row, and down its column.
+    """Compute 2 tau g / |grad u| between each pixel and the next one along its row, and down its column.
 
     |grad u| takes the forward difference in the coupling's own direction and the central one across it, at the border
     half the one-sided difference. The coupling along is zero at the end of each row; that down is not yet.
@@ -150,7 +150,7 @@ def _couplings(around: np.ndarray, g: np.ndarray, *, tau: float, beta: float) ->
 
 
 def _coupling(forward: np.ndarray, across: np.ndarray, g: np.ndarray, *, tau: float, beta: float) -> np.ndarray:
-    """2 tau g / sqrt(forward^2 + (across / 2)^2 + beta), in the place of `forward`; `across` is used up too."""
+    """Compute 2 tau g / sqrt(forward^2 + (across / 2)^2 + beta) in place of `forward`; overwrites `across` too."""
     forward *= forward
     across *= across
     across *= 0.25
@@ -178,7 +178,7 @@ def _solve_rows(coupling: np.ndarray, diagonal: np.ndarray, right: np.ndarray) -
 
 
 def _solve_columns(coupling: np.ndarray, diagonal: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The same down the columns, by Thomas's algorithm on all columns at once; the arguments are used up."""
+    """Solve the same systems down the columns, by Thomas's algorithm on all columns; overwrites its arguments."""
     if coupling.shape[1] < FEWEST_COLUMNS:
         return _solve_rows(*(np.ascontiguousarray(part.T) for part in (coupling, diagonal, right))).T
     diagonal += coupling

@@ -1,4 +1,4 @@
-"""What the public functions take, checked at the door: arrays are arrays and numbers are numbers."""
+"""Check the types of the arguments of the public functions: arrays, features, numbers, shapes."""
 
 from numbers import Integral, Real
 from typing import Any
@@ -10,10 +10,10 @@ from cvm_monai.errors import CvmError
 
 
 def as_array(value: Any, name: str) -> np.ndarray:
-    """Lists of points, and tensors, as a NumPy array.
+    """Convert a list of points, or a tensor, to a NumPy array.
 
     Raises:
-        CvmError: rows of several lengths.
+        CvmError: rows of different lengths.
     """
     try:
         return np.asarray(value.detach().cpu() if is_torch_array(value) else value)
@@ -22,7 +22,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
 
 
 def check_array(value: Any, name: str, *, dimensions: int = 0) -> None:
-    """Refuse what is no array of real numbers.
+    """Check that a value is an array of real numbers.
 
     Raises:
         CvmError: neither a NumPy array nor a torch tensor, or one of another type, or of fewer dimensions.
@@ -36,7 +36,7 @@ def check_array(value: Any, name: str, *, dimensions: int = 0) -> None:
 
 
 def check_features(value: Any, name: str = "features") -> None:
-    """Refuse what is no floating array; integers would overflow.
+    """Check that a value is an array of floating type; integers would overflow.
 
     Raises:
         CvmError: as `check_array`, or whole numbers.
@@ -47,7 +47,7 @@ def check_features(value: Any, name: str = "features") -> None:
 
 
 def check_numbers(**numbers: Any) -> None:
-    """Refuse what is no number, such as a word or a list.
+    """Check that every value is a number.
 
     Raises:
         CvmError: naming the first of them.
@@ -58,7 +58,7 @@ def check_numbers(**numbers: Any) -> None:
 
 
 def check_whole(**numbers: Any) -> None:
-    """Refuse what is no whole number.
+    """Check that every value is a whole number.
 
     Raises:
         CvmError: naming the first of them.
@@ -69,10 +69,10 @@ def check_whole(**numbers: Any) -> None:
 
 
 def check_shape(shape: Any) -> None:
-    """Refuse what is no (H, W).
+    """Check that a value is a shape (H, W).
 
     Raises:
-        CvmError: another length, or what is no whole number.
+        CvmError: another length, or a side that is not a whole number.
     """
     if not isinstance(shape, tuple | list) or len(shape) != 2:
         raise CvmError(f"shape must be (H, W), got {shape}")

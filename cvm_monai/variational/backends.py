@@ -1,4 +1,4 @@
-"""Who does the arithmetic of a step: NumPy with LAPACK, numba's compiled loops, or torch on any device."""
+"""Choose and load the backend that computes a step: NumPy with LAPACK, numba's compiled loops, or torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ARRAYS_HELD = 24
 
 @dataclass(frozen=True)
 class Backend:
-    """The operations on maps (N, H, W) that the loop leaves to a backend.
+    """The operations on maps (N, H, W) that each backend implements.
 
     Attributes:
         aos_step: as `aos.step_maps`.
@@ -34,7 +34,7 @@ class Backend:
 
 
 def choose(z: Array, backend: BackendName, device: Any) -> tuple[BackendName, Array]:
-    """The backend that solves z, and z as that backend takes it.
+    """Choose the backend that solves z, and convert z to its array type and device.
 
     `auto` is torch for maps on (or a `device` that names) anything but a CPU, else numba where it is installed, else
     NumPy.
@@ -65,7 +65,7 @@ def choose(z: Array, backend: BackendName, device: Any) -> tuple[BackendName, Ar
 
 
 def load(name: BackendName) -> Backend:
-    """The operations of a backend; its packages are imported here and not before."""
+    """Return the operations of a backend; its packages are imported only here."""
     if name == "numba":
         from cvm_monai.variational import compiled
 
@@ -82,7 +82,7 @@ def load(name: BackendName) -> Backend:
 
 
 def group_size(z: Array) -> int:
-    """How many of the maps (N, H, W) step together: what suits a CPU's cache, or half of a GPU's free memory."""
+    """Return how many of the maps (N, H, W) fit together into a CPU's cache, or into half of a GPU's free memory."""
     pixels = z.shape[-2] * z.shape[-1]
     if is_torch_array(z) and z.is_cuda:
         import torch

@@ -15,7 +15,7 @@ from array_api_compat import array_namespace
 Array = Any  # numpy.ndarray or torch.Tensor
 
 PENALTY_WIDTH = 1e-2
-"""Smoothing of the penalty, and half the width of the intervals around 0 and 1 where it is taken implicitly."""
+"""Smoothing of the penalty, and half the width of the intervals around 0 and 1 where it is treated implicitly."""
 PENALTY_CURVATURE = 161.7127690
 """Second derivative of the penalty at 0 and 1 for that width: the published literal (exact: 161.7127661573)."""
 _AXES = (-2, -1)
@@ -30,10 +30,10 @@ class Means:
 
 
 def edge_detector(z: Array, *, strength: float = 10.0, sigma: float = 1.0) -> Array:
-    """g = 1 / (1 + strength |grad G z|^2) in (0, 1], low on the edges of z (the g of Eq. 1).
+    """Compute g = 1 / (1 + strength |grad G z|^2) in (0, 1], low on the edges of z (the g of Eq. 1).
 
-    G is a Gaussian of `sigma` pixels cut at two sigma, with the nearest value beyond the border; central differences,
-    one-sided at the border.
+    G is a Gaussian of `sigma` pixels truncated at two sigma, with the nearest value beyond the border. The gradient
+    takes central differences, one-sided at the border.
 
     Args:
         z: (..., H, W).
@@ -44,18 +44,18 @@ def edge_detector(z: Array, *, strength: float = 10.0, sigma: float = 1.0) -> Ar
 
 
 def squared_gradient(z: Array, *, sigma: float = 1.0) -> Array:
-    """|grad G z|^2 of maps (..., H, W), with G and the differences of `edge_detector`."""
+    """Compute |grad G z|^2 of maps (..., H, W), with G and the differences of `edge_detector`."""
     smooth = _smooth(_smooth(z, sigma, axis=-2), sigma, axis=-1)
     return _gradient(smooth, axis=-2) ** 2 + _gradient(smooth, axis=-1) ** 2
 
 
 def threshold_means(z: Array) -> Means:
-    """Means of z above, and not above, 0.5: where the alternation starts."""
+    """Compute the means of z above, and not above, 0.5: the initial c1 and c2."""
     return weighted_means(z, array_namespace(z).astype(z > 0.5, z.dtype))
 
 
 def weighted_means(z: Array, u: Array) -> Means:
-    """c1 = sum z u / sum u and c2 = sum z (1-u) / sum (1-u), the closed forms below Eq. 6; u is cut to [0, 1]."""
+    """Compute c1 = sum z u / sum u and c2 = sum z (1-u) / sum (1-u) (below Eq. 6); u is clipped to [0, 1]."""
     xp = array_namespace(z)
     weight = xp.clip(u, 0.0, 1.0)
     inside, product, total = (_sums(part) for part in (weight, z * weight, z))
@@ -67,19 +67,19 @@ def weighted_means(z: Array, u: Array) -> Means:
 
 
 def region_term(z: Array, means: Means) -> Array:
-    """f1 = (z - c1)^2 - (z - c2)^2, negative where z is nearer to the inside mean."""
+    """Compute f1 = (z - c1)^2 - (z - c2)^2, negative where z is nearer to the inside mean."""
     return (z - means.inside) ** 2 - (z - means.outside) ** 2
 
 
 def penalty(u: Array) -> Array:
-    """Smoothed max(0, 2|u - 1/2| - 1), which keeps u within [0, 1] (Chan, Esedoglu and Nikolova 2006)."""
+    """Compute the smoothed max(0, 2|u - 1/2| - 1), which keeps u in [0, 1] (Chan, Esedoglu and Nikolova 2006)."""
     xp = array_namespace(u)
     reach = xp.sqrt((2 * u - 1) ** 2 + PENALTY_WIDTH) - 1
     return (0.5 + xp.atan(reach / PENALTY_WIDTH) / math.pi) * reach
 
 
 def penalty_derivative(u: Array) -> Array:
-    """Derivative of `penalty` with respect to u."""
+    """Compute the derivative of `penalty` with respect to u."""
     xp = array_namespace(u)
     slope = 4 * u - 2
     root = slope * slope
@@ -98,7 +98,7 @@ def penalty_derivative(u: Array) -> Array:
 
 
 def total_variation_field(u: Array) -> Array:
-    """|grad u| at each pixel: isotropic, forward differences, zero beyond the far border."""
+    """Compute |grad u| at each pixel: isotropic, forward differences, zero in the last row and column."""
     xp = array_namespace(u)
     squared = xp.zeros_like(u)
     squared[..., :-1, :] += (u[..., 1:, :] - u[..., :-1, :]) ** 2
@@ -107,10 +107,10 @@ def total_variation_field(u: Array) -> Array:
 
 
 def energy(u: Array, z: Array, g: Array, means: Means, *, weight: Array | float, fitting: Array | None = None) -> Array:
-    """sum g |grad u| + weight sum [(z - c1)^2 u + (z - c2)^2 (1 - u)] + sum fitting u of each map (Eq. 6).
+    """Energy sum g |grad u| + weight sum [(z - c1)^2 u + (z - c2)^2 (1 - u)] + sum fitting u of each map (Eq. 6).
 
-    u is cut to [0, 1]. `weight` is lam / max|f1|; `fitting` an additional data term, as of a selective model. Eq. 6
-    leaves out the part in c2 alone, without which it is not bounded in c2.
+    u is clipped to [0, 1]. `weight` is lam / max|f1|; `fitting` is an additional data term, such as a selective
+    model's. Eq. 6 of the paper omits the term in c2 alone, without which the energy is unbounded in c2.
     """
     clipped = array_namespace(u).clip(u, 0.0, 1.0)
     terms = (z - means.inside) ** 2 * clipped + (z - means.outside) ** 2 * (1 - clipped)
@@ -128,7 +128,7 @@ def _sums(values: Array) -> Array:
 
 
 def _smooth(values: Array, sigma: float, *, axis: int) -> Array:
-    """Gaussian of `sigma` along an axis, cut at two sigma, with the nearest value beyond the border."""
+    """Smooth along an axis by a Gaussian of `sigma`, truncated at two sigma; the nearest value beyond the border."""
     radius = int(2 * sigma + 0.5)
     if radius == 0:
         return values
@@ -148,12 +148,12 @@ def _gradient(values: Array, *, axis: int) -> Array:
 
 
 def _extend(values: Array, count: int, *, axis: int) -> Array:
-    """The values with `count` copies of the nearest one at both ends of an axis."""
+    """Pad the values with `count` copies of the nearest one at both ends of an axis."""
     length = values.shape[axis]
     first, last = _part(values, 0, 1, axis=axis), _part(values, length - 1, length, axis=axis)
     return array_namespace(values).concat([first] * count + [values] + [last] * count, axis=axis)
 
 
 def _part(values: Array, start: int, stop: int, *, axis: int) -> Array:
-    """values[start:stop] along axis -2 or -1."""
+    """Slice values[start:stop] along axis -2 or -1."""
     return values[..., start:stop, :] if axis == -2 else values[..., start:stop]

@@ -1,9 +1,9 @@
 """The AOS and primal-dual steps compiled by numba: the same arithmetic in one pass, without temporaries.
 
-Needs the extra `fast` (numba). Only elementary operations stand in the inner loops, so that the compiler turns them
-into vector instructions: the arctangent of the penalty is a polynomial after two reductions of its argument, equal to
-the library's to a few units in the last place. Every constant is cast to the map's type, which keeps float32 maps in
-float32. The functions release Python's lock: threads solve several maps at once.
+Needs the extra `fast` (numba). The inner loops hold elementary operations only, so that the compiler vectorises them:
+the arctangent of the penalty is a polynomial after two reductions of its argument, equal to the library's to a few
+units in the last place. Every constant is cast to the map's type, which keeps float32 maps in float32. The functions
+release the GIL, so that threads solve several maps at once.
 """
 
 import math
@@ -16,11 +16,11 @@ from cvm_monai.variational.primal_dual import STEP, DualState
 from cvm_monai.variational.scratch import scratch
 
 LANES = 16
-"""Rows that are solved side by side: enough independent recurrences to hide a division's latency."""
+"""Rows solved side by side: enough independent recurrences to hide the latency of a division."""
 PADDING = 24
 """Unused pixels behind each row of a block of LANES rows."""
 COLUMNS = 128
-"""Columns that are solved side by side: whole cache lines, and little enough scratch for the cache."""
+"""Columns solved side by side: whole cache lines, and few enough for their scratch arrays to fit into the cache."""
 ATAN = (
     1.0,
     -0.3333333333332844,
@@ -41,7 +41,7 @@ LIMIT_LOW, LIMIT_HIGH = math.tan(math.pi / 8), math.tan(3 * math.pi / 8)
 def step_maps(
     u: np.ndarray, f: np.ndarray, g: np.ndarray, *, tau: float, beta: float, alpha: np.ndarray, out: np.ndarray
 ) -> np.ndarray:
-    """One AOS step for maps (N, H, W) with alpha (N, 1, 1) into `out`: see `cvm_monai.variational.aos.aos_step`."""
+    """Compute an AOS step of maps (N, H, W), alpha (N, 1, 1), into `out`: see `cvm_monai.variational.aos.aos_step`."""
     real = u.dtype.type
     diagonal, right, down = scratch(3, u.shape[1:], u.dtype)
     _aos_maps(u, f, g, alpha.reshape(-1), real(tau), real(beta), diagonal, right, down, out)
@@ -49,13 +49,13 @@ def step_maps(
 
 
 def primal_dual_step(u: np.ndarray, dual: DualState, f: np.ndarray, g: np.ndarray, *, ratio: float = 1.0) -> None:
-    """One iteration in place for maps (N, H, W): see `cvm_monai.variational.primal_dual`."""
+    """Do one iteration in place for maps (N, H, W): see `cvm_monai.variational.primal_dual`."""
     real = u.dtype.type
     _primal_dual_maps(u, dual.down, dual.along, dual.extrapolated, f, g, real(STEP * ratio), real(STEP / ratio))
 
 
 def relative_gap(u: np.ndarray, dual: DualState, f: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """(primal - dual) / sum |f| of maps (N, H, W) in float64: see `cvm_monai.variational.primal_dual`."""
+    """Compute (primal - dual) / sum |f| of maps (N, H, W) in float64: see `cvm_monai.variational.primal_dual`."""
     sums = np.zeros((len(u), 3))
     _gap_sums(u, dual.down, dual.along, f, g, sums)
     return (sums[:, 0] - sums[:, 1]) / sums[:, 2]
@@ -70,7 +70,7 @@ def _aos_maps(u, f, g, alpha, tau, beta, diagonal, right, down, out):
 @njit(cache=True, nogil=True, error_model="numpy")
 def _aos_map(u, f, g, alpha, tau, beta, diagonal, right, down, out):
     height, width = u.shape
-    # rows of a power of two in bytes would share one set of the first-level cache: the blocks' rows are longer
+    # rows of a power of two in bytes would map to one set of the first-level cache: the padding avoids that
     block = np.empty((4, LANES, width + PADDING), u.dtype)
     main, known, along, solved = block[0], block[1], block[2], block[3]
     forward, central = np.empty(width, u.dtype), np.empty(width, u.dtype)
@@ -96,7 +96,7 @@ def _aos_map(u, f, g, alpha, tau, beta, diagonal, right, down, out):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _diagonal_and_right(u, f, tau, alpha, diagonal, right):
-    """B^-1, and B^-1 u - tau f - tau alpha nu'(u), of one row."""
+    """Compute B^-1 and B^-1 u - tau f - tau alpha nu'(u) of one row."""
     real = u.dtype.type
     half, one, zero = real(0.5), real(1.0), real(0.0)
     width, scale = real(PENALTY_WIDTH), real(1.0 / PENALTY_WIDTH)
@@ -136,7 +136,7 @@ def _diagonal_and_right(u, f, tau, alpha, diagonal, right):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _along_differences(u, forward, central):
-    """Forward differences along a row, zero at its end, and twice the central ones, one-sided at both ends."""
+    """Compute forward differences along a row, zero at its end, and twice the central ones, one-sided at both ends."""
     width = u.size
     for i in range(width - 1):
         forward[i] = u[i + 1] - u[i]
@@ -148,7 +148,7 @@ def _along_differences(u, forward, central):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _row_couplings(u, above, below, g, forward, central, tau, beta, along, down):
-    """2 tau g / |grad u| along the row and down from it."""
+    """Compute 2 tau g / |grad u| along a row and down from it."""
     quarter = u.dtype.type(0.25)
     for i in range(u.size):
         weight = (tau + tau) * g[i]
@@ -159,7 +159,7 @@ def _row_couplings(u, above, below, g, forward, central, tau, beta, along, down)
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _solve_rows(coupling, diagonal, right, out, lines, width):
-    """Thomas's algorithm along up to LANES rows, side by side; `coupling` is used up."""
+    """Solve up to LANES rows side by side by Thomas's algorithm; overwrites `coupling`."""
     before, share, known = np.zeros(lines, right.dtype), np.zeros(lines, right.dtype), np.zeros(lines, right.dtype)
     one = right.dtype.type(1.0)
     for i in range(width):
@@ -179,7 +179,7 @@ def _solve_rows(coupling, diagonal, right, out, lines, width):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _solve_columns(coupling, diagonal, right, share, known, out):
-    """Thomas's algorithm down up to COLUMNS columns, and half of the sum with what `out` holds."""
+    """Solve up to COLUMNS columns by Thomas's algorithm; `out` becomes the mean of the solution and its old content."""
     height, lines = right.shape
     one, half = right.dtype.type(1.0), right.dtype.type(0.5)
     for line in range(lines):
@@ -215,7 +215,7 @@ def _primal_dual_maps(u, down, along, ahead, f, g, dual_step, primal_step):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _dual_row(ahead, below, g, step, down, along):
-    """p <- P_g(p + step grad u~) of one row; the last row has itself below, and no pixel follows the last one."""
+    """Update p <- P_g(p + step grad u~) of one row; `below` is the row itself for the last row of a map."""
     last = ahead.size - 1
     for i in range(ahead.size):
         down[i] += step * (below[i] - ahead[i])
@@ -230,7 +230,7 @@ def _dual_row(ahead, below, g, step, down, along):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _primal_row(u, ahead, f, above, down, along, step):
-    """u <- P_[0,1](u + step (div p - f)), u~ <- 2 u - u_before of one row; the pixels ahead are still those before."""
+    """Update u <- P_[0,1](u + step (div p - f)) and u~ <- 2 u - u_before of one row."""
     zero, one = u.dtype.type(0.0), u.dtype.type(1.0)
     for i in range(u.size):
         divergence = down[i] - above[i] + along[i] - (along[i - 1] if i > 0 else zero)
@@ -241,7 +241,7 @@ def _primal_row(u, ahead, f, above, down, along, step):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _gap_sums(u, down, along, f, g, sums):
-    """sum g |grad u| + f u, sum min(0, f - div p) and sum |f| of each map."""
+    """Compute sum g |grad u| + f u, sum min(0, f - div p) and sum |f| of each map."""
     height, width = u.shape[1:]
     nothing = np.zeros(width, u.dtype)
     for n in range(u.shape[0]):
@@ -255,7 +255,7 @@ def _gap_sums(u, down, along, f, g, sums):
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
 def _gap_row(u, below, above, down, along, f, g):
-    """The three sums of one row; the order of their terms is free, so that they are added several at a time."""
+    """Compute the three sums of one row; the compiler may reorder the terms, and so vectorise them."""
     primal, bound, norm = 0.0, 0.0, 0.0
     last = u.size - 1
     for i in range(u.size):

@@ -28,18 +28,18 @@ def normalise(maps: Array) -> Array:
 def centred(
     features: Array, centre: Centre = "none", *, mean: Array | None = None, parts: Sequence[int] | None = None
 ) -> Array:
-    """Feature vectors with a mean taken off: f_x - m, for the cosine of Eq. 4 to tell tissue apart.
+    """Subtract a mean from the feature vectors: f_x - m, so that the cosine of Eq. 4 separates tissue kinds.
 
     m = 0 for `none`; mean_x f_x for `image`; M, the mean over the data set, for `dataset`; (mean_x f_x + M) / 2 for
-    `both`. Features that come out of a ReLU are all positive, so that the cosines of raw ones hardly differ; what all
-    pixels of an image share, its stain above all, goes with its mean. Not in the paper, which takes `none`.
+    `both`. Features after a ReLU are never negative, so that the cosines of raw ones hardly differ; subtracting the
+    image's mean removes what all its pixels share, above all the stain. Not in the paper, which uses `none`.
 
     Args:
         features: (C, H, W).
         centre: see above.
         mean: (C,), M; for `dataset` and `both`.
-        parts: channels of each stage, where features of several strides were joined: each part is then scaled to length
-            one after it was centred, so that no stage outweighs the others. None: one part, left unscaled.
+        parts: number of channels of each stage, where features of several strides were concatenated: each part is
+            scaled to length one after centring, so that no stage outweighs the others. None: one part, not scaled.
 
     Raises:
         CvmError: features of another rank, an unknown choice, M that is missing or does not fit, or parts that do
@@ -66,13 +66,13 @@ def centred(
 
 
 def _unit(features: Array) -> Array:
-    """(C, H, W) with every vector of length one; a zero vector stays."""
+    """Scale every vector of (C, H, W) to length one; a zero vector stays zero."""
     norm = (features * features).sum(0) ** 0.5
     return features / (norm + (norm == 0))
 
 
 def correlation_maps(features: Array, points: Array) -> Array:
-    """Cosine similarity between the feature vector at each point and every other one (Eq. 4).
+    """Compute the cosine similarity between the feature vector at each point and every other one (Eq. 4).
 
     Args:
         features: (C, H, W).
@@ -97,14 +97,14 @@ def correlation_maps(features: Array, points: Array) -> Array:
 
 
 def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: float = DEFAULTS["eta"]) -> Array:
-    """Mean contrast map z_p of each in-target point: (1/|Q|) sum_q N(ReLU(S_p - eta S_q)^2) (Eqs. 5 and 6).
+    """Compute the mean contrast map z_p = (1/|Q|) sum_q N(ReLU(S_p - eta S_q)^2) of each in-target point (Eqs. 5, 6).
 
     Args:
         features: (C, H, W).
         in_points: (P, 2) integer (row, column) of in-target points.
         out_points: (Q, 2) integer (row, column) of out-of-target points.
-        eta: how much of the correlation with an out-of-target point is taken away, in [0, 1]; raising it empties
-            the background (and novel tissue) further, and eats into the target. It is applied once for each pair.
+        eta: how much of the correlation with an out-of-target point is subtracted, in [0, 1]; raising it suppresses the
+            background (and novel tissue) more, and parts of the target too. It is applied once for each pair.
 
     Returns:
         (P, H, W) in [0, 1].
@@ -119,7 +119,7 @@ def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: 
         raise CvmError(f"eta must lie in [0, 1], got {eta!r}")
     shape = tuple(features.shape)
     points = [check_points(in_points, shape, name="in_points"), check_points(out_points, shape, name="out_points")]
-    maps = correlation_maps(features, np.concatenate(points))  # of both classes at once: vectors are scaled once
+    maps = correlation_maps(features, np.concatenate(points))  # both classes in one call: vectors are scaled once
     inside, outside = maps[: len(points[0])], maps[len(points[0]) :]
     total = inside * 0
     for correlation in outside:

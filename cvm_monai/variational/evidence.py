@@ -1,4 +1,4 @@
-"""From the features of an image and its points to the maps that are segmented."""
+"""Compute the evidence maps that are segmented, from the features of an image and its points."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from cvm_monai.variational.point_classifiers import linear_discriminant, nearest
 
 @dataclass(frozen=True)
 class ContrastEvidence:
-    """What of the points' contrast maps is segmented. The defaults are the bundle's; the paper's are its `paper.yaml`.
+    """How the points' contrast maps become evidence. The defaults are the bundle's; the paper's are in `paper.yaml`.
 
     Attributes:
         eta: strength of the subtraction in the contrast maps, [0, 1]; see `contrast_maps`.
-        combination: of the in-target points' maps; see `Combination`.
+        combination: how the in-target points' maps are combined; see `Combination`.
         contrast: see `Contrast`; without effect on `vote`, which is two-sided by itself.
-        centre: what is taken off the features first; see `centred`.
-        discriminant: share of `linear_discriminant` in the evidence, [0, 1]; raising it trusts what tells the points
-            apart more than what resembles them. 0: the contrast maps alone (the paper).
+        centre: which mean is subtracted from the features first; see `centred`.
+        discriminant: weight of `linear_discriminant` in the evidence, [0, 1]; raising it relies more on the differences
+            between the two classes of points than on similarity to a point. 0: contrast maps alone (the paper).
 
     Raises:
         CvmError: one of them out of its range, naming it.
@@ -56,11 +56,11 @@ class ContrastEvidence:
         mean: Array | None = None,
         parts: Sequence[int] | None = None,
     ) -> Array:
-        """(P, h, w) maps in [0, 1], or (1, h, w) for all combinations but `mean`; float32 or float64.
+        """Compute the maps in [0, 1]: (P, h, w) for `mean`, (1, h, w) for the other combinations; float32 or float64.
 
         `one_sided`: z_p, the mean contrast map of each in-target point (Eqs. 5 and 6), combined. `two_sided`:
-        (1 + z_p - z_Q) / 2, z_Q the mean, or the largest, of the out-of-target points' own contrast maps, in which the
-        points have changed sides. The discriminant's map is mixed into each.
+        (1 + z_p - z_Q) / 2, z_Q the mean, or the maximum, of the out-of-target points' own contrast maps, computed with
+        the roles of the two classes exchanged. The discriminant's map is mixed into each.
 
         Args:
             features: (C, h, w), NumPy or torch.

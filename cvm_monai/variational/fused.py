@@ -15,13 +15,13 @@ from cvm_monai.variational.chan_vese import PENALTY_CURVATURE, PENALTY_WIDTH
 from cvm_monai.variational.primal_dual import STEP, DualState
 
 COLUMNS = 64
-"""Columns of a program of `sweep_down`; fewer make more programs, fewer than 32 leave threads idle."""
+"""Columns per program of `sweep_down`; fewer make more programs, fewer than 32 leave threads idle."""
 PIXELS = 1024
-"""Pixels of a program of the passes over whole maps."""
+"""Pixels per program of the passes over whole maps."""
 
 
 def sweep_down(u: Tensor, f: Tensor, g: Tensor, *, tau: float, beta: float, alpha: Tensor) -> Tensor:
-    """As `torch_steps.sweep_down`, for contiguous maps (N, H, W) and alpha (N, 1, 1)."""
+    """Compute `torch_steps.sweep_down` for contiguous maps (N, H, W) and alpha (N, 1, 1)."""
     count, height, width = u.shape
     solved, share = torch.empty_like(u), torch.empty_like(u)
     grid = (triton.cdiv(width, COLUMNS), count)
@@ -45,7 +45,7 @@ def sweep_down(u: Tensor, f: Tensor, g: Tensor, *, tau: float, beta: float, alph
 
 
 def primal_dual_step(u: Tensor, dual: DualState, f: Tensor, g: Tensor, *, ratio: float = 1.0) -> None:
-    """As `primal_dual.primal_dual_step`, for contiguous maps (N, H, W)."""
+    """Compute `primal_dual.primal_dual_step` for contiguous maps (N, H, W)."""
     count, height, width = u.shape
     grid = (triton.cdiv(height * width, PIXELS), count)
     down, along, ahead = dual.down, dual.along, dual.extrapolated
@@ -54,7 +54,7 @@ def primal_dual_step(u: Tensor, dual: DualState, f: Tensor, g: Tensor, *, ratio:
 
 
 def relative_gap(u: Tensor, dual: DualState, f: Tensor, g: Tensor) -> Tensor:
-    """As `primal_dual.relative_gap`, for contiguous maps (N, H, W)."""
+    """Compute `primal_dual.relative_gap` for contiguous maps (N, H, W)."""
     count, height, width = u.shape
     blocks = triton.cdiv(height * width, PIXELS)
     sums = torch.empty((3, count, blocks), dtype=torch.float64, device=u.device)
@@ -64,19 +64,19 @@ def relative_gap(u: Tensor, dual: DualState, f: Tensor, g: Tensor) -> Tensor:
 
 
 def _split(value: float) -> tuple[float, float]:
-    """A number as the sum of two that survive as float32, the type in which Triton passes numbers to a kernel."""
+    """Split a number into a sum of two float32 numbers: Triton passes numbers to a kernel as float32."""
     high = float(np.float32(value))
     return high, value - high
 
 
 @triton.jit
 def _atan(x):
-    """The arctangent: two reductions to |t| <= tan(pi / 8), then the polynomial of `compiled.ATAN`."""
+    """Compute the arctangent: two reductions to |t| <= tan(pi / 8), then the polynomial of `compiled.ATAN`."""
     size = tl.abs(x)
     high, low = size > 2.414213562373095, size > 0.41421356237309503
     top = tl.where(high, -1.0, tl.where(low, size - 1.0, size))
     bottom = tl.where(high, size, tl.where(low, size + 1.0, 1.0))
-    nothing = size * 0.0  # of x's type, which the constants take on
+    nothing = size * 0.0  # a zero of x's type: added to the constants, it casts them
     offset = tl.where(high, nothing + 1.5707963267948966, tl.where(low, nothing + 0.7853981633974483, nothing))
     t = top / bottom
     s = t * t
@@ -99,13 +99,13 @@ def _sweep_kernel(
     u_, f_, g_, alpha_, solved_, share_, height, width, tau_high, tau_low, beta_high, beta_low,
     CURVATURE: tl.constexpr, PENALTY: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Coefficients and forward elimination on the way down, back substitution on the way up."""
+    """Compute coefficients and forward elimination on the way down, back substitution on the way up."""
     column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
     start = tl.program_id(1).to(tl.int64) * height * width
     left, right = tl.maximum(column - 1, 0), tl.minimum(column + 1, width - 1)
     alpha = tl.load(alpha_ + tl.program_id(1))
-    nothing = alpha * 0.0  # of the maps' type
+    nothing = alpha * 0.0  # a zero of the maps' type
     tau, beta = nothing + tau_high + tau_low, nothing + beta_high + beta_low
     here = tl.load(u_ + start + column, mask=inside, other=0.5)
     coupling, share, known = here * 0.0, here * 0.0, here * 0.0
@@ -142,7 +142,7 @@ def _sweep_kernel(
 
 @triton.jit
 def _dual_kernel(down_, along_, ahead_, g_, height, width, STEP: tl.constexpr, BLOCK: tl.constexpr):
-    """p <- P_g(p + step grad u~)."""
+    """Update p <- P_g(p + step grad u~)."""
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < height * width
     at = tl.program_id(1).to(tl.int64) * height * width + pixel
@@ -160,7 +160,7 @@ def _dual_kernel(down_, along_, ahead_, g_, height, width, STEP: tl.constexpr, B
 
 @triton.jit
 def _primal_kernel(u_, down_, along_, ahead_, f_, height, width, STEP: tl.constexpr, BLOCK: tl.constexpr):
-    """u <- P_[0,1](u + step (div p - f)), u~ <- 2 u - u_before."""
+    """Update u <- P_[0,1](u + step (div p - f)) and u~ <- 2 u - u_before."""
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < height * width
     at = tl.program_id(1).to(tl.int64) * height * width + pixel
@@ -174,7 +174,7 @@ def _primal_kernel(u_, down_, along_, ahead_, f_, height, width, STEP: tl.conste
 
 @triton.jit
 def _divergence(down_, along_, at, pixel, width, inside, like):
-    """div p at each pixel, in the precision of `like`."""
+    """Compute div p at each pixel, in the precision of `like`."""
     above = tl.load(down_ + at - width, mask=inside & (pixel >= width), other=0.0).to(like.dtype)
     left = tl.load(along_ + at - 1, mask=inside & (pixel % width > 0), other=0.0).to(like.dtype)
     down = tl.load(down_ + at, mask=inside, other=0.0).to(like.dtype)
@@ -184,7 +184,7 @@ def _divergence(down_, along_, at, pixel, width, inside, like):
 
 @triton.jit
 def _gap_kernel(u_, down_, along_, f_, g_, sums_, height, width, BLOCK: tl.constexpr):
-    """sum g |grad u| + f u, sum min(0, f - div p) and sum |f| of a block, in float64."""
+    """Compute sum g |grad u| + f u, sum min(0, f - div p) and sum |f| of a block, in float64."""
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = pixel < height * width
     at = tl.program_id(1).to(tl.int64) * height * width + pixel

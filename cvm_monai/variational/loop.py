@@ -1,4 +1,4 @@
-"""How a batch of maps is solved: init, step, terminate, and the one loop that calls them."""
+"""Solve a batch of maps: `init`, `step`, `terminate`, and the loop that calls them."""
 
 import math
 from dataclasses import dataclass, replace
@@ -22,28 +22,28 @@ from cvm_monai.variational.settings import Settings
 
 SMALLEST_STEP, STEP_DECAY, STEP_INTERVAL = 1e-3, 0.9, 50
 MEANS_INTERVAL = 10
-"""AOS steps between renewals of c1 and c2: renewed at every step while u is still soft they are drawn together, and the
-contrast of the data term with them."""
+"""AOS steps between updates of c1 and c2: updated at every step while u is still soft, they would approach each other
+and weaken the contrast of the data term."""
 GAP_INTERVAL = 10
-"""Primal-dual steps between two looks at the gap, which cost about as much as a step."""
+"""Primal-dual steps between two computations of the gap, each of which costs about as much as a step."""
 SETTLED = 1e-3
-"""A change of c1 and c2 below which the alternation has ended."""
+"""Change of c1 and c2 below which their alternation has converged."""
 _AXES = (-2, -1)
 
 
 @dataclass
 class State:
-    """What a batch of regular maps (N, H, W) carries from step to step.
+    """The variables of the iteration for a batch of solvable maps (N, H, W).
 
     Attributes:
         z, g, fitting: the maps, their edge detectors, and the additional data term or None.
-        u, before: the current u, and that of the step before (AOS; its memory is taken again).
-        f, alpha: data term of the current means, and max |f| of each map.
+        u, before: the current u, and the previous step's (AOS; its memory is reused).
+        f, alpha: data term for the current means, and max |f| of each map.
         scale: max |f1| of the initial means, (N, 1, 1).
         means: current c1 and c2.
         tau: AOS's step size.
         gap: latest relative gap, (N,) on the host.
-        dual: of the primal-dual method, else None.
+        dual: dual state of the primal-dual method, else None.
     """
 
     z: Array
@@ -63,9 +63,9 @@ class State:
 def solve_maps(
     z: Array, fitting: Array | None, settings: Settings, backend: Backend, *, history: bool = False
 ) -> Solution:
-    """Solve maps (N, H, W): those that can be solved step together, each until it meets the tolerance.
+    """Solve maps (N, H, W) together, each until it meets the tolerance; maps that cannot be solved are left out.
 
-    The facts of the solution are NumPy arrays; `u` is of z's kind.
+    `u` of the solution is of z's kind; its other arrays are NumPy's.
     """
     status = status_at_start(z)
     result = _blank(z, status)
@@ -92,7 +92,7 @@ def solve_maps(
 
 
 def status_at_start(z: Array) -> np.ndarray:
-    """For each map `ITERATION_LIMIT` if it can be solved, else why it cannot."""
+    """Return for each map `ITERATION_LIMIT` if it can be solved, else the status that says why not."""
     xp = array_namespace(z)
     low, high = (_host(reduce(z, axis=_AXES)) for reduce in (xp.min, xp.max))
     status = np.full(len(low), Status.ITERATION_LIMIT, dtype=object)
@@ -103,7 +103,7 @@ def status_at_start(z: Array) -> np.ndarray:
 
 
 def init(z: Array, fitting: Array | None, settings: Settings) -> State:
-    """The state before the first step: u = z, the means of z above and not above 0.5, no dual field."""
+    """Make the state before the first step: u = z, the means of z above and not above 0.5, dual field zero."""
     xp = array_namespace(z)
     u, means = xp.asarray(z, copy=True), threshold_means(z)
     state = State(
@@ -140,10 +140,10 @@ def step(state: State, settings: Settings, backend: Backend, *, number: int) -> 
 
 
 def terminate(state: State, settings: Settings, backend: Backend, *, number: int) -> np.ndarray:
-    """Which maps have met the tolerance, (N,) on the host.
+    """Decide which maps have met the tolerance, (N,) bool on the host.
 
-    Where the primal-dual method has and c1 and c2 still move, they are renewed and the map goes on: the gap that is
-    kept always belongs to the means that are kept.
+    Where a map of the primal-dual method has met it but c1 and c2 still change, they are updated and the map continues,
+    so that the gap in the solution always belongs to the c1 and c2 in it.
     """
     going_on = np.zeros(len(state.gap), dtype=bool)
     if state.dual is None:
@@ -164,7 +164,7 @@ def terminate(state: State, settings: Settings, backend: Backend, *, number: int
 
 
 def _renew_moved_means(state: State, settings: Settings, met: np.ndarray) -> np.ndarray:
-    """Take fresh c1 and c2 for the maps of the mask whose means still move; which ones these are."""
+    """Update c1 and c2 of the maps in the mask whose means still change; return which these are."""
     xp = array_namespace(state.u)
     fresh, old = _fresh_means(state), state.means
     moved = xp.maximum(xp.abs(fresh.inside - old.inside), xp.abs(fresh.outside - old.outside))
@@ -175,7 +175,7 @@ def _renew_moved_means(state: State, settings: Settings, met: np.ndarray) -> np.
 
 
 def _fresh_means(state: State) -> Means:
-    """The means of z weighted by u; where u leaves one side of 0.5 empty, those before."""
+    """Compute the means of z weighted by u; where u leaves one side of 0.5 empty, keep the previous ones."""
     xp = array_namespace(state.u)
     fresh, old = weighted_means(state.z, state.u), state.means
     low, high = (reduce(state.u, axis=_AXES, keepdims=True) for reduce in (xp.min, xp.max))
@@ -204,7 +204,7 @@ def _blank(z: Array, status: np.ndarray) -> Solution:
 
 
 def _store(result: Solution, ended: State, indices: np.ndarray, settings: Settings) -> None:
-    """Write maps that ended into the result; an empty phase, and an overflow on the way, are found here."""
+    """Write maps that ended into the result; empty phases and overflows are detected here."""
     xp = array_namespace(ended.u)
     low, high = (_host(reduce(ended.u, axis=_AXES)) for reduce in (xp.min, xp.max))
     result.energy[indices] = _energies(ended, settings)
@@ -218,7 +218,7 @@ def _store(result: Solution, ended: State, indices: np.ndarray, settings: Settin
 
 
 def _keep(state: State, which: np.ndarray) -> State:
-    """The state of the maps of a mask."""
+    """Select the state of the maps in a mask."""
     if which.all():
         return state
     index = np.flatnonzero(which)
@@ -238,7 +238,7 @@ def _keep(state: State, which: np.ndarray) -> State:
 
 
 def _take(maps: Array, index: np.ndarray) -> Array:
-    """The maps of an index; all of them without a copy."""
+    """Select maps by index; without a copy if all are selected."""
     if len(index) == maps.shape[0]:
         return maps
     xp = array_namespace(maps)
@@ -246,5 +246,5 @@ def _take(maps: Array, index: np.ndarray) -> Array:
 
 
 def _host(values: Array) -> np.ndarray:
-    """A small array as NumPy."""
+    """Convert a small array to NumPy."""
     return values.cpu().numpy() if is_torch_array(values) else np.asarray(values)

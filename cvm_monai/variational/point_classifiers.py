@@ -1,4 +1,4 @@
-"""Two classifiers learnt from the points of one image alone: evidence beside its contrast maps. Not in the paper."""
+"""Two classifiers fitted to the points of one image, as evidence beside its contrast maps. Not in the paper."""
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -9,22 +9,22 @@ from cvm_monai.variational.contrast import check_points, correlation_maps
 
 
 def nearest_point_vote(features: Array, in_points: Array, out_points: Array, *, sharpness: float = 15.0) -> Array:
-    """Soft vote of the points by their correlation: mean_p e^(k S_p) / (mean_p e^(k S_p) + mean_q e^(k S_q)).
+    """Compute the soft vote of the points by correlation: mean_p e^(k S_p) / (mean_p e^(k S_p) + mean_q e^(k S_q)).
 
-    Each pixel listens to the points that it resembles most, so that a class may hold tissue of several kinds; for
-    large k it is the class of the nearest point (Eq. 4's cosine).
+    The points most similar to a pixel dominate its vote, so that a class may hold tissue of several kinds; for large k
+    a pixel gets the class of its nearest point by Eq. 4's cosine.
 
     Args:
-        features: (C, H, W), centred where cosines of raw features hardly differ (`centred`).
+        features: (C, H, W); centre them first where cosines of raw features hardly differ (`centred`).
         in_points: (P, 2) integer (row, column) of in-target points.
         out_points: (Q, 2) likewise, of out-of-target points.
-        sharpness: k; raising it listens to the nearest point alone; 5 to 30.
+        sharpness: k; raising it gives more weight to the nearest point; 5 to 30.
 
     Returns:
-        (H, W) in [0, 1]; above 0.5 speaks for the target.
+        (H, W) in [0, 1]; above 0.5 is the target.
 
     Raises:
-        CvmError: sharpness that is not above 0, or as `contrast_maps`.
+        CvmError: sharpness not above 0, or as `contrast_maps`.
     """
     if not sharpness > 0:
         raise CvmError(f"sharpness must be a number greater than 0, got {sharpness!r}")
@@ -40,24 +40,24 @@ def nearest_point_vote(features: Array, in_points: Array, out_points: Array, *, 
 def linear_discriminant(
     features: Array, in_points: Array, out_points: Array, *, ridge: float = 1.0, prior: Array | None = None
 ) -> Array:
-    """Regularised least-squares discriminant of the points: w minimises sum (y - w f)^2 + ridge |w|^2, y = +-1.
+    """Fit a regularised least-squares discriminant to the points: w minimises sum (y - w f)^2 + ridge |w|^2, y = +-1.
 
-    Each channel is centred and scaled to deviation one over the image, and the vectors divided by sqrt(C). It is solved
-    in the dual, a system of as many unknowns as there are points (Hastie, Tibshirani and Friedman, The Elements of
-    Statistical Learning, 2009, Section 3.4).
+    Each channel is centred and scaled to standard deviation one over the image, and the vectors are divided by sqrt(C).
+    The dual problem is solved, with as many unknowns as there are points (Hastie, Tibshirani and Friedman, The Elements
+    of Statistical Learning, 2009, Section 3.4).
 
     Args:
         features: (C, H, W).
         in_points, out_points: as for `nearest_point_vote`.
-        prior: (H, W) in [0, 1], what is known of each pixel before (a network's probability). The discriminant then
-            learns what is left at the points, y - (2 prior - 1), and is added to it. None: 0.5 everywhere.
-        ridge: raising it draws w to the difference of the classes' means; lowering it fits every point; 0.1 to 10.
+        prior: (H, W) in [0, 1], a probability known beforehand (a network's). The discriminant is then fitted to the
+            residual at the points, y - (2 prior - 1), and added to the prior. None: 0.5 everywhere.
+        ridge: raising it moves w towards the difference of the class means; lowering it fits every point; 0.1 to 10.
 
     Returns:
-        (H, W) in [0, 1]: (1 + w f) / 2, cut off; 0.5 is the decision boundary.
+        (H, W) in [0, 1]: (1 + w f) / 2, clipped; 0.5 is the decision boundary.
 
     Raises:
-        CvmError: ridge that is not above 0, or as `contrast_maps`.
+        CvmError: ridge not above 0, or as `contrast_maps`.
     """
     if not ridge > 0:
         raise CvmError(f"ridge must be a number greater than 0, got {ridge!r}")

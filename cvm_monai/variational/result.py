@@ -1,4 +1,4 @@
-"""What a solve returns, and how it may end."""
+"""The result of a solve and its status."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -37,7 +37,7 @@ class Solution:
         c1: mean of z inside.
         c2: mean of z outside.
         energy: the discrete energy of Eq. 6 at u, float64.
-        gap: `primal_dual`: energy above the optimum for these c1 and c2, at most, divided by sum |f|; `aos`: NaN.
+        gap: `primal_dual`: upper bound of the energy above the optimum for these c1 and c2, over sum |f|; `aos`: NaN.
         iterations: steps made.
         status: array of `Status`.
         history: energy after each step, (steps, ...), when asked for, else None; a map that ended keeps its last.

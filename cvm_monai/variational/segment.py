@@ -1,4 +1,4 @@
-"""The contrast-based variational model: features and points in, the soft segmentation u of Eq. 7 out."""
+"""The contrast-based variational model: compute the soft segmentation u of Eq. 7 from features and points."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Segmentation:
     """The pseudo-label of one image.
 
     Attributes:
-        u: (H, W) float32 in [0, 1], or None where no map gave two phases: then there is no pseudo-label.
+        u: (H, W) float32 in [0, 1]; None where no map gave two phases, so that there is no pseudo-label.
         contrast: the maps that were solved, of the features' kind and on their device: (1, H, W), or (P, H, W), one for
             each in-target point, where the combination is `mean`.
         solution: the solver's result for those maps.
@@ -57,7 +57,7 @@ def segment(
         in_points: (P, 2) integer (row, column) on the feature map.
         out_points: (Q, 2) likewise.
         eta, combination, contrast, centre, discriminant: see `ContrastEvidence`; `dataset` and `both` need the mean
-            over a data set, which one image does not know.
+            over a data set, which is not available here.
         method, lam, iterations, tolerance, means: see `solve`.
 
     Raises:
@@ -71,7 +71,7 @@ def segment(
 
 
 def average(solution: Solution) -> np.ndarray | None:
-    """Eq. 7: the normalised mean of the usable ones of u_p (P, H, W), NumPy float32; None if there is none."""
+    """Compute the normalised mean of the usable u_p (P, H, W) (Eq. 7), NumPy float32; None if none is usable."""
     usable = [index for index, entry in enumerate(solution.status) if entry.usable]
     if not usable:
         return None

@@ -1,4 +1,4 @@
-"""Distances D from the annotated points for the convex selective models: the energy gains theta sum D u (Section 3).
+"""Compute distances D from the annotated points, for the term theta sum D u of the selective models (Section 3).
 
 D is 0 on the points and 1 at the farthest pixel, so theta > 0 pulls the region towards the points. Both functions take
 single maps (H, W) and NumPy arrays only. The published models take as sources the whole polygon that the points span;
@@ -15,7 +15,7 @@ from cvm_monai.variational.contrast import check_points, normalise
 
 
 def euclidean_distance(points: np.ndarray, *, shape: tuple[int, int]) -> np.ndarray:
-    """Distance in pixels to the nearest point, divided by its maximum over the map.
+    """Compute the distance in pixels to the nearest point, divided by its maximum over the map.
 
     The term of J. Spencer and K. Chen: A convex and selective variational model for image segmentation, Commun. Math.
     Sci. 13(6), 2015.
@@ -45,15 +45,15 @@ def geodesic_distance(
     floor: float = 1e-3,
     euclidean_weight: float = 0.1,
 ) -> np.ndarray:
-    """Edge-weighted geodesic distance to the nearest point, divided by its maximum over the map.
+    """Compute the edge-weighted geodesic distance to the nearest point, divided by its maximum over the map.
 
     It solves |grad D| = phi with D = 0 on the points and phi = floor + edge_strength |grad S(z)|^2 + euclidean_weight
     D_E, where D_E is `euclidean_distance` and S the smoothing of `edge_detector` (Gaussian of one pixel cut at two,
     nearest value beyond the border; central differences). A path across an edge of z is long. From M. Roberts, K. Chen
     and K. L. Irion: A convex geodesic selective model for image segmentation, JMIV 61, 2019. The scheme is the
     first-order upwind one of Godunov. Where phi is constant the distance to one point is exact along its row and column
-    and too long elsewhere, at most by ln(1 + E) / 3 pixels at the Euclidean distance E; a pixel between points that
-    touch at a corner is too near, at 0.71 pixels.
+    and too long elsewhere, at most by ln(1 + E) / 3 pixels at the Euclidean distance E; a pixel between two diagonally
+    adjacent points gets 0.71 pixels, which is too short.
 
     Only the ratios of the three weights matter. The cost is H W times the updates of a pixel, measured as 2 to 4 where
     phi is constant and 10 to 80 where edges bend the paths; on one core about 0.02 s at 128 x 128 pixels, 0.1 s at
@@ -63,8 +63,8 @@ def geodesic_distance(
         z: (H, W), finite; the defaults are meant for a map in [0, 1].
         points: (N, 2) integer (row, column).
         edge_strength: raising it makes edges, and noise, harder to cross; at least 0, 100 to 10000 as a rule.
-        floor: distance of a step on flat ground; raising it brings D nearer to Euclidean; above 0, 1e-4 to 1.
-        euclidean_weight: raising it makes flat ground far from every point dearer, which holds back leaks through gaps
+        floor: cost of a step where z is flat; raising it brings D nearer to Euclidean; above 0, 1e-4 to 1.
+        euclidean_weight: raising it makes flat areas far from every point more costly, which limits leaks through gaps
             in an edge; at least 0, up to 1 as a rule.
 
     Returns:
@@ -98,7 +98,7 @@ def _solve_eikonal(phi: np.ndarray, points: np.ndarray) -> np.ndarray:
     and none falls below its lowest neighbour, so the rounds end.
     """
     height, width = phi.shape
-    stride = width + 2  # the flat map has a border of one pixel, for ever at infinity
+    stride = width + 2  # the flattened map has a border of one pixel, which stays at infinity
     step = np.pad(phi, 1).ravel()
     inside = np.pad(np.ones(phi.shape, dtype=bool), 1).ravel()
     distance = np.full(step.shape, np.inf)
@@ -120,6 +120,6 @@ def _solve_eikonal(phi: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _godunov_root(a: np.ndarray, b: np.ndarray, phi: np.ndarray) -> np.ndarray:
-    """The root D of max(D - a, 0)^2 + max(D - b, 0)^2 = phi^2; one of a and b may be infinite."""
-    gap = np.minimum(np.abs(a - b) / phi, 1.0)  # from 1 on the farther neighbour has no part in it
+    """Compute the root D of max(D - a, 0)^2 + max(D - b, 0)^2 = phi^2; one of a and b may be infinite."""
+    gap = np.minimum(np.abs(a - b) / phi, 1.0)  # at 1 the farther neighbour has no influence
     return np.minimum(a, b) + phi * (gap + np.sqrt(2.0 - gap * gap)) / 2

@@ -1,4 +1,4 @@
-"""The tunables of a solve, checked once."""
+"""The tunables of a solve and their ranges."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from cvm_monai.variational.arrays import check_numbers
 
 @dataclass(frozen=True)
 class Settings:
-    """Checked tunables of `solve`, which documents them.
+    """The tunables of `solve`, checked; documented there.
 
     Raises:
         CvmError: a value out of its range, naming it.

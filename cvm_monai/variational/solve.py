@@ -1,4 +1,4 @@
-"""Minimise the edge-aware Chan-Vese energy of Eq. 6: the one door to every method, backend and device."""
+"""Minimise the edge-aware Chan-Vese energy of Eq. 6, by any method, backend and device."""
 
 from typing import Any
 
@@ -35,35 +35,35 @@ def solve(
     backend: BackendName = "auto",
     workers: int = 1,
 ) -> Solution:
-    """Segment each map of z by the energy of Eq. 6, starting from u = z; the defaults are those of the bundle.
+    """Minimise the energy of Eq. 6 for each map of z, starting from u = z; the defaults are those of the bundle.
 
     Args:
         z: (..., H, W) maps in [0, 1], float32 or float64, NumPy or torch; any H and W.
         method: `aos`, the paper's additive operator splitting, an approximation whose bias grows with tau; or
-            `primal_dual`, Chambolle-Pock, which certifies how far from the optimum it is.
+            `primal_dual`, Chambolle-Pock, which bounds the distance to the optimum.
         lam: weight of the data term relative to its own maximum; lowering it smooths more and drops small parts;
             0.05 to 10.
-        iterations: most steps; five of `aos` (as the authors' script) smooth z a little, hundreds approach its
-            stationary point; `primal_dual` needs 50 to 500.
+        iterations: maximum number of steps; five of `aos` (as the authors' script) smooth z a little, hundreds approach
+            its stationary point; `primal_dual` needs 50 to 500.
         tolerance: stop when ||u - u_before|| / ||u_before|| (`aos`) or the relative gap (`primal_dual`) of a map falls
             below this; 0 runs all iterations.
         tau: step size of `aos`, multiplied by 0.9 (not below 1e-3) before every 50th step; see `aos_step`.
         beta: smoothing of the total variation of `aos`; see `aos_step`.
-        means: `alternating` renews c1 and c2 from u (Eq. 6's closed forms), every MEANS_INTERVAL steps of `aos`, or
-            whenever the gap of `primal_dual` meets the tolerance, until they settle; `fixed` keeps those of z above and
-            not above 0.5.
-        fitting: another data term that is added to f, of z's shape or one that broadcasts to it: theta D for the
+        means: `alternating` updates c1 and c2 from u (Eq. 6's closed forms), every MEANS_INTERVAL steps of `aos`, or
+            whenever the gap of `primal_dual` meets the tolerance, until they converge; `fixed` keeps the means of z
+            above and not above 0.5.
+        fitting: additional data term, added to f, of z's shape or one that broadcasts to it: theta D for the
             selective models of Section 3 (`euclidean_distance`, `geodesic_distance`); raising theta pulls the region
             closer to the points; theta 0.1 to 5 beside lam.
         history: also return the energy after each step (costs about a third more).
-        device: where torch computes; by default where z is. The result goes back to z's kind and device.
-        backend: `auto` takes torch for other devices than a CPU, else numba where it is installed (the extra `fast`),
+        device: where torch computes; by default where z is. The result has z's kind and device.
+        backend: `auto` is torch for other devices than a CPU, else numba where it is installed (the extra `fast`),
             else NumPy. The results agree to rounding.
-        workers: cores that share the maps, -1 for all of them: threads with numba, processes with NumPy (which take a
-            second to start, once), no effect with torch.
+        workers: number of cores over which the maps are divided, -1 for all: threads with numba, processes with NumPy
+            (which take a second to start, once), no effect with torch.
 
     Returns:
-        A `Solution`; a map that cannot be segmented has a status that says why, and never harms the others.
+        A `Solution`; a map that cannot be segmented has a status that says why, and does not affect the others.
 
     Raises:
         CvmError: z of fewer than two dimensions or another type, a fitting term that does not fit or is not finite,
@@ -109,7 +109,7 @@ def _check_fitting(fitting: Array, z: Array) -> np.ndarray:
 def _solve_groups(
     z: Array, fitting: Array | None, settings: Settings, name: BackendName, *, history: bool, workers: int
 ) -> list[Solution]:
-    """The maps (N, H, W) in groups that step together, shared out over the workers."""
+    """Solve the maps (N, H, W) in groups, divided over the workers."""
     count = 1 if name == "torch" else cpu_count() if workers < 0 else max(1, workers)
     size = min(backends.group_size(z), max(1, -(-z.shape[0] // count)))
     groups = [slice(start, start + size) for start in range(0, z.shape[0], size)] or [slice(0, 0)]
@@ -126,7 +126,7 @@ def _solve_group(z: Array, fitting: Array | None, settings: Settings, name: Back
 
 
 def _joined(parts: list[Solution], *, history: bool) -> Solution:
-    """One solution of all groups; a shorter history goes on with its last energies."""
+    """Concatenate the solutions of all groups; a shorter history is padded with its last energies."""
     if len(parts) == 1:
         return parts[0]
     facts = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (*FACTS, "status")}
@@ -141,7 +141,7 @@ def _joined(parts: list[Solution], *, history: bool) -> Solution:
 
 
 def _as_given(solution: Solution, z: Array) -> Solution:
-    """The solution in the shape, kind and device of z."""
+    """Convert the solution to the shape, kind and device of z."""
     shape = tuple(z.shape[:-2])
     facts = {name: getattr(solution, name).reshape(shape) for name in (*FACTS, "status")}
     history = None if solution.history is None else solution.history.reshape(len(solution.history), *shape)

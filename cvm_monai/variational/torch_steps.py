@@ -1,4 +1,4 @@
-"""The AOS and primal-dual steps in torch, for whole batches of maps on any device.
+"""The AOS and primal-dual steps in torch, for batches of maps on any device.
 
 On CUDA with Triton they are the fused kernels of `cvm_monai.variational.fused`; elsewhere plain torch, where a step of
 AOS is a loop over the lines of a map whose every operation covers all lines of all maps.
@@ -16,7 +16,7 @@ from cvm_monai.variational.primal_dual import DualState
 
 
 def step_maps(u: Tensor, f: Tensor, g: Tensor, *, tau: float, beta: float, alpha: Tensor, out: Tensor) -> Tensor:
-    """One AOS step for maps (N, H, W) with alpha (N, 1, 1) into `out`: see `cvm_monai.variational.aos.aos_step`."""
+    """Compute an AOS step of maps (N, H, W), alpha (N, 1, 1), into `out`: see `cvm_monai.variational.aos.aos_step`."""
     fused = _fused(u.device.type)
     sweep = sweep_down if fused is None else fused.sweep_down
     down = sweep(u, f, g, tau=tau, beta=beta, alpha=alpha)
@@ -25,13 +25,13 @@ def step_maps(u: Tensor, f: Tensor, g: Tensor, *, tau: float, beta: float, alpha
 
 
 def primal_dual_step(u: Tensor, dual: DualState, f: Tensor, g: Tensor, *, ratio: float = 1.0) -> None:
-    """One iteration in place for maps (N, H, W): see `cvm_monai.variational.primal_dual`."""
+    """Do one iteration in place for maps (N, H, W): see `cvm_monai.variational.primal_dual`."""
     fused = _fused(u.device.type)
     (primal_dual if fused is None else fused).primal_dual_step(u, dual, f, g, ratio=ratio)
 
 
 def relative_gap(u: Tensor, dual: DualState, f: Tensor, g: Tensor) -> Tensor:
-    """(primal - dual) / sum |f| of maps (N, H, W) in float64: see `cvm_monai.variational.primal_dual`."""
+    """Compute (primal - dual) / sum |f| of maps (N, H, W) in float64: see `cvm_monai.variational.primal_dual`."""
     fused = _fused(u.device.type)
     gap: Tensor = (primal_dual if fused is None else fused).relative_gap(u, dual, f, g)
     return gap
@@ -64,7 +64,7 @@ def sweep_down(u: Tensor, f: Tensor, g: Tensor, *, tau: float, beta: float, alph
 
 @cache
 def _fused(device_type: str) -> ModuleType | None:
-    """The Triton kernels where they can run."""
+    """Return the module of Triton kernels, or None where they cannot run."""
     if device_type != "cuda":
         return None
     try:

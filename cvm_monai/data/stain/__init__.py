@@ -1,4 +1,4 @@
-"""Stains of H&E images: how much light each takes away, changed at random, by a factor, or to a training set's own."""
+"""Stains of H&E images: estimate them, jitter or scale them, normalise them to a training set's."""
 
 from cvm_monai.data.stain.density import DAB, EOSIN, HAEMATOXYLIN, STAINS, concentration_change, restain
 from cvm_monai.data.stain.macenko import StainEstimate, estimate_stains

@@ -32,7 +32,7 @@ class StainEstimate:
 def estimate_stains(
     image: np.ndarray, *, beta: float = 0.15, alpha: float = 1.0, light: float = LIGHT
 ) -> StainEstimate | None:
-    """The stains of one image; None where it shows too little tissue, or one stain alone.
+    """Estimate the stains of an image; None if it has too little tissue, or a single stain.
 
     The densities of stained pixels lie between two directions of the plane that holds most of them: the stains are the
     `alpha`th and the (100 - `alpha`)th percentile of their angles. Haematoxylin is the one that takes more red away.
@@ -63,11 +63,11 @@ def estimate_stains(
 
 
 def change_to(source: StainEstimate, target: StainEstimate) -> np.ndarray:
-    """(3, 3) M of `restain` from one image's stains to another's.
+    """Compute the (3, 3) M of `restain` from one image's stains to another's.
 
     Each concentration is multiplied by the ratio of the strongest ones, and each stain's vector exchanged. What
-    neither stain explains is dropped, as published: ink and pigment take the colours of the stains. On real tissue
-    images that are stained otherwise come closer to each other so than with that part kept.
+    neither stain explains is dropped, as published: ink and pigment take the colours of the stains. On real tissue this
+    makes differently stained images more alike than keeping that part.
     """
     matrix: np.ndarray = np.linalg.pinv(source.vectors) @ (
         (target.strongest / source.strongest)[:, None] * target.vectors

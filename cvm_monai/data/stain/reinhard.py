@@ -22,9 +22,9 @@ class ColourMoments:
 
 
 def colour_moments(image: np.ndarray) -> ColourMoments | None:
-    """Of one image's stained pixels; None where it shows too little tissue, or one colour alone.
+    """Compute the colour moments of an image's stained pixels; None if it has too little tissue, or a single colour.
 
-    Glass is left out: otherwise the share of glass, not the stain, would decide.
+    Glass is left out: otherwise its fraction, not the stain, would dominate.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -40,7 +40,7 @@ def colour_moments(image: np.ndarray) -> ColourMoments | None:
 
 
 def recolour(image: np.ndarray, source: ColourMoments, target: ColourMoments) -> np.ndarray:
-    """(H, W, 3) uint8: each of L*, a* and b* stretched and moved from the source's moments to the target's.
+    """Scale and shift each of L*, a* and b* from the source's moments to the target's, (H, W, 3) uint8.
 
     Where less than `BETA` of light is taken away a pixel is moved in that proportion, so that glass stays glass, which
     the published method tints.

@@ -1,4 +1,4 @@
-"""What the stains of a training set look like, fitted once, and images brought to it."""
+"""Fit the reference stains of a training set, and normalise images to them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from cvm_monai.knobs import StainNormalisation
 
 @dataclass(frozen=True)
 class StainTarget:
-    """The reference that images are brought to.
+    """The reference to which images are normalised.
 
     Attributes:
         method: `macenko` or `reinhard`.
         reference: `StainEstimate` of the former, `ColourMoments` of the latter.
-        images: that it was fitted on.
-        left_out: images that showed too little tissue.
+        images: number of images that it was fitted to.
+        left_out: number of images with too little tissue.
     """
 
     method: StainNormalisation
@@ -32,17 +32,17 @@ class StainTarget:
 
 
 def check_method(method: str) -> None:
-    """CvmError for a method that there is not."""
+    """Raise CvmError for an unknown method."""
     if method not in get_args(StainNormalisation):
         known = ", ".join(get_args(StainNormalisation))
         raise CvmError(f"--stain_normalisation must be one of {known}, got {method!r}")
 
 
 def fit_target(images: Iterable[np.ndarray], *, method: StainNormalisation) -> StainTarget | None:
-    """The median over images of each number that describes an image's stains; None for the method `none`.
+    """Compute the median over images of each stain parameter; None for the method `none`.
 
     `macenko`: the stain vectors (their medians scaled to length one) and the strongest concentrations. `reinhard`: mean
-    and spread of L*, a* and b*. The median lets a few images of another laboratory, or of ink, not matter.
+    and spread of L*, a* and b*. The median is robust to a few images of another laboratory, or with ink.
 
     Args:
         images: (H, W, 3) uint8 RGB each, looked at one by one.
@@ -65,7 +65,7 @@ def fit_target(images: Iterable[np.ndarray], *, method: StainNormalisation) -> S
 
 
 def normalise_stain(image: np.ndarray, target: StainTarget) -> np.ndarray | None:
-    """The image with the target's stains, (H, W, 3) uint8; None where it shows too little tissue to know its own.
+    """Normalise an image to the target's stains, (H, W, 3) uint8; None if it has too little tissue to estimate its own.
 
     Args:
         image: (H, W, 3) uint8 RGB, whole: its own stains are estimated from it.
@@ -76,9 +76,9 @@ def normalise_stain(image: np.ndarray, target: StainTarget) -> np.ndarray | None
 
 
 def stain_change(sample: np.ndarray, target: StainTarget) -> Callable[[np.ndarray], np.ndarray] | None:
-    """What brings (H, W, 3) uint8 pixels of the sample's slide to the target; None: the sample shows too little tissue.
+    """Make the function that normalises (H, W, 3) uint8 pixels of the sample's slide; None if it has too little tissue.
 
-    The parts of one slide must be changed alike: each by its own stains would leave seams.
+    All parts of a slide need the same change: estimating stains for each part would leave seams.
 
     Args:
         sample: (H, W, 3) uint8 RGB, whose stains are estimated.

@@ -1,4 +1,4 @@
-"""A stain target beside the weights that were trained with it."""
+"""Read and write the stain target beside the weights that were trained with it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +14,13 @@ from cvm_monai.files import read_json, shown, write_json
 from cvm_monai.knobs import StainNormalisation
 
 TARGET_FILE = "stain.json"
-"""Its name, in the folder of `model.pt`."""
+"""The file's name, in the folder of `model.pt`."""
 
 KINDS: Mapping[str, tuple[type[StainEstimate] | type[ColourMoments], Mapping[str, tuple[int, ...]]]] = {
     "macenko": (StainEstimate, {"vectors": (2, 3), "strongest": (2,)}),
     "reinhard": (ColourMoments, {"mean": (3,), "spread": (3,)}),
 }
-"""By method: what describes an image's stains, and the shape of each of its arrays."""
+"""For each method: the class of the reference, and the shape of each of its arrays."""
 
 
 def write_target(target: StainTarget, path: Path) -> None:
@@ -47,7 +47,7 @@ def read_target(path: Path) -> StainTarget:
 
 
 def stored_method(*, folder: str | Path) -> StainNormalisation:
-    """How the images of the network in a folder are normalised, by the file beside its weights; `none` without one.
+    """Return the stain normalisation of the network in a folder, from the file beside its weights; `none` without one.
 
     Raises:
         CvmError: a damaged file.
@@ -57,7 +57,7 @@ def stored_method(*, folder: str | Path) -> StainNormalisation:
 
 
 def stored_target(*, folder: str | Path, method: StainNormalisation) -> StainTarget | None:
-    """The target that a trained network's images are brought to; None where it was trained without.
+    """Read the stain target of a trained network; None if it was trained without.
 
     Args:
         folder: of `model.pt`.
