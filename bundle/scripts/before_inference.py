@@ -49,7 +49,7 @@ def check_pixel_sizes(records: Sequence[Mapping[str, Any]], knobs: Mapping[str, 
 
 
 def check_prediction_dir(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Create the folder and test writing; refuse a folder of input images, where predictions would be read as images."""
+    """Create the folder and test writing; refuse the images' own folder: the next run would read predictions."""
     if any(Path(str(record["image"])).resolve().parent == folder.resolve() for record in records):
         raise CvmError(f"--prediction_dir {folder} holds the images themselves: choose another folder")
     try:

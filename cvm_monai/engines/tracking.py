@@ -157,7 +157,8 @@ class TrackedRun:
         tracking_uri: database or server, or `none`.
         experiment: name; created if missing, with its artifacts in `artifact_dir` for a local database.
         artifact_dir: folder for a local database's artifacts.
-        outbox: file that queues entries MLflow does not accept now; without one such a failure is an error.
+        outbox: file that queues entries while MLflow does not answer, once the run exists; without one a failure is
+            an error.
         writer: identifier of the run's owner, the same at every start; `close_stale` finds its runs by it.
     """
 
