@@ -30,7 +30,7 @@ DATABASE = "mlruns.db"
 WRITER = "cvm_monai.writer"
 """Tag of a run that identifies its output folder."""
 DIGEST = 12
-"""Maximum length of a data set's digest in MLflow's tables."""
+"""Logged characters of a data set's digest, as many as MLflow's tables show; MLflow stores at most 36."""
 
 
 def default_tracking_uri(*, output_dir: str) -> str:
