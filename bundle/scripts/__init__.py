@@ -1,4 +1,4 @@
-"""What the configurations need beyond a class: checks before a run, and errors turned into exit codes."""
+"""Functions that the configurations call: checks before a run, and errors turned into exit codes."""
 
 from .before_inference import inference_checks
 from .before_slides import slide_checks

@@ -1,4 +1,4 @@
-"""Everything about an inference that can be checked before the first image is segmented."""
+"""Checks of an inference before the first image is segmented."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from .places import begin
 def inference_checks() -> None:
     """Check the knobs, the images' headers, the network and its weights, and that predictions can be written.
 
-    All of it is instantiated here, by its id in the running configuration, so that any error ends as one sentence.
+    All are instantiated here, by their ids in the running configuration, so that any error ends as one sentence.
     """
     parser = running_parser("inference_checks")
     begin()
@@ -34,14 +34,14 @@ def inference_checks() -> None:
 
 
 def check_inference_knobs(knobs: Mapping[str, Any], run: str = "inference") -> None:
-    """CvmError for a knob out of its range, naming it."""
+    """Raise CvmError for a knob out of its range, naming it."""
     check(knobs, run)
     if "device" in knobs:
         check_device(knobs["device"])
 
 
 def check_pixel_sizes(records: Sequence[Mapping[str, Any]], knobs: Mapping[str, Any]) -> None:
-    """CvmError for the first image without micrometres per pixel, where the network was trained at some."""
+    """Raise CvmError for the first image without micrometres per pixel, if the network was trained at a pixel size."""
     for record in records:
         working_factor(
             scale=knobs["scale"], mpp=knobs["mpp"], image_mpp=record.get("mpp"), case_id=str(record.get("case_id"))
@@ -49,7 +49,7 @@ def check_pixel_sizes(records: Sequence[Mapping[str, Any]], knobs: Mapping[str, 
 
 
 def check_prediction_dir(folder: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Make the folder and try it; predictions among the images would be taken for images by the next run."""
+    """Create the folder and test writing; refuse the images' own folder: the next run would read predictions."""
     if any(Path(str(record["image"])).resolve().parent == folder.resolve() for record in records):
         raise CvmError(f"--prediction_dir {folder} holds the images themselves: choose another folder")
     try:

@@ -1,4 +1,4 @@
-"""What can be checked of a whole-slide inference before the slides are looked at."""
+"""Checks of a whole-slide inference before the slides are opened."""
 
 from cvm_monai.engines.workflow import running_parser
 
@@ -8,9 +8,9 @@ from .places import begin
 
 
 def slide_checks() -> None:
-    """Check the knobs, the network and its weights; the slides are looked at when the run begins, before any tile.
+    """Check the knobs, the network and its weights; the slides are checked when the run begins, before any tile.
 
-    All of it is instantiated here, by its id in the running configuration, so that any error ends as one sentence.
+    All are instantiated here, by their ids in the running configuration, so that any error ends as one sentence.
     """
     parser = running_parser("slide_checks")
     begin()

@@ -1,4 +1,4 @@
-"""Everything that can be checked before the first image is read."""
+"""Checks of a training or an evaluation before the first image is read."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ from .errors import exit_on_error
 from .places import begin
 
 REPEATED = ("flips", "none")
-"""Augmentations by which an image has at most eight forms."""
+"""Augmentations that give an image at most eight variants."""
 
 
 def preflight(
@@ -40,10 +40,10 @@ def preflight(
     """Check paths, knobs, the data list and its split, the tracking address, and that the output can be written.
 
     Args:
-        knobs: of configurations that list them; None: those of the running one.
-        check_data: whether the data list is read.
-        val_interval: of configurations that list their knobs, which is none of them.
-        going_on: the network is filled with a training's weights, whose `encoder_norm` it keeps.
+        knobs: for configurations that list them; None: those of the running configuration.
+        check_data: whether the data list is checked.
+        val_interval: for configurations that list their knobs, since it is not a knob.
+        going_on: the network is loaded with a training's weights, whose `encoder_norm` it keeps.
     """
     parser = active_parser()
     evaluates = parser is not None and "evaluating" in parser
@@ -67,21 +67,21 @@ def preflight(
 
 
 def _configured(parser: ConfigParser | None) -> dict[str, Any]:
-    """The knobs of the running configuration."""
+    """Collect the knobs of the running configuration."""
     if parser is None:
         raise RuntimeError("preflight is called from a bundle's configuration, by python -m monai.bundle run")
     return {"val_interval": parser.get_parsed_content("val_interval"), **parser.get_parsed_content("knobs")}
 
 
 def check_folders(knobs: Mapping[str, Any]) -> None:
-    """CvmError for a folder that cannot be written."""
+    """Raise CvmError for a folder that cannot be written."""
     check_writable(Path(knobs["output_dir"]))
     if knobs["feature_store"] is not None:
         check_writable(Path(knobs["feature_store"]), knob="feature_store", what="folder of features")
 
 
 def check_extractors(knobs: Mapping[str, Any]) -> None:
-    """CvmError for files or names of pretrained networks that are not there."""
+    """Raise CvmError for missing files or unknown names of pretrained networks."""
     extractor = (knobs.get("extractor_path"), knobs.get("extractor_weights"))
     if is_timm(knobs.get("encoder_weights")):
         pinned_name(knobs["encoder_weights"])
@@ -96,7 +96,7 @@ def check_extractors(knobs: Mapping[str, Any]) -> None:
 
 
 def check_image_statistics(knobs: Mapping[str, Any]) -> None:
-    """CvmError for a normalisation of images that EfficientNet-Lite's own input cannot be computed from."""
+    """Raise CvmError for image statistics from which EfficientNet-Lite's own input cannot be computed."""
     for name, own in (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)):
         if tuple(knobs.get(name) or own) != tuple(own):
             raise CvmError(
@@ -106,7 +106,7 @@ def check_image_statistics(knobs: Mapping[str, Any]) -> None:
 
 
 def check_dataset(knobs: Mapping[str, Any], *, trains: bool) -> None:
-    """CvmError for a data list that does not suit the knobs, or images that do not fit into the memory."""
+    """Raise CvmError for a data list that does not suit the knobs, or images that do not fit into the memory."""
     dense = knobs["supervision"] == "full"
     datalist = check_split(knobs["dataset_dir"], fold=knobs["fold"], seed=knobs["seed"], supervision_needs_masks=dense)
     check_class_count(knobs, len(datalist.classes))
@@ -114,7 +114,7 @@ def check_dataset(knobs: Mapping[str, Any], *, trains: bool) -> None:
 
 
 def check_trained(folder: Path, weights: Path) -> None:
-    """CvmError where an evaluation is asked for and nothing was trained; before that, its knobs are defaults."""
+    """Raise CvmError if an evaluation is requested but nothing was trained; until then its knobs are defaults."""
     if not weights.is_file():
         found = (
             "its training has not written one yet" if (folder / "run.json").is_file() else "nothing was trained there"
@@ -126,7 +126,7 @@ def check_trained(folder: Path, weights: Path) -> None:
 
 
 def check_knobs(knobs: Mapping[str, Any]) -> None:
-    """CvmError for a knob out of its range, naming it, or for knobs that do not go together."""
+    """Raise CvmError for a knob out of its range, naming it, or for knobs that contradict each other."""
     check(knobs)
     check_device(knobs["device"])
     check_speed(knobs)
@@ -138,7 +138,7 @@ def check_knobs(knobs: Mapping[str, Any]) -> None:
 
 
 def check_device(device: Any) -> None:
-    """CvmError for what torch knows no device by."""
+    """Raise CvmError for a name that is not a torch device."""
     try:
         torch.device(device if isinstance(device, torch.device) else str(device))
     except RuntimeError as error:
@@ -147,7 +147,7 @@ def check_device(device: Any) -> None:
 
 
 def check_speed(knobs: Mapping[str, Any]) -> None:
-    """CvmError for a switch that cannot work on this machine or device."""
+    """Raise CvmError for a speed option that does not work on this machine or device."""
     if knobs["compile"]:
         check_compiler(knobs["device"])
     if knobs["sync_batchnorm"] and idist.get_world_size() > 1:
@@ -155,15 +155,15 @@ def check_speed(knobs: Mapping[str, Any]) -> None:
 
 
 def check_large_images(knobs: Mapping[str, Any]) -> None:
-    """CvmError for a way of extraction that the network does not have."""
+    """Raise CvmError for an extraction mode that the network does not support."""
     if knobs["extraction"] != "whole" and knobs["network"] != "two_component":
         raise CvmError(f"--extraction {knobs['extraction']} is for --network two_component alone: leave it out")
 
 
 def check_encoder_norm(knobs: Mapping[str, Any]) -> None:
-    """CvmError for statistics to keep, train or replace where a training reads no weights that bring any.
+    """Raise CvmError for an `encoder_norm` that needs pretrained statistics if no weights provide any.
 
-    An evaluation takes the knob from the record, and its network is filled from the trained weights.
+    An evaluation takes the knob from the record, and its network is loaded with the trained weights.
     """
     with_weights = knobs.get("encoder_weights") is not None or knobs["network"] == "timm_unet"
     if knobs.get("encoder_norm") is not None and not with_weights:
@@ -174,12 +174,12 @@ def check_encoder_norm(knobs: Mapping[str, Any]) -> None:
 
 
 def reads_frozen_features(knobs: Mapping[str, Any]) -> bool:
-    """Whether u is made from the features of a frozen extractor."""
+    """Whether u is computed from the features of a frozen extractor."""
     return knobs["supervision"] == "frozen_cvm" or (knobs["supervision"] == "cvm" and knobs["evidence"] != "own")
 
 
 def check_feature_store(knobs: Mapping[str, Any]) -> None:
-    """CvmError where features would be stored of images that never come again, or of no frozen extractor."""
+    """Raise CvmError if features would be stored for images that never recur, or without a frozen extractor."""
     if knobs["feature_store"] is None:
         return
     method = knobs["supervision"]
@@ -199,14 +199,14 @@ def check_feature_store(knobs: Mapping[str, Any]) -> None:
 
 
 def check_class_count(knobs: Mapping[str, Any], found: int) -> None:
-    """CvmError where the knob or the method does not suit the classes of the data list."""
+    """Raise CvmError if the knob or the method does not suit the classes of the data list."""
     if knobs["classes"] != found:
         raise CvmError(f"--classes is {shown(knobs['classes'])}, the data list has {found}: leave it out")
     check_classes(knobs["supervision"], found)
 
 
 def check_writable(folder: Path, *, knob: str = "output_dir", what: str = "output folder") -> None:
-    """Make the folder; OSError's text names it where that is not allowed."""
+    """Create the folder and test writing; raises an error that names the folder if that is not permitted."""
     try:
         try_folder(folder)
     except OSError as error:

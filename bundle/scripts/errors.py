@@ -1,4 +1,4 @@
-"""One clear sentence and exit code 2 for every error that our code detects; everything else keeps its traceback."""
+"""Turn every error that our code detects into one sentence and exit code 2; other errors keep their traceback."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ from cvm_monai.files import FULL
 from .processes import say_once
 
 LONGEST = 900
-"""Characters of a sentence; a name that is longer than any file's may come in one."""
+"""Maximum length of the message; it may quote a name longer than any file name."""
 
 WORKER = "Original Traceback (most recent call last)"
-"""In the message of an error from a loader's worker: torch puts the worker's traceback there, its own words last."""
+"""Marks an error from a loader worker: torch puts the worker's traceback first, the error's own text last."""
 
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Run a block; a CvmError, or an error of the file system, ends the process with code 2.
+    """Run a block; a CvmError or an error of the file system ends the process with code 2.
 
-    MONAI wraps what happens while a configuration is instantiated, so that the first cause is looked at.
+    MONAI wraps exceptions raised while a configuration is instantiated, so the original cause is searched.
     """
     try:
         yield

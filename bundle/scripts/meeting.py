@@ -1,4 +1,4 @@
-"""What a configuration for several processes runs first and last."""
+"""Join and leave the process group, as the first and last step of a configuration for several processes."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ from .processes import join_processes, leave_processes
 
 
 def meet(*, device: Any, timeout: float) -> None:
-    """Meet the other processes of a training; see `join_processes`."""
+    """Join the other processes of a training; see `join_processes`."""
     with exit_on_error():
         join_processes(device=device, timeout=timeout)
 
 
 def part() -> None:
-    """Leave them when everything is written."""
+    """Leave the process group when everything is written."""
     leave_processes()

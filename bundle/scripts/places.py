@@ -1,4 +1,4 @@
-"""The folders and files that a run is given, checked as they were written: MONAI reads some characters as its own."""
+"""Check the paths of a run as they were written, since MONAI interprets some of their characters as its own syntax."""
 
 import ast
 import re
@@ -16,35 +16,35 @@ from cvm_monai.knobs import plain_path_names
 from .errors import exit_on_error
 
 FOLDERS = ("dataset_dir", "output_dir")
-"""Entries that are one path in every configuration."""
+"""Entries that hold one path in every configuration."""
 PATHS = plain_path_names()
-"""Entries that are a path, or None."""
+"""Entries that hold a path, or None."""
 COMPUTED = ("tracking_uri", "knobs")
-"""Entries that are made of the paths, here first, so that what is wrong with them ends as one sentence."""
+"""Entries computed from the paths, resolved here first, so that an error in them ends as one sentence."""
 REFERENCE = re.compile(r"@[A-Za-z_]\w*")
 
 
 def begin() -> None:
-    """What every run does first: knobs typed as `null` get no value, and the paths are checked."""
+    """Start a run: set knobs typed as `null` to None, and check the paths."""
     read_nulls()
     check_places()
 
 
 def check_places() -> None:
-    """Check the paths of the running configuration before anything is made of them; see `check_place`."""
+    """Check the paths of the running configuration before they are used; see `check_place`."""
     parser = running_parser("check_places")
     with exit_on_error():
         for name in PATHS:
             if name in parser:
                 check_place(name, parser.get(name), typed=typed(name, sys.argv))
     for name in COMPUTED:
-        with suppress(Exception), exit_on_error():  # what is not ours fails again where MONAI says which entry it is
+        with suppress(Exception), exit_on_error():  # other errors recur where MONAI names the entry
             if name in parser:
                 parser.get_parsed_content(name)
 
 
 def typed(name: str, words: Sequence[str]) -> str | None:
-    """The text that the command line of `python -m monai.bundle` gives to an entry; None where it gives none."""
+    """Find the text that the command line of `python -m monai.bundle` gives to an entry; None if there is none."""
     if not words or not words[0].endswith(COMMAND):
         return None
     found = None
@@ -56,18 +56,18 @@ def typed(name: str, words: Sequence[str]) -> str | None:
 
 
 def check_place(name: str, written: Any, *, typed: str | None = None) -> None:
-    """Refuse a path that MONAI does not take as it is meant: a folder's name may hold what is its own syntax.
+    """Refuse a path that MONAI would misread: a folder's name may contain MONAI's own syntax.
 
-    Where a configuration computes a path it refers to another entry, `$... @bundle_root ...`, or builds an object
-    (`_target_`); neither is looked at.
+    A configuration may compute a path by reference to another entry, `$... @bundle_root ...`, or by an object
+    (`_target_`); neither is checked.
 
     Args:
         name: of the entry.
-        written: in the configuration, after MONAI has put `::` for each `#`.
-        typed: on the command line, where Python Fire drops what follows a `#`, and brackets.
+        written: in the configuration, after MONAI has replaced each `#` by `::`.
+        typed: on the command line, where Python Fire removes what follows a `#`, and brackets.
 
     Raises:
-        CvmError: what MONAI would take it for, and how to write it.
+        CvmError: the message says how MONAI would read it, and how to write it.
     """
     if isinstance(written, dict) and "_target_" in written:
         return
@@ -95,7 +95,7 @@ def check_place(name: str, written: Any, *, typed: str | None = None) -> None:
 
 
 def _refuse_value(name: str, written: Any) -> None:
-    """Of a text that Python Fire has read as a number, a list or another value."""
+    """Refuse a text that Python Fire has read as a number, a list or another value."""
     if isinstance(written, list | tuple) and written and all(isinstance(part, str | int | float) for part in written):
         text = ",".join(map(str, written))
         raise CvmError(
@@ -109,7 +109,7 @@ def _refuse_value(name: str, written: Any) -> None:
 
 
 def _is_computed(written: str) -> bool:
-    """Whether a configuration means to compute it: from another entry of its own, or from one quoted text."""
+    """Whether a configuration computes the path: from another entry of its own, or from one quoted text."""
     if written[0] == "@":
         return REFERENCE.fullmatch(written) is not None and _has(written[1:])
     try:

@@ -1,4 +1,4 @@
-"""The processes of one training: how they meet, part, speak with one voice, and end when one of them dies."""
+"""The process group of one training: join, leave, print an error once, and end if one process dies."""
 
 import hashlib
 import logging
@@ -24,27 +24,27 @@ ENDED = (
     "below names it; start the training again"
 )
 SIGNS = ("closed by peer", "reset by peer", "broken pipe", "timed out", "nccl", "gloo")
-"""Words of the errors by which Gloo and NCCL say that a process is gone."""
+"""Phrases in the errors by which Gloo and NCCL report that a process has died."""
 ASIDE = timedelta(seconds=5)
-"""How long a process waits for another to say what it would have said itself."""
+"""Seconds for which a process waits for another to print the same message."""
 
 
 class Terminated(SystemExit):
-    """SIGTERM arrived; the record of the training is closed on the way out."""
+    """Raised on SIGTERM; the record of the training is closed while it propagates."""
 
 
 def join_processes(*, device: torch.device | str, timeout: float) -> None:
-    """Meet the other processes that torchrun started: over NCCL where they compute on GPUs, else over Gloo.
+    """Join the other processes that torchrun started: over NCCL for GPUs, else over Gloo.
 
-    Processes after the first log warnings and errors only.
+    Processes other than rank 0 log warnings and errors only.
 
     Args:
         device: of this process.
-        timeout: seconds after which a process gives up on the others; raising it bears longer waits, such as for the
-            first process' files or for slower disks; 60 to 3600.
+        timeout: seconds after which a process stops waiting for the others; raising it allows longer waits, such as for
+            files written by rank 0 or for slower disks; 60 to 3600.
 
     Raises:
-        CvmError: not started by torchrun, fewer GPUs than processes, or a timeout that is no positive number.
+        CvmError: not started by torchrun, fewer GPUs than processes, or a timeout that is not a positive number.
     """
     device = torch.device(device)
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
@@ -69,28 +69,28 @@ def join_processes(*, device: torch.device | str, timeout: float) -> None:
 
 
 def leave_processes() -> None:
-    """Wait until the first process has written everything, and part."""
+    """Wait until rank 0 has written everything, then leave the process group."""
     idist.barrier()
     idist.finalize()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error says that another process is gone."""
+    """Whether an error reports that another process has died."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return False
     return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in SIGNS)
 
 
 def say_once(sentence: str) -> None:
-    """Print on stderr; of several processes that end with the same sentence, one prints it and the others wait."""
+    """Print a message on stderr; of several processes that end with the same message, only one prints it."""
     sys.stdout.flush()
     try:
         store, key = _store(), f"cvm_monai/{hashlib.sha256(sentence.encode()).hexdigest()}"
         first = store is None or store.add(key, 1) == 1
         if store is not None and not first:
             store.wait([f"{key}/said"], ASIDE)
-    except RuntimeError:  # the store has gone with the process that kept it
+    except RuntimeError:  # the store ended with the process that hosted it
         store, first = None, True
     if first:
         print(sentence, file=sys.stderr, flush=True)
@@ -100,7 +100,7 @@ def say_once(sentence: str) -> None:
 
 
 def _store() -> dist.TCPStore | None:
-    """What the processes know each other by; None in a lone process."""
+    """The process group's key-value store; None in a single process."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_PORT" not in os.environ:
         return None
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -1,4 +1,4 @@
-"""Run an engine of the configuration by its id."""
+"""Instantiate and run an engine of the configuration by its id."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -17,9 +17,9 @@ from .processes import ENDED, LOST, Terminated, is_lost, say_once
 def launch(engine: str, finished: str | None = None, writes: str | None = None) -> None:
     """Instantiate the engine `engine` (such as `train#trainer`) of the running configuration and run it.
 
-    It is named, not passed, so that errors of its instantiation end as one sentence too. Where what its run returns has
-    an `exit_code` other than 0, the process ends with it. Where the entry `finished` of the configuration is a
-    sentence, it is printed and nothing is run. `writes` is a folder that no other run may hold meanwhile.
+    It is given by id, so that errors of its instantiation also end as one sentence. If its run returns an object with
+    an `exit_code` other than 0, the process ends with it. If the entry `finished` of the configuration is a sentence,
+    it is printed and nothing is run. `writes` is a folder that no other run may hold at the same time.
     """
     parser = running_parser("launch")
     with exit_on_error(), nullcontext() if writes is None else sole_writer(writes):
@@ -35,7 +35,7 @@ def launch(engine: str, finished: str | None = None, writes: str | None = None) 
 
 
 def _run(parser: ConfigParser, engine: str) -> Any:
-    """Run; where another process of the training is gone, say so."""
+    """Run the engine; report it if another process of the training has died."""
     try:
         return parser.get_parsed_content(engine).run()
     except Terminated:

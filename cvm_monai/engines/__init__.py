@@ -1,4 +1,4 @@
-"""Ignite engines and handlers of the training workflow."""
+"""Ignite engines and handlers of the training, evaluation and inference workflows."""
 
 from cvm_monai.engines.evaluation import TestReport
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric

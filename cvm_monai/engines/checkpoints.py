@@ -1,4 +1,4 @@
-"""The newest two states of a training on disk with their hashes, and the states of its random generators."""
+"""Write and read the newest two checkpoints of a training, with their hashes and random generator states."""
 
 import io
 import json
@@ -21,12 +21,12 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "checkpoints.json"
 KEPT = 2
-"""States that stay on disk: the newest, and the one before where the newest cannot be read."""
+"""Checkpoints kept on disk: the newest, and the one before in case the newest cannot be read."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One state: its file's name, the epoch that it ends, the file's SHA-256, and its renewal of pseudo-labels."""
+    """One checkpoint: file name, last finished epoch, SHA-256 of the file, and number of its pseudo-label renewal."""
 
     file: str
     epoch: int
@@ -36,7 +36,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder of checkpoints holds, oldest first, of a training with which settings, and whether it is over."""
+    """Contents of a checkpoint folder, oldest first; the settings of its training, and whether that has finished."""
 
     settings: Mapping[str, Any]
     checkpoints: tuple[Checkpoint, ...] = ()
@@ -44,22 +44,23 @@ class Manifest:
 
 
 class CheckpointFolder:
-    """`output_dir/checkpoints`: each state is one file; `checkpoints.json`, replaced in one step, lists them.
+    """Writes, lists and loads the checkpoints in `output_dir/checkpoints`, one file each.
 
-    A file that the list does not name was cut off while it was written, and is removed by the next write.
+    `checkpoints.json` lists them and is replaced atomically. A file that is not listed is an incomplete write; the next
+    write removes it.
 
     Args:
-        folder: made when the first state is written.
+        folder: created when the first checkpoint is written.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def manifest(self) -> Manifest | None:
-        """What is there; None where nothing is.
+        """Read `checkpoints.json`; None where it does not exist.
 
         Raises:
-            CvmError: a list that is none.
+            CvmError: the file is not a valid list of checkpoints.
         """
         path = self.folder / MANIFEST
         if not path.is_file():
@@ -74,18 +75,18 @@ class CheckpointFolder:
             ) from error
 
     def write(self, state: Mapping[str, Any], *, epoch: int, pseudo_labels: int, manifest: Manifest) -> Manifest:
-        """Write a state aside, rename it, then list it; returns the new list, of the newest two.
+        """Write a checkpoint atomically, then list it; returns the new list, of the newest two.
 
         Args:
-            state: tensors, numbers, text, lists and dictionaries alone, so that it is read without unpickling code.
-            epoch: that it ends.
+            state: tensors, numbers, text, lists and dictionaries only, so that it can be read without unpickling code.
+            epoch: the last finished epoch.
             pseudo_labels: number of the renewal in force.
             manifest: the list so far.
 
         Raises:
-            OSError: no room, or no permission; the states that are listed stay as they are.
+            OSError: no space or no permission; the listed checkpoints are unchanged.
         """
-        buffer = io.BytesIO()  # torch itself reports a full disk as an error without a cause
+        buffer = io.BytesIO()  # torch's own error for a full disk does not name the cause
         torch.save(dict(state), buffer)
         data = buffer.getvalue()
         entry = Checkpoint(f"epoch_{epoch:05d}.pt", epoch, sha256_of(data), pseudo_labels)
@@ -94,7 +95,7 @@ class CheckpointFolder:
         return self.list(Manifest(manifest.settings, (*others, entry)[-KEPT:], manifest.finished))
 
     def list(self, manifest: Manifest) -> Manifest:
-        """Replace the list and remove the files that it does not name; returns it."""
+        """Replace `checkpoints.json` and remove the files that it does not list; returns the manifest."""
         write_json(self.folder / MANIFEST, asdict(manifest))
         remove_all_leftovers(self.folder)
         named = {MANIFEST, *(entry.file for entry in manifest.checkpoints)}
@@ -108,10 +109,10 @@ class CheckpointFolder:
         return manifest
 
     def load(self, entry: Checkpoint) -> dict[str, Any]:
-        """A state, on the CPU.
+        """Load a checkpoint onto the CPU.
 
         Raises:
-            CvmError: its file is missing, cut off or changed.
+            CvmError: its file is missing, incomplete or changed.
         """
         path = self.folder / entry.file
         try:
@@ -124,7 +125,7 @@ class CheckpointFolder:
         return state
 
     def clear(self) -> None:
-        """Remove every state: another training begins."""
+        """Remove every checkpoint, before a new training starts."""
         if self.folder.is_dir():
             (self.folder / MANIFEST).unlink(missing_ok=True)
             for path in self.folder.glob("epoch_*.pt"):
@@ -132,9 +133,9 @@ class CheckpointFolder:
 
 
 def random_states() -> list[dict[str, Any]]:
-    """Those of each process, in the order of their ranks: Python's, NumPy's, torch's and of every GPU.
+    """Collect the random generator states of all processes, by rank: Python, NumPy, torch and every GPU.
 
-    In a distributed training every process must call it, and all are given the same list.
+    In a distributed training every process must call it; all get the same list.
     """
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002  (MONAI draws from it)
     version, words, gauss = random.getstate()
@@ -148,10 +149,10 @@ def random_states() -> list[dict[str, Any]]:
 
 
 def set_random_states(states: Sequence[Mapping[str, Any]]) -> None:
-    """Take back what `random_states` gave, each process its own.
+    """Restore the states that `random_states` returned, in each process its own.
 
     Raises:
-        CvmError: another number of processes than before.
+        CvmError: the number of processes differs from the one that was saved.
     """
     if len(states) != idist.get_world_size():
         raise CvmError(

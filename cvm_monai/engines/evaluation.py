@@ -1,4 +1,4 @@
-"""Scores of a trained network on the test fold: per case, summarised, drawn, and logged into the training's run."""
+"""Evaluate a trained network on the test fold: per-case scores, summary and figures, logged to the training's run."""
 
 import json
 import logging
@@ -36,26 +36,26 @@ FIGURES = ("cases.png", "dice.png")
 class TestReport:
     """Scores each test image at its own resolution and writes tables and figures into `output_dir/evaluation`.
 
-    They are `per_case.csv`, `calibration.csv`, `summary.md`, `cases.png` and `dice.png`, and of the stain shifts, where
-    they are asked for, `stain_shift.csv` and `stain_shift.png`. The probability is resized bilinearly from the
-    network's output to the image's size before it is compared. Objects are scored where a mask of the test fold has two
-    values or more beside 0. Of more than two classes each foreground class is scored, and their mean; the figures show
-    all of them together against the background, with the mean Dice. Where no test image has a mask, the annotated
+    It writes `per_case.csv`, `calibration.csv`, `summary.md`, `cases.png` and `dice.png`, and with `stain_shifts` also
+    `stain_shift.csv` and `stain_shift.png`. The probability is resized bilinearly from the network's output to the
+    image's size before it is compared. Objects are scored if a mask of the test fold has two or more values beside 0.
+    With more than two classes each foreground class is scored, and their mean; the figures show all foreground classes
+    merged against the background, with the mean Dice. If no test image has a mask, the annotated points are scored
     points are scored in their place (`PointScoring`), without figures and stain shifts.
 
     Args:
         network: as of `build_network`; its `features` are for the figure's pseudo-labels.
         supervision: makes u for the figure from the test image's own points, where its method has one.
-        dataset: the test cases; `dataset.data` are their records.
-        output_dir: of the training: its `run.json` names the MLflow run that gets `test_*`.
+        dataset: the test cases; `dataset.data` holds their records.
+        output_dir: of the training; the test metrics `test_*` are logged to the MLflow run named in its `run.json`.
         facts: shown in the summary.
         device: of the network.
-        classes: their names, by number.
+        classes: class names, by number.
         rows: cases in the figure: the worst, the best, and evenly between.
-        stain_shifts: scores the test images once more, stained otherwise; None: not.
+        stain_shifts: scores the test images again with shifted stains; None: no such test.
     """
 
-    __test__ = False  # the name is no test class of pytest's
+    __test__ = False  # tells pytest that this is not a test class
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class TestReport:
             )
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the evaluator."""
+        """Add the handlers to the evaluator."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._complete)
@@ -95,7 +95,7 @@ class TestReport:
         self._points = PointScoring(self.classes)
         instances = holds_instances(read_mask(r["mask"]) for r in self.dataset.data if r.get("mask"))
         self._scoring = scoring_of(self.classes, instances=instances)
-        if self.supervision.needs_mean:  # that of the images which are scored: the training's own is not kept
+        if self.supervision.needs_mean:  # mean of the test images: the training's own mean is not saved
             images = range(len(self.dataset))
             found = feature_sums(self.network, self.supervision, self.dataset, images, device=self.device)
             self.supervision.mean_features = mean_of_sums([found])
@@ -127,7 +127,7 @@ class TestReport:
         logger.info("scores of %d test images:\n%s", len(dice), text)
 
     def _complete_points(self) -> None:
-        """Scores of the points of a test without masks; tables and figures of a former one with masks are removed."""
+        """Score the points of a test without masks; remove tables and figures of an earlier evaluation with masks."""
         for file in (*TargetScoring.files, *FIGURES, TABLE, FIGURE):
             (self.folder / file).unlink(missing_ok=True)
         facts = self.facts | {"test images": f"{len(self._points.rows)} with points, none with a mask"}
@@ -136,9 +136,9 @@ class TestReport:
         logger.info("no test image has a mask: scores of the points of %d images:\n%s", len(self._points.rows), text)
 
     def _shift_stains(self, text: str, dice: dict[str, float]) -> str:
-        """The summary, with a section on stain shifts where they are asked for."""
+        """Extend the summary by a section on stain shifts, if they are requested."""
         for file in (TABLE, FIGURE):
-            (self.folder / file).unlink(missing_ok=True)  # a former evaluation's
+            (self.folder / file).unlink(missing_ok=True)  # from an earlier evaluation
         records = [self.records[case_id] for case_id in dice]
         self.shifted = self.stain_shifts.run(records, unshifted=dice) if self.stain_shifts else []
         if self.shifted:
@@ -154,7 +154,7 @@ class TestReport:
         return facts
 
     def _chosen(self) -> Sequence[str]:
-        """Cases from the worst Dice to the best, evenly spaced."""
+        """Select cases for the figure, evenly spaced from the worst Dice to the best."""
         ranked = sorted(self._scoring.dice().items(), key=lambda entry: (np.nan_to_num(entry[1], nan=-1.0), entry[0]))
         picks = np.unique(np.linspace(0, len(ranked) - 1, min(self.rows, len(ranked))).round().astype(int))
         return [ranked[index][0] for index in picks]
@@ -177,7 +177,7 @@ class TestReport:
         )
 
     def _predict(self, item: dict[str, Any]) -> tuple[torch.Tensor, np.ndarray | None]:
-        """The network's logits of one item, and u from its own points."""
+        """Compute the network's logits of one item, and u from its own points."""
         with eval_mode(self.network):
             image = item["image"][None].to(self.device)
             logits, features = self.network.features(image)
@@ -194,7 +194,7 @@ class TestReport:
         return logits[0], None if joined is None else 1 - joined[0]
 
     def _probability(self, logits: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
-        """(H, W): of the target, or of all foreground classes together."""
+        """Probability (H, W) of the target, or of all foreground classes merged."""
         if len(self.classes) == 2:
             return full_probability(logits, shape)
         return full_probabilities(logits, shape)[1:].sum(axis=0).clip(0, 1)

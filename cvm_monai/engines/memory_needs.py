@@ -1,7 +1,7 @@
-"""The least memory that a run can do with, from sizes and settings alone: what cannot fit is refused before it begins.
+"""Lower bounds on a run's memory, from sizes and settings alone, to refuse before the start what cannot fit.
 
-Every number is a lower bound: what is held at once for certain. What a run really takes is more; `cvm-monai doctor
---dry-run` measures it.
+Each bound counts only what is certainly held at the same time. Real use is higher; `cvm-monai doctor --dry-run`
+measures it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,27 +20,27 @@ from cvm_monai.networks.extractor_names import is_timm
 from cvm_monai.slides import image_size
 
 RAW, PREPARED = 3, 12
-"""Bytes of a pixel of an image as it is read, and as a network takes it."""
+"""Bytes per pixel of an image: as read (uint8), and as network input (float32)."""
 MAPS = 2
-"""Bytes of a pixel of the label and the mask."""
+"""Bytes per pixel of the label and the mask."""
 FORWARD, BACKWARD = 64, 100
-"""Bytes of a pixel of the output that any network holds at least, to segment and to learn."""
+"""Minimum bytes that any network holds per output pixel, for inference and for training."""
 NUMBER = 4
-"""Bytes of a number of a map, or of a weight."""
+"""Bytes per element of a map or a weight."""
 STRIDES: Mapping[str, int] = {"two_component": 16, "frozen_probe": 32, "frozen_two_component": 32}
-"""Pixels of an image for one of the output, in each direction; of a frozen extractor the most."""
+"""Image pixels per output pixel, in each direction; for a frozen extractor the largest such value."""
 BY_POINT = ("cvm", "contrast_map", "frozen_cvm")
-"""Methods that hold a map for each point."""
+"""Methods that hold one map per point."""
 POINTS_OF_A_REGION = 5
 HELD = 8
-"""Images whose maps a renewal holds at once, where there are so many."""
+"""Images whose maps a renewal holds at the same time, at most."""
 COPIES = 4
-"""Of each weight: itself, its gradient and Adam's two moments."""
+"""Copies of each weight in training: the weight, its gradient and Adam's two moments."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes, what for, and which knobs make it less."""
+    """A memory need: bytes, purpose, and the knobs that reduce it."""
 
     size: float
     what: str
@@ -49,7 +49,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Sized:
-    """A case with the working size of its image in pixels, its sides and its points used, of the target and others."""
+    """A case with its working size: pixels, side lengths, and the number of target and other points used."""
 
     case_id: str
     pixels: float
@@ -59,14 +59,14 @@ class Sized:
 
 
 def check_fits(needs: Iterable[Need], *, free: int | None, where: str = "") -> None:
-    """Refuse what cannot fit.
+    """Refuse a run whose memory needs exceed the free memory.
 
     Args:
-        free: bytes; None: not known, nothing is refused.
-        where: such memory, ` on the GPU`.
+        free: bytes; None: unknown, nothing is refused.
+        where: suffix that names the memory, such as ` on the GPU`.
 
     Raises:
-        CvmError: the needs together are more than what is free, with the largest and its remedy.
+        CvmError: the sum of the needs exceeds `free`; the message names the largest need and its remedy.
     """
     found = sorted(needs, key=lambda need: need.size, reverse=True)
     total = sum(need.size for need in found)
@@ -78,10 +78,10 @@ def check_fits(needs: Iterable[Need], *, free: int | None, where: str = "") -> N
 
 
 def check_training_memory(knobs: Mapping[str, Any], datalist: DataList, *, trains: bool = True) -> None:
-    """Refuse a training whose images, maps, batches or network cannot fit into the memory that is free.
+    """Refuse a training whose images, maps, batches or network cannot fit into the free memory.
 
     Args:
-        trains: False for an evaluation, which holds the test images alone.
+        trains: False for an evaluation, which holds the test images only.
 
     Raises:
         CvmError: as `check_fits`.
@@ -105,14 +105,14 @@ def check_training_memory(knobs: Mapping[str, Any], datalist: DataList, *, train
 
 
 def check_inference_memory(records: Iterable[Mapping[str, Any]], knobs: Mapping[str, Any]) -> None:
-    """Refuse an image that at its working size does not fit into the memory that is free.
+    """Refuse an image whose working size does not fit into the free memory.
 
     Args:
         records: {image, case_id?, mpp?}.
         knobs: with `scale` and `mpp`.
 
     Raises:
-        CvmError: as `check_fits`, of the first such image.
+        CvmError: as `check_fits`, for the first such image.
     """
     free = free_memory()
     for record in records:
@@ -125,7 +125,7 @@ def check_inference_memory(records: Iterable[Mapping[str, Any]], knobs: Mapping[
 
 
 def sized(case: Case, knobs: Mapping[str, Any], classes: Mapping[str, int], *, points: bool = False) -> Sized:
-    """The working size of a case from the header of its image, and with `points` how many of them are used."""
+    """Compute a case's working size from its image's header, and with `points` the number of points used."""
     height, width = image_size(case.image)
     factor = knobs["scale"] if knobs["mpp"] is None else (case.mpp or knobs["mpp"]) / knobs["mpp"]
     sides = f"{width * factor:.0f} x {height * factor:.0f} px"
@@ -134,7 +134,7 @@ def sized(case: Case, knobs: Mapping[str, Any], classes: Mapping[str, int], *, p
 
 
 def _counts(case: Case, pairs: int, classes: Mapping[str, int]) -> tuple[int, int]:
-    """Points of foreground and of background that are used, those of regions included where they are not too small."""
+    """Count the foreground and background points used, including those of regions that are not too small."""
     if case.points is None:
         return 0, 0
     found = read_annotations(case.points, classes=classes)
@@ -151,7 +151,7 @@ def _size_remedy(knobs: Mapping[str, Any]) -> str:
 
 
 def _caches(seen: Sequence[Sized], checked: Sequence[Sized]) -> list[Need]:
-    """The images kept in main memory: those that train as uint8, those that validate as the network takes them."""
+    """Cached images in main memory: training images as uint8, validation images as the network takes them."""
     size = sum(case.pixels * (RAW + MAPS) for case in seen)
     size += sum(case.pixels * (PREPARED + MAPS) for case in checked)
     count = len({case.case_id for case in (*seen, *checked)})
@@ -161,7 +161,7 @@ def _caches(seen: Sequence[Sized], checked: Sequence[Sized]) -> list[Need]:
 
 
 def _forward(cases: Sequence[Sized], knobs: Mapping[str, Any]) -> Need:
-    """The largest image as a whole through the network."""
+    """Forward pass of the largest image as a whole."""
     largest = max(cases, key=lambda case: case.pixels)
     size = largest.pixels * PREPARED + _cells(largest.pixels, knobs) * FORWARD
     return Need(
@@ -170,7 +170,7 @@ def _forward(cases: Sequence[Sized], knobs: Mapping[str, Any]) -> Need:
 
 
 def _batch(knobs: Mapping[str, Any], images: int) -> list[Need]:
-    """The crops of one step, and what the network keeps of a micro-batch for its gradient; none of whole images."""
+    """Crops of one step and the activations of a micro-batch kept for its gradient; none if whole images are used."""
     if not knobs["crop_size"]:
         return []
     side, batch = knobs["crop_size"], knobs["batch_size"]
@@ -182,7 +182,7 @@ def _batch(knobs: Mapping[str, Any], images: int) -> list[Need]:
 
 
 def _maps(seen: Sequence[Sized], knobs: Mapping[str, Any]) -> list[Need]:
-    """The contrast maps of the image with most of them, and the evidence that a renewal holds of some images."""
+    """Contrast maps of the image that has the most, and the evidence that a renewal holds at the same time."""
     both = [case for case in seen if case.inside and case.outside]
     if not both:
         return []
@@ -198,7 +198,7 @@ def _maps(seen: Sequence[Sized], knobs: Mapping[str, Any]) -> list[Need]:
 
 
 def _weights(knobs: Mapping[str, Any]) -> list[Need]:
-    """Of a network that needs no file and no timm to be made, without making it."""
+    """Weights with gradients and Adam moments, of a network that can be built without a file or timm (on meta)."""
     by_timm = knobs["network"] == "timm_unet" and is_timm(knobs.get("extractor_path"))
     if by_timm or (knobs["network"] in STRIDES and knobs["network"] != "two_component"):
         return []

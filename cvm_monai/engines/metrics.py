@@ -14,24 +14,24 @@ from cvm_monai.errors import CvmError
 
 
 class PartialCrossEntropyMetric(Metric):
-    """Mean cross-entropy over all annotated pixels of all validation images (Eq. 3): what selects the model."""
+    """Mean cross-entropy over all annotated pixels of all validation images (Eq. 3); it selects the model."""
 
     required_output_keys = None
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Start a new pass."""
+        """Reset the sums before a new pass."""
         self._total = torch.tensor(0.0, dtype=torch.float64)
         self._count = torch.tensor(0, dtype=torch.int64)
 
     def iteration_completed(self, engine: Engine) -> None:
-        """Take this iteration's output; that of `SharedEvaluator` may hold no image."""
+        """Accumulate this iteration's output; that of `SharedEvaluator` may hold no image."""
         if engine.state.output:
             super().iteration_completed(engine)
 
     @reinit__is_reduced
     def update(self, output: Any) -> None:
-        """Add images: `output` is (list of logits (C, h, w), list of labels (1, h, w))."""
+        """Accumulate images: `output` is (list of logits (C, h, w), list of labels (1, h, w))."""
         for logits, label in zip(*output, strict=True):
             target = label[0].long()
             known = target != UNLABELLED
@@ -41,7 +41,7 @@ class PartialCrossEntropyMetric(Metric):
 
     @sync_all_reduce("_total", "_count")
     def compute(self) -> float:
-        """The mean; CvmError where no validation image has an annotated pixel."""
+        """Return the mean; raises CvmError if no validation image has an annotated pixel."""
         if int(self._count) == 0:
             raise CvmError(
                 "no validation image has an annotated point, so that no model can be selected: annotate more images, "
@@ -51,29 +51,29 @@ class PartialCrossEntropyMetric(Metric):
 
 
 class MaskDice(Metric):
-    """Mean Dice of the prediction over validation images that have a mask with target; for the eye only.
+    """Mean Dice of the prediction over validation images whose mask has target; for information only.
 
-    Of more than two classes, the mean over the foreground classes that an image's mask holds.
+    With more than two classes, the mean over the foreground classes that an image's mask holds.
 
-    Nothing selects on it. It reads mask and prediction from the engine, because MONAI keeps masks in the batch.
+    It never selects a model. It reads mask and prediction from the engine, because MONAI keeps masks in the batch.
     """
 
     required_output_keys = None
 
     @reinit__is_reduced
     def reset(self) -> None:
-        """Start a new pass."""
+        """Reset the sums before a new pass."""
         self._total = torch.tensor(0.0, dtype=torch.float64)
         self._count = torch.tensor(0, dtype=torch.int64)
 
     def iteration_completed(self, engine: Any) -> None:
-        """Take this iteration's decollated batch and output."""
+        """Accumulate this iteration's decollated batch and output."""
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             self.update((output["pred"], item["mask"]))
 
     @reinit__is_reduced
     def update(self, output: Any) -> None:
-        """Add one image: (logits (C, h, w), mask (1, h, w))."""
+        """Accumulate one image: (logits (C, h, w), mask (1, h, w))."""
         logits, mask = output
         dice = mask_dice(logits.argmax(dim=0), mask[0], classes=len(logits))
         if dice is not None:
@@ -82,24 +82,24 @@ class MaskDice(Metric):
 
     @sync_all_reduce("_total", "_count")
     def compute(self) -> float:
-        """The mean; not computable without masks."""
+        """Return the mean; not computable without masks."""
         if int(self._count) == 0:
             raise NotComputableError("no validation image has a mask with target")
         return float(self._total / self._count)
 
     def completed(self, engine: Engine, name: str) -> None:
-        """Leave the metric out where there is no mask, in any process."""
+        """Omit the metric if no process has a mask."""
         if int(summed(self._count)):
             super().completed(engine, name)
 
 
 def mask_dice(predicted: torch.Tensor, mask: torch.Tensor, *, classes: int = 2) -> float | None:
-    """Dice over the pixels that the mask knows; None where it has no target (or is no mask at all).
+    """Dice over the labelled pixels of the mask; None if it has no target or is not a mask.
 
     Args:
         predicted: (h, w), class numbers, or bool for two classes.
-        mask: (h, w), class numbers, 255: unknown.
-        classes: with more than two it is the mean over the foreground classes that the mask holds.
+        mask: (h, w), class numbers; 255: unlabelled.
+        classes: with more than two, the result is the mean over the foreground classes that the mask holds.
     """
     known = mask != UNLABELLED
     scores = []

@@ -1,4 +1,4 @@
-"""The network as it trains: on its device, in its order of memory, compiled, its normalisation joined."""
+"""Prepare a network for training: device, memory format, compilation, synchronised batch normalisation."""
 
 import importlib.util
 import os
@@ -23,17 +23,17 @@ def training_network(
     sync_batchnorm: bool = False,
     backend: str = "inductor",
 ) -> nn.Module:
-    """Make a network ready to train; it stays the same object with the same names of weights.
+    """Prepare a network for training; returns the same object with the same weight names.
 
     Args:
-        device: where to.
-        channels_last: hold weights and maps pixel by pixel, as tensor cores read them: often faster on a GPU with mixed
+        device: target device.
+        channels_last: use the channels-last memory format for weights and maps: often faster on a GPU with mixed
             precision, seldom on a CPU. Results differ by rounding.
-        compile: translate `forward` when it is first called, once for each shape of images: worth its minutes in a long
-            training on a GPU. `network.features`, which renewals call, is not compiled.
-        sync_batchnorm: normalise by the statistics of the batches of all processes, on GPUs: for few images in each
-            process. Without effect in a lone process.
-        backend: of `torch.compile`; `eager` translates nothing, for tests.
+        compile: compile `forward` at its first call, once per image shape; worth the minutes in a long training on a
+            GPU. `network.features`, which renewals call, is not compiled.
+        sync_batchnorm: normalise by the batch statistics of all processes, on GPUs: for few images per process. No
+            effect in a single process.
+        backend: of `torch.compile`; `eager` compiles nothing, for tests.
 
     Raises:
         CvmError: `sync_batchnorm` in several processes without GPUs.
@@ -51,13 +51,13 @@ def training_network(
 
 
 def check_sync_batchnorm(device: torch.device | str) -> None:
-    """CvmError for a device on which batches cannot be normalised together."""
+    """Raise CvmError for a device that does not support synchronised batch normalisation."""
     if torch.device(device).type != "cuda":
         raise CvmError(f"--sync_batchnorm True needs GPUs, and the device is {device}: leave it out")
 
 
 def check_compiler(device: torch.device | str) -> None:
-    """CvmError where torch.compile would miss what it translates with: a C++ compiler, and Triton on a GPU."""
+    """Raise CvmError if torch.compile lacks its tools: a C++ compiler, and Triton on a GPU."""
     if not any(map(shutil.which, [os.environ.get("CXX", ""), *COMPILERS])):
         raise CvmError(
             "--compile True needs a C++ compiler, and there is none on the path: install g++, or leave it out"

@@ -1,4 +1,4 @@
-"""What MLflow is told: brought at once, or kept as lines of JSON while its server is away, and brought later."""
+"""Send log entries to MLflow, or queue them as JSON lines while its server does not answer, and send them later."""
 
 import json
 import logging
@@ -14,14 +14,14 @@ from cvm_monai.files import shown, write_bytes
 FILE = "mlflow_outbox.jsonl"
 
 LARGEST = 2**63
-"""Numbers from here on no database of MLflow's holds."""
+"""Numbers from this magnitude on do not fit into MLflow's databases."""
 
 Entry = Mapping[str, Any]
-"""{kind, run_id, and what the kind needs}; see `TrackedRun`."""
+"""{kind, run_id, and the fields of that kind}; see `TrackedRun`."""
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < LARGEST  # also not NaN
+    return type(value) in (int, float) and abs(value) < LARGEST  # NaN compares false
 
 
 NAMED = {"name": lambda value: isinstance(value, str), "value": lambda value: isinstance(value, str)}
@@ -43,11 +43,11 @@ FIELDS: Mapping[str, Mapping[str, Callable[[Any], bool]]] = {
     "status": {"value": lambda value: value in ("FINISHED", "FAILED", "KILLED"), **TIME},
     "dataset": {name: lambda value: isinstance(value, str) for name in ("name", "digest", "uri")},
 }
-"""What an entry of each kind holds beside `run_id`, and what it may be."""
+"""Fields of each kind of entry beside `run_id`, with a check of each value."""
 
 
 def _mistake(entry: Any) -> str | None:
-    """What an entry lacks, or holds that it cannot; None: nothing."""
+    """Name the first missing or invalid field of an entry; None if it is valid."""
     if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str) or entry["kind"] not in FIELDS:
         return f"its kind must be one of {', '.join(FIELDS)}"
     fields = {"run_id": lambda value: isinstance(value, str), **FIELDS[entry["kind"]]}
@@ -60,10 +60,10 @@ def _mistake(entry: Any) -> str | None:
 
 
 class Outbox:
-    """Entries in the order in which they came; each is on disk before `add` returns.
+    """A queue of entries in a file, in order of arrival; each is on disk before `add` returns.
 
     Args:
-        path: of the file, which is there only while something waits.
+        path: of the file; it exists only while entries wait.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -71,17 +71,17 @@ class Outbox:
 
     @property
     def files(self) -> Path:
-        """The folder of files that wait with the entries, each removed when it is sent."""
+        """The folder of files that belong to waiting entries; each is removed when it is sent."""
         return self.path.with_suffix("")
 
     def __len__(self) -> int:
         return len(self.entries())
 
     def entries(self) -> list[dict[str, Any]]:
-        """All that waits; a last line that a kill cut off is left out.
+        """Read all waiting entries; an incomplete last line, left by a kill, is ignored.
 
         Raises:
-            CvmError: another line that is no JSON, or one that is no entry, with its number.
+            CvmError: another line is not JSON or not a valid entry; the message gives its number.
         """
         if not self.path.is_file():
             return []
@@ -107,16 +107,16 @@ class Outbox:
         with self.path.open("ab+") as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a kill cut the last line off: it would spoil this one
+                if file.read(1) != b"\n":  # a kill left an incomplete line, which would corrupt this one
                     keep = self.path.read_bytes()
                     file.truncate(keep.rfind(b"\n") + 1)
             file.write(json.dumps(dict(entry)).encode() + b"\n")
 
     def send(self, deliver: Callable[[Entry], bool]) -> int:
-        """Hand the entries to `deliver` one by one until it returns False; returns how many are left.
+        """Pass the entries to `deliver` one by one until it returns False; returns how many are left.
 
-        What was delivered leaves the file at the end, or where an error ends the sending; a kill in between sends it
-        twice.
+        Delivered entries are removed from the file at the end, or when an error stops the sending; after a kill before
+        that they are sent again.
         """
         entries = self.entries()
         sent = 0
@@ -139,14 +139,14 @@ class Outbox:
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 30.0
-"""A server that did not answer is left alone for so long, so that a training is hardly held up."""
+"""Seconds without a new attempt after a server did not answer, so that a training is hardly delayed."""
 
 
 class Delivery:
-    """Brings entries to MLflow in their order.
+    """Sends entries to MLflow in their order.
 
-    With an outbox nothing that MLflow does stops the caller: what cannot be brought waits there, what MLflow refuses is
-    left out with a warning. Without one each failure is the caller's.
+    With an outbox no failure of MLflow stops the caller: what cannot be sent waits there, and what MLflow rejects is
+    dropped with a warning. Without an outbox each failure is raised to the caller.
 
     Args:
         client: an `MlflowClient`.
@@ -156,19 +156,19 @@ class Delivery:
     def __init__(self, client: Any, *, outbox: Outbox | None = None) -> None:
         self.client, self.outbox = client, outbox
         self.known: set[tuple[str, int]] = set()
-        """(metric, step) that the run has already; they are not sent again."""
+        """(metric, step) pairs that the run already has; they are not sent again."""
         self._away_until = 0.0
         self._away = outbox is not None and len(outbox) > 0
 
     def send(self, entry: Entry) -> None:
-        """Bring an entry, or let it wait behind those that do."""
+        """Send an entry, or queue it behind those that wait."""
         if self.outbox is None:
             bring(self.client, entry)
         elif (self._away and self.flush()) or not self._bring(entry):
             self.outbox.add(entry)
 
     def call(self, action: Callable[[], Any]) -> bool:
-        """Do something at once, if MLflow is there; returns whether it was done, or refused for good."""
+        """Call `action` now, if MLflow answers; returns whether it was done, or rejected for good."""
         if self.outbox is None:
             action()
             return True
@@ -177,16 +177,16 @@ class Delivery:
         return self._reached(action)
 
     def count(self, action: Callable[[], int]) -> int:
-        """What `action` returns, 0 where MLflow does not answer."""
+        """Return the result of `action`; 0 if MLflow does not answer."""
         found: list[int] = []
         self.call(lambda: found.append(action()))
         return sum(found)
 
     def flush(self, *, now: bool = False) -> int:
-        """Bring what waits, unless the server was away a moment ago; returns how many entries are left.
+        """Send the waiting entries, unless the server failed to answer a moment ago; returns how many are left.
 
         Args:
-            now: try also then.
+            now: try even if it just failed to answer.
         """
         if self.outbox is None:
             return 0
@@ -208,12 +208,12 @@ class Delivery:
         return True
 
     def _remove(self, file: Path) -> None:
-        """Remove a file that waited beside the outbox; nothing else, whatever its lines say."""
+        """Remove a file in the outbox's own folder of waiting files; never a path outside it."""
         if self.outbox is not None and self.outbox.files.resolve() in file.resolve().parents:
             file.unlink(missing_ok=True)
 
     def _reached(self, action: Callable[[], Any]) -> bool:
-        """Whether MLflow answered; what it refuses is left out."""
+        """Run `action`; returns whether MLflow answered. What it rejects is dropped."""
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
 
@@ -232,15 +232,18 @@ class Delivery:
 
 
 def refused(error: Exception) -> bool:
-    """Whether an error of MLflow is its answer to what was sent, rather than that it could not answer."""
+    """Decide whether an error is MLflow's rejection of what was sent, rather than a failure to answer."""
     status = error.get_http_status_code() if hasattr(error, "get_http_status_code") else 500
     return 400 <= status < 500 and status not in (408, 429)
 
 
 def bring(client: Any, entry: Entry) -> None:
-    """Send one entry: {kind, run_id, ...} with `name`, `value` of a param or tag, `name`, `value`, `step`, `time` (ms)
-    of a metric, `path`, `folder` and `temporary` of a file, `value` and `time` of the run's status, `name`, `digest`
-    and `uri` of a data set."""
+    """Send one entry to MLflow.
+
+    Fields beside `kind` and `run_id`: `name`, `value` of a param or tag; `name`, `value`, `step`, `time` (ms) of a
+    metric; `path`, `folder`, `temporary` of a file; `value`, `time` of the run's status; `name`, `digest`, `uri` of a
+    data set.
+    """
     run_id, kind = entry["run_id"], entry["kind"]
     if kind == "metric":
         client.log_metric(run_id, entry["name"], entry["value"], timestamp=entry["time"], step=entry["step"])
@@ -261,7 +264,7 @@ def bring(client: Any, entry: Entry) -> None:
 
 
 def _dataset(entry: Entry) -> Any:
-    """MLflow's entity of the data set that a run was trained on."""
+    """Build MLflow's entity of the data set that a run was trained on."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     source = json.dumps({"uri": entry["uri"]})

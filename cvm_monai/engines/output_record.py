@@ -1,4 +1,4 @@
-"""The Ignite handler that writes `run.json` beside what an evaluation or an inference leaves behind."""
+"""The Ignite handler that writes `run.json` for the output of an evaluation or an inference."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,15 +10,15 @@ from cvm_monai.provenance import OutputRecord
 
 
 class OutputRecorder:
-    """Records command, knobs, versions, commit, hashes, seed, host and times once the engine has run to its end.
+    """Records command, knobs, versions, commit, hashes, seed, host and times when the engine has completed.
 
     Args:
         kind: of the output, such as `inference`.
-        folder: of the output; gets `run.json`, or `run_KIND.json` where another command's record lies there.
+        folder: of the output; gets `run.json`, or `run_KIND.json` if it holds another command's `run.json`.
         knobs: name and value of each setting.
-        files: whose SHA-256 is recorded: weights, data list.
-        records: cases whose images' SHA-256 are recorded too.
-        seed: of whatever is random; None: nothing is.
+        files: files whose SHA-256 is recorded: weights, data list.
+        records: cases whose images' SHA-256 is recorded too.
+        seed: of all random numbers; None: the command uses none.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class OutputRecorder:
         self.files |= {str(record["image"]): Path(record["image"]) for record in records}
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the evaluator; must stand after the handlers that write the output."""
+        """Add the handlers to the evaluator; call it after attaching the handlers that write the output."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.COMPLETED, self._complete)
 

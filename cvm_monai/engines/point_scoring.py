@@ -1,4 +1,4 @@
-"""The numbers of a test without masks: how the network classifies the annotated points of images it never saw."""
+"""Test metrics without masks: how the network classifies the annotated points of the test images."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from cvm_monai.files import write_text
 from cvm_monai.slides import image_size
 
 PREFIX = "test_point_"
-"""What the names of these values begin with: they say nothing of regions, and none is a Dice."""
+"""Prefix of these metrics' names, which tells them from metrics of regions such as Dice."""
 NOTE = (
     "No test image has a mask: these are scores of the annotated points alone. A point says whether the network is "
     "right where somebody clicked, usually far from borders, so that no Dice follows from it."
@@ -25,7 +25,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class PointScores:
-    """Of one image: by class the points and how many of them are classified right, and the sum of -log p over all."""
+    """One image's points and correctly classified points by class, and the sum of -log p over all points."""
 
     case_id: str
     patient_id: str
@@ -35,12 +35,12 @@ class PointScores:
 
 
 class PointScoring:
-    """Recall of each class, their mean (the balanced accuracy) and the cross-entropy, over the points of all images.
+    """Recall of each class, their mean (balanced accuracy) and the cross-entropy, over the points of all images.
 
-    All points of an image count, also those beyond `pairs`; a region stands for itself by its few interior points.
+    All points of an image count, also those beyond `pairs`; a region counts by its few interior points.
 
     Args:
-        names: of the classes, by number.
+        names: class names, by number.
     """
 
     files: Sequence[str] = ("per_case.csv", "summary.md")
@@ -49,7 +49,7 @@ class PointScoring:
         self.names, self.rows = list(names), list[PointScores]()
 
     def update(self, record: dict[str, Any], logits: torch.Tensor) -> None:
-        """Score the image of a record that has points; logits (C, h, w)."""
+        """Score one image whose record has points; logits (C, h, w)."""
         annotations = read_annotations(record["points"], classes=record.get("classes"))
         shape, grid = image_size(record["image"]), (int(logits.shape[-2]), int(logits.shape[-1]))
         pixels, labels = labelled_pixels(annotations, image_shape=shape, map_shape=grid)
@@ -68,7 +68,7 @@ class PointScoring:
         )
 
     def metrics(self) -> dict[str, float]:
-        """`test_point_*` over all points of all images; the recall of a class without points is left out."""
+        """Compute `test_point_*` over all points of all images; a class without points has no recall."""
         counts = sum((row.counts for row in self.rows), np.zeros(len(self.names), dtype=np.int64))
         right = sum((row.right for row in self.rows), np.zeros(len(self.names), dtype=np.int64))
         recalls = {name: r / n for name, r, n in zip(self.names, right, counts, strict=True) if n}
@@ -82,7 +82,7 @@ class PointScoring:
         }
 
     def write(self, folder: Path, facts: dict[str, Any]) -> str:
-        """Table and summary; returns the latter."""
+        """Write the table and the summary; returns the summary."""
         stream = io.StringIO()
         table = csv.writer(stream, lineterminator="\n")
         both = [word for name in self.names for word in (f"{name}_points", f"{name}_right")]

@@ -1,4 +1,4 @@
-"""Overlays of a few training images at a renewal."""
+"""Draw overlays of a few training images at a renewal."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def preview_figure(previews: Sequence["Preview"]) -> "Figure":
-    """Image with points, truth where there is one, u and the network's probability, one row an image."""
+    """Draw one row per image: image with points, mask if there is one, u and the network's probability."""
     return paper_figure([_row(preview) for preview in previews])
 
 
 def point_rows(in_points: np.ndarray, out_points: np.ndarray) -> np.ndarray:
-    """(N, 3) x, y, label at pixel centres, from (row, column) arrays."""
+    """Convert (row, column) arrays to (N, 3) x, y, label at pixel centres."""
     parts = [
         np.column_stack([points[:, 1] + 0.5, points[:, 0] + 0.5, np.full(len(points), label)])
         for points, label in ((in_points, TARGET), (out_points, BACKGROUND))
@@ -31,7 +31,7 @@ def point_rows(in_points: np.ndarray, out_points: np.ndarray) -> np.ndarray:
 
 
 def foreground(mask: np.ndarray) -> np.ndarray:
-    """A mask of any number of classes as the figures draw it: 1 where it is no background, 255 stays."""
+    """Merge the foreground classes of a mask for the figures: 1 for each foreground class; 0 and 255 stay."""
     return np.where(mask == UNLABELLED, UNLABELLED, mask != BACKGROUND).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What the processes of one training do together: values shared, steps weighed, one output folder held."""
+"""Distributed training: collective operations, weights of a step's parts, and the lock on the output folder."""
 
 import inspect
 import logging
@@ -29,25 +29,25 @@ _BUFFERS_OPTION = "forward_sync_buffers" if _NEW_NAME else "broadcast_buffers"
 
 
 def rank_seed(seed: int, rank: int | None = None) -> int:
-    """The seed of a process for augmentation and order: `seed` itself in the first, another in each further one.
+    """Seed of a process for augmentation and shuffling: `seed` itself for rank 0, another for each further rank.
 
-    It depends on the seed and the rank alone, so that a training can be repeated with as many processes.
+    It depends on the seed and the rank alone, so that a training with the same number of processes is repeatable.
     """
     place = idist.get_rank() if rank is None else rank
     return seed if place == 0 else int(np.random.SeedSequence([seed, place]).generate_state(1)[0])
 
 
 def process_device() -> torch.device:
-    """The GPU of this process, by its number on its machine, or the CPU where there is no GPU."""
+    """The GPU of this process, by its local rank, or the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # set by torchrun; asked before they meet
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # set by torchrun; before init
 
 
 def shared_network(network: nn.Module) -> nn.Module:
-    """The network wrapped so that its gradients are those of all processes, starting from the weights of the first.
+    """Wrap a network in DistributedDataParallel: gradients are averaged, and all start from the weights of rank 0.
 
-    In a lone process it is the network itself. Buffers (running statistics) are left to `average_buffers`.
+    A single process gets the network itself. Buffers (running statistics) are left to `average_buffers`.
     """
     if idist.get_world_size() == 1:
         return network
@@ -58,7 +58,7 @@ def shared_network(network: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def average_buffers(network: nn.Module) -> None:
-    """Give each floating-point buffer the mean of all processes, so that all validate and save the same network."""
+    """Average each floating-point buffer over all processes, so that all validate and save the same network."""
     buffers = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     if idist.get_world_size() == 1 or not buffers:
         return
@@ -68,7 +68,7 @@ def average_buffers(network: nn.Module) -> None:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum over all processes, the same in each; a new tensor."""
+    """Sum over all processes, the same in each; returns a new tensor."""
     if idist.get_world_size() == 1:
         return values
     total = idist.all_reduce(values.clone())
@@ -77,7 +77,7 @@ def summed(values: Tensor) -> Tensor:
 
 
 def gathered(value: Value) -> list[Value]:
-    """Each process' value, by rank, in every process; any object that can be pickled, such as random states."""
+    """Gather each process's value, by rank, in every process; the value may be any object that can be pickled."""
     if idist.get_world_size() == 1:
         return [value]
     found: list[Any] = [None] * idist.get_world_size()
@@ -86,7 +86,7 @@ def gathered(value: Value) -> list[Value]:
 
 
 def from_first(value: Value) -> Value:
-    """The first process' value, in every process: decisions are taken there."""
+    """Broadcast the value of rank 0, which takes the decisions, to every process."""
     if idist.get_world_size() == 1:
         return value
     found = [value]
@@ -95,10 +95,10 @@ def from_first(value: Value) -> Value:
 
 
 class SharedEvaluator(SupervisedEvaluator):
-    """`SupervisedEvaluator` for a shard of the cases, as of `ShardSampler`.
+    """`SupervisedEvaluator` for a shard of the cases, see `ShardSampler`.
 
-    MONAI's skips the run of a process that has no case; the others would wait for its part of the metrics forever. This
-    one makes an iteration without images, so that all events happen in every process.
+    MONAI's evaluator skips the run in a process without cases, and the others then wait forever for its part of the
+    metrics. This one runs one iteration without images, so that all events happen in every process.
 
     Args:
         kwargs: as `SupervisedEvaluator`.
@@ -117,15 +117,15 @@ class SharedEvaluator(SupervisedEvaluator):
 
 
 IMAGES = ""
-"""The entry for terms that `Supervision.counts` does not name: they are means over images."""
+"""Key of the image count; terms that `Supervision.counts` does not name are means over images."""
 
 
 @dataclass(frozen=True)
 class StepWeight:
-    """The weight of one part of a step in the whole, by term.
+    """Weight of one part of a step, by term of the loss.
 
-    A term that is a mean over n pixels of the part, times n / N, with N the pixels of all parts, adds up to the mean
-    over the whole.
+    A term that is a mean over n pixels of the part has the weight n / N, with N the pixels of all parts; the weighted
+    terms then add up to the mean over the whole step.
     """
 
     weights: Mapping[str, float]
@@ -136,9 +136,9 @@ class StepWeight:
 
 
 def step_weights(supervision: Supervision, parts: Sequence[Batch]) -> list[StepWeight]:
-    """The weight of each part of a step, among the parts of all processes.
+    """Compute the weight of each part of a step, among the parts of all processes.
 
-    A whole step in one part and one process has the weight 1 exactly. Every process must have as many parts.
+    A step with one part in one process has the weight 1 exactly. Every process must have the same number of parts.
     """
     if len(parts) == 1 and idist.get_world_size() == 1:
         return [StepWeight({IMAGES: 1.0})]
@@ -155,22 +155,22 @@ def _row(count: Mapping[str, Tensor | int]) -> Tensor:
 logger = logging.getLogger(__name__)
 
 WAIT = 15.0
-"""Seconds: a loader's worker sees after 5 that its training was killed, and holds the folder until then."""
+"""Seconds: a loader worker notices after 5 s that its training was killed, and holds the lock until then."""
 
 
 @contextmanager
 def sole_writer(output_dir: str | Path, *, wait: float = WAIT) -> Iterator[None]:
-    """Hold the output folder while a training writes into it; every process of the training must call it.
+    """Lock the output folder while a training writes into it; every process of the training must call it.
 
-    The first process holds it. Where the file system has no locks a warning says that nothing is guarded.
+    Rank 0 holds the lock. If the file system has no locks, a warning says that the folder is not protected.
 
     Args:
-        output_dir: made where it is missing.
-        wait: seconds for which to try again; raising it bears with loader workers that outlive their training for
-            longer; 0 to 60.
+        output_dir: created if it is missing.
+        wait: seconds for which to retry; raising it tolerates loader workers that outlive their training for longer;
+            0 to 60.
 
     Raises:
-        CvmError: another training holds it, or it cannot be written; in every process.
+        CvmError: another training holds the lock, or the folder cannot be written; raised in every process.
     """
     with ExitStack() as stack:
         refusal = from_first(_hold(stack, Path(output_dir), wait=wait) if idist.get_rank() == 0 else None)
@@ -180,7 +180,7 @@ def sole_writer(output_dir: str | Path, *, wait: float = WAIT) -> Iterator[None]
 
 
 def _hold(stack: ExitStack, folder: Path, *, wait: float) -> str | None:
-    """Hold it until the stack is closed; why not, where that cannot be."""
+    """Acquire the lock until the stack is closed; returns the reason if that fails."""
     try:
         holder = stack.enter_context(lock_folder(folder, option="--output_dir", wait=wait))
     except NoLocksError:

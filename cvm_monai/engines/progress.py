@@ -1,4 +1,4 @@
-"""What is seen while a training runs: one bar for each epoch, or one line where no terminal watches."""
+"""Show the progress of a training: one bar per epoch, or one log line per epoch without a terminal."""
 
 import logging
 import sys
@@ -16,13 +16,13 @@ logger = logging.getLogger(__name__)
 
 
 class EpochMeans:
-    """Puts the mean of each term of the loss over an epoch into the trainer's `state.metrics`.
+    """Writes the mean of each term of the loss over an epoch into the trainer's `state.metrics`.
 
     The names are `train_<term>`, and `train_total` for their sum.
     """
 
     def attach(self, engine: Engine) -> None:
-        """Must stand before the handlers that read these metrics."""
+        """Add the handlers to the trainer; call it before attaching those that read these metrics."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._publish)
@@ -33,7 +33,7 @@ class EpochMeans:
         self._steps = 0
 
     def __call__(self, engine: Any) -> None:
-        """Add this iteration's terms."""
+        """Accumulate this iteration's terms."""
         self._steps += 1
         for name, value in engine.state.output[0].items():
             self._sums[name] += value
@@ -44,14 +44,14 @@ class EpochMeans:
 
 
 class Progress:
-    """One bar per epoch with the terms of the loss, the last validation score and the time left for the whole run.
+    """Shows one bar per epoch: the terms of the loss, the last validation score and the remaining time of the run.
 
     Without a terminal each epoch ends with one line in the log instead.
 
     Args:
         validator: the evaluator whose metrics are shown.
-        metric: its metric that selects the model.
-        enabled: bars; by default where stderr is a terminal.
+        metric: name of the validation metric that selects the model.
+        enabled: show bars; by default if stderr is a terminal.
     """
 
     def __init__(self, *, validator: Engine, metric: str, enabled: bool | None = None) -> None:
@@ -61,7 +61,7 @@ class Progress:
         self._renewed = ""
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the trainer, and to the validator's renewals; only the first process of several shows anything."""
+        """Add the handlers to the trainer, and to the validator's renewals; only rank 0 shows anything."""
         if idist.get_rank() != 0:
             return
         engine.add_event_handler(Events.STARTED, self._start)
@@ -121,5 +121,5 @@ class Progress:
 
 
 def _number(value: float) -> str:
-    """Four decimals; of a loss that grows out of them three digits."""
+    """Format with four decimals, or with three digits if the loss is too large or too small for that."""
     return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.3g}"

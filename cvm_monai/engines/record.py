@@ -1,4 +1,4 @@
-"""The Ignite handler that owns the record of a training: `run.json`, the MLflow run, curves and overlays."""
+"""The Ignite handler that records a training: `run.json`, the MLflow run, curves and overlays."""
 
 import atexit
 import copy
@@ -31,14 +31,14 @@ from cvm_monai.provenance import RUN_FILE, now, plain, run_facts
 logger = logging.getLogger(__name__)
 
 SOURCE = {"mlflow.source.name": "cvm_monai", "mlflow.source.type": "LOCAL"}
-"""What MLflow shows as a run's source, beside its commit."""
+"""MLflow's source name of a run, shown beside its commit."""
 
 
 class RunRecorder:
-    """Writes all that a training leaves behind, but for its weights and pseudo-labels, into `output_dir` and MLflow.
+    """Writes the record of a training into `output_dir` and MLflow: all outputs except weights and pseudo-labels.
 
-    Where MONAI's own MLflow handler is attached too (`--tracking mlflow`) both write into one run, and this one leaves
-    out what that one logs: the engines' metrics and the executed configuration.
+    With MONAI's own MLflow handler attached too (`--tracking mlflow`), both write into one run, and this one omits what
+    that one logs: the engines' metrics and the executed configuration.
 
     Args:
         output_dir: gets `run.json`, `config.json`, `datalist.json` and `figures/`.
@@ -48,8 +48,8 @@ class RunRecorder:
         validator: the evaluator, for its metrics and renewals.
         knobs: name and value of each setting; they become MLflow's parameters.
         datalist: the data list that is trained on.
-        model_path: the best weights, logged at the end, with `stain.json` beside them where there is one.
-        parent_run_id: of the MLflow run that this one is shown under, as one of many.
+        model_path: the best weights, logged at the end, with `stain.json` beside them if there is one.
+        parent_run_id: MLflow run under which this run is nested.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class RunRecorder:
         self._diverged: str | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What the curves and the record need of the epochs so far."""
+        """Return what the curves and the record need of the epochs so far."""
         return {
             "history": {name: [list(point) for point in points] for name, points in self.history.items()},
             "renewals": list(self.renewals),
@@ -98,7 +98,7 @@ class RunRecorder:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave: the training that now starts goes on, and so does its MLflow run."""
+        """Restore the state; the training about to start, and its MLflow run, then continue."""
         self.history = defaultdict(
             list, {name: [(e, v) for e, v in points] for name, points in state["history"].items()}
         )
@@ -108,7 +108,7 @@ class RunRecorder:
         self._resumed_from = max((points[-1][0] for points in self.history.values()), default=0)
 
     def attach(self, engine: Engine) -> None:
-        """Must stand after the handlers that compute metrics and validate; of several processes the first records."""
+        """Add the handlers; call it after attaching those that compute metrics and validate. Only rank 0 records."""
         if idist.get_rank() != 0:
             return
         engine.add_event_handler(Events.STARTED, self._start)
@@ -150,7 +150,7 @@ class RunRecorder:
             self.run.tags({"mlflow.parentRunId": self.parent_run_id})
 
     def _go_on(self, facts: dict[str, Any]) -> bool:
-        """Take up the run that `run.json` names, where this training goes on; say in `facts` how often it did."""
+        """Continue the run that `run.json` names, if this training is resumed; writes to `facts` how often it was."""
         facts |= {"resumed": 0, "resumed_after_epochs": []}
         before = json.loads(self.run_file.read_text(encoding="utf-8")) if self.run_file.is_file() else {}
         if self._resumed_from is None and not _cut_off(before, facts):
@@ -185,7 +185,7 @@ class RunRecorder:
         self._watch()
 
     def _watch(self) -> None:
-        """Say once where the training diverges, in the log, `run.json` and MLflow; `_complete` says it again."""
+        """Report divergence once, in the log, `run.json` and MLflow; `_complete` repeats it at the end."""
         found = divergence(self.history, learning_rate=self.knobs.get("learning_rate"))
         if found is not None and self._diverged is None:
             logger.warning(found)
@@ -256,14 +256,14 @@ class RunRecorder:
         try:
             self._end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             self._settle()
-        except OSError as other:  # such as a full disk, which is what ended the training
+        except OSError as other:  # such as a full disk, which may be what ended the training
             logger.warning("the end of the training is not recorded: %s", other)
         raise error
 
     def _end(self, status: str) -> None:
-        """Close the record once; at the interpreter's exit a run still open was interrupted.
+        """Close the record once; a run still open at the interpreter's exit was interrupted.
 
-        Before this training has written its record, `run.json` is another's and stays.
+        Until this training has written its record, `run.json` belongs to another training and is left unchanged.
         """
         atexit.unregister(self._end)
         if self._open:
@@ -274,6 +274,6 @@ class RunRecorder:
 
 
 def _cut_off(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether the record before is of this very training, which a kill ended before its first checkpoint."""
+    """Whether the earlier record is of this same training, killed before its first checkpoint."""
     same = before.get("knobs") == now["knobs"] and now["knobs"].get("resume") == "auto"
     return same and before.get("status") != "FINISHED"

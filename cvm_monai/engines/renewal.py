@@ -1,4 +1,4 @@
-"""The Ignite handler that renews the pseudo-labels of all training images at a new validation low."""
+"""The Ignite handler that recomputes the pseudo-labels of all training images at a new validation low."""
 
 import sys
 import time
@@ -32,15 +32,15 @@ ONE_CLASS = "without points of both classes"
 ONE_KIND = "without points of background and of another class"
 NOT_FINITE = "the network's features hold NaN or infinity"
 CHUNK = 8
-"""Images for each worker whose evidence is held at once."""
+"""Images per worker whose evidence is held at the same time."""
 GPU_CHUNK = 128
-"""Images whose evidence is held at once on a GPU."""
+"""Images whose evidence is held at the same time on a GPU."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One training image: its place in the data set, its evidence by foreground class or why it has none, and the
-    network's probability that a pixel is no background."""
+    """One training image: its index in the data set, its evidence by foreground class or the reason why it has none,
+    and the network's foreground probability of each pixel."""
 
     index: int
     evidence: Mapping[int, torch.Tensor]
@@ -50,9 +50,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Preview:
-    """What a figure of one image needs: its record and item, u and the network's probability, both (h, w).
+    """Data for the figure of one image: its record and item, u and the network's probability, both (h, w).
 
-    Where there are more than two classes, both are those of all foreground classes together.
+    With more than two classes, both are those of all foreground classes merged.
     """
 
     record: dict[str, Any]
@@ -63,16 +63,16 @@ class Preview:
 
 @dataclass(frozen=True)
 class RenewalReport:
-    """What a renewal did.
+    """Result of a renewal.
 
     Attributes:
-        epoch: after which it ran.
+        epoch: after which the renewal ran.
         labelled: images that got a pseudo-label.
-        skipped: how many did not, by reason.
+        skipped: number of images without a pseudo-label, by reason.
         seconds: wall time.
-        iterations: mean solver steps for each map.
-        dice: mean Dice of u > 0.5 (of the likeliest class, where there are more than two) against the masks of
-            training images; None without masks. For the eye only.
+        iterations: mean solver steps per map.
+        dice: mean Dice against the masks of training images, of u > 0.5 (or the argmax, with more than two classes);
+            None without masks. For information only.
         previews: a few images for figures.
     """
 
@@ -87,7 +87,7 @@ class RenewalReport:
 
 @dataclass
 class _Shard:
-    """What one process found for its images."""
+    """Results of one process for its shard of the images."""
 
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -97,32 +97,32 @@ class _Shard:
 
 
 class PseudoLabelRenewal:
-    """At each new low (and oftener, if asked to) segments every training image by the supervision's own model.
+    """Recomputes the pseudo-labels of all training images at each new low, and at other epochs if requested.
 
-    The results replace what the store holds. The network runs in evaluation mode on images that are not augmented. The
-    solver takes the evidence where it lies: on a GPU as one batch, else shared out over the cores (see `workers` of
-    `solve`).
+    The supervision segments every image; the results replace the store's contents. The network runs in
+    evaluation mode on images without augmentation. The solver runs on the device of the evidence: on a GPU as one
+    batch, else in parallel on the CPU cores (see `workers` of `solve`).
 
     Args:
         network: as of `build_network`; its `features` gives logits and Feature Map 2.
         supervision: its `renews` and `renews_once` decide whether anything happens.
-        dataset: the training cases with the deterministic transforms alone; `dataset.data` are their records.
+        dataset: the training cases with the deterministic transforms only; `dataset.data` holds their records.
         store: where the pseudo-labels go.
         device: of the network.
-        classes: that the network tells apart. For more than two, the points of each foreground class are set against
-            those of all other classes, and `join_classes` makes one pseudo-label of the results.
-        first: epoch from which on pseudo-labels are made; raising it waits until the features are worth it, where early
-            ones mislead; 0 (the paper) to half of the training.
+        classes: number of classes of the network. With more than two, the points of each foreground class are
+            contrasted with those of all other classes, and `join_classes` combines the results into one pseudo-label.
+        first: first epoch with pseudo-labels; raising it waits for better features, where early ones mislead; 0 (the
+            paper) to half of the training.
         every: epochs after which pseudo-labels are renewed even without a new low, counted from `first`; 0 (the paper):
-            never; a small number keeps u up with the network where the validation points are few; 1 to 10.
-        below: make pseudo-labels only where the validation's `metric` is below this. None (the paper): wherever it is a
-            new low, the first epoch's too, though the network may know nothing yet. Lowering it waits for a better
-            network; ln 2 = 0.693, which a network that knows nothing of two classes has, down to 0.4.
+            never; a small number keeps u up to date if there are few validation points; 1 to 10.
+        below: make pseudo-labels only while validation's `metric` is below this. None (the paper): at every new low,
+            including the first epoch's, though the network may have learnt nothing yet. Lowering it waits for a better
+            network; from ln 2 = 0.693, the value of an untrained network with two classes, down to 0.4.
         metric: name of the validation's partial cross-entropy in `engine.state.metrics`.
-        workers: cores for the solver; -1 takes every one, shared with the other processes of the training there.
+        workers: cores for the solver; -1: all cores, divided among the processes of the training on this machine.
         previews: how many images to keep for figures.
-        progress: show a bar; by default where stderr is a terminal.
-        keep: leave the pseudo-labels of an earlier training where they are, for `Checkpoints` to choose from.
+        progress: show a bar; by default if stderr is a terminal.
+        keep: keep the pseudo-labels of an earlier training, from which `Checkpoints` chooses.
     """
 
     def __init__(
@@ -158,15 +158,15 @@ class PseudoLabelRenewal:
         self.keep, self.renewed = keep, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The epoch of the last renewal."""
+        """Return the epoch of the last renewal."""
         return {"renewed": self.renewed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.renewed = state["renewed"]
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the evaluator's new lows; forget the pseudo-labels of an earlier training."""
+        """Add the handlers for the evaluator's new lows; clear the pseudo-labels of an earlier training."""
         if idist.get_rank() == 0 and not self.keep:
             self.store.clear()
         idist.barrier()
@@ -175,15 +175,15 @@ class PseudoLabelRenewal:
             engine.add_event_handler(Events.COMPLETED, self._at_interval)
 
     def _at_interval(self, engine: Any) -> None:
-        """Renew where it is time and no new low has just done it."""
+        """Renew if the interval has passed and no new low has just triggered a renewal."""
         waited = engine.state.epoch - self.first
         if self.every and waited >= 0 and waited % self.every == 0 and self.renewed != engine.state.epoch:
             self(engine)
 
     def __call__(self, engine: Any) -> None:
-        """Renew, and tell the listeners of `RENEWED` through `engine.state.renewal`.
+        """Renew, and fire `RENEWED` with the report in `engine.state.renewal`.
 
-        In a distributed training each process renews its shard, and the first one tells.
+        In a distributed training each process renews its shard, and rank 0 fires the event.
         """
         if engine.state.epoch < self.first or (self.supervision.renews_once and self.renewed):
             return
@@ -197,8 +197,8 @@ class PseudoLabelRenewal:
     def renew(self, *, epoch: int) -> RenewalReport:
         """Compute and publish the pseudo-labels of all images; every process of a training must call it.
 
-        Each segments its shard of the images (`shard_of`) and writes it; the first puts the whole in force, and all
-        return when they see it.
+        Each process segments and writes its shard of the images (`shard_of`); rank 0 publishes the complete set; all
+        processes return once they see it.
         """
         start, rank = time.perf_counter(), idist.get_rank()
         version = from_first(self.store.begin() if rank == 0 else 0)
@@ -226,7 +226,7 @@ class PseudoLabelRenewal:
         )
 
     def _renew_shard(self, shard: range) -> "_Shard":
-        """Segment some images of the data set."""
+        """Segment the images of a shard of the data set."""
         own = _Shard()
         bar = tqdm(total=len(shard), desc="pseudo-labels", unit="image", leave=False, disable=not self.progress)
         with bar:
@@ -246,27 +246,27 @@ class PseudoLabelRenewal:
         return own
 
     def _results(self, chunk: Sequence[Candidate]) -> list[PseudoLabel]:
-        """The pseudo-label of each candidate, in their order."""
+        """Compute the pseudo-label of each candidate, in their order."""
         evidence = [maps for candidate in chunk for maps in candidate.evidence.values()]
         found = iter(self.supervision.pseudo_labels(evidence, workers=self.workers))
         return [self._joined(candidate, {label: next(found) for label in candidate.evidence}) for candidate in chunk]
 
     def _joined(self, candidate: Candidate, found: Mapping[int, PseudoLabel]) -> PseudoLabel:
-        """The pseudo-label of an image from those of its foreground classes."""
+        """Combine the pseudo-labels of an image's foreground classes into one."""
         if not found:
             return PseudoLabel(None, reason=candidate.reason)
         return found[TARGET] if self.classes == 2 else join_classes(found, classes=self.classes)
 
     def _likeliest(self, u: np.ndarray) -> torch.Tensor:
-        """(h, w) class numbers of a pseudo-label."""
+        """Class numbers (h, w) of a pseudo-label: argmax, or u > 0.5 for two classes."""
         return torch.from_numpy(u > 0.5 if self.classes == 2 else u.argmax(axis=0))
 
     def _foreground(self, u: np.ndarray | None) -> np.ndarray | None:
-        """(h, w), how much of each pixel of a pseudo-label is no background."""
+        """Foreground part (h, w) of each pixel of a pseudo-label, all foreground classes merged."""
         return u if u is None or self.classes == 2 else 1 - u[0]
 
     def _chunks(self, shard: range) -> Iterator[Sequence[Candidate]]:
-        """The images of a shard, as many at a time as the solver is to have at once."""
+        """Split the images of a shard into chunks for the solver."""
         was_training = self.network.training
         self.network.eval()
         try:
@@ -294,7 +294,7 @@ class PseudoLabelRenewal:
 def feature_sums(
     network: Any, supervision: Supervision, dataset: Any, indices: Sequence[int], *, device: torch.device | str
 ) -> tuple[torch.Tensor | None, int]:
-    """Sum over some images of the mean of their `own_features` (C,), on the CPU, and how many images that are."""
+    """Sum over some images of the spatial mean of their `own_features` (C,), on the CPU, and the number of images."""
     total: torch.Tensor | None = None
     with eval_mode(network):
         for index in indices:
@@ -305,7 +305,7 @@ def feature_sums(
 
 
 def mean_of_sums(parts: Sequence[tuple[torch.Tensor | None, int]]) -> torch.Tensor | None:
-    """The mean over all images of several processes' `feature_sums`; float32."""
+    """Combine the `feature_sums` of several processes into the mean over all images; float32."""
     known = [total for total, _ in parts if total is not None]
     return torch.stack(known).sum(dim=0).div(sum(count for _, count in parts)).float() if known else None
 
@@ -313,7 +313,7 @@ def mean_of_sums(parts: Sequence[tuple[torch.Tensor | None, int]]) -> torch.Tens
 def class_evidence(
     supervision: Supervision, logits: torch.Tensor, features: torch.Tensor, item: Mapping[str, Any], *, classes: int
 ) -> dict[int, torch.Tensor]:
-    """The evidence of each foreground class that has points in an item: its points against those of all others."""
+    """Compute the evidence of each foreground class that has points in an item, against the points of all others."""
     inside, outside = item["in_points"], item["out_points"]
     if classes == 2:
         return {TARGET: supervision.evidence(logits, features, inside, outside)}

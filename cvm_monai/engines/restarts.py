@@ -1,4 +1,4 @@
-"""A network that begins anew in the middle of a training, while the pseudo-labels that it made stay."""
+"""Reset the network to its first weights at intervals during a training, while its pseudo-labels are kept."""
 
 import copy
 import logging
@@ -18,19 +18,19 @@ logger = logging.getLogger(__name__)
 
 
 class Restarts:
-    """Gives the network its first weights back at equal shares of the training, and forgets the optimiser's moments.
+    """Resets the network to its first weights at equal intervals of the training, and clears the optimiser's moments.
 
-    Pseudo-labels, the lowest validation score and the best weights stay. So the network learns from the start with
-    pseudo-labels of the best one before it, and new ones are made once it is better than that, as self-training begins
-    each student anew (Xie et al., CVPR 2020). Not of the paper. A second start can help any method, since the
-    better one by validation is kept: a comparison must give it to all.
+    Pseudo-labels, the lowest validation score and the best weights are kept. So the restarted network learns from
+    the pseudo-labels of the best network before it, and they are renewed once it is better than that, as self-training
+    starts each student anew (Xie et al., CVPR 2020). Not in the paper. A second start can improve any method, since the
+    better network by validation is kept: a fair comparison gives it to all methods.
 
     Args:
-        network: that trains; what it holds now is what it gets back, weights of a trained encoder too.
+        network: that trains; its state at the start is the one restored, pretrained encoder weights included.
         optimizer: of its weights.
-        supervision: a state of its own, such as a teacher, begins anew too.
-        average: of the weights; it begins anew too.
-        count: how often; 0 (the paper) to 3. Raising it makes each share of the epochs shorter: give more epochs.
+        supervision: its own state, such as a teacher, is reset too.
+        average: of the weights; it is reset too.
+        count: number of restarts; 0 (the paper) to 3. Raising it leaves fewer epochs per interval: train longer.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Restarts:
         self._first_state: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Must stand before `Checkpoints`, which puts another state in place where a training is resumed."""
+        """Add the handlers; call it before attaching `Checkpoints`, which restores the state of a resumed training."""
         if self.count:
             engine.add_event_handler(Events.STARTED, self._remember)
             engine.add_event_handler(Events.EPOCH_STARTED, self)
@@ -59,7 +59,7 @@ class Restarts:
         self._first_state = copy.deepcopy(self.supervision.state_dict())
 
     def __call__(self, engine: Any) -> None:
-        """Begin anew where a share ends."""
+        """Restart at the epochs of `restart_epochs`."""
         if engine.state.epoch not in restart_epochs(count=self.count, max_epochs=engine.state.max_epochs):
             return
         logger.info("epoch %d: the network begins anew, its pseudo-labels stay", engine.state.epoch)
@@ -70,10 +70,10 @@ class Restarts:
 
 
 def restart_epochs(*, count: int, max_epochs: int) -> list[int]:
-    """The epochs, counted from 1, that begin with a new network: `count` of them cut the training in equal shares.
+    """List the epochs, counted from 1, that begin with a restart: `count` of them split the training equally.
 
     Raises:
-        CvmError: more shares than epochs.
+        CvmError: more parts than epochs.
     """
     if count >= max_epochs:
         raise CvmError(f"--restarts {count} cuts the training in {count + 1} parts, and --max_epochs is {max_epochs}")

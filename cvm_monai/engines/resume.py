@@ -1,4 +1,4 @@
-"""The Ignite handler that saves the whole state of a training after each epoch, and takes it up again."""
+"""The Ignite handler that saves the whole state of a training after each epoch, and resumes from it."""
 
 import logging
 import time
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 WRITTEN = ("run.json", "config.json", "datalist.json", FILE, "figures/training.png", "figures/pseudo_labels.png")
-"""Files of the output folder that a kill may have cut off while they were written aside."""
+"""Files of the output folder whose temporary files a kill may have left behind."""
 
 
 class Stateful(Protocol):
-    """What can be saved."""
+    """An object whose state can be saved and restored."""
 
     def state_dict(self) -> Mapping[str, Any]: ...
 
@@ -36,10 +36,10 @@ class Stateful(Protocol):
 
 
 def finished_training(*, output_dir: str, resume: ResumeRule, knobs: Mapping[str, Any], datalist: str) -> str | None:
-    """A sentence where `auto` finds that the training is over and nothing is left to do; None where it is not.
+    """Explain that the training has finished, if `auto` finds nothing left to do; None otherwise.
 
     Raises:
-        CvmError: the checkpoints there are of a training with other settings; the first difference is named.
+        CvmError: the checkpoints belong to a training with other settings; the first difference is named.
     """
     manifest = CheckpointFolder(Path(output_dir) / FOLDER).manifest() if resume == "auto" else None
     if manifest is None:
@@ -56,9 +56,9 @@ def finished_training(*, output_dir: str, resume: ResumeRule, knobs: Mapping[str
 def check_same(
     manifest: Manifest, settings: Mapping[str, Any], *, output_dir: str | Path, follows_progress: bool = False
 ) -> None:
-    """CvmError where checkpoints are of a training with other settings, unless it only goes on for longer.
+    """Raise CvmError if checkpoints belong to a training with other settings; a larger `max_epochs` is allowed.
 
-    With `follows_progress`, as of the supervision, it may not: what it has learnt depends on `max_epochs`.
+    With `follows_progress`, as of the supervision, it is not allowed: the result then depends on `max_epochs`.
     """
     before = manifest.settings
     if _is_longer(manifest, settings):
@@ -79,7 +79,7 @@ def check_same(
 
 
 def _is_longer(manifest: Manifest, settings: Mapping[str, Any]) -> bool:
-    """Whether more epochs are asked for than before."""
+    """Whether more epochs are requested than before."""
     before, now = manifest.settings.get("max_epochs"), settings.get("max_epochs")
     return isinstance(before, int) and isinstance(now, int) and now > before
 
@@ -87,18 +87,18 @@ def _is_longer(manifest: Manifest, settings: Mapping[str, Any]) -> bool:
 class Checkpoints:
     """Saves everything that a training's result depends on at ends of epochs, and restores it when a training starts.
 
-    The file holds the state of every part, of all random generators and of the gradient scaler, the epoch and the
-    iteration, and which renewal of pseudo-labels was in force. The first process of several writes; all read.
+    A checkpoint holds the state of every part, of all random generators and of the gradient scaler, the epoch, the
+    iteration, and the number of the current pseudo-label renewal. Rank 0 writes; all processes read.
 
     Args:
         output_dir: gets `checkpoints/`.
         resume: see `ResumeRule`.
-        parts: name -> what has a `state_dict`: network, optimiser, supervision, handlers. A network that is wrapped for
-            a distributed training is looked through.
+        parts: name -> object with a `state_dict`: network, optimiser, supervision, handlers. A wrapper for distributed
+            training is removed from a network first.
         store: of the pseudo-labels.
         knobs, datalist: see `training_settings`.
-        seconds: least time from one state to the next; the last epoch is always saved. 0 saves after every epoch;
-            raising it costs less time and repeats more after a kill; 0 to 600.
+        seconds: minimum time between two checkpoints; the last epoch is always saved. 0 saves after each epoch; raising
+            it costs less time and repeats more after a kill; 0 to 600.
 
     Raises:
         CvmError: negative seconds.
@@ -124,11 +124,11 @@ class Checkpoints:
         self._manifest: Manifest | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Must stand before all handlers that look at the epoch when a training starts."""
+        """Add the handlers; call it before attaching all handlers that read the epoch when a training starts."""
         engine.add_event_handler(Events.STARTED, self._start)
 
     def _start(self, engine: Any) -> None:
-        """Restore or begin anew; from here on it saves after all other handlers of an epoch."""
+        """Restore or start from scratch; then save after all other handlers of an epoch."""
         settings = training_settings(knobs=self.knobs, datalist=self.datalist)
         for name in WRITTEN if idist.get_rank() == 0 else ():
             remove_leftovers(self.output_dir / name)
@@ -155,17 +155,17 @@ class Checkpoints:
             self.store.clear()
 
     def _restore(self, engine: Any, manifest: Manifest) -> Manifest:
-        """Load the newest state that can be read; returns the list without those that cannot.
+        """Load the newest readable checkpoint; returns the manifest without the unreadable ones.
 
         Raises:
-            CvmError: none can.
+            CvmError: no checkpoint can be read.
         """
         reasons = []
         for index in reversed(range(len(manifest.checkpoints))):
             entry = manifest.checkpoints[index]
             kept = Manifest(manifest.settings, manifest.checkpoints[: index + 1])
             state, reason = self._read(kept)
-            refused = [one for one in gathered(reason) if one is not None]  # where one process cannot, none does
+            refused = [one for one in gathered(reason) if one is not None]  # one process that fails is enough
             if refused or state is None:
                 reasons.append(refused[0])
                 logger.warning("%s: the one before is taken", refused[0])
@@ -177,8 +177,8 @@ class Checkpoints:
         raise CvmError(f"{'; '.join(reasons)}: no checkpoint is left, train with --resume never")
 
     def _read(self, kept: Manifest) -> tuple[dict[str, Any] | None, str | None]:
-        """The newest of these states, its pseudo-labels put in force by the first process; or why it cannot be read."""
-        idist.barrier()  # nobody reads the pseudo-labels of another state any more
+        """Read the newest of these checkpoints, and on rank 0 publish its pseudo-labels; or return why it fails."""
+        idist.barrier()  # no process still reads the previous pseudo-labels
         entry = kept.checkpoints[-1]
         try:
             state = self.folder.load(entry)
@@ -196,7 +196,7 @@ class Checkpoints:
         set_random_states(state["random"])
 
     def _save(self, engine: Any) -> None:
-        """Write the state where it is time, and let the store forget what no checkpoint refers to any more."""
+        """Write a checkpoint if it is due, and let the store remove pseudo-labels that no checkpoint refers to."""
         is_last = engine.state.epoch == engine.state.max_epochs
         if not from_first(is_last or time.monotonic() - self._saved >= self.seconds):
             return

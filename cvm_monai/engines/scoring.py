@@ -1,4 +1,4 @@
-"""The numbers of a test: two classes by the probability of the target, more by the likeliest class."""
+"""Test metrics: two classes by the probability of the target, more than two by the most probable class (argmax)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,35 +42,35 @@ RESOLUTION = "the image's own resolution, the probability resized bilinearly to 
 
 
 class Scoring(Protocol):
-    """Takes the logits of one image after the other, and says what they are worth."""
+    """Scores the logits of one image after the other, and reports tables and metrics."""
 
     @property
     def files(self) -> Sequence[str]:
-        """Names of what `write` leaves."""
+        """Names of the files that `write` writes."""
 
     def update(self, record: dict[str, Any], logits: torch.Tensor) -> None:
-        """Score the image of a record that has a mask."""
+        """Score an image whose record has a mask."""
 
     def dice(self) -> dict[str, float]:
-        """By case id, of the target or the mean of the foreground classes; NaN where undefined."""
+        """Dice by case id, of the target or the mean of the foreground classes; NaN if undefined."""
 
     def write(self, folder: Path, facts: dict[str, Any]) -> str:
-        """Write tables and `summary.md` into the folder; returns the latter."""
+        """Write tables and `summary.md` into the folder; returns the summary."""
 
     def metrics(self) -> dict[str, float]:
-        """`test_*` by name."""
+        """Return the metrics `test_*` by name."""
 
 
 def scoring_of(names: Sequence[str], *, instances: bool = False) -> Scoring:
-    """The scoring for so many classes, named by number; `instances`: the masks of two classes number objects."""
+    """Select the scoring for these class names; `instances`: the mask values of two classes number objects."""
     return TargetScoring(instances=instances) if len(names) == 2 else ClassScoring(names)
 
 
 class TargetScoring:
-    """Target against background: the five metrics, and the claims in words.
+    """Scores target against background: the five metrics, and the text claims.
 
     Args:
-        instances: the values of the masks number objects, which are then scored too.
+        instances: the mask values number objects, which are then scored too.
     """
 
     files: Sequence[str] = ("per_case.csv", "calibration.csv", "summary.md")
@@ -103,11 +103,11 @@ class TargetScoring:
             raise CvmError(f"case {record['case_id']}: {error}") from error
 
     def dice(self) -> dict[str, float]:
-        """Of the target."""
+        """Dice of the target, by case id."""
         return {row.case_id: row.scores.dice for row in self.rows}
 
     def write(self, folder: Path, facts: dict[str, Any]) -> str:
-        """Table and summary."""
+        """Write table and summary; returns the summary."""
         write_per_case_csv(folder / "per_case.csv", self.rows)
         write_calibration_csv(folder / "calibration.csv", pool_claims(self._claims).counts.reliability)
         text = summary_markdown(self.rows, self._pooled.compute(), facts=facts, resolution=RESOLUTION)
@@ -116,7 +116,7 @@ class TargetScoring:
         return text
 
     def metrics(self) -> dict[str, float]:
-        """Means, deviations and pooled scores, and those of the claims."""
+        """Return means, standard deviations and pooled scores, and those of the claims."""
         summary, pooled = summarise([row.scores for row in self.rows]), self._pooled.compute()
         means = {f"test_{name}": metric.mean for name, metric in summary.metrics.items()}
         deviations = {f"test_{name}_sd": metric.sd for name, metric in summary.metrics.items()}
@@ -135,7 +135,7 @@ class TargetScoring:
 
 
 class ClassScoring:
-    """Each foreground class against all else, and their mean.
+    """Scores each foreground class against all other classes, and their mean.
 
     Args:
         names: of all classes, background first.
@@ -156,11 +156,11 @@ class ClassScoring:
         self.rows.append(ClassScores(record["case_id"], record["patient_id"], scores))
 
     def dice(self) -> dict[str, float]:
-        """The mean over the foreground classes."""
+        """Mean Dice over the foreground classes, by case id."""
         return {row.case_id: row.mean("dice") for row in self.rows}
 
     def write(self, folder: Path, facts: dict[str, Any]) -> str:
-        """Table and summary."""
+        """Write table and summary; returns the summary."""
         write_per_class_csv(folder / "per_case.csv", self.rows, names=self.names)
         pooled = self._pooled.compute()
         text = class_summary_markdown(self.rows, pooled, names=self.names, facts=facts, resolution=RESOLUTION)
@@ -168,13 +168,13 @@ class ClassScoring:
         return text
 
     def metrics(self) -> dict[str, float]:
-        """Of the mean of the classes, and of each class."""
+        """Return the metrics of the mean over the classes, and of each class."""
         images = float(np.isfinite(list(self.dice().values())).sum())
         return class_metrics(self.rows, self._pooled.compute(), names=self.names) | {"test_dice_images": images}
 
 
 def case_dice(record: Mapping[Any, Any], logits: torch.Tensor) -> float:
-    """The Dice of one image alone, as a `Scoring` finds it: of the target, or the mean of the foreground classes.
+    """Compute the Dice of one image as a `Scoring` does: of the target, or the mean of the foreground classes.
 
     Args:
         record: of a case with a mask.

@@ -1,4 +1,4 @@
-"""Model selection: what happens when a validation metric reaches a new low, and which weights are kept."""
+"""Model selection: events at a new low of a validation metric, and saving of the selected weights."""
 
 import io
 import math
@@ -32,23 +32,23 @@ class SelectionEvents(EventEnum):
 
 
 def lower_is_better(current: float, best: float) -> bool:
-    """Comparison for MONAI's engines, whose default is higher."""
+    """Compare metrics for MONAI's engines, whose default is higher."""
     return current < best
 
 
 def in_words(selection: Selection) -> str:
-    """What a report says of a selection."""
+    """Describe a selection rule for reports."""
     return WORDS[selection]
 
 
 def listen(engine: Engine, event: SelectionEvents, handler: Callable[[Engine], None]) -> None:
-    """Add a handler for one of these events, which the evaluator learns to know if it does not yet."""
+    """Add a handler for one of these events, and register the events with the evaluator if needed."""
     engine.register_events(*SelectionEvents)
     engine.add_event_handler(event, handler)
 
 
 class LowestMetric:
-    """Fires `SelectionEvents.NEW_LOW` on an evaluator after each validation whose metric is below all before it.
+    """Fires `SelectionEvents.NEW_LOW` on an evaluator after each validation with the lowest metric so far.
 
     Args:
         metric: name of the metric in `engine.state.metrics`.
@@ -62,35 +62,35 @@ class LowestMetric:
         self.epoch = 0
 
     def attach(self, engine: Engine) -> None:
-        """Make the events known, and watch."""
+        """Register the events and add the handler."""
         engine.register_events(*SelectionEvents)
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Compare; a value that is not finite never is a new low. Of several processes the first one decides."""
+        """Compare; a non-finite value is never a new low. Of several processes rank 0 decides."""
         value = from_first(float(engine.state.metrics[self.metric]))
         if math.isfinite(value) and value < self.best:
             self.best, self.epoch = value, engine.state.epoch
             engine.fire_event(SelectionEvents.NEW_LOW)
 
     def state_dict(self) -> dict[str, Any]:
-        """Best value so far, and its epoch."""
+        """Return the best value so far, and its epoch."""
         return {key: getattr(self, key) for key in self._state_keys}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.best, self.epoch = (state[key] for key in self._state_keys)
 
 
 class BestModelSaver:
-    """Writes the network's plain state dict at each new low, aside and renamed, so that a good file is never lost.
+    """Writes the network's plain state dict at each new low, replacing the file atomically.
 
     Args:
         network: whose weights are saved.
-        path: the file, `models/model.pt`; its folder is made.
+        path: the file, `models/model.pt`; its folder is created.
         selection: `last` writes it at every validation; see `Selection`.
-        stain: what the images of this network are normalised to; it is written beside the weights as `stain.json`.
-            Without one, that of a former training is removed.
+        stain: stain target to which this network's images are normalised; written beside the weights as `stain.json`.
+            None removes the `stain.json` of an earlier training.
     """
 
     def __init__(
@@ -107,14 +107,14 @@ class BestModelSaver:
         self._best: dict[str, Tensor] | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the evaluator's new lows, or to its ends."""
+        """Add the handler for the evaluator's new lows, or for the end of each validation."""
         if self.selection == "last":
             engine.add_event_handler(Events.COMPLETED, self)
         else:
             listen(engine, SelectionEvents.NEW_LOW, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Save now, in the first process of a distributed training."""
+        """Save now, in rank 0 of a distributed training."""
         del engine
         if idist.get_rank() == 0:
             weights = bare(self.network).state_dict()
@@ -122,11 +122,11 @@ class BestModelSaver:
             self._save()
 
     def state_dict(self) -> dict[str, Any]:
-        """The weights that were saved last; None before the first."""
+        """Return the weights that were saved last; None before the first."""
         return {"best": self._best}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave, and write it: the file may be newer, or gone."""
+        """Restore the weights and write them: the file may be newer, or missing."""
         self._best = state["best"]
         if idist.get_rank() == 0 and self._best is not None:
             self._save()
@@ -150,11 +150,11 @@ def save_weights(network: nn.Module, path: Path) -> None:
 
 
 def save_state(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write a state dict that `torch.load(..., weights_only=True)` reads, replacing the file in one step.
+    """Write a state dict that `torch.load(..., weights_only=True)` reads, replacing the file atomically.
 
     Raises:
-        OSError: no room, or no permission; the file is then as it was.
+        OSError: no space or no permission; the file is unchanged.
     """
-    buffer = io.BytesIO()  # torch itself reports a full disk as an error without a cause
+    buffer = io.BytesIO()  # torch's own error for a full disk does not name the cause
     torch.save(dict(state), buffer)
     write_bytes(path, buffer.getvalue())

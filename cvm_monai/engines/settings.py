@@ -1,4 +1,4 @@
-"""The knobs of the run that is configured, what a training's result depends on, and where two trainings differ."""
+"""Collect a run's knobs and the settings that a training's result depends on; find the first difference of two."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,16 +13,16 @@ from cvm_monai.networks.extractor_files import absolute_extractor
 from cvm_monai.provenance import plain
 
 SECTIONS = ("network_def", "optimizer", "load", "train#preprocessing", "val_interval")
-"""Parts of the configuration that the weights depend on, beside the knobs and the constants of the supervision."""
+"""Sections of the configuration that affect the weights, beside the knobs and the constants of the supervision."""
 ABSENT = "nothing"
 
 
 def training_settings(*, knobs: Mapping[str, Any], datalist: str | Path) -> dict[str, Any]:
-    """The knobs that matter, the data list's hash, and the parts of the running configuration as it is written.
+    """Collect the decisive knobs, the data list's hash, and the unresolved sections of the running configuration.
 
-    Two trainings with equal settings, of one version of this package on one machine, learn the same weights.
+    Two trainings with equal settings, in one version of this package on one machine, give the same weights.
     """
-    where = names(decisive=False)  # a training may go on elsewhere
+    where = names(decisive=False)  # a training may be resumed elsewhere
     settings = {name: plain(value) for name, value in knobs.items() if name not in where}
     settings["data_sha256"] = sha256(Path(datalist))
     parser = active_parser()
@@ -33,9 +33,9 @@ def training_settings(*, knobs: Mapping[str, Any], datalist: str | Path) -> dict
 
 
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """`learning_rate was 0.001 and is 0.01`: the first setting that differs; None where none does.
+    """Describe the first setting that differs, as `learning_rate was 0.001 and is 0.01`; None if all are equal.
 
-    A setting without a value is as one that is not there.
+    A setting without a value equals a missing one.
     """
     old, new = dict(_flat(before)), dict(_flat(now))
     for name in [*new, *(name for name in old if name not in new)]:
@@ -45,7 +45,7 @@ def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str |
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Each plain value with its id, as the bundle writes ids: `train#preprocessing#transforms#2#size`."""
+    """Yield each plain value with its id in the bundle's notation: `train#preprocessing#transforms#2#size`."""
     entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
     if entries is None:
         yield name, value
@@ -55,11 +55,11 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 FILES_OR_NAMES = ("encoder_weights", "extractor_path", "extractor_weights")
-"""Knobs that are recorded with their whole path where they name a file, with a revision where they name weights."""
+"""Knobs recorded with an absolute path if they name a file, with a revision if they name weights."""
 
 
 def run_knobs(run: str = "training") -> dict[str, Any]:
-    """{name: value} of all knobs of the running configuration that are recorded, in the order of `cvm_monai.knobs`.
+    """Return {name: value} of all recorded knobs of the running configuration, in the order of `cvm_monai.knobs`.
 
     Args:
         run: the run id whose knobs they are.

@@ -1,4 +1,4 @@
-"""How a trained network fares when the test images are stained more strongly, or more weakly."""
+"""Test a trained network on images with stronger or weaker staining."""
 
 import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,22 +20,22 @@ TABLE, FIGURE = "stain_shift.csv", "stain_shift.png"
 
 
 class StainShiftTest:
-    """The mean Dice over the test images with the concentration of haematoxylin, or of eosin, times each factor.
+    """Computes the mean Dice over the test images with the haematoxylin or eosin concentration times each factor.
 
     Each factor other than 1 costs two further passes of the network over the test images, one for each stain.
 
     Args:
         network: logits (B, C, h, w) from (B, 3, H, W), trained.
-        factors: above 0; 1 is the test itself, which is shown in any case and costs nothing. Further from 1 asks for
-            more; 0.5 to 2. None of them: no test.
-        load: a record to an item whose `image` is uint8 (3, H, W), as in training.
-        prepare: the rest of what the network's images go through, stain normalisation and all; it comes after the
-            shift, as it would with a slide from elsewhere.
+        factors: above 0; 1 is the test itself, which is always shown and costs nothing. Further from 1 is a harder
+            test; 0.5 to 2. Empty: no test.
+        load: converts a record to an item whose `image` is uint8 (3, H, W), as in training.
+        prepare: the remaining preprocessing of the network's images, stain normalisation included; it runs after the
+            shift, as with a slide from another laboratory.
         device: of the network.
         amp: mixed precision on a GPU, as in the test.
 
     Raises:
-        CvmError: factors that are no list of numbers above 0.
+        CvmError: factors that are not a list of numbers above 0.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class StainShiftTest:
         self.device, self.amp = torch.device(device), amp
 
     def run(self, records: Sequence[Mapping[Hashable, Any]], *, unshifted: Mapping[str, float]) -> list[ShiftedDice]:
-        """One entry for each stain and factor, factor 1 among them; empty where there is no factor.
+        """Return one entry for each stain and factor, factor 1 included; empty if there are no factors.
 
         Args:
             records: of cases with masks.
-            unshifted: Dice of each, by case id, as they are.
+            unshifted: Dice of the unchanged images, by case id.
         """
         if not self.factors:
             return []
@@ -79,7 +79,7 @@ class StainShiftTest:
 
 
 def checked_factors(factors: Any) -> tuple[float, ...]:
-    """The factors as numbers; CvmError for anything else than a list of numbers above 0 and finite."""
+    """Convert the factors to numbers; raises CvmError for anything but a list of finite numbers above 0."""
     listed = list(factors) if isinstance(factors, list | tuple) else [factors]
     for factor in listed:
         if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
@@ -88,7 +88,7 @@ def checked_factors(factors: Any) -> tuple[float, ...]:
 
 
 def report_shifts(rows: Sequence[ShiftedDice], folder: Path) -> str:
-    """Write the table and its figure into the folder; returns the section of the summary."""
+    """Write the table and its figure into the folder; returns the section for the summary."""
     write_shifts_csv(folder / TABLE, rows)
     if any(row.dice.n for row in rows):
         save_figure(sweep_curves([_panel(rows)]), folder / FIGURE)

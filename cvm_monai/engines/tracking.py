@@ -1,4 +1,4 @@
-"""MLflow, spoken to through one small class: an address checked first, a run with a unique name, closed in any case."""
+"""MLflow access through one small class: checks the address, creates a uniquely named run, always closes it."""
 
 import hashlib
 import json
@@ -22,24 +22,24 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import shown
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's own 7 hold a training up for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's default of 7 delays a training for minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 OFF = "none"
 DATABASE = "mlruns.db"
 WRITER = "cvm_monai.writer"
-"""Tag of a run: the output folder that it is of."""
+"""Tag of a run that identifies its output folder."""
 DIGEST = 12
-"""Characters of a data set's digest that MLflow's tables have room for; it keeps 36 at most."""
+"""Logged characters of a data set's digest, as many as MLflow's tables show; MLflow stores at most 36."""
 
 
 def default_tracking_uri(*, output_dir: str) -> str:
-    """MLFLOW_TRACKING_URI where it is set, else a SQLite file below the output folder."""
+    """Return MLFLOW_TRACKING_URI if it is set, else the address of a SQLite file in the output folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_address(Path(output_dir).resolve() / DATABASE)
 
 
 def writer_of(output_dir: str | Path, *, tracking_uri: str) -> str:
-    """A mark of the output folder among all that write into a store: of its own database it is the only one."""
+    """Identify the output folder among all that write into a store; constant if the store lies in that folder."""
     folder, file = Path(output_dir).resolve(), database_file(tracking_uri)
     if file is not None and file.resolve().parent == folder:
         return "output folder"
@@ -47,12 +47,12 @@ def writer_of(output_dir: str | Path, *, tracking_uri: str) -> str:
 
 
 def unique_run_name(*, prefix: str) -> str:
-    """`prefix-20260131-104500-1a2b3c`: MLflow's handlers would otherwise continue a run that crashed."""
+    """`prefix-20260131-104500-1a2b3c`; with a reused name MLflow's handlers would continue a run that crashed."""
     return f"{prefix}-{datetime.now():%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
 
 
 def check_tracking_uri(uri: str) -> None:
-    """CvmError where the address is of a kind that MLflow refuses, or where no server answers it."""
+    """Raise CvmError if MLflow does not accept this kind of address, or no server answers at it."""
     if uri == OFF:
         return
     scheme = uri.partition("://")[0] if "://" in uri else ""
@@ -74,12 +74,12 @@ def check_tracking_uri(uri: str) -> None:
 
 
 def recorded_store(uri: str, *, output_dir: str | Path) -> str:
-    """Where the store that a training recorded is now: that address, or `mlruns.db` of an output folder that moved.
+    """Find the store that a training recorded: at its address, or as `mlruns.db` of an output folder that moved.
 
-    Of a folder that was copied it is the copy's. MLflow would make an empty database where it finds none.
+    For a copied folder it is the copy's store. The check is needed since MLflow creates a missing database silently.
 
     Raises:
-        CvmError: no address, neither file is there, or one that is no such database.
+        CvmError: no address, neither file exists, or the file is not an MLflow database.
     """
     if not isinstance(uri, str):
         raise CvmError(f"the training in {output_dir} recorded no MLflow store, but {shown(uri)}: train again")
@@ -100,7 +100,7 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
 
 
 def _holds_run_of(database: Path, record: Path) -> bool:
-    """Whether a database holds the run that a training recorded."""
+    """Whether a database contains the run that a training recorded."""
     try:
         run_id = json.loads(record.read_text(encoding="utf-8"))["mlflow_run_id"]
         with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as found:
@@ -110,10 +110,10 @@ def _holds_run_of(database: Path, record: Path) -> bool:
 
 
 def check_database(file: Path) -> None:
-    """Look into a database without changing it; MLflow would fill an empty one with its tables.
+    """Check a database without changing it; MLflow would create its tables in an empty one.
 
     Raises:
-        CvmError: it is damaged, or none of MLflow's.
+        CvmError: it is damaged, or not an MLflow database.
     """
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
@@ -125,10 +125,10 @@ def check_database(file: Path) -> None:
 
 
 def send_waiting(output_dir: str | Path) -> int:
-    """Bring to MLflow what the training in `output_dir` could not; returns how many entries that were.
+    """Send to MLflow what the training in `output_dir` could not; returns the number of entries.
 
     Raises:
-        CvmError: no training there, or MLflow still does not answer.
+        CvmError: no training in the folder, or MLflow still does not answer.
     """
     record, outbox = Path(output_dir) / "run.json", Outbox(Path(output_dir) / FILE)
     try:
@@ -155,10 +155,11 @@ class TrackedRun:
 
     Args:
         tracking_uri: database or server, or `none`.
-        experiment: name; made where it is missing, with its artifacts in `artifact_dir` for a local database.
+        experiment: name; created if missing, with its artifacts in `artifact_dir` for a local database.
         artifact_dir: folder for a local database's artifacts.
-        outbox: file for what MLflow cannot be told once the run is there; without one such a failure is an error.
-        writer: whose run it is, the same from one start to the next; `close_stale` knows its runs by it.
+        outbox: file that queues entries while MLflow does not answer, once the run exists; without one a failure is
+            an error.
+        writer: identifier of the run's owner, the same at every start; `close_stale` finds its runs by it.
     """
 
     def __init__(
@@ -183,13 +184,13 @@ class TrackedRun:
         if self.tracking_uri == OFF:
             return
         self._connect()
-        tags = {} if self.writer is None else {WRITER: self.writer}  # with the run: a kill may follow at once
+        tags = {} if self.writer is None else {WRITER: self.writer}  # set on creation: a kill may follow at once
         self.run_id = self._client.create_run(self._experiment_id(), run_name=name, tags=tags).info.run_id
 
     def close_stale(self) -> int:
-        """Mark the writer's other runs that are still called running as killed; returns how many were.
+        """Mark the writer's other runs that still have the status RUNNING as KILLED; returns how many.
 
-        The writer holds its output folder alone, so that a kill ended them before they could say so.
+        The writer alone holds its output folder, so that these runs must have been killed before they could be closed.
         """
         return 0 if self.run_id is None or self.writer is None else self._delivery.count(self._close_stale)
 
@@ -203,7 +204,7 @@ class TrackedRun:
         return len(stale) - (self.run_id in stale)
 
     def _experiment_id(self) -> str:
-        """Of the experiment, made where it is missing; another process may make it at the same moment."""
+        """Return the id of the experiment, created if missing; another process may create it at the same moment."""
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(self.experiment)
@@ -220,7 +221,7 @@ class TrackedRun:
         return str(found.experiment_id)
 
     def join(self, run_id: str | None) -> bool:
-        """Write into an existing run, where there is one; returns whether there is."""
+        """Write into an existing run; returns False if it does not exist."""
         if self.tracking_uri == OFF or run_id is None:
             return False
         from mlflow.exceptions import MlflowException
@@ -235,10 +236,10 @@ class TrackedRun:
         return True
 
     def go_on(self, run_id: str | None) -> str | None:
-        """Take an interrupted run up again: it is running once more, and steps that it has are not logged twice.
+        """Resume an interrupted run: set its status to RUNNING; metrics that it already has are not logged again.
 
         Returns:
-            Its name; None where there is no such run.
+            Its name; None if there is no such run.
         """
         if not self.join(run_id):
             return None
@@ -253,7 +254,7 @@ class TrackedRun:
         return name
 
     def params(self, values: Mapping[str, Any]) -> None:
-        """Log parameters, as text; MLflow refuses to change one, so that another value becomes a tag of its name."""
+        """Log parameters, as text; MLflow does not change a parameter, so a changed value becomes a tag of its name."""
         for name, value in values.items():
             if name not in self._params:
                 self._send("param", name=name, value=str(value))
@@ -261,7 +262,7 @@ class TrackedRun:
                 self._send("tag", name=name, value=str(value))
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
-        """Log the finite ones of some metrics at a step."""
+        """Log the finite values of these metrics at a step."""
         for name, value in values.items():
             if math.isfinite(value):
                 self._send("metric", name=name, value=float(value), step=step, time=_now())
@@ -272,7 +273,7 @@ class TrackedRun:
             self._send("tag", name=name, value=str(value))
 
     def dataset(self, name: str, *, digest: str, uri: str) -> None:
-        """Say what is trained on: MLflow lists and groups runs by it."""
+        """Log the training's data set, by which MLflow lists and groups runs."""
         self._send("dataset", name=name, digest=digest[:DIGEST], uri=uri)
 
     def artifact(self, path: Path, *, folder: str | None = None) -> None:
@@ -292,19 +293,19 @@ class TrackedRun:
         self._send("artifact", path=self._named(path), folder=folder, temporary=True)
 
     def _named(self, path: Path) -> str:
-        """A file as an entry names it: seen from the outbox's folder, which may move before the entry is sent."""
+        """Express a file's path relative to the outbox's folder, which may move before the entry is sent."""
         if self.outbox is None or not path.resolve().is_relative_to(self.outbox.path.parent.resolve()):
             return str(path.resolve())
         return str(path.resolve().relative_to(self.outbox.path.parent.resolve()))
 
     def end(self, status: str) -> None:
-        """FINISHED, FAILED or KILLED; later calls change nothing."""
+        """Close the run as FINISHED, FAILED or KILLED; later calls change nothing."""
         if not self._ended:
             self._ended = True
             self._send("status", value=status, time=_now())
 
     def settle(self) -> int:
-        """Bring what waits in the outbox; returns how many entries are left."""
+        """Send what waits in the outbox; returns how many entries are left."""
         return self._delivery.flush(now=True) if self.run_id else 0
 
     def _send(self, kind: str, **what: Any) -> None:
@@ -320,5 +321,5 @@ class TrackedRun:
 
 
 def _now() -> int:
-    """Milliseconds since 1970, as MLflow counts."""
+    """Milliseconds since 1970, the unit of MLflow's times."""
     return time.time_ns() // 1_000_000

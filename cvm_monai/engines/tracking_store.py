@@ -1,4 +1,4 @@
-"""MLflow's databases in a file: their addresses, opened by one process while others wait, moved with their folder."""
+"""MLflow's SQLite databases: addresses, locked creation, and updated artifact paths after a move."""
 
 import os
 import sqlite3
@@ -29,17 +29,17 @@ OPTIONS = frozenset(
         "vfs",
     ]
 )
-"""What may follow `?` in such an address."""
+"""Parameters that may follow `?` in such an address."""
 
 
 def sqlite_address(file: str | Path) -> str:
-    """The address of a database file whose path may hold any character.
+    """Build the address of a database file whose path may hold any character.
 
-    The path stands there as it is where it is read back so, and quoted by SQLAlchemy where it is not; MONAI's `#` and
-    `::` are always quoted, since the address may travel as an entry of a configuration.
+    The path is left unquoted if SQLAlchemy reads it back unchanged, and quoted otherwise; MONAI's `#` and `::` are
+    always quoted, since the address may be an entry of a configuration.
 
     Raises:
-        CvmError: this version of SQLAlchemy has no address for it.
+        CvmError: this version of SQLAlchemy cannot address the file.
     """
     from sqlalchemy.engine import URL
 
@@ -56,10 +56,10 @@ def sqlite_address(file: str | Path) -> str:
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of a database by its address; None for another store.
+    """Extract the database file from an address; None for another kind of store.
 
     Raises:
-        CvmError: an address that means no file, or that holds a `?` of the file's name.
+        CvmError: the address names no file, or contains a `?` that belongs to the file's name.
     """
     if not uri.startswith(SQLITE):
         return None
@@ -74,13 +74,13 @@ def database_file(uri: str) -> Path | None:
 
 
 def artifact_folder(uri: str, *, output_dir: str | Path) -> Path:
-    """Where the files of runs belong: `mlruns` beside a local database, else below the output folder."""
+    """Folder of the runs' artifacts: `mlruns` beside a local database, else below the output folder."""
     file = database_file(uri)
     return (Path(output_dir) if file is None else file.absolute().parent) / "mlruns"
 
 
 def _read(address: str) -> str | None:
-    """The path that SQLAlchemy opens; None where it finds none."""
+    """Return the path that SQLAlchemy opens; None if it finds none."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -96,19 +96,19 @@ PLACES = (
     ("logged_models", "artifact_location"),
     ("model_versions", "storage_location"),
 )
-"""Tables of MLflow's databases and their columns that hold addresses of files."""
+"""Tables and columns of MLflow's databases that hold file addresses."""
 
 
 def follow_move(uri: str, *, recorded: str, now: Path) -> bool:
-    """Let a local database find its runs' files below `now`; returns whether it had them in another folder.
+    """Update a local database's artifact addresses to the folder `now`; returns whether they named another folder.
 
-    The database was moved where the folder that it names is gone, and copied where another database of its name lies
-    beside that folder. All addresses below that folder change then; MLflow has no call for it.
+    The database was moved if the folder that it names is missing, and copied if another database of its name lies
+    beside that folder. All addresses below that folder are rewritten; MLflow has no call for it.
 
     Args:
-        uri: of the store; of a server nothing changes.
-        recorded: address of the files of an experiment, or of a run, `.../RUN_ID/artifacts`, as the store has it.
-        now: where the files of its experiments belong.
+        uri: of the store; a server is left unchanged.
+        recorded: artifact address of an experiment, or of a run, `.../RUN_ID/artifacts`, as stored.
+        now: current folder of its experiments' artifacts.
     """
     file, old, new = database_file(uri), _local(recorded), now.resolve()
     if file is None or old is None:
@@ -126,7 +126,7 @@ def follow_move(uri: str, *, recorded: str, now: Path) -> bool:
 
 
 def _change(database: sqlite3.Connection, table: str, column: str, *, former: str, now: str) -> None:
-    """Change the addresses in a column; a version of MLflow may lack it."""
+    """Rewrite the addresses in a column; skipped if this version of MLflow lacks the column."""
     if column in {row[1] for row in database.execute(f"PRAGMA table_info({table})")}:
         size = len(former)
         database.execute(
@@ -136,7 +136,7 @@ def _change(database: sqlite3.Connection, table: str, column: str, *, former: st
 
 
 def _forget_places() -> None:
-    """MLflow remembers in its process where the files of a run are."""
+    """Clear MLflow's in-process cache of artifact locations."""
     with suppress(ImportError, AttributeError):
         from mlflow.tracking._tracking_service import utils
 
@@ -144,16 +144,16 @@ def _forget_places() -> None:
 
 
 def _local(address: str) -> Path | None:
-    """The folder of a `file:` address; None for another."""
+    """Return the folder of a `file:` address; None for another."""
     parts = urlsplit(address or "")
     return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
 
 
 def client_of(uri: str) -> Any:
-    """MLflow's client of a store, which is the registry of its models as well.
+    """Open MLflow's client of a store, which also accesses its model registry.
 
     Raises:
-        CvmError: a database that cannot be used.
+        CvmError: the database cannot be used.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
@@ -167,7 +167,7 @@ def client_of(uri: str) -> Any:
                 stack.enter_context(_without_strays(uri))
                 stack.enter_context(_made_by_one(file))
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            if file is not None and "%" in uri:  # the registry is opened when it is first asked, and makes strays too
+            if file is not None and "%" in uri:  # the registry opens at its first query, and makes strays too
                 client.search_registered_models(max_results=1)
             return client
     except (MlflowException, SQLAlchemyError, OSError) as error:
@@ -176,7 +176,7 @@ def client_of(uri: str) -> Any:
 
 
 def _check_place(file: Path) -> None:
-    """Refuse a database that cannot be opened; MLflow would try again for a minute."""
+    """Check that a database can be opened; MLflow would retry for a minute."""
     folder = file.absolute().parent
     if file.is_dir() or not folder.is_dir():
         what = "is a folder" if file.is_dir() else f"cannot be made: there is no folder {folder}"
@@ -187,10 +187,10 @@ def _check_place(file: Path) -> None:
 
 @contextmanager
 def _made_by_one(file: Path) -> Iterator[None]:
-    """Hold a lock beside a database that is not there yet, or that another process is making, until it is made.
+    """Hold a lock beside a database that is missing, or that another process is creating, until it is complete.
 
-    MLflow's migrations fail where two processes run them. The lock's file goes when the database is whole: from then on
-    nobody waits.
+    MLflow's migrations fail if two processes run them. The lock file is removed once the database is complete; later
+    calls do not wait.
     """
     lock = file.with_name(f".{file.name}.lock")
     if file.is_file() and file.stat().st_size and not lock.exists():
@@ -202,7 +202,7 @@ def _made_by_one(file: Path) -> Iterator[None]:
 
 @contextmanager
 def _without_strays(uri: str) -> Iterator[None]:
-    """Remove the empty folders that MLflow makes of an address whose path is quoted, and reads unquoted."""
+    """Remove the empty folders that MLflow creates for a quoted path that it reads unquoted."""
     named = Path(uri.removeprefix(SQLITE)).absolute().parent
     missing = [folder for folder in (named, *named.parents) if not folder.exists()]
     try:

@@ -1,4 +1,4 @@
-"""The knobs that a network was trained with, as its `run.json` keeps them, each checked when it is asked for."""
+"""The knobs that a network was trained with, read from its `run.json` and checked on access."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,17 +13,16 @@ from cvm_monai.provenance import RUN_FILE
 
 
 class TrainedKnobs(Mapping[str, Any]):
-    """Each knob of a training in an output folder; what it did not record is as trainings were before they knew it.
+    """Mapping of a training's recorded knobs; an unrecorded one has the value that was fixed before it existed.
 
-    A value is checked when it is asked for, so that a broken one harms only what needs it.
+    A value is checked on access, so that an invalid one affects only its users.
 
     Args:
-        output_dir: of the training; without a `run.json` there, all is as not recorded.
-        defaults: of a network that comes without its record, as in an exported bundle: they go before `Knob.before`.
+        output_dir: of the training; without a `run.json` there, no knob counts as recorded.
+        defaults: for a network without its record, as in an exported bundle; they take precedence over `Knob.before`.
 
     Raises:
-        CvmError: a file that is no record of a training; and, when it is asked for, a value that no training could
-            have had.
+        CvmError: the file is not the record of a training; or, on access, a value that is invalid for the knob.
     """
 
     def __init__(self, output_dir: str | PathLike[str], defaults: Mapping[str, Any] | None = None) -> None:
@@ -53,10 +52,10 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def check_recorded(file: Path, name: str, value: Any) -> Any:
-    """The value of a knob as a training recorded it; a name that is no knob is passed over.
+    """Check a knob's value in a training's record and return it; an unknown name is not checked.
 
     Raises:
-        CvmError: it is none that a training could have had, with the file and what it must be.
+        CvmError: the value is invalid; the message names the file and the valid values.
     """
     knob = TRAINING.get(name)
     if knob is None or value == knob.before or knob.fits(value):

@@ -1,4 +1,4 @@
-"""The training engine: MONAI's, with the loss left to the supervision; it ends where the loss diverges."""
+"""The training engine: MONAI's trainer with the loss computed by the supervision, and a check for divergence."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,25 +20,25 @@ from cvm_monai.supervision.moving_average import bare
 
 
 class PointTrainer(SupervisedTrainer):
-    """`SupervisedTrainer` whose iteration asks a `Supervision` for the terms of the loss.
+    """`SupervisedTrainer` whose iteration gets the terms of the loss from a `Supervision`.
 
     After each iteration `state.output` is [{"loss": float, term: float, ...}], a list as after MONAI's decollating.
     Mixed precision follows the device: float16 with a gradient scaler on CUDA, bfloat16 on a CPU.
 
     An iteration is one step of the optimiser. Its batch may be a list of micro-batches (`MicroBatchCollate`), whose
-    gradients are accumulated, and the network may be shared by several processes (`shared_network`): each part counts
-    as `step_weights` says, and `state.output` is that of the whole step, the same in every process.
+    gradients are accumulated, and the network may be distributed over processes (`shared_network`): each part is
+    weighted by `step_weights`, and `state.output` is that of the whole step, the same in every process.
 
     Args:
-        supervision: gives the terms of the loss and is told of each step. It is prepared here, so that a checkpoint
-            loaded later finds all that it fills.
+        supervision: computes the terms of the loss and is called after each step. `prepare` is called here, so that a
+            checkpoint loaded later finds its state.
         average: follows the weights after each step, for the validation.
-        channels_last: give the network its images in that order of memory, which is faster on GPUs with tensor cores
-            where the network is in it too (`training_network`).
+        channels_last: pass the images in the channels-last memory format, which is faster on GPUs with tensor cores if
+            the network uses it too (`training_network`).
         kwargs: as `SupervisedTrainer`, without `loss_function`.
 
     Raises:
-        CvmError: a loss that is not finite, with the epoch, the step, the terms and the cases of the batch.
+        CvmError: the loss is not finite; the message gives the epoch, the step, the terms and the cases of the batch.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PointTrainer(SupervisedTrainer):
 
     def _begin_epoch(self, engine: Any) -> None:
         dataset = getattr(self.data_loader, "dataset", None)
-        if dataset is not None and hasattr(dataset, "set_epoch"):  # its sampler, where it has one, is told by MONAI
+        if dataset is not None and hasattr(dataset, "set_epoch"):  # MONAI does so for a sampler
             dataset.set_epoch(engine.state.epoch)
         self.supervision.begin_epoch(epoch=engine.state.epoch, max_epochs=engine.state.max_epochs)
 
@@ -84,7 +84,7 @@ class PointTrainer(SupervisedTrainer):
         return [values]
 
     def _moved(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The batch on the device."""
+        """Move the batch to the device."""
         moved = {
             key: value.to(self.state.device, non_blocking=self.non_blocking) if isinstance(value, Tensor) else value
             for key, value in batch.items()
@@ -94,16 +94,16 @@ class PointTrainer(SupervisedTrainer):
         return moved
 
     def _loss(self, part: Mapping[str, Any], weight: StepWeight, found: list[dict[str, Tensor]]) -> Tensor:
-        """What this part adds to the step's loss; its terms are noted in `found`."""
+        """Compute this part's weighted contribution to the step's loss; its terms are appended to `found`."""
         with torch.autocast(self.state.device.type, enabled=self.amp, **self.amp_kwargs):
             terms = self.supervision.loss(self.network, part)
             weighted = {name: term.float() * weight.of(name) for name, term in terms.items()}
         found.append({name: term.detach() for name, term in weighted.items()})
-        # DistributedDataParallel takes the mean over the processes, the weights ask for the sum.
+        # DistributedDataParallel averages over the processes, but the weights require the sum.
         return torch.stack(list(weighted.values())).sum() * idist.get_world_size()
 
     def _values(self, found: Sequence[Mapping[str, Tensor]], parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """The step's terms over all parts and processes as numbers; every process raises where they are not finite."""
+        """Sum the step's terms over all parts and processes, as numbers; every process raises if one is not finite."""
         own = torch.stack([torch.stack(list(terms.values())) for terms in found]).double()
         terms = summed(own.sum(dim=0))
         values = {"loss": float(terms.sum()), **dict(zip(found[0], terms.tolist(), strict=True))}
@@ -132,7 +132,7 @@ class PointTrainer(SupervisedTrainer):
 
 
 def _unshared(network: Any) -> AbstractContextManager[None]:
-    """Gradients stay in this process, to be shared with those of the step's last part."""
+    """Keep gradients in this process; they are reduced with those of the step's last part."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
@@ -153,18 +153,18 @@ History = Mapping[str, Sequence[tuple[int, float]]]
 """(epoch, value) of each metric, in order."""
 
 CROSS_ENTROPIES = ("val_partial_ce", "train_partial_ce")
-"""Means of -log p: ln C where a network knows nothing."""
+"""Metrics that are means of -log p: ln C for an untrained network with C classes."""
 TOTAL = "train_total"
 FACTOR = 50.0
-"""A cross-entropy above it has diverged, as has a total loss so many times above its lowest, or above 1 where that is
-lower: weights up to 75 are ramped up in the latter."""
+"""Bound of divergence: of a cross-entropy itself, and of the total loss as a multiple of its lowest value, or of 1 if
+that is lower, since weights up to 75 are ramped up in the total loss."""
 
 
 def divergence(history: History, *, learning_rate: float | None = None) -> str | None:
-    """A sentence where the last epoch in the history has diverged; None where it has not.
+    """Describe the divergence in the last epoch of the history; None if it has not diverged.
 
     Args:
-        learning_rate: of the optimiser, for the sentence.
+        learning_rate: of the optimiser, for the message.
     """
     total = [value for _, value in history.get(TOTAL, ())]
     bounds = dict.fromkeys(CROSS_ENTROPIES, FACTOR) | {TOTAL: FACTOR * max(1.0, min(total, default=1.0))}
@@ -179,22 +179,22 @@ def divergence(history: History, *, learning_rate: float | None = None) -> str |
 
 
 class Attachable(Protocol):
-    """What listens to an engine."""
+    """A handler that can be attached to an engine."""
 
     def attach(self, engine: Any) -> None: ...
 
 
 class InOrder:
-    """Attaches handlers one after the other.
+    """Attaches handlers in a fixed order.
 
     Args:
-        handlers: from the first to the last that hears an event.
+        handlers: in the order in which they are called at an event.
     """
 
     def __init__(self, handlers: Sequence[Attachable]) -> None:
         self.handlers = tuple(handlers)
 
     def attach(self, engine: Engine) -> None:
-        """Attach them all."""
+        """Attach all handlers."""
         for handler in self.handlers:
             handler.attach(engine)

@@ -1,4 +1,4 @@
-"""Which weights are validated and saved: those that train, their moving average, or a supervision's own."""
+"""Weights for validation and saving: the trained ones, their moving average, or the supervision's own."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,18 +13,18 @@ from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.moving_average import MovingAverage, bare
 
 DELAY = 10
-"""The decay after s steps is at most (1 + s) / (10 + s), so that an average of few steps is one of recent weights."""
+"""The decay after s steps is at most (1 + s) / (10 + s), so that an early average depends on recent weights only."""
 
 
 class WeightAverage:
-    """Follows a network: a <- d a + (1 - d) w after each step of the optimiser, buffers included.
+    """Averages a network's weights: a <- d a + (1 - d) w after each step of the optimiser, buffers included.
 
-    `PointTrainer` attaches it; `InferenceWeights` lends its weights to the validation. Small batches of few images make
-    the last weights swing from step to step; their average hardly does, and generalises at least as well (Polyak and
-    Juditsky, 1992; Izmailov et al., UAI 2018).
+    `PointTrainer` attaches it; `InferenceWeights` puts the average into the network for validation. With small batches
+    of few images the last weights fluctuate from step to step; their average hardly does, and generalises at least as
+    well (Polyak and Juditsky, 1992; Izmailov et al., UAI 2018).
 
     Args:
-        network: that trains; any wrapper of a distributed training is looked through.
+        network: that trains; any wrapper for distributed training is removed first.
         decay: d; raising it averages over more steps, about 1 / (1 - d); 0 (none: the paper) or 0.9 to 0.999.
 
     Raises:
@@ -39,56 +39,56 @@ class WeightAverage:
         self._average = MovingAverage(network, buffers="average") if decay else None
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the trainer's steps, and begin with it."""
+        """Add the handlers for the trainer's start and steps."""
         if self._average is not None:
             engine.add_event_handler(Events.STARTED, self._start)
             engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Follow one step."""
+        """Update the average after one step."""
         del engine
         assert self._average is not None
         self.steps += 1
         self._average.update(self.network, decay=min(self.decay, (1 + self.steps) / (DELAY + self.steps)))
 
     def _start(self, engine: Engine) -> None:
-        """Begin from what the network holds by now: the processes of a training have different weights before they
-        are joined, and must follow one average."""
+        """Start from the network's current weights: only once the processes of a training are joined are these the same
+        in all, and all must follow one average."""
         del engine
         if self.steps == 0:
             self.restart()
 
     def restart(self) -> None:
-        """Forget all steps: the average is what the network holds now."""
+        """Reset the average to the network's current weights."""
         self.steps = 0
         if self._average is not None:
             self._average.load_state_dict(bare(self.network).state_dict())
 
     def weights(self) -> Mapping[str, Tensor] | None:
-        """A state dict of the network; None where nothing is averaged."""
+        """A state dict of the network; None if nothing is averaged."""
         return None if self._average is None else self._average.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and how many steps it has seen."""
+        """Return the average and its number of steps."""
         return {"steps": self.steps, "average": self.weights()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.steps = state["steps"]
         if self._average is not None:
             self._average.load_state_dict(state["average"])
 
 
 class InferenceWeights:
-    """Lends the network other weights while it is validated, and for what a new low sets off.
+    """Puts other weights into the network during validation and the handlers of a new low.
 
     They are the supervision's `inference_weights`, or else those of `average`; `BestModelSaver` and
-    `PseudoLabelRenewal` see them too. Nothing happens where there are neither. The network's own weights return when
-    the validation ends, bit by bit, also where it fails.
+    `PseudoLabelRenewal` use them too. Without either, nothing changes. The network's own weights are restored exactly
+    when the validation ends, also if it fails.
 
     Args:
-        network: that is validated; its tensors stay the same objects, which the optimiser knows.
-        supervision: may have other weights.
+        network: that is validated; its tensors stay the same objects, which the optimiser refers to.
+        supervision: may have its own weights for inference.
         average: of the weights that train.
     """
 
@@ -97,13 +97,13 @@ class InferenceWeights:
         self._own: Mapping[str, Tensor] | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Must stand after the handlers that select and save."""
+        """Add the handlers; call it after attaching those that select and save."""
         engine.add_event_handler(Events.STARTED, self)
         engine.add_event_handler(Events.COMPLETED, self._give_back)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._give_back_and_raise)
 
     def __call__(self, engine: Engine) -> None:
-        """Put the other weights into the network; the ones that train are kept aside."""
+        """Put the inference weights into the network and keep a copy of the trained ones."""
         del engine
         weights = self.supervision.inference_weights()
         if weights is None and self.average is not None:

@@ -1,4 +1,4 @@
-"""Where a bundle run finds itself: its root, its parsed configuration, its folders."""
+"""Find a bundle run's root, parsed configuration and folders."""
 
 import functools
 import re
@@ -14,11 +14,11 @@ from cvm_monai.bundle_files import bundle_folder
 from cvm_monai.engines.trained import TrainedKnobs
 
 NULL = "null"
-"""What stands for no value, as in the configurations."""
+"""Text for a missing value in the configurations."""
 COMMAND = "monai/bundle/__main__.py"
-"""How the first word of a `python -m monai.bundle` command ends."""
+"""Ending of the first word of a `python -m monai.bundle` command."""
 CONFIG_FILE = r"""^-+config[-_]file[=\n][\[(\s'"]*(.+?\.(?:json|ya?ml))(?=[\s'",)\]]|$)"""
-"""Finds the first configuration file in the words of a command, one a line, whether one file is given or a list."""
+"""Matches the first configuration file in a command's words, one per line, given one file or a list."""
 
 _resolving: ContextVar[ConfigParser | None] = ContextVar("resolving", default=None)
 
@@ -26,15 +26,15 @@ _resolving: ContextVar[ConfigParser | None] = ContextVar("resolving", default=No
 def bundle_root() -> str:
     """Absolute path of the bundle: the parent of the `configs` folder that `python -m monai.bundle` was given.
 
-    Where this process is no such command, it is the package's own bundle (`cvm_monai.bundle_files`), or without one the
-    working directory; code that makes the workflow of another bundle itself gives it the entry `bundle_root`.
+    In any other process it is the package's own bundle (`cvm_monai.bundle_files`), or without one the working folder;
+    code that creates another bundle's workflow itself sets the configuration's entry `bundle_root`.
     """
     file = command_config(sys.argv)
     return str(bundle_folder() or Path.cwd()) if file is None else str(Path(file).resolve().parent.parent)
 
 
 def command_config(words: Sequence[str]) -> str | None:
-    """The first configuration file of a `python -m monai.bundle` command; None for any other command."""
+    """Find the first configuration file of a `python -m monai.bundle` command; None for any other command."""
     if not words or not words[0].endswith(COMMAND):
         return None
     found = re.search(CONFIG_FILE, "\n".join(words), re.MULTILINE)
@@ -42,11 +42,11 @@ def command_config(words: Sequence[str]) -> str | None:
 
 
 def follow_parser() -> None:
-    """From the next entry of a configuration on, `active_parser` gives the parser that is resolving it.
+    """Make `active_parser` return the parser that resolves an entry, from the next entry of a configuration on.
 
-    MONAI calls what a configuration names without its parser, and a configuration cannot refer to it. So
-    `ConfigParser.get_parsed_content` is wrapped, once in a process; it does what it did. In `initialize` this stands
-    right after the bundle's root is put on the path.
+    MONAI calls the configuration's functions without its parser, and a configuration cannot refer to its parser. So
+    `ConfigParser.get_parsed_content` is wrapped, once per process; its behaviour is unchanged. In `initialize` this
+    follows right after the bundle's root is added to the path.
     """
     resolve = ConfigParser.get_parsed_content
     if getattr(resolve, "followed_by", None) is _resolving:
@@ -65,15 +65,15 @@ def follow_parser() -> None:
 
 
 def active_parser() -> ConfigParser | None:
-    """The parser that is resolving an entry of a configuration, see `follow_parser`; None outside of a bundle run."""
+    """Return the parser that is resolving an entry, see `follow_parser`; None outside of a bundle run."""
     return _resolving.get()
 
 
 def running_parser(asked_by: str) -> ConfigParser:
-    """The same for what works inside of a bundle run alone.
+    """Return the active parser, for functions that work only in a bundle run.
 
     Raises:
-        RuntimeError: outside of one, or in one whose configuration has not called `follow_parser`.
+        RuntimeError: outside of a bundle run, or if its configuration has not called `follow_parser`.
     """
     parser = active_parser()
     if parser is None:
@@ -85,9 +85,9 @@ def running_parser(asked_by: str) -> ConfigParser:
 
 
 def read_nulls() -> None:
-    """Give the knobs typed as `null` no value: MONAI takes the word for a text, and drops Python's `None` unseen.
+    """Set the knobs given as the text `null` to None: MONAI reads a text, and silently drops Python's `None`.
 
-    Called before anything else of a configuration is resolved. Folders may have the name.
+    Must be called before anything else of a configuration is resolved. Folders may be named `null`.
     """
     parser = active_parser()
     if parser is None:
@@ -101,16 +101,16 @@ def read_nulls() -> None:
 
 
 def models_dir(*, bundle_root: str, output_dir: str) -> str:
-    """Where `model.pt` lives: `models` of the bundle for its default output folder, else `models` of the output."""
+    """Folder of `model.pt`: `models` of the bundle for its default output folder, else `models` of the output."""
     default = Path(bundle_root).resolve() / "eval"
     output = Path(output_dir).resolve()
     return str((default.parent if output == default else output) / "models")
 
 
 def recorded(*, output_dir: str, key: str, default: Any) -> Any:
-    """Value of a knob as the training in `output_dir` recorded it in `run.json`; `default` where there is none.
+    """Return a knob's value from the `run.json` of the training in `output_dir`; `default` if it has none.
 
     Raises:
-        CvmError: a file that is no record of a training, or a value that the knob cannot have.
+        CvmError: the file is not the record of a training, or the value is invalid for the knob.
     """
     return TrainedKnobs(output_dir, {key: default})[key]

@@ -1,1 +1,1 @@
-"""Many trainings, one report: plan, run, resume, compare."""
+"""Comparisons and ablations: plan, run and resume many trainings, and report them together."""

@@ -1,4 +1,4 @@
-"""The ablations of Section 5.4 and of the solver: arms, what is compared and drawn, and the call that runs it all."""
+"""The ablations of Section 5.4 and of the solver: their arms, report layout, and the call that runs them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,24 +32,24 @@ VALUES: Mapping[What, str] = {
     "solver": "aos:5:0.5,aos:50:0.1,aos:50:0.2,aos:50:0.5,aos:50:1,aos:50:2,aos:500:0.5,"
     "primal_dual:500:0.5,primal_dual:500:1,primal_dual:500:2",
 }
-"""What is varied by default; the solver as name:iterations:lam."""
+"""Values varied by default; the solver as name:iterations:lam."""
 
 STEM = "ablation"
 CONSTANTS = f"method_constants#{REFERENCE}"
 LOSS = "pseudo_label_loss"
 LOSSES: Mapping[PseudoLabelLoss, str] = {"weighted_kl": "weighted KL", "cross_entropy": "cross-entropy"}
 BASELINE = Arm(LOWER, {"supervision": LOWER})
-"""Points alone: what the pseudo-labels add is measured from there."""
+"""Points alone: the baseline for the effect of the pseudo-labels."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """All that a kind of ablation decides.
+    """Definition of a kind of ablation.
 
     Attributes:
-        arms: what is trained.
+        arms: that are trained.
         layout: of its report.
-        most_pairs: points of each class that the data must have; None: whatever there is.
+        most_pairs: points of each class that the data must have; None: no minimum.
     """
 
     arms: tuple[Arm, ...]
@@ -58,7 +58,7 @@ class Ablation:
 
     @property
     def own(self) -> Mapping[str, str]:
-        """Knobs that cannot be given besides, and what to use instead."""
+        """Knobs that the user cannot set in this ablation, and what to use instead."""
         whole_entry = f"change its entries one by one, such as --{CONSTANTS}#weight"
         varied = [f"{prefix}{name}" for name in self.layout.varied for prefix in ("", f"{CONSTANTS}#", "load#")]
         return {
@@ -71,16 +71,16 @@ class Ablation:
 
 
 def plan_ablation(what: str, values: str | None, *, config: Mapping[str, Any]) -> Ablation:
-    """The arms of an ablation, the published setting as its reference, and `partial_ce` beside them.
+    """Build the arms of an ablation, with the published setting as reference and `partial_ce` as baseline.
 
     Args:
-        what: `pairs`: how many points, by weighted KL, by cross-entropy to u > 0.5, and by points alone (Figure 3a);
+        what: `pairs`: number of points, by weighted KL, by cross-entropy to u > 0.5, and by points alone (Figure 3a);
             `eta`: the strength of the subtraction in the contrast maps (Figure 3b); `solver`: solver, iterations, lam.
-        values: with commas between them; None: `VALUES`.
+        values: comma-separated; None: `VALUES`.
         config: the bundle's training configuration, for the defaults.
 
     Raises:
-        CvmError: another `what`, or values that cannot be.
+        CvmError: an unknown `what`, or invalid values.
     """
     makers: Mapping[What, Callable[[str, Mapping[str, Any]], Ablation]]
     makers = {"pairs": _pairs, "eta": _eta, "solver": _solver}
@@ -158,17 +158,17 @@ def _default(config: Mapping[str, Any], name: str) -> float:
 
 
 def _among(default: float, values: list[Any]) -> float | None:
-    """The default where it is one of the values."""
+    """The default if it is one of the values."""
     return default if default in values else None
 
 
 @dataclass(frozen=True)
 class AblationRequest(Setup):
-    """An ablation.
+    """Request for an ablation.
 
     Attributes:
         what: `pairs`, `eta` or `solver`; see `plan_ablation`.
-        values: with commas between them; None: those of `VALUES`.
+        values: comma-separated; None: those of `VALUES`.
     """
 
     what: str = "pairs"
@@ -176,11 +176,10 @@ class AblationRequest(Setup):
 
 
 def ablate(request: AblationRequest, *, execute: Executor, say: Callable[[str], None] = print) -> Result:
-    """Every value on every fold with every seed; see `carry_out`.
+    """Run every value on every fold with every seed and report; see `carry_out`.
 
     Raises:
-        CvmError: an unknown ablation, values that cannot be, fewer points than asked for, and what `carry_out`
-            refuses.
+        CvmError: an unknown ablation, invalid values, fewer points than requested, or an error of `carry_out`.
     """
     config = read_train_config(request.bundle_folder)
     ablation = plan_ablation(request.what, request.values, config=config)

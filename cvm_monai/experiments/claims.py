@@ -1,4 +1,4 @@
-"""The second table: what is claimed of a method in words, measured, for every method."""
+"""The second table of a comparison: the measured text claims of every method."""
 
 import csv
 import io
@@ -30,12 +30,12 @@ READING = (
 
 @dataclass(frozen=True)
 class ClaimsTable:
-    """All that the table shows.
+    """Contents of the claims table.
 
     Attributes:
-        means: of each method, by claim; the rows' order.
-        columns: the claims that some method has a value of, one distance among them.
-        upper: the method that is set apart, or None.
+        means: of each method, by claim; in the order of the rows.
+        columns: the claims with a value for some method, at most one of the two distances.
+        upper: the method shown separately as upper bound, or None.
         images: scored images of each method, over all folds and seeds.
     """
 
@@ -46,7 +46,7 @@ class ClaimsTable:
 
 
 def make_claims(rows: Mapping[str, Sequence[Row]], finished: Sequence[Run], *, upper: str | None) -> ClaimsTable:
-    """The means of every method that has scores; the method set apart comes last."""
+    """Compute the means of every method that has scores; the upper bound comes last."""
     arms = sorted((arm for arm, own in rows.items() if own), key=lambda arm: arm == upper)
     means = {arm: {name: fold_mean(rows[arm], name) for name in CLAIMS} for arm in arms}
     for arm in arms:
@@ -62,7 +62,7 @@ def make_claims(rows: Mapping[str, Sequence[Row]], finished: Sequence[Run], *, u
 
 
 def claims_table(table: ClaimsTable) -> ResultTable:
-    """The table as text; a sentence where nothing is measured."""
+    """Format the table as text; a sentence if nothing is measured."""
     if not table.columns:
         return ResultTable(HEADING, (), (), ("Left out: no finished run has measured them.",))
     cells = tuple(
@@ -80,7 +80,7 @@ def claims_table(table: ClaimsTable) -> ResultTable:
 
 
 def claims_csv(table: ClaimsTable) -> str:
-    """One line a method: mean and standard deviation of each column with six decimals, empty where undefined."""
+    """Format one line per method: mean and standard deviation of each column with six decimals, empty if undefined."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["method", *(f"{name}_{part}" for name in table.columns for part in ("mean", "sd", "left_out"))])
@@ -92,7 +92,7 @@ def claims_csv(table: ClaimsTable) -> str:
 
 
 def _pooled_ece(runs: Sequence[Run]) -> FoldMean:
-    """Of the calibration that each run's evaluation has written; a run without it is counted as left out."""
+    """Mean ECE from the calibration tables of the runs' evaluations; a run without one is counted as left out."""
     values: dict[int, list[float]] = {}
     for run in runs:
         path = run.folder / "evaluation" / "calibration.csv"
@@ -102,7 +102,7 @@ def _pooled_ece(runs: Sequence[Run]) -> FoldMean:
 
 
 def _read_calibration(path: Path) -> Reliability:
-    """What `write_calibration_csv` wrote; the squared error is not in it (NaN)."""
+    """Read a table of `write_calibration_csv`; it lacks the squared error, which is NaN."""
     table = [row for _, row in read_table(path, required=CALIBRATION_COLUMNS)]
     try:
         values = np.array([[float(row[name] or 0) for name in CALIBRATION_COLUMNS[2:]] for row in table])
@@ -113,13 +113,13 @@ def _read_calibration(path: Path) -> Reliability:
 
 
 def _all_in_um(rows: Sequence[Row]) -> bool:
-    """Whether every distance is known in micrometres."""
+    """Whether every distance is available in micrometres."""
     distances = [row for row in rows if not math.isnan(row.score("hd95_px"))]
     return bool(distances) and not any(math.isnan(row.score("hd95_um")) for row in distances)
 
 
 def _undefined(table: ClaimsTable, name: ClaimName) -> str | None:
-    """How many images do not define a claim; of ECE, how many runs lack it."""
+    """Report how many images do not define a claim; for ECE, how many runs lack it."""
     counts = {arm: means[name].left_out for arm, means in table.means.items() if means[name].left_out}
     if not counts:
         return None
@@ -131,7 +131,7 @@ def _undefined(table: ClaimsTable, name: ClaimName) -> str | None:
 
 
 def _left_out(table: ClaimsTable) -> list[str]:
-    """Why a claim has no column; of the two units of a distance one is enough."""
+    """Explain why a claim has no column; one of the two units of a distance is enough."""
     missing = [name for name in CLAIMS if name not in table.columns]
     if "hd95_um" in table.columns or "hd95_px" not in table.columns:
         missing = [name for name in missing if name != ("hd95_px" if "hd95_um" in table.columns else "hd95_um")]

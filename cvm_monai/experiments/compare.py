@@ -1,4 +1,4 @@
-"""Many arms from one call: prepare, train and evaluate what is missing, report; with all methods it is Table 1."""
+"""Run many arms from one call: prepare, train and evaluate what is missing, report; with all methods it is Table 1."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,18 +27,18 @@ from cvm_monai.networks.frozen import FrozenExtractor
 
 @dataclass(frozen=True)
 class Setup:
-    """What is asked for, whatever is compared.
+    """Options common to all kinds of comparison.
 
     Attributes:
-        folder: a prepared data set, or a user's folder.
-        output: gets all that is written.
-        folds: by patient, from 2; more leave more cases for training and cost as many more runs.
-        seeds: 0 to seeds - 1; more tell luck from skill.
-        only: folds to test, with commas between them; None: all.
-        jobs: runs at once.
+        folder: a prepared data set, or a folder of images and annotations.
+        output: folder of all outputs.
+        folds: number of folds by patient, from 2; more folds leave more training cases and cost as many more runs.
+        seeds: number of seeds, 0 to seeds - 1; more seeds separate chance from real differences.
+        only: folds to test, comma-separated; None: all.
+        jobs: parallel runs.
         bundle: the MONAI bundle's folder; None: the one beside this package.
-        knobs: words of further knobs of the training.
-        setting: a configuration of knobs behind the bundle's `train.yaml`; `knobs` go before it.
+        knobs: further knobs of the training, as command-line words.
+        setting: a configuration of knobs merged over the bundle's `train.yaml`; `knobs` override it.
     """
 
     folder: Path
@@ -53,16 +53,16 @@ class Setup:
 
     @property
     def bundle_folder(self) -> Path:
-        """The bundle that is run."""
+        """The folder of the bundle that is run."""
         return (self.bundle or Path(bundle_root())).resolve()
 
 
 @dataclass(frozen=True)
 class ComparisonRequest(Setup):
-    """A comparison of methods.
+    """Request for a comparison of methods.
 
     Attributes:
-        methods: `all`, or names with commas between them.
+        methods: `all`, or comma-separated names.
     """
 
     methods: str = "all"
@@ -70,18 +70,18 @@ class ComparisonRequest(Setup):
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared, and how it is reported.
+    """Definition of a comparison: arms, knobs and report.
 
     Attributes:
-        name: in a word, of MLflow's run and of what the output folder is for.
+        name: one word, for MLflow's run and to mark the output folder.
         title: of the page, before the data set's name.
         arms: the rows of the table.
         layout: of the report.
         config: the bundle's training configuration.
         knobs: of every run, as text.
-        facts: what MLflow's run is tagged with.
-        most_pairs: points of each class that the data must have, and that are sampled; None: whatever there is, and
-            as many as are used.
+        facts: tags of the MLflow run.
+        most_pairs: points of each class that the data must have, and that are sampled; None: no minimum, and as many
+            as are used.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of it: files to look at, runs that failed, the data list that all took."""
+    """Result of a comparison: files of the report, number of failed runs, and the data list of all runs."""
 
     files: tuple[Path, ...]
     failed: int
@@ -104,10 +104,10 @@ class Result:
 
 
 def compare(request: ComparisonRequest, *, execute: Executor, say: Callable[[str], None] = print) -> Result:
-    """Table 1: every method on every fold with every seed; see `carry_out`.
+    """Run every method on every fold with every seed and report Table 1; see `carry_out`.
 
     Raises:
-        CvmError: an unknown method, and what `carry_out` refuses.
+        CvmError: an unknown method, or an error of `carry_out`.
     """
     config = read_train_config(request.bundle_folder)
     knobs = parse_knobs(request.knobs, config, setting=request.setting)
@@ -117,11 +117,11 @@ def compare(request: ComparisonRequest, *, execute: Executor, say: Callable[[str
 
 
 def carry_out(setup: Setup, study: Study, *, execute: Executor, say: Callable[[str], None] = print) -> Result:
-    """Run what is not finished yet and report; everything that can be refused is refused before the first training.
+    """Run what is not finished yet and report; all checks are done before the first training.
 
     Raises:
-        CvmError: a wrong option or knob, a data set that cannot be compared on, an output folder that cannot be
-            written or is in use, a finished run of another configuration, or no run that finished.
+        CvmError: a wrong option or knob, an unsuitable data set, an output folder that cannot be written or is in use,
+            a finished run of another configuration, or no run that finished.
     """
     if setup.jobs < 1:
         raise CvmError(f"--jobs must be at least 1, got {setup.jobs}")
@@ -145,7 +145,7 @@ def carry_out(setup: Setup, study: Study, *, execute: Executor, say: Callable[[s
 
 @dataclass(frozen=True)
 class _Work:
-    """All that is known before the first training."""
+    """Everything determined before the first training."""
 
     runs: tuple[Run, ...]
     todo: list[tuple[Run, dict[str, Any]]]
@@ -156,7 +156,7 @@ class _Work:
 
 
 def _train_and_report(setup: Setup, study: Study, work: _Work, execute: Executor, say: Callable[[str], None]) -> Result:
-    """Train, evaluate, report; the MLflow run is closed in any case."""
+    """Train, evaluate and report; the MLflow run is always closed."""
     by_hand = replace(work.place, parent_run_id=None)
     commands = {run.folder: shown(training_words(run, by_hand)) for run in work.runs}
     finished = len(work.runs) - len(work.todo)
@@ -188,7 +188,7 @@ def _train_and_report(setup: Setup, study: Study, work: _Work, execute: Executor
 
 
 def _todo(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> list[tuple[Run, dict[str, Any]]]:
-    """The runs that are not finished, each with its configuration."""
+    """List the runs that are not finished, each with its configuration."""
     digest = sha256(data.path)
     pairs = []
     for run in runs:
@@ -199,14 +199,14 @@ def _todo(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> list[t
 
 
 def _sampled_pairs(study: Study) -> int:
-    """Points of each class to sample where a folder is prepared."""
+    """Points of each class to sample when a folder is prepared."""
     used = value_of(study.knobs["pairs"]) if "pairs" in study.knobs else study.config.get("pairs", 5)
     check_whole("--pairs", used, low=1)
     return study.most_pairs or int(used)
 
 
 def _passed_on(knobs: dict[str, str]) -> dict[str, str]:
-    """What every run gets; MLflow's address is passed for all together, an extractor to the methods that need it.
+    """Select the knobs of every run, without MLflow's address (set for all together) and an extractor (by method).
 
     An extractor that is the encoder of the network belongs to every run.
     """
@@ -219,13 +219,13 @@ def _passed_on(knobs: dict[str, str]) -> dict[str, str]:
 
 
 def _extractor(knobs: dict[str, str]) -> str | None:
-    """The file or name of the frozen extractor, which is tried out here, or None."""
+    """Return the file or name of the frozen extractor, after a test load, or None."""
     path = _path(knobs, "extractor_path")
     return None if path is None else absolute_extractor(FrozenExtractor(path, weights=_weights(knobs)).path)
 
 
 def _weights(knobs: dict[str, str]) -> str | None:
-    """The file of the weights of an extractor that is given by name, or None."""
+    """Return the weights file of an extractor that is given by name, or None."""
     path = _path(knobs, "extractor_weights")
     return None if path is None else str(Path(path).resolve())
 
@@ -239,7 +239,7 @@ def _path(knobs: dict[str, str], name: str) -> str | None:
 
 @contextmanager
 def _locked(output: Path) -> Iterator[None]:
-    """Make the output folder, and keep other comparisons out of it."""
+    """Create the output folder and lock it against other comparisons."""
     with lock_folder(output, option="--output") as holder:
         if holder is not None:
             raise CvmError(f"another comparison runs in {output}: wait for it, or choose another --output")

@@ -1,4 +1,4 @@
-"""The data set of a comparison: as it is prepared, with other folds, or prepared from a user's folder."""
+"""The data set of a comparison: used as prepared, with other folds, or prepared from a user's folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,20 +16,20 @@ from cvm_monai.slides import read_mask
 
 @dataclass(frozen=True)
 class Prepared:
-    """The data set that all runs take, and a sentence that says where it comes from."""
+    """The data set of all runs, and a sentence about its origin."""
 
     folder: Path
     note: str
 
 
 def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) -> Prepared:
-    """A prepared data set with as many folds, or one made in `output/dataset`; `folder` is only read.
+    """Find a prepared data set with this number of folds, or create one in `output/dataset`; `folder` is only read.
 
-    A data list with another number of folds is dealt out anew, by patient; a folder without a data list is prepared as
-    by `cvm-monai prepare`. Both give the same again as long as the folder stays the same.
+    A data list with another number of folds is split anew, by patient; a folder without a data list is prepared as by
+    `cvm-monai prepare`. Both are deterministic as long as the folder does not change.
 
     Raises:
-        CvmError: fewer patients than folds, more than two classes, or whatever is wrong with the folder.
+        CvmError: fewer patients than folds, more than two classes, or an invalid folder.
     """
     target = output / "dataset"
     if not (folder / FILE_NAME).is_file():
@@ -52,10 +52,10 @@ def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) ->
 
 
 def _check_tested(datalist: DataList) -> None:
-    """Refuse a data list that is all training.
+    """Refuse a data list without test cases.
 
     Raises:
-        CvmError: naming it.
+        CvmError: the message names the data list.
     """
     if not datalist.tested:
         raise CvmError(
@@ -65,12 +65,12 @@ def _check_tested(datalist: DataList) -> None:
 
 
 def check_pairs(datalist: DataList, *, pairs: int) -> tuple[str, ...]:
-    """Refuse data in which no image has so many points of both classes; a sentence where some images have fewer.
+    """Refuse data in which no image has this many points of both classes; returns a note if some images have fewer.
 
-    Images with fewer points are used with what they have; regions are used whole, whatever the number of pairs.
+    Images with fewer points are used with those they have; regions are used whole, whatever the number of pairs.
 
     Raises:
-        CvmError: the image with the most, and what it has.
+        CvmError: the message names the image with the most points, and their number.
     """
     counts = {}
     for case in datalist.cases:
@@ -95,13 +95,13 @@ def check_pairs(datalist: DataList, *, pairs: int) -> tuple[str, ...]:
 
 
 def check_folds(datalist: DataList, *, folds: Sequence[int], seeds: int, needs_masks: bool) -> None:
-    """Refuse folds that cannot teach or cannot be tested, before anything is trained.
+    """Refuse folds without usable training, validation or test cases, before anything is trained.
 
-    Every fold needs points of both classes to train on and points to validate on, for every seed, and test masks that
-    hold both classes together.
+    For every seed, every fold needs training points of both classes, validation points, and test masks that together
+    hold both classes.
 
     Raises:
-        CvmError: the fold, and what it lacks.
+        CvmError: the message names the fold and what it lacks.
     """
     for fold in folds:
         for seed in range(seeds):
@@ -116,7 +116,7 @@ def check_folds(datalist: DataList, *, folds: Sequence[int], seeds: int, needs_m
 
 
 def _check_test(cases: Sequence[Case], fold: int) -> None:
-    """Both classes must stand in the test masks, or there is nothing to tell apart."""
+    """Check that the test masks hold both classes, without which no score is defined."""
     masks = [case.mask for case in cases if case.mask]
     if not masks:
         raise CvmError(f"fold {fold}: none of the {len(cases)} test images has a mask to score against: add masks")

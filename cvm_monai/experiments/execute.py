@@ -1,4 +1,4 @@
-"""Carrying out runs: two commands each, in processes of their own, some at once; one that fails stops no other."""
+"""Execute runs: two commands each, in separate processes, several in parallel; a failed run stops no other."""
 
 import os
 import resource
@@ -21,12 +21,12 @@ from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.state import Cost, close_run, note_process, open_run
 
 QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
-"""MONAI warns at each start that configurations execute code: this one is the project's own."""
+"""Setting that silences MONAI's warning that configurations execute code: this one is the project's own."""
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """Where runs find what they need: bundle and data set, MLflow's address, and the MLflow run that they belong to."""
+    """Paths and addresses of a run: bundle and data set, MLflow's address, and its parent MLflow run."""
 
     bundle: Path
     dataset: Path
@@ -35,7 +35,7 @@ class RunPaths:
 
 
 def training_words(run: Run, place: RunPaths) -> list[str]:
-    """What follows `python` to train."""
+    """Arguments after `python` to train."""
     words = ["-m", "monai.bundle", "run", "training", "--config_file"]
     words += [str(config_file(place.bundle / "configs", "train"))]
     words += ["--dataset_dir", as_entry(place.dataset), "--output_dir", as_entry(run.folder)]
@@ -45,7 +45,7 @@ def training_words(run: Run, place: RunPaths) -> list[str]:
 
 
 def evaluating_words(run: Run, place: RunPaths) -> list[str]:
-    """What follows `python` to score the test fold; inner parts that were changed for the training stay out."""
+    """Arguments after `python` to score the test fold, without the changes to inner sections for the training."""
     configs = [str(config_file(place.bundle / "configs", name)) for name in ("train", "evaluate")]
     words = ["-m", "monai.bundle", "run", "evaluating", "--config_file", str(configs)]
     return [
@@ -59,12 +59,12 @@ def evaluating_words(run: Run, place: RunPaths) -> list[str]:
 
 
 def runnable(words: Sequence[str]) -> list[str]:
-    """The command as it is executed."""
+    """The complete command line as it is executed."""
     return [sys.executable, *QUIET, *words]
 
 
 def shown(words: Sequence[str]) -> str:
-    """The command as a person would type it."""
+    """The command as a user would type it."""
     return shlex.join(["python", *words])
 
 
@@ -74,15 +74,15 @@ def _options(run: Run, *, nested: bool) -> list[str]:
 
 
 LOOK = 0.2
-"""Seconds between looks at a living process."""
+"""Seconds between two checks of a running process."""
 
 GRACE = 10.0
-"""Seconds between asking a process to end and ending it."""
+"""Seconds between terminating a process and killing it."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How one process ended: exit code (negative: signal), wall seconds, most memory held in MiB."""
+    """Result of a process: exit code (negative: signal), wall seconds, peak memory in MiB."""
 
     code: int
     seconds: float
@@ -91,27 +91,27 @@ class Ended:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: with its cost, or with the last line of the log of the command that failed."""
+    """Result of a run: its cost, or the last log line of the command that failed."""
 
     cost: Cost | None
     failure: str = ""
 
 
 class Executor(Protocol):
-    """Whatever can carry out a run; tests have one that trains nothing."""
+    """Interface that executes a run; tests use one that trains nothing."""
 
     def __call__(self, run: Run, place: RunPaths) -> Outcome:
-        """Train and evaluate; called from several threads at once."""
+        """Train and evaluate; called from several threads in parallel."""
 
     def stop(self) -> None:
-        """End what is being carried out."""
+        """Stop all runs in progress."""
 
 
 class Processes:
-    """Carries out runs as processes with one OpenMP thread each; what they print goes to a log in the run's folder.
+    """Executes runs as processes with one OpenMP thread each; their output goes to a log in the run's folder.
 
     Args:
-        workers: cores that the solver of one run may take.
+        workers: cores that the solver of one run may use.
     """
 
     def __init__(self, *, workers: int = 1) -> None:
@@ -126,7 +126,7 @@ class Processes:
         self._stopped = False
 
     def __call__(self, run: Run, place: RunPaths) -> Outcome:
-        """Train, then evaluate where that went well."""
+        """Train, then evaluate if the training succeeded."""
         seconds, peak = [], 0.0
         for name, words in (("training", training_words(run, place)), ("evaluating", evaluating_words(run, place))):
             log = run.folder / f"{name}.log"
@@ -138,7 +138,7 @@ class Processes:
         return Outcome(Cost(seconds[0], seconds[1], peak))
 
     def stop(self) -> None:
-        """Ask all processes to end; those that do not are ended."""
+        """Terminate all processes; kill those that do not end."""
         with self._lock:
             self._stopped = True
             for process in self._running.values():
@@ -170,10 +170,10 @@ class Processes:
 
 
 def _wait(process: int) -> tuple[int, float]:
-    """Exit code and peak memory in MiB of a process of ours, its own children's processes among them where larger.
+    """Return exit code and peak memory in MiB of a child process, or of its largest child if that is larger.
 
-    Linux starts a process's peak at that of the process that started it, so that what the kernel says at the end counts
-    only above our own peak; below it, the last look at the living process counts.
+    Linux initialises a process's peak with that of its parent, so that the kernel's value at the end counts only above
+    our own peak; below it, the last measurement of the running process counts.
     """
     seen = 0
     while True:
@@ -186,7 +186,7 @@ def _wait(process: int) -> tuple[int, float]:
 
 
 def _high_water(process: int) -> int:
-    """The most memory that a living process has held, in KiB."""
+    """Peak memory of a running process, in KiB."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -195,17 +195,17 @@ def _high_water(process: int) -> int:
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that is not empty."""
+    """Return the last non-empty line of a log."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it printed nothing"
 
 
 MEMORY_OF_A_RUN = 3 * 2**10
-"""What one training of moderate images may need, in MiB."""
+"""Estimated memory of one training with images of moderate size, in MiB."""
 
 
 def default_jobs() -> int:
-    """Half the cores, as far as the free memory allows; 1 where a CUDA device is shared by all runs."""
+    """Default number of parallel runs: half the cores, limited by the free memory; 1 if all share a CUDA device."""
     import torch
 
     if torch.cuda.is_available():
@@ -216,7 +216,7 @@ def default_jobs() -> int:
 
 
 def workers_of(jobs: int) -> int:
-    """Cores that the solver of one of so many runs may take."""
+    """Number of cores for the solver of each of `jobs` parallel runs."""
     return max(1, len(os.sched_getaffinity(0)) // max(1, jobs))
 
 
@@ -228,16 +228,16 @@ def run_all(
     jobs: int,
     finished: int = 0,
 ) -> list[tuple[Run, str]]:
-    """Carry out runs with their configurations, `jobs` at once; the runs that failed, and why.
+    """Execute runs with their configurations, `jobs` in parallel; returns the failed runs, and why.
 
-    An interruption ends what is in hand, which stays marked as unfinished, and goes on to the caller.
+    An interruption stops the runs in progress, which stay marked as unfinished, and is raised to the caller.
 
     Args:
-        runs: what is to be done, in this order.
+        runs: in order of execution.
         place: see `RunPaths`.
-        execute: carries out one run.
+        execute: executes one run.
         jobs: raising it uses more cores and more memory.
-        finished: runs that were finished before, for the progress.
+        finished: number of runs finished before, for the progress display.
     """
     failures: list[tuple[Run, str]] = []
     total, began = finished + len(runs), time.perf_counter()
@@ -266,7 +266,7 @@ def run_all(
 
 
 def _one(run: Run, asked: Mapping[str, Any], place: RunPaths, execute: Executor) -> Outcome:
-    """The whole life of a run; an error of the file system fails it alone."""
+    """Execute one run and record its state; an error of the file system fails this run only."""
     try:
         open_run(run, asked)
         outcome = execute(run, place)
@@ -277,7 +277,7 @@ def _one(run: Run, asked: Mapping[str, Any], place: RunPaths, execute: Executor)
 
 
 def _tell(bar: tqdm, run: Run, outcome: Outcome, progress: str) -> None:
-    """One line for each run; with a terminal it stands above the bar, which knows the time left itself."""
+    """Write one line per run; with a terminal it is written above the bar, which shows the remaining time itself."""
     if outcome.cost is None:
         text = f"FAILED {run.name}: {outcome.failure}"
     else:

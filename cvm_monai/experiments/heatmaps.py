@@ -1,4 +1,4 @@
-"""All methods on a few test cases: which cases, and what each run's network says of them."""
+"""Select test cases, and compute the heat maps of all methods on them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ CASES = 4
 
 
 def choose_cases(rows: Mapping[str, Sequence[Row]], *, count: int = CASES) -> list[str]:
-    """Cases that all methods have a Dice for, evenly spaced from the lowest mean Dice of all methods to the highest.
+    """Select cases with a Dice for all methods, evenly spaced from the lowest to the highest mean Dice of all methods.
 
-    No method is favoured, and neither its failures nor its successes are picked.
+    The choice favours no method and selects neither its failures nor its successes.
     """
     means = [case_means(own) for own in rows.values() if own]
     common = set.intersection(*(set(own) for own in means)) if means else set()
@@ -35,7 +35,7 @@ def choose_cases(rows: Mapping[str, Sequence[Row]], *, count: int = CASES) -> li
 
 
 def case_maps(case_ids: Sequence[str], runs: Sequence[Run], datalist: DataList) -> list[MethodMaps]:
-    """The probability of each method on each case, by the run of its fold with the lowest seed.
+    """Compute the probability of each method on each case, by the run of its fold with the lowest seed.
 
     Args:
         case_ids: of the data list.
@@ -43,7 +43,7 @@ def case_maps(case_ids: Sequence[str], runs: Sequence[Run], datalist: DataList) 
         datalist: names the images, points and masks.
 
     Raises:
-        CvmError: a case that the data list lacks, or a file of a run that is damaged.
+        CvmError: a case that is not in the data list, or a damaged file of a run.
     """
     cases = {case.case_id: case for case in datalist.cases if case.mask is not None}
     if unknown := [case_id for case_id in case_ids if case_id not in cases]:
@@ -65,7 +65,7 @@ def _maps(case: Case, runs: Sequence[Run]) -> MethodMaps:
 
 
 def _points(case: Case, runs: Sequence[Run]) -> np.ndarray:
-    """(N, 3) x, y, label of the points that a training by the knobs of these runs would use at most."""
+    """Points (N, 3) x, y, label that a training with the knobs of these runs uses at most."""
     pairs = max(TrainedKnobs(run.folder)["pairs"] for run in runs)
     points = first_pairs(read_annotations(case.points).points, pairs) if case.points else ()
     shown = [(point.x, point.y, point.label) for point in points if point.label in (TARGET, BACKGROUND)]
@@ -73,7 +73,7 @@ def _points(case: Case, runs: Sequence[Run]) -> np.ndarray:
 
 
 def _coarse(values: np.ndarray) -> np.ndarray:
-    """No larger than a panel shows, so that many methods on large images fit the memory."""
+    """Reduce to the size of a panel, so that many methods on large images fit into memory."""
     factor = -(-max(values.shape) // LONGEST_SIDE)
     return np.ascontiguousarray(values[factor // 2 :: factor, factor // 2 :: factor])
 

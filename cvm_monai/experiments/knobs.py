@@ -1,4 +1,4 @@
-"""Knobs of a training as they are typed, and the configuration that they make."""
+"""Parse the knobs of a training from the command line, and build the configuration of a run."""
 
 import ast
 import json
@@ -24,14 +24,14 @@ OWN: Mapping[str, str] = {
 """Knobs that the comparison sets itself, and what to use instead."""
 
 WHERE = frozenset(names(decisive=False))
-"""Knobs that say where and how a run is computed, not what comes out: they may differ from a finished run's."""
+"""Knobs that affect where and how a run is computed, but not its result: they may differ from a finished run's."""
 
 
 def read_train_config(bundle: Path) -> dict[str, Any]:
-    """The bundle's training configuration, `configs/train.yaml` or `train.json`.
+    """Read the bundle's training configuration, `configs/train.yaml` or `train.json`.
 
     Raises:
-        CvmError: no bundle there.
+        CvmError: no bundle in the folder.
     """
     path = config_file(bundle / "configs", "train")
     if not path.is_file():
@@ -47,16 +47,16 @@ def parse_knobs(
     setting: Path | None = None,
     varied: Sequence[str] = (),
 ) -> dict[str, str]:
-    """`--name value` and `--name=value` to {name: value}, values as text; nothing that is wrong reaches a training.
+    """Parse `--name value` and `--name=value` to {name: value}, values as text, and check them before any training.
 
     Args:
         own: knobs that the comparison sets itself, and what to use instead.
-        setting: a configuration of knobs, such as the bundle's `paper.yaml`; `words` go before it.
+        setting: a configuration of knobs, such as the bundle's `paper.yaml`; `words` override it.
         varied: knobs of the setting that are left to the arms.
 
     Raises:
-        CvmError: as `read_words` and `read_setting`; a value that its knob cannot have; a network that makes a method
-            of its own.
+        CvmError: as `read_words` and `read_setting`; a value that is invalid for its knob; a network that is itself a
+            method.
     """
     further = {} if setting is None else read_setting(setting, config, own=own, varied=varied)
     knobs = {**further, **read_words(words, config, own=own)}
@@ -73,11 +73,11 @@ def parse_knobs(
 def read_setting(
     path: Path, config: Mapping[str, Any], *, own: Mapping[str, str] = OWN, varied: Sequence[str] = ()
 ) -> dict[str, str]:
-    """The knobs of a configuration that goes behind `train.yaml`, as if each were typed, without those `varied`.
+    """Read the knobs of a configuration that overrides `train.yaml`, as if each were typed, without those `varied`.
 
     Raises:
-        CvmError: no such file, no configuration, a value that is an object, an expression, or what `read_words`
-            refuses, with the file.
+        CvmError: a missing file, not a configuration, a value that is an object or an expression, or an error of
+            `read_words`; the message names the file.
     """
     try:
         values = read_config(path)
@@ -93,9 +93,9 @@ def read_setting(
 def configuration(
     config: Mapping[str, Any], knobs: Mapping[str, str], *, fold: int, seed: int, data_sha256: str
 ) -> dict[str, Any]:
-    """All that decides what a run computes: the plain knobs of `config` with the asked ones over them.
+    """Collect all settings that determine a run's result: the plain knobs of `config`, overridden by `knobs`.
 
-    A default that is an expression stays its text. Of the constants of methods only those of this method are taken.
+    A default that is an expression keeps its text. Of the constants of methods only those of this method are included.
     """
     recorded = [name for name in names(recorded=True) if name in config]
     plain = {name: config[name] for name in recorded if not isinstance(config[name], dict)}
@@ -106,7 +106,7 @@ def configuration(
 
 
 def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """The first knob in which two configurations differ, in words; empty where they are equal."""
+    """Describe the first knob in which two configurations differ; empty if they are equal."""
     for name in sorted({*asked, *found} - WHERE):
         if name not in found:
             return f"{shorten(name)} {_text(asked[name])} is asked for and was not known there"
@@ -126,16 +126,16 @@ def _text(value: Any) -> str:
 def read_words(
     words: Sequence[str], config: Mapping[str, Any], *, own: Mapping[str, str], command: str = "comparison"
 ) -> dict[str, str]:
-    """{name: value}, values as text; nothing that is wrong reaches a training.
+    """Parse command-line words to {name: value}, values as text, and check them before any training.
 
     Args:
         words: of the command line.
-        config: whose knobs are known.
+        config: defines the known knobs.
         own: knobs that the command sets itself, and what to use instead.
-        command: in a word, for the sentences.
+        command: one word, for error messages.
 
     Raises:
-        CvmError: a word that belongs to no knob, a knob without a value, one that `config` lacks, or one that the
+        CvmError: a word that belongs to no knob, a knob without a value, one that is not in `config`, or one that the
             command sets itself.
     """
     knobs: dict[str, str] = {}
@@ -157,10 +157,10 @@ def read_words(
 
 
 def setting_words(values: Mapping[str, Any]) -> list[str]:
-    """{name: value} as the words that mean it: `value_of` gives each value back.
+    """Convert {name: value} to command-line words; `value_of` converts each value back.
 
     Raises:
-        CvmError: a value that no word can mean: an object, or an expression of the configuration.
+        CvmError: a value that no word can express: an object, or an expression of the configuration.
     """
     for name, value in values.items():
         if isinstance(value, dict) or (isinstance(value, str) and value[:1] in ("$", "@", "%")):
@@ -169,14 +169,14 @@ def setting_words(values: Mapping[str, Any]) -> list[str]:
 
 
 def _word(value: Any) -> str:
-    """The word of a value; MONAI drops a `None`, so that another default would stay."""
+    """Convert a value to its word; `null` for None, since MONAI drops a `None` and would keep the default."""
     if value is None:
         return "null"
     return str(value) if value_of(str(value)) == value else repr(value)
 
 
 def value_of(text: str) -> Any:
-    """What a knob's text means, as Python Fire reads it: a literal where it is one, else the text; `null` is None."""
+    """Parse a knob's text as Python Fire does: a literal if it is one, else the text; `null` is None."""
     if text == "null":
         return None
     try:

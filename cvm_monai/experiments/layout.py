@@ -1,4 +1,4 @@
-"""What kind of report a study gets: its table, the arms that play a part, and Dice drawn against what was varied."""
+"""Layout of a study's report: its table, the arms with special roles, and plots of Dice against a varied value."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from cvm_monai.figures import Measured, SweepPanel, sweep_curves
 
 @dataclass(frozen=True)
 class Sweep:
-    """One panel of a plot: Dice against a value that was varied.
+    """One panel of a plot: Dice against a varied value.
 
     Attributes:
         label: of the value.
         lines: {name of a line: {value: arm}}.
-        default: the value of the bundle's configuration, which is marked; None: it is not among those of the panel.
+        default: the value of the bundle's configuration, which is marked; None: it is not among the panel's values.
         level: an arm that does not depend on the value, drawn as a level line; None: there is none.
-        log: whether the values are spread over decades.
+        log: logarithmic axis.
     """
 
     label: str
@@ -32,18 +32,18 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a report is made.
+    """Roles of the arms and parts of a report.
 
     Attributes:
         heading: of the table.
-        stem: of the names of the table's files.
+        stem: stem of the table's file names.
         reference: the arm that every other one is compared with.
-        lower: the lower end of the gap of which arms close a share; None: no gap is looked at.
-        upper: its upper end, which stands apart in table and figures.
-        varied: knobs in which arms differ, so that the header states none of their values for all.
-        contrasts: pairs of arms that are compared with each other as well.
-        sweeps: panels of the plot; none: there is no plot.
-        notes: what the arms' names mean, for the header.
+        lower: the lower end of the gap, of which each arm closes a share; None: no gap is computed.
+        upper: its upper end, which is shown separately in table and figures.
+        varied: knobs in which arms differ; the header does not state their values.
+        contrasts: further pairs of arms that are compared with each other.
+        sweeps: panels of the plot; empty: no plot.
+        notes: meaning of the arms' names, for the header.
     """
 
     heading: str
@@ -67,7 +67,7 @@ CAPTION = (
 
 
 def sweep_picture(sweeps: Sequence[Sweep], rows: Mapping[str, Sequence[Row]]) -> Picture | None:
-    """The plot of all panels that have a score; None where none has."""
+    """Plot all panels that have a score; None if there is none."""
     means = {arm: run_means(own) for arm, own in rows.items()}
     panels = [panel for panel in (_panel(sweep, means) for sweep in sweeps) if panel.lines]
     if not panels:
@@ -82,7 +82,7 @@ def sweep_picture(sweeps: Sequence[Sweep], rows: Mapping[str, Sequence[Row]]) ->
 
 
 def _panel(sweep: Sweep, means: Mapping[str, Sequence[float]]) -> SweepPanel:
-    """One panel, without the arms that have no score."""
+    """Build one panel, without the arms that have no score."""
     lines = {
         name: {value: _measured(means[arm]) for value, arm in line.items() if means.get(arm)}
         for name, line in sweep.lines.items()

@@ -1,4 +1,4 @@
-"""One HTML page with everything in it: no file beside it, no script, no network."""
+"""Write the report as one self-contained HTML page, without other files, scripts or network access."""
 
 import base64
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from cvm_monai.metrics import METRICS
 from cvm_monai.metrics.tables import MEANINGS, TITLES
 
 REM_PER_INCH = 6
-"""Figures are shown at this size, so that their text can be read; wide ones are scrolled."""
+"""Display size of figures, at which their text is readable; wide ones scroll."""
 LONG_TEXT = 40
 """Characters above which a cell wraps its text."""
 
@@ -35,7 +35,7 @@ class Picture:
 def make_page(
     name: str, table: Table, pictures: Sequence[Picture], findings: Sequence[ResultTable], commands: Sequence[str]
 ) -> str:
-    """The whole page: what was done, the table, the figures, the statistics, the commands to repeat each training.
+    """Build the page: description, table, figures, statistics, and the commands to repeat each training.
 
     The markup is the template `page.html.j2` beside this file; every text is escaped there.
     """
@@ -62,26 +62,26 @@ def make_page(
 
 
 def _row(table: Table, arm: str) -> dict[str, Any]:
-    """One method: its cells with their text and whether it is the best of the column."""
+    """Build one method's row: its cells with their text and whether each is the best of its column."""
     apart = arm == table.upper
     cells = [(cell(table.means[arm][name]), not apart and arm == table.best(name)) for name in METRICS]
     return {"arm": arm, "title": title(arm), "apart": apart, "cells": cells, "folds": folds(table, arm)}
 
 
 def _png(figure: Figure) -> str:
-    """The figure as base64."""
+    """Encode the figure as base64 PNG."""
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=figure.dpi, metadata={"Software": None})
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _width(figure: Figure) -> int:
-    """In rem."""
+    """Width of a figure in rem."""
     return round(REM_PER_INCH * float(figure.get_size_inches()[0]))
 
 
 def _code(text: str) -> Markup:
-    """Escaped, and words between backticks as code."""
+    """Escape a text, with words between backticks as code."""
     parts = [escape(part) for part in text.split("`")]
     marked = (Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts))
     return Markup("").join(marked)

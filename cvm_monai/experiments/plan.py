@@ -1,4 +1,4 @@
-"""What is to be run: every arm on every fold with every seed, each in its own folder."""
+"""Plan the runs of a comparison: every arm on every fold with every seed, each in its own folder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from cvm_monai.supervision.factory import METHODS
 
 ALL = "all"
 REFERENCE, LOWER, UPPER = "cvm", "partial_ce", "full"
-"""The proposed method, the one that knows points only, and the one that knows every pixel."""
+"""The proposed method, the method with points only, and the method with dense masks."""
 
 MOST = 10_000
-"""Folds, and seeds, of a comparison: nobody trains as often."""
+"""Maximum number of folds, and of seeds, of a comparison."""
 
 PROBE = "frozen_linear_probe"
 PROBE_TITLE = "Frozen linear probe"
 PROBE_DIFFERS = "another network: one linear layer on the frozen extractor's features"
-"""The one arm that differs from another in its network alone."""
+"""The only arm that differs from another in its network alone."""
 
 FROZEN: Mapping[str, Mapping[str, str]] = {
     PROBE: {
@@ -32,12 +32,12 @@ FROZEN: Mapping[str, Mapping[str, str]] = {
     },
     "frozen_cvm": {"supervision": "frozen_cvm"},
 }
-"""Methods that need the file of a frozen extractor, and the knobs that make them."""
+"""Methods that need the file of a frozen extractor, and the knobs that define them."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of a table: a name, and the knobs that make it what it is, as text."""
+    """One row of a table: its name, and the knobs that define it, as text."""
 
     name: str
     knobs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -48,11 +48,11 @@ class Run:
     """One training and its evaluation.
 
     Attributes:
-        arm: the row of the table that it counts for.
-        fold: tested.
+        arm: its row of the table.
+        fold: the test fold.
         seed: of weights, order, augmentation and validation patients.
         folder: its output folder.
-        knobs: name and text of all further knobs, the arm's own among them.
+        knobs: name and text of all further knobs, including the arm's own.
     """
 
     arm: str
@@ -68,13 +68,13 @@ class Run:
 
 
 def parse_methods(text: str, *, extractor: str | None = None, weights: str | None = None) -> tuple[Arm, ...]:
-    """`all`, or names with commas between them, to arms in the order of `SupervisionName`, those of `FROZEN` last.
+    """Convert `all` or comma-separated names to arms in the order of `SupervisionName`, those of `FROZEN` last.
 
-    `all` are those that can be trained: the ones of `FROZEN` only where an `extractor` is given, by its path, or by its
+    `all` are those that can be trained: the ones of `FROZEN` only if an `extractor` is given, by its path, or by its
     name with or without the path of its `weights`.
 
     Raises:
-        CvmError: an unknown name, none, or one that needs an extractor where there is none.
+        CvmError: an unknown name, no name, or a method that needs an extractor if none is given.
     """
     known = [name for name in get_args(SupervisionName) if name not in FROZEN] + list(FROZEN)
     asked = [name.strip() for name in text.split(",") if name.strip()]
@@ -93,10 +93,10 @@ def parse_methods(text: str, *, extractor: str | None = None, weights: str | Non
 
 
 def parse_only(text: str | None, *, folds: int) -> tuple[int, ...]:
-    """`0,2` to the folds to test; all of them by default.
+    """Parse folds to test such as `0,2`; all of them by default.
 
     Raises:
-        CvmError: something else than folds that there are, or more of them than `MOST`.
+        CvmError: not existing folds, or more of them than `MOST`.
     """
     if folds > MOST:
         raise CvmError(f"--folds must be at most {MOST}, got {folds}")
@@ -111,10 +111,10 @@ def parse_only(text: str | None, *, folds: int) -> tuple[int, ...]:
 def plan_runs(
     arms: Sequence[Arm], *, folds: Sequence[int], seeds: int, output: Path, knobs: Mapping[str, str]
 ) -> tuple[Run, ...]:
-    """Fold by fold, so that an interrupted comparison has whole folds to show.
+    """List all runs, fold by fold, so that an interrupted comparison has complete folds.
 
     Raises:
-        CvmError: fewer seeds than one, or more than `MOST`.
+        CvmError: fewer than one seed, or more than `MOST`.
     """
     if seeds < 1:
         raise CvmError(f"--seeds must be at least 1, got {seeds}")
@@ -129,13 +129,13 @@ def plan_runs(
 
 
 def title(arm: str) -> str:
-    """The method as tables and figures call it; one that is not known loses its underscores."""
+    """Display name of a method in tables and figures; an unknown name has its underscores replaced."""
     found = PROBE_TITLE if arm == PROBE else METHODS[arm].title if arm in METHODS else arm.replace("_", " ")
     return f"{found} (ours)" if _beyond_paper(arm) else found
 
 
 def ours_notes(arms: Iterable[str]) -> list[str]:
-    """A sentence about those of the methods that are ours; none where no method is."""
+    """Return a sentence about the methods that are ours; none if no method is."""
     found = [f"{title(arm)}: {_beyond_paper(arm)}" for arm in arms if _beyond_paper(arm)]
     return [f"Beyond the paper's table, {'; '.join(found)}."] if found else []
 

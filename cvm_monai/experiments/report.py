@@ -1,4 +1,4 @@
-"""From finished runs to tables, figures and one page."""
+"""Write tables, figures and one page from finished runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,24 +28,24 @@ from cvm_monai.figures import method_boxes, method_maps, save_figure
 from cvm_monai.files import write_text
 
 SCALE_OF_WORK = ("network", "network_channels", "scale", "mpp", "crop_size", "pairs", "max_epochs")
-"""Knobs that say how large or how reduced a comparison is: the header always states them."""
+"""Knobs that determine the size of a comparison: the header always states them."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a report is about.
+    """Input of a report.
 
     Attributes:
         name: its heading.
-        folds: how many the data set has.
-        runs: all that were asked for, finished or not.
-        failures: those that failed, and why.
-        knobs: asked for, as text.
+        folds: number of folds of the data set.
+        runs: all requested runs, finished or not.
+        failures: the failed runs, and why.
+        knobs: as requested, as text.
         config: the bundle's training configuration, for the defaults.
-        commands: that train each run by hand.
-        jobs: runs at once.
+        commands: that train each run manually.
+        jobs: parallel runs.
         layout: of the report.
-        notes: what else the header states about the data.
+        notes: further statements of the header about the data.
     """
 
     name: str
@@ -98,7 +98,7 @@ def write_report(comparison: Comparison, output: Path) -> list[Path]:
 
 
 def rows_by_arm(finished: Sequence[Run], runs: Sequence[Run]) -> dict[str, list[Row]]:
-    """The scores of every arm, in the order of the arms; an arm without a finished run has none."""
+    """Read the scores of every arm, in the order of the arms; an arm without a finished run has none."""
     rows: dict[str, list[Row]] = {run.arm: [] for run in runs}
     for run in sorted(finished, key=lambda run: (run.fold, run.seed)):
         rows[run.arm] += read_rows(run)
@@ -106,7 +106,7 @@ def rows_by_arm(finished: Sequence[Run], runs: Sequence[Run]) -> dict[str, list[
 
 
 def header(comparison: Comparison, rows: Mapping[str, Sequence[Row]]) -> list[str]:
-    """What a reader must know before he reads a number."""
+    """Write the header: what was compared, on which data, with which settings."""
     cases = {(row.case_id, row.patient_id) for own in rows.values() for row in own}
     tested = sorted({run.fold for run in comparison.runs})
     seeds = len({run.seed for run in comparison.runs})
@@ -125,7 +125,7 @@ def header(comparison: Comparison, rows: Mapping[str, Sequence[Row]]) -> list[st
 
 
 def _settings(comparison: Comparison) -> str:
-    """The scale of the work, and every knob that is not at the bundle's default."""
+    """Describe the working scale, and every knob that differs from the bundle's default."""
     config, asked = comparison.config, {name: value_of(text) for name, text in comparison.knobs.items()}
     common = [name for name in SCALE_OF_WORK if name not in comparison.layout.varied]
     stated = {name: asked.get(name, config.get(name)) for name in common}

@@ -1,4 +1,4 @@
-"""Statistics, pairwise tests and costs as small tables of text, which the page and the Markdown share."""
+"""Format statistics, pairwise tests and costs as small text tables, for the page and the Markdown files."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from cvm_monai.metrics import Interval, holm
 
 DIFFERENCE_COLUMNS = ("Difference", "95 % (cases)", "95 % (patients)", "Better on", "p", "p (Holm)")
 FEWEST = 6
-"""Cases below which Wilcoxon's test cannot be significant at 0.05."""
+"""Number of cases below which Wilcoxon's test cannot be significant at 0.05."""
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """A heading, a table of text (none where `cells` is empty), and sentences under it."""
+    """A heading, a text table (no table if `cells` is empty), and sentences below it."""
 
     heading: str
     columns: tuple[str, ...]
@@ -28,7 +28,7 @@ class ResultTable:
 
 
 def difference_table(rows: Mapping[str, Sequence[Row]], *, reference: str) -> ResultTable:
-    """Every method against the reference; a sentence where there is nothing to compare."""
+    """Compare every method with the reference; a sentence if there is nothing to compare."""
     heading = f"Difference in Dice to {title(reference)}"
     present = [arm for arm, own in rows.items() if own]
     if reference not in present or len(present) < 2:
@@ -50,7 +50,7 @@ def difference_table(rows: Mapping[str, Sequence[Row]], *, reference: str) -> Re
 
 
 def difference_cells(entry: Difference) -> tuple[str, ...]:
-    """A difference in the columns `DIFFERENCE_COLUMNS`."""
+    """Format a difference in the columns `DIFFERENCE_COLUMNS`."""
     return (
         f"{entry.by_case.mean:+.3f}",
         _interval(entry.by_case),
@@ -62,7 +62,7 @@ def difference_cells(entry: Difference) -> tuple[str, ...]:
 
 
 def few_notes(found: Sequence[Difference]) -> list[str]:
-    """A sentence where there are too few cases for any significance."""
+    """Return a sentence if there are too few cases for any significance."""
     fewest = min((entry.cases for entry in found), default=0)
     if fewest >= FEWEST:
         return []
@@ -70,7 +70,7 @@ def few_notes(found: Sequence[Difference]) -> list[str]:
 
 
 def gap_table(rows: Mapping[str, Sequence[Row]], *, lower: str, upper: str) -> ResultTable:
-    """The share of the gap that each method closes; a sentence where an end of the gap is missing."""
+    """Tabulate the share of the gap that each method closes; a sentence if an end of the gap is missing."""
     heading = "Share of the gap closed"
     present = [arm for arm, own in rows.items() if own]
     missing = [arm for arm in (lower, upper) if arm not in present]
@@ -91,7 +91,7 @@ def gap_table(rows: Mapping[str, Sequence[Row]], *, lower: str, upper: str) -> R
 
 
 def cost_table(costs: Sequence[tuple[Run, Cost]], *, jobs: int) -> ResultTable:
-    """Mean time of a run and the most memory of any, for each method."""
+    """Tabulate mean time of a run and peak memory over all runs, for each method."""
     arms = list(dict.fromkeys(run.arm for run, _ in costs))
     cells = []
     for arm in arms:
@@ -109,7 +109,7 @@ def cost_table(costs: Sequence[tuple[Run, Cost]], *, jobs: int) -> ResultTable:
 
 
 def failure_table(failures: Sequence[tuple[Run, str]]) -> ResultTable | None:
-    """The runs that failed, with the last line of their log."""
+    """List the runs that failed, with the last line of their log."""
     if not failures:
         return None
     cells = tuple((title(run.arm), str(run.fold), str(run.seed), text) for run, text in failures)
@@ -134,7 +134,7 @@ def _p(value: float) -> str:
 
 
 def pairwise_table(rows: Mapping[str, Sequence[Row]], *, pairs: Sequence[tuple[str, str]]) -> ResultTable:
-    """The first of each pair minus the second, in Dice; pairs that lack scores are named.
+    """Compare the first of each pair with the second, in Dice; pairs that lack scores are named.
 
     Args:
         rows: all scores of each arm.

@@ -1,4 +1,4 @@
-"""The scores of all runs, read back from their `per_case.csv`, and their means."""
+"""Read the scores of all runs from their `per_case.csv`, and compute their means."""
 
 import csv
 import io
@@ -29,19 +29,19 @@ class Row:
     cells: Mapping[str, str]
 
     def score(self, name: MetricName | ClaimName) -> float:
-        """One score; NaN where it is undefined, or where the run has not measured it."""
+        """Return one score; NaN if it is undefined or was not measured."""
         return float(self.cells[name]) if self.cells.get(name) else math.nan
 
 
 @dataclass(frozen=True)
 class FoldMean:
-    """Mean over folds of a metric (each fold: mean over its cases, seeds averaged), and its spread over folds.
+    """Mean over folds of a metric (each fold: mean over its cases, seeds averaged), and its standard deviation.
 
     Attributes:
-        mean: NaN where no fold defines it.
+        mean: NaN if no fold defines it.
         sd: sample standard deviation over folds (ddof = 1); NaN below two folds.
-        folds: counted.
-        left_out: scores of cases that are undefined, over all folds and seeds.
+        folds: number of folds with a value.
+        left_out: undefined scores of cases, over all folds and seeds.
     """
 
     mean: float
@@ -51,10 +51,10 @@ class FoldMean:
 
 
 def read_rows(run: Run) -> list[Row]:
-    """The scores of a finished run.
+    """Read the scores of a finished run.
 
     Raises:
-        CvmError: a file that is damaged.
+        CvmError: the file is damaged.
     """
     path = run.folder / "evaluation" / "per_case.csv"
     rows = []
@@ -66,7 +66,7 @@ def read_rows(run: Run) -> list[Row]:
 
 
 def _check_score(text: str | None, *, where: str, name: str) -> None:
-    """Refuse a score that is no number; an empty one is undefined."""
+    """Check that a score is a number; an empty one is undefined."""
     try:
         known = not text or math.isfinite(float(text))
     except ValueError:
@@ -76,14 +76,14 @@ def _check_score(text: str | None, *, where: str, name: str) -> None:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """All scores of all runs in one table, columns as `COLUMNS`."""
+    """Write all scores of all runs into one table, with the columns `COLUMNS`."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([COLUMNS, *(_line(row) for row in rows)])
     write_text(path, stream.getvalue())
 
 
 def fold_mean(rows: Sequence[Row], name: MetricName | ClaimName) -> FoldMean:
-    """One metric of one method."""
+    """Compute the mean over folds of one metric of one method."""
     folds = sorted({row.fold for row in rows})
     values = {}
     for fold in folds:
@@ -94,7 +94,7 @@ def fold_mean(rows: Sequence[Row], name: MetricName | ClaimName) -> FoldMean:
 
 
 def over_folds(values: Mapping[int, Sequence[float]], *, left_out: int) -> FoldMean:
-    """{fold: one value of each seed}: seeds are averaged, then folds."""
+    """Average {fold: one value of each seed} over seeds, then over folds."""
     defined = np.array([value for own in values.values() if not math.isnan(value := _mean(own))])
     return FoldMean(
         mean=float(defined.mean()) if defined.size else math.nan,
@@ -105,14 +105,14 @@ def over_folds(values: Mapping[int, Sequence[float]], *, left_out: int) -> FoldM
 
 
 def run_means(rows: Sequence[Row], name: MetricName = "dice") -> list[float]:
-    """The mean over cases of each run, fold by fold and seed by seed; a run that defines none is left out."""
+    """Mean over cases of each run, fold by fold and seed by seed; a run without a defined value is left out."""
     runs = sorted({(row.fold, row.seed) for row in rows})
     means = [_mean([row.score(name) for row in rows if (row.fold, row.seed) == run]) for run in runs]
     return [value for value in means if not math.isnan(value)]
 
 
 def case_means(rows: Sequence[Row], name: MetricName = "dice") -> dict[str, float]:
-    """{case id: score, seeds averaged}; a case that one seed leaves undefined is left out."""
+    """Return {case id: score averaged over seeds}; a case that is undefined for one seed is left out."""
     scores: dict[str, list[float]] = {}
     for row in rows:
         scores.setdefault(row.case_id, []).append(row.score(name))

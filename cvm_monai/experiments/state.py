@@ -1,4 +1,4 @@
-"""What is left of a run on disk: finished, to be done, or another's."""
+"""State of a run on disk: finished, to be done, or of another configuration."""
 
 import math
 import os
@@ -18,7 +18,7 @@ State = Literal["finished", "to do"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took: wall seconds of both commands, and the most main memory that a process of it held, in MiB."""
+    """Cost of a run: wall seconds of both commands, and the largest peak memory of its processes, in MiB."""
 
     training_seconds: float
     evaluating_seconds: float
@@ -26,10 +26,10 @@ class Cost:
 
 
 def run_state(run: Run, asked: Mapping[str, Any]) -> State:
-    """Whether a run is complete with the asked configuration.
+    """Determine whether a run is complete with the requested configuration.
 
     Raises:
-        CvmError: it is complete with another one, its folder holds something else, or another process works in it.
+        CvmError: it is complete with another one, its folder holds other files, or another process is working in it.
     """
     marker = _marker(run.folder)
     if marker is None:
@@ -50,19 +50,19 @@ def run_state(run: Run, asked: Mapping[str, Any]) -> State:
 
 
 def open_run(run: Run, asked: Mapping[str, Any]) -> None:
-    """Remove what an interrupted run left, and say in its folder what begins."""
+    """Remove the files of an interrupted run, and record the new run in its folder."""
     remove_leftovers(run.folder)
-    remove_folder(run.folder)  # in one step: half a folder would be taken for somebody else's
+    remove_folder(run.folder)  # atomic: a partial folder would not be recognised as ours
     write_json(run.folder / MARKER, {"state": "running", "configuration": dict(asked)})
 
 
 def note_process(run: Run, process: int) -> None:
-    """Say which process works in the folder."""
+    """Record the id of the process that works in the folder."""
     _update(run, process=process)
 
 
 def close_run(run: Run, *, cost: Cost | None) -> None:
-    """Say that the run is over: finished at some cost, or failed."""
+    """Record that the run has ended: finished at some cost, or failed."""
     if cost is None:
         _update(run, state="failed")
     else:
@@ -70,10 +70,10 @@ def close_run(run: Run, *, cost: Cost | None) -> None:
 
 
 def read_cost(run: Run) -> Cost:
-    """What a finished run took.
+    """Read the cost of a finished run.
 
     Raises:
-        CvmError: its record does not say it.
+        CvmError: its record has no cost.
     """
     try:
         cost = (_marker(run.folder) or {})["cost"]
@@ -99,14 +99,14 @@ def _update(run: Run, **changes: Any) -> None:
 
 
 def _complete(folder: Path, marker: Mapping[str, Any]) -> bool:
-    """Both commands ended well and what the report reads is there."""
+    """Whether both commands succeeded and all files for the report exist."""
     status = (read_record(folder / "run.json") or {}).get("status")
     files = (folder / "models" / "model.pt", folder / "evaluation" / "per_case.csv")
     return marker.get("state") == "finished" and status == "FINISHED" and all(file.is_file() for file in files)
 
 
 def _works_in(process: int, folder: Path) -> bool:
-    """Whether a process of that number lives and was started for this folder."""
+    """Whether a process with this id is running and was started for this folder."""
     if type(process) is not int or process == os.getpid():
         return False
     try:

@@ -1,4 +1,4 @@
-"""How sure a comparison is: paired tests against one method, and the share of the gap that each method closes."""
+"""Paired tests of methods against a reference, and the share of the gap that each method closes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from cvm_monai.metrics import Interval, grouped_bootstrap, holm, paired_bootstra
 
 @dataclass(frozen=True)
 class Difference:
-    """One method against the reference, in Dice.
+    """Difference in Dice of one method from the reference.
 
     Attributes:
         arm: the method.
-        by_case: mean of (method - reference) over test cases, and its interval; cases are drawn.
-        by_patient: the same mean, and its interval where patients are drawn with all their cases; None for one patient.
+        by_case: mean of (method - reference) over test cases, and its interval; cases are resampled.
+        by_patient: the same mean, and its interval with patients resampled with all their cases; None for one patient.
         p: two-sided, of Wilcoxon's signed-rank test over cases.
         p_holm: corrected for the number of methods compared.
-        cases: that both methods have a Dice for.
-        left_out: cases that either lacks.
-        better: cases where the method is better than the reference.
+        cases: number of cases with a Dice for both methods.
+        left_out: number of cases that lack either.
+        better: number of cases where the method is better than the reference.
     """
 
     arm: str
@@ -36,12 +36,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class GapShare:
-    """(method - lower) / (upper - lower) of mean Dice, and its interval over patients; None where there is none.
+    """(method - lower) / (upper - lower) of mean Dice, and its interval over patients; None if undefined.
 
     Attributes:
         arm: the method.
         share: 0 = no better than `lower`, 1 = as good as `upper`; outside [0, 1] beyond them.
-        cases, patients: that all three have a Dice for.
+        cases, patients: with a Dice for all three methods.
     """
 
     arm: str
@@ -51,7 +51,7 @@ class GapShare:
 
 
 def differences(rows: Mapping[str, Sequence[Row]], *, reference: str) -> list[Difference]:
-    """Every other method against the reference; pairs are test cases, seeds averaged.
+    """Compare every other method with the reference; pairs are test cases, seeds averaged.
 
     A method with fewer than two common cases is left out.
 
@@ -88,10 +88,10 @@ def differences(rows: Mapping[str, Sequence[Row]], *, reference: str) -> list[Di
 
 
 def gap_shares(rows: Mapping[str, Sequence[Row]], *, lower: str, upper: str) -> list[GapShare]:
-    """The share of the gap between two methods that every other one closes, on the cases that all three have.
+    """Compute the share of the gap between two methods that every other one closes, on the cases common to all three.
 
-    Its interval draws patients with their cases; it has no ends (NaN) where the gap itself is not above 0 in more
-    resamples than an interval may leave out, and there is no share where the gap is not above 0 at all.
+    The interval resamples patients with their cases. Its ends are NaN if the gap is not above 0 in more resamples than
+    the interval may leave out; the share is None if the gap itself is not above 0.
     """
     patient_of = _patients(rows)
     ends = case_means(rows[lower]), case_means(rows[upper])

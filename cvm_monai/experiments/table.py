@@ -16,12 +16,12 @@ UPPER_BOUND = "upper bound, learnt from dense masks"
 
 @dataclass(frozen=True)
 class Table:
-    """All that a table shows.
+    """Contents of the table.
 
     Attributes:
-        means: of each method, by metric; the rows' order.
-        upper: the method that is set apart, or None.
-        facts: what the header states, one sentence each.
+        means: of each method, by metric; in the order of the rows.
+        upper: the method shown separately as upper bound, or None.
+        facts: statements of the header, one sentence each.
         heading: of the table.
     """
 
@@ -32,11 +32,11 @@ class Table:
 
     @property
     def weak(self) -> list[str]:
-        """All rows but the one set apart."""
+        """All rows except the upper bound."""
         return [arm for arm in self.means if arm != self.upper]
 
     def best(self, name: MetricName) -> str | None:
-        """The weak method with the highest mean; of equal ones the first; None where there is only one, or no mean."""
+        """The weakly supervised method with the highest mean, the first of equals; None for one method or no mean."""
         defined = [arm for arm in self.weak if not math.isnan(self.means[arm][name].mean)]
         return max(defined, key=lambda arm: self.means[arm][name].mean) if len(self.weak) > 1 and defined else None
 
@@ -44,13 +44,13 @@ class Table:
 def make_table(
     rows: Mapping[str, Sequence[Row]], *, upper: str | None, facts: Sequence[str], heading: str = "Table 1"
 ) -> Table:
-    """The means of every method that has scores."""
+    """Compute the means of every method that has scores."""
     means = {arm: {name: fold_mean(own, name) for name in METRICS} for arm, own in rows.items() if own}
     return Table(means, upper if upper in means else None, tuple(facts), heading)
 
 
 def markdown(table: Table) -> str:
-    """Header facts, the table with the best weak method in bold and the upper bound last, and what was left out."""
+    """Format header facts, table (best weak method in bold, upper bound last), and counts of undefined scores."""
     lines = [f"# {table.heading}", "", *(f"- {fact}" for fact in table.facts), ""]
     lines += ["| Method | " + " | ".join(TITLES[name] for name in METRICS) + " | Folds |", "|---" * 7 + "|"]
     for arm in table.weak:
@@ -65,7 +65,7 @@ def markdown(table: Table) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """One line a method: mean and standard deviation of each metric with six decimals, empty where undefined."""
+    """Format one line per method: mean and standard deviation of each metric with six decimals, empty if undefined."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["method", "folds", *(f"{name}_{part}" for name in METRICS for part in ("mean", "sd", "left_out"))])
@@ -79,7 +79,7 @@ def table_csv(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A `tabular` that needs no package; the facts stand above it as comments."""
+    """Format a `tabular` that needs no package, preceded by the facts as comments."""
     lines = [*(f"% {fact}" for fact in table.facts), r"\begin{tabular}{l" + "c" * len(METRICS) + "}", r"\hline"]
     lines += [" & ".join(["Method", *(TITLES[name] for name in METRICS)]) + r" \\", r"\hline"]
     for arm in table.weak:
@@ -92,19 +92,19 @@ def latex(table: Table) -> str:
 
 
 def cell(entry: FoldMean) -> str:
-    """`0.712 ± 0.034`; without ± for a single fold."""
+    """Format as `0.712 ± 0.034`; without ± for a single fold."""
     if math.isnan(entry.mean):
         return "undefined"
     return f"{entry.mean:.3f}" + ("" if math.isnan(entry.sd) else f" ± {entry.sd:.3f}")
 
 
 def folds(table: Table, arm: str) -> int:
-    """Folds that a method has scores of."""
+    """Number of folds with scores of a method."""
     return max(entry.folds for entry in table.means[arm].values())
 
 
 def left_out_notes(table: Table) -> list[str]:
-    """A sentence for each method that has undefined scores."""
+    """Return a sentence for each method that has undefined scores."""
     notes = []
     for arm, means in table.means.items():
         counts = [f"{TITLES[name]} of {means[name].left_out}" for name in METRICS if means[name].left_out]

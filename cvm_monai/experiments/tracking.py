@@ -1,4 +1,4 @@
-"""The MLflow run that all runs of a comparison are nested under."""
+"""The parent MLflow run of all runs of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,17 +10,17 @@ from cvm_monai.files import read_record, write_json
 RECORD = "comparison.json"
 EXPERIMENT = "cvm_monai"
 COMPARE = "compare"
-"""The study that Table 1 is; an ablation has another name."""
+"""Name of the study of Table 1; ablations have other names."""
 
 
 class ParentRun:
-    """One MLflow run for a comparison, opened again by a later command on the same output folder.
+    """One MLflow run per comparison, reopened by a later command on the same output folder.
 
     Args:
-        output: gets `comparison.json` with the run's id and, by default, MLflow's database.
+        output: folder of `comparison.json` with the run's id and, by default, MLflow's database.
         tracking_uri: database or server, or `none`; by default as `default_tracking_uri`.
         experiment: of MLflow.
-        study: what is compared, in a word.
+        study: name of the study, in one word.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ParentRun:
         self.run = TrackedRun(tracking_uri=self.tracking_uri, experiment=experiment, artifact_dir=artifacts)
 
     def open(self) -> str | None:
-        """The run's id, joined or new; None where tracking is off."""
+        """Return the run's id, joined or new; None if tracking is off."""
         record = _read(self.output)
         known = record.get("mlflow_run_id") if record.get("mlflow_tracking_uri") == self.tracking_uri else None
         if not self.run.join(known):
@@ -44,7 +44,7 @@ class ParentRun:
         return self.run.run_id
 
     def close(self, status: str, *, facts: Mapping[str, object], files: Sequence[Path] = ()) -> None:
-        """Store the report, and end the run: FINISHED, FAILED or KILLED."""
+        """Log the report, and end the run as FINISHED, FAILED or KILLED."""
         self.run.tags(facts)
         for file in files:
             self.run.artifact(file)
@@ -52,10 +52,10 @@ class ParentRun:
 
 
 def check_study(output: Path, study: str) -> None:
-    """Refuse an output folder of another study, whose report and data set would be written over.
+    """Refuse an output folder of another study, whose report and data set would be overwritten.
 
     Raises:
-        CvmError: what the folder holds.
+        CvmError: the message names the study in the folder.
     """
     found = _read(output).get("study", COMPARE) if (output / RECORD).is_file() else study
     if found != study:

@@ -1,4 +1,4 @@
-"""The values that an ablation varies, as they are given on the command line."""
+"""Parse the values that an ablation varies, as given on the command line."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ SOLVERS: Mapping[SolverName, str] = {"aos": "AOS", "primal_dual": "primal-dual"}
 
 @dataclass(frozen=True, order=True)
 class SolverSetting:
-    """A solver as it is set; their order is that of the table."""
+    """A solver with its settings, ordered as in the table."""
 
     solver: SolverName
     iterations: int
@@ -25,24 +25,24 @@ class SolverSetting:
 
     @property
     def arm(self) -> str:
-        """`AOS_50_lam_0.5`."""
+        """Name of its arm, such as `AOS_50_lam_0.5`."""
         return f"{SOLVERS[self.solver].replace('-', '_')}_{self.iterations}_lam_{text_of(self.lam)}"
 
     @property
     def knobs(self) -> dict[str, str]:
-        """The same as knobs of a training."""
+        """The setting as knobs of a training."""
         return {"solver": self.solver, "iterations": str(self.iterations), "lam": text_of(self.lam)}
 
 
 def read_values(text: str, read: Callable[[str], Value | None], *, expected: str) -> list[Value]:
-    """Values with commas between them, in ascending order, each once.
+    """Parse comma-separated values, in ascending order, without duplicates.
 
     Args:
-        read: one value; None where the word is none.
-        expected: what they have to be, for the error.
+        read: parses one value; None for an invalid word.
+        expected: description of valid values, for the error.
 
     Raises:
-        CvmError: a word that is no value.
+        CvmError: an invalid word.
     """
     found: set[Any] = set()
     for word in (part.strip() for part in text.split(",")):
@@ -53,12 +53,12 @@ def read_values(text: str, read: Callable[[str], Value | None], *, expected: str
 
 
 def whole(word: str) -> int | None:
-    """A whole number of at least 1."""
+    """Parse an integer of at least 1."""
     return int(word) if word.isascii() and word.isdecimal() and int(word) >= 1 else None
 
 
 def number(word: str, *, high: float = math.inf) -> float | None:
-    """A finite number from 0 to `high`."""
+    """Parse a finite number from 0 to `high`."""
     try:
         value = float(word)
     except ValueError:
@@ -67,7 +67,7 @@ def number(word: str, *, high: float = math.inf) -> float | None:
 
 
 def solver_setting(word: str) -> SolverSetting | None:
-    """`aos:50:0.5`: solver, iterations, lam."""
+    """Parse `aos:50:0.5`: solver, iterations, lam."""
     parts = word.split(":")
     names = {name: name for name in get_args(SolverName)}
     if len(parts) != 3 or parts[0] not in names:
@@ -77,14 +77,14 @@ def solver_setting(word: str) -> SolverSetting | None:
 
 
 def text_of(value: float) -> str:
-    """`0.5`, `1`: without zeros that say nothing."""
+    """Format without trailing zeros: `0.5`, `1`."""
     return f"{value:.12g}"
 
 
 def solver_sweeps(settings: Sequence[SolverSetting], *, usual: SolverSetting, level: str) -> tuple[Sweep, ...]:
-    """Dice against lam for each solver and number of iterations, and against iterations for each solver and lam.
+    """Plot Dice against lam per solver and number of iterations, and against iterations per solver and lam.
 
-    A line needs two values; a panel needs a line.
+    A line needs at least two values; a panel needs at least one line.
 
     Args:
         usual: the bundle's own setting, which is marked.

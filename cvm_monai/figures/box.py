@@ -1,4 +1,4 @@
-"""Dice of every case of a run."""
+"""Box plot of the Dice of every case of a run."""
 
 from collections.abc import Mapping
 from math import isnan
@@ -16,18 +16,18 @@ from cvm_monai.figures import palette
 from cvm_monai.figures.curves import tidy
 
 CLOSE = 0.012
-"""Points nearer than this in Dice are moved apart."""
+"""Points closer than this in Dice are moved apart."""
 
 
 def dice_box(dice: Mapping[str, float | None], *, title: str = "") -> Figure:
-    """Box and points: the median, the middle half and every case; the worst one is named.
+    """Draw a box plot with a point for every case; the worst case is named.
 
     Args:
-        dice: by case id; None or NaN where it is undefined: left out and counted under the axis.
+        dice: by case id; None or NaN if it is undefined: left out and counted below the axis.
         title: what was tested; none by default.
 
     Raises:
-        CvmError: no case defines a Dice.
+        CvmError: no case has a defined Dice.
     """
     defined = {name: float(value) for name, value in dice.items() if value is not None and not isnan(value)}
     if not defined:
@@ -51,7 +51,7 @@ def dice_box(dice: Mapping[str, float | None], *, title: str = "") -> Figure:
 
 
 def draw_box(axes: Axes, values: np.ndarray, *, at: float = 1.0, half: float = 0.35) -> None:
-    """Quartiles, median, and whiskers to the last point within 1.5 interquartile ranges, lying at height `at`."""
+    """Draw quartiles, median, and whiskers to the last point within 1.5 interquartile ranges, horizontally at `at`."""
     box = boxplot_stats(values)[0]
     low, high = box["q1"], box["q3"]
     line: dict[str, Any] = {"color": palette.INK, "linewidth": 1.0}
@@ -63,7 +63,7 @@ def draw_box(axes: Axes, values: np.ndarray, *, at: float = 1.0, half: float = 0
 
 
 def _name_worst(axes: Axes, name: str, value: float) -> None:
-    """Above its point, on the side where there is room."""
+    """Write the worst case's name above its point, on the side with more room."""
     left = value < 0.5
     axes.annotate(
         name,
@@ -86,7 +86,7 @@ def _name_worst(axes: Axes, name: str, value: float) -> None:
 
 
 def spread(values: np.ndarray) -> np.ndarray:
-    """Offsets of sorted values across the axis, so that close ones do not hide each other."""
+    """Compute offsets of sorted values across the axis, so that close points do not overlap."""
     offsets, run = np.zeros(values.size), 0
     for index in range(1, values.size):
         run = run + 1 if values[index] - values[index - 1] < CLOSE else 0

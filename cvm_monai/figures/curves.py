@@ -1,4 +1,4 @@
-"""Training curves: loss terms and validation partial cross-entropy, scores where there are any, against the epoch."""
+"""Training curves: loss terms, validation partial cross-entropy and any scores against the epoch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
@@ -16,13 +16,13 @@ from cvm_monai.figures import palette
 Curve = Sequence[tuple[int, float]]
 
 SCORES = ("dice", "accuracy", "precision", "kappa", "auc")
-"""A curve whose name ends in one of these lies in [0, 1] and is drawn in a panel of its own."""
+"""A curve whose name ends in one of these lies in [0, 1] and gets its own panel."""
 
 SELECTION = "val_partial_ce"
 """The curve that selects the model: drawn in black, with a ring at its minimum."""
 
 FEW = 20
-"""Curves of no more values show each of them as a dot."""
+"""Curves with at most this many values show each value as a dot."""
 
 KNOWN = {
     "partial_ce": "partial CE",
@@ -31,7 +31,7 @@ KNOWN = {
     "auc": "AUC",
     "pseudo_label_dice": "Dice of pseudo-labels",
 }
-"""Names in words; others lose their underscores only."""
+"""Display names; other names only have their underscores replaced."""
 
 LOG_SPAN = 100
 """Losses that span more than this factor are drawn on a logarithmic axis."""
@@ -95,7 +95,7 @@ def _draw(axes: Axes, curves: Mapping[str, np.ndarray], colours: Mapping[str, st
 
 
 def tidy(axes: Axes) -> None:
-    """Keep the left and the lower spine, thin; small ticks; grid under the data."""
+    """Style axes: thin left and lower spines only, small ticks, grid behind the data."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set(linewidth=0.6, color=palette.MUTED)
     axes.tick_params(length=3, width=0.6, labelsize=palette.SMALL_SIZE, color=palette.MUTED, labelcolor=palette.INK)
@@ -103,7 +103,7 @@ def tidy(axes: Axes) -> None:
 
 
 def _colours(names: Iterable[str]) -> dict[str, str]:
-    """Black for the curve that selects; the palette in turn for the others, so that no two panels share a colour."""
+    """Assign black to the curve that selects, and the palette in order to the others, unique over all panels."""
     others = [name for name in names if name != SELECTION]
     return {SELECTION: palette.INK} | dict(zip(others, cycle(palette.LINES), strict=False))
 
@@ -115,7 +115,7 @@ def _spans_decades(curves: Mapping[str, np.ndarray]) -> bool:
 
 
 def _words(name: str) -> str:
-    """`val_partial_ce` -> `partial CE (validation)`."""
+    """Convert `val_partial_ce` to `partial CE (validation)`."""
     for prefix, word in (("train_", "training"), ("val_", "validation")):
         if name.startswith(prefix):
             return f"{_words(name.removeprefix(prefix))} ({word})"

@@ -1,4 +1,4 @@
-"""Keys under a grid of panels: what markers and colours mean, and the colour bar."""
+"""Legends below a grid of panels: markers, colours, and the colour bar."""
 
 from collections.abc import Sequence
 
@@ -16,18 +16,18 @@ from cvm_monai.figures.panels import POINT_STYLES
 
 
 def point_handles() -> list[Artist]:
-    """One marker for each kind of point."""
+    """Create one marker for each kind of point."""
     return [Line2D([], [], label=name, **POINT_STYLES[label]) for label, name in ((1, "target"), (0, "background"))]
 
 
 def error_handles() -> list[Artist]:
-    """One swatch for each colour of `draw_errors`: true positives, false positives, false negatives."""
+    """Create one swatch for each colour of `draw_errors`: true positives, false positives, false negatives."""
     named = (("TP", palette.TRUE_POSITIVE), ("FP", palette.FALSE_POSITIVE), ("FN", palette.FALSE_NEGATIVE))
     return [_swatch(name, colour) for name, colour in named]
 
 
 def truth_handles(*, ignored: bool) -> list[Artist]:
-    """One swatch for each class of `draw_truth`; `ignored` adds the one of ignored pixels."""
+    """Create one swatch for each class of `draw_truth`; `ignored` adds that of ignored pixels."""
     heat_map = colormaps[palette.HEAT_MAP]
     named: list[tuple[str, ColorType]] = [
         ("target", heat_map(1.0)),
@@ -38,7 +38,7 @@ def truth_handles(*, ignored: bool) -> list[Artist]:
 
 
 def key(figure: Figure, box: Box, handles: Sequence[Artist]) -> None:
-    """Lay out handles in one line at the middle of a box."""
+    """Draw legend handles in one line, centred in a box."""
     left, bottom, width, height = box
     figure.legend(
         handles=list(handles),
@@ -56,7 +56,7 @@ def key(figure: Figure, box: Box, handles: Sequence[Artist]) -> None:
 
 
 def colour_bar(figure: Figure, box: Box, heat: AxesImage) -> None:
-    """A thin horizontal bar from 0 to 1 in the middle of a box."""
+    """Draw a thin horizontal colour bar from 0 to 1, centred in a box."""
     left, bottom, width, height = box
     axes = figure.add_axes((left + 0.1 * width, bottom + 0.56 * height, 0.8 * width, 0.2 * height))
     bar = figure.colorbar(heat, cax=axes, orientation="horizontal", ticks=[0, 0.5, 1])

@@ -1,4 +1,4 @@
-"""Where the panels of a grid of images lie, in inches: tiles of equal width, rows as high as their image."""
+"""Layout of a grid of image panels, in inches: tiles of equal width, each row as high as its image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from cvm_monai.figures import palette
 
 MARGIN, GAP, HEAD, CAPTION, FOOT = 0.12, 0.07, 0.26, 0.24, 0.42
 LOWEST, HIGHEST = 0.25, 1.5
-"""Limits of a row's height over its width; an image beyond them is fitted in, with room at its sides."""
+"""Limits of a row's height / width; an image beyond them is fitted in, with margins at its sides."""
 
 Box = tuple[float, float, float, float]
 
 
 class Grid:
-    """Rows of tiles, with titles above, a caption under each row and room for keys under all.
+    """Computes the boxes of rows of tiles, with titles above, a caption under each row and room for keys below.
 
     Args:
         sizes: (width, height) of each row's image in pixels.
-        columns: tiles in a row.
+        columns: tiles per row.
         tile: their width in inches.
     """
 
@@ -32,19 +32,19 @@ class Grid:
         )
 
     def tile(self, row: int, column: int, size: tuple[int, int]) -> Box:
-        """The box of an image of (width, height), centred in its tile: left, bottom, width, height of the figure."""
+        """Box of an image of (width, height), centred in its tile: left, bottom, width, height, as figure fractions."""
         scale = min(self.width / size[0], self.heights[row] / size[1])
         width, height = size[0] * scale, size[1] * scale
         left = self._left(column) + (self.width - width) / 2
         return self._box(left, self._bottom(row) + (self.heights[row] - height) / 2, width, height)
 
     def foot(self, first: int, last: int | None = None) -> Box:
-        """The room for a key under the columns from first to last."""
+        """Box for a key below the columns from first to last."""
         left, right = self._left(first), self._left(first if last is None else last) + self.width
         return self._box(left, 0.04, right - left, FOOT - 0.04)
 
     def titles(self, figure: Figure, names: Sequence[str], *, size: float = palette.TITLE_SIZE) -> None:
-        """Name the columns, once."""
+        """Write the columns' names above the first row."""
         for column, name in enumerate(names):
             x, y = self._left(column) + self.width / 2, self.size[1] - HEAD + 0.07
             self._text(figure, x, y, name, ha="center", fontsize=size, color=palette.INK)
@@ -59,7 +59,7 @@ class Grid:
             self._text(figure, right, y, score, ha="right", fontsize=palette.TEXT_SIZE, color=palette.INK)
 
     def note(self, figure: Figure, row: int, column: int, text: str) -> None:
-        """Write a few words under one tile, in the line of its row's caption."""
+        """Write a short text under one tile, in the line of its row's caption."""
         x, y = self._left(column) + self.width / 2, self._bottom(row) - 0.14
         self._text(figure, x, y, text, ha="center", fontsize=palette.SMALL_SIZE, color=palette.INK)
 

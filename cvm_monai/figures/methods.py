@@ -1,4 +1,4 @@
-"""Several methods at once: a box of scores for each, and their heat maps side by side."""
+"""Figures of several methods: a box plot per method, and their heat maps side by side."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ TILE = 1.25
 
 @dataclass(frozen=True, eq=False)
 class MethodMaps:
-    """One case as several methods see it.
+    """One case with the probability maps of several methods.
 
     Attributes:
         case_id: its name.
         image: (H, W, 3) uint8.
         points: (N, 3) x, y, label, as in `FigureRow`.
         truth: (h, w) {0, 1, 255}.
-        maps: probability of the target by method, (h, w); None where a method has none.
+        maps: probability of the target by method, (h, w); None for a method without one.
         dice: by method, for the captions.
     """
 
@@ -46,15 +46,15 @@ class MethodMaps:
 
 
 def method_boxes(scores: Mapping[str, Sequence[float]], *, apart: str | None = None, label: str = "Dice") -> Figure:
-    """One box a method, from top to bottom, with a point for every case.
+    """Draw one box plot per method, from top to bottom, with a point for every case.
 
     Args:
-        scores: finite values by method, as it is to be called.
-        apart: a method below a line, such as an upper bound.
+        scores: finite values by the method's display name.
+        apart: a method drawn below a separating line, such as an upper bound.
         label: of the axis.
 
     Raises:
-        CvmError: no method with a score.
+        CvmError: no method has a score.
     """
     shown = {name: np.sort(np.asarray(values, dtype=np.float64)) for name, values in scores.items() if len(values)}
     if not shown:
@@ -79,11 +79,11 @@ def method_boxes(scores: Mapping[str, Sequence[float]], *, apart: str | None = N
 
 
 def method_maps(rows: Sequence[MethodMaps], *, methods: Mapping[str, str]) -> Figure:
-    """Image with points, ground truth, and the probability of each method, one row a case: the paper's Figure 4.
+    """Draw one row per case: image with points, ground truth, and each method's probability (the paper's Figure 4).
 
     Args:
         rows: the cases, from top to bottom.
-        methods: what each method of `maps` is called above its column, in their order.
+        methods: column title of each method of `maps`, in the order of the columns.
 
     Raises:
         CvmError: no case.
@@ -118,6 +118,6 @@ def method_maps(rows: Sequence[MethodMaps], *, methods: Mapping[str, str]) -> Fi
 
 
 def _under(figure: Figure, grid: Grid, row: int, column: int, dice: float) -> None:
-    """The Dice of one panel, centred in the line of its row's caption."""
+    """Write the Dice of one panel, centred in the line of its row's caption."""
     if dice == dice:
         grid.note(figure, row, column, f"Dice {dice:.3f}")

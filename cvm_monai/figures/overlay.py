@@ -1,4 +1,4 @@
-"""One case, in four large panels."""
+"""Figure of one case in four large panels."""
 
 from typing import Literal
 
@@ -15,16 +15,16 @@ from cvm_monai.figures.row import FigureRow
 from cvm_monai.metrics import IGNORED
 
 SoftMap = Literal["probability", "pseudo_label"]
-"""Which map `draw_case` shows."""
+"""The map that `draw_case` shows."""
 
 NAMES: dict[SoftMap, str] = {"probability": "Network probability", "pseudo_label": "Pseudo-label u"}
 OUTLINED: dict[SoftMap, str] = {"probability": "prediction", "pseudo_label": "pseudo-label"}
 
 
 def draw_case(row: FigureRow, *, soft: SoftMap = "probability", threshold: float = 0.5) -> Figure:
-    """Image with points, ground truth outline, soft map, and its outline at a threshold.
+    """Draw four panels: image with points, ground truth outline, soft map, and its outline at a threshold.
 
-    The row's Dice belongs to the probability, and is shown with it only.
+    The row's Dice is that of the probability, and is shown with it only.
 
     Args:
         row: the case.
@@ -57,7 +57,7 @@ def draw_case(row: FigureRow, *, soft: SoftMap = "probability", threshold: float
 
 
 def _draw_truth(axes: Axes, row: FigureRow) -> list[Line2D]:
-    """The outline of the truth, and of its ignored pixels, over the image; returns their keys."""
+    """Draw the outlines of the truth and its ignored pixels over the image; returns their legend handles."""
     if row.truth is None:
         panels.draw_none(axes, row.size)
         return []

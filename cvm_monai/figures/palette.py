@@ -1,6 +1,6 @@
 """All colours, line widths and sizes of the figures.
 
-Hues are those of Okabe and Ito (2008), told apart with any colour vision; what stands together also differs in
+Hues are those of Okabe and Ito (2008), distinguishable with any colour vision; adjacent elements also differ in
 lightness or shape.
 """
 

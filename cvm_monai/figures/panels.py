@@ -1,4 +1,4 @@
-"""What one panel can show: image, points, soft map, outline, errors, nothing.
+"""Draw the contents of one panel: image, points, soft map, outline, errors, or an empty tile.
 
 The axes of all panels are in the image's pixels: pixel (r, c) covers [c, c+1) x [r, r+1), y downwards.
 """
@@ -17,7 +17,7 @@ from cvm_monai.figures import palette
 from cvm_monai.metrics import IGNORED
 
 LONGEST_SIDE = 1024
-"""Larger arrays are reduced before they are drawn; no panel shows more pixels."""
+"""Maximum number of pixels per side of a panel; larger arrays are reduced before they are drawn."""
 
 TINT = 0.62
 """Weight of the colour over the grey image in `draw_errors`."""
@@ -33,14 +33,14 @@ def open_panel(axes: Axes, size: tuple[int, int]) -> None:
 
 
 def draw_image(axes: Axes, image: np.ndarray) -> None:
-    """(H, W, 3) uint8, which defines the panel's coordinates."""
+    """Draw the image, (H, W, 3) uint8, which defines the panel's coordinates."""
     height, width = image.shape[:2]
     open_panel(axes, (width, height))
     axes.imshow(_reduced(image), extent=(0, width, height, 0), interpolation="antialiased")
 
 
 def draw_points(axes: Axes, points: np.ndarray) -> None:
-    """(N, 3) x, y, label: circles in the target, squares in the background, white edges."""
+    """Draw points, (N, 3) x, y, label: circles in the target, squares in the background, white edges."""
     for label, style in POINT_STYLES.items():
         chosen = points[points[:, 2] == label]
         axes.plot(chosen[:, 0], chosen[:, 1], **style)
@@ -60,25 +60,25 @@ POINT_STYLES: dict[int, dict[str, Any]] = {
         (1, "o", palette.TARGET_POINT, 6.2),
     )
 }
-"""How a point of each label is drawn, here and in legends."""
+"""Marker style of each label, here and in legends."""
 
 
 def draw_soft_map(
     axes: Axes, values: np.ndarray, size: tuple[int, int], *, colours: Colormap | None = None
 ) -> AxesImage:
-    """(h, w) in [0, 1] as a heat map over an image of (width, height); masked pixels are grey, or as `colours` say."""
+    """Draw (h, w) in [0, 1] as a heat map over an image of (width, height); masked pixels grey, or as in `colours`."""
     open_panel(axes, size)
     extent, colours = (0, size[0], size[1], 0), colours or _heat_map()
     return axes.imshow(_reduced(values), extent=extent, cmap=colours, vmin=0, vmax=1, interpolation="nearest")
 
 
 def draw_truth(axes: Axes, truth: np.ndarray, size: tuple[int, int]) -> None:
-    """(h, w) {0, 1, 255} in the end colours of the heat map; ignored pixels are grey."""
+    """Draw (h, w) {0, 1, 255} in the end colours of the heat map; ignored pixels are grey."""
     draw_soft_map(axes, np.ma.masked_equal(_strided(truth), IGNORED), size)
 
 
 def draw_outline(axes: Axes, mask: np.ndarray, size: tuple[int, int], colour: str) -> None:
-    """The border of a (h, w) mask of an image of (width, height): a line with a white halo."""
+    """Draw the border of a (h, w) mask over an image of (width, height): a line with a white halo."""
     mask = _strided(np.asarray(mask, dtype=np.float32))
     if mask.min() == mask.max():
         return
@@ -89,7 +89,7 @@ def draw_outline(axes: Axes, mask: np.ndarray, size: tuple[int, int], colour: st
 
 
 def draw_errors(axes: Axes, image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> None:
-    """True and false positives and false negatives in colour over the grey image; ignored pixels stay grey."""
+    """Draw true positives, false positives and false negatives in colour over the grey image; ignored stay grey."""
     height, width = image.shape[:2]
     open_panel(axes, (width, height))
     truth, predicted = _strided(truth), _strided(predicted)
@@ -107,7 +107,7 @@ def draw_errors(axes: Axes, image: np.ndarray, truth: np.ndarray, predicted: np.
 
 
 def draw_none(axes: Axes, size: tuple[int, int]) -> None:
-    """A grey tile that says that there is nothing to show."""
+    """Draw a grey tile with a note that there is nothing to show."""
     open_panel(axes, size)
     axes.set_facecolor(palette.TILE)
     middle = (size[0] / 2, size[1] / 2)
@@ -123,7 +123,7 @@ def _factor(array: np.ndarray) -> int:
 
 
 def _reduced(array: np.ndarray) -> np.ndarray:
-    """Block means, for colours and soft maps."""
+    """Reduce by block means, for colours and soft maps."""
     factor = _factor(array)
     if factor == 1:
         return array
@@ -132,6 +132,6 @@ def _reduced(array: np.ndarray) -> np.ndarray:
 
 
 def _strided(array: np.ndarray) -> np.ndarray:
-    """Every so many pixels, for classes."""
+    """Reduce by taking every n-th pixel, for classes."""
     factor = _factor(array)
     return array[factor // 2 :: factor, factor // 2 :: factor]

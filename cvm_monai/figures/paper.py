@@ -1,4 +1,4 @@
-"""Several cases, one row each, in the manner of the paper's Figure 4."""
+"""Figure of several cases, one row each, in the style of the paper's Figure 4."""
 
 from collections.abc import Sequence
 
@@ -18,14 +18,14 @@ TITLES = ("Image and points", "Ground truth", "Pseudo-label u", "Network probabi
 
 
 def paper_figure(rows: Sequence[FigureRow], *, threshold: float = 0.5) -> Figure:
-    """Image with points, ground truth, pseudo-label u, the network's probability and the errors of its prediction.
+    """Draw image with points, ground truth, pseudo-label u, probability and errors of the prediction, one row per case.
 
-    One row a case, with its name and Dice under it; a panel without data is a grey tile. Non-square images keep their
-    shape; one taller than 1.5 of its width is fitted into a tile of that height.
+    Each row has its case's name and Dice under it; a panel without data is a grey tile. Non-square images keep their
+    shape; one taller than 1.5 times its width is fitted into a tile of that height.
 
     Args:
         rows: the cases, from top to bottom; six fill a page.
-        threshold: of the errors; raising it predicts less; between 0 and 1.
+        threshold: of the prediction; raising it predicts less; between 0 and 1.
 
     Raises:
         CvmError: no row.

@@ -1,4 +1,4 @@
-"""What a figure shows of one case."""
+"""The data of one case in a figure."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,22 @@ from cvm_monai.errors import CvmError
 
 @dataclass(frozen=True, eq=False)
 class FigureRow:
-    """One case, at one resolution.
+    """Arrays of one case: image, points, truth and maps.
 
     Attributes:
         case_id: its name.
         image: (H, W, 3) uint8 RGB.
         points: (N, 3): x, y in pixels of `image` (pixel (r, c) covers [c, c+1) x [r, r+1)), label 1 = target, 0 =
             background.
-        truth: 1 = target, 0 = background, 255 = ignored; None where unknown.
+        truth: 1 = target, 0 = background, 255 = ignored; None if unknown.
         pseudo_label: u in [0, 1], or None.
         probability: of the target, in [0, 1].
         dice: of the probability, or None.
 
-    Truth and probability have one shape. Any map may be coarser than the image, whose whole field it covers.
+    Truth and probability have the same shape. Any map may be coarser than the image, but covers its whole field.
 
     Raises:
-        CvmError: arrays of other shapes, with the name of the case.
+        CvmError: arrays of other shapes; the message names the case.
     """
 
     case_id: str

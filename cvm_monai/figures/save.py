@@ -1,4 +1,4 @@
-"""Figures to files."""
+"""Write figures to files."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from cvm_monai.files import replacing
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG at its own resolution and return the path.
 
-    The file is written aside and renamed, so that a viewer never reads half of it; its folder is made.
+    The file is replaced atomically, so that a viewer never reads half of it; its folder is created.
 
     Raises:
         CvmError: a path that does not end in .png.

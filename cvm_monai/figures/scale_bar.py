@@ -1,4 +1,4 @@
-"""A bar of a round length in micrometres."""
+"""Draw a scale bar of a round length in micrometres."""
 
 import math
 from typing import Any
@@ -10,17 +10,17 @@ from cvm_monai.figures import palette
 from cvm_monai.figures.layout import Box
 
 THICKNESS = 0.035
-"""Of the bar, in inches."""
+"""Height of the bar, in inches."""
 
 
 def round_length(longest: float) -> float:
-    """The largest of 1, 2, 5, 10, 20, 50, ... (and 0.5, 0.2, ...) that is not above `longest` > 0."""
+    """Largest of 1, 2, 5, 10, 20, 50, ... (and 0.5, 0.2, ...) that is not above `longest` > 0."""
     power = 10.0 ** math.floor(math.log10(longest))
     return next(step * power for step in (10, 5, 2, 1) if step * power <= longest * (1 + 1e-9))
 
 
 def length_name(micrometres: float) -> str:
-    """``200 µm``, or ``2 mm`` from 1000 micrometres."""
+    """Format a length as ``200 µm``, or as ``2 mm`` from 1000 micrometres."""
     return f"{micrometres / 1000:g} mm" if micrometres >= 1000 else f"{micrometres:g} µm"
 
 
@@ -28,8 +28,8 @@ def scale_bar(figure: Figure, box: Box, *, um_per_inch: float) -> float:
     """Draw a bar of a round length at the left of a box, its length below it; returns the length in micrometres.
 
     Args:
-        box: left, bottom, width, height of the figure; the bar takes at most this width, and at least 40 % of it.
-        um_per_inch: micrometres that an inch of the figure shows.
+        box: left, bottom, width, height as fractions of the figure; the bar takes 40 % to 100 % of its width.
+        um_per_inch: micrometres per inch of the figure.
     """
     left, bottom, width, height = box
     inches = figure.get_size_inches()

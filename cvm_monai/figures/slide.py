@@ -1,4 +1,4 @@
-"""A slide at a glance: the probability over its thumbnail, outlines of what was found, a scale bar, a colour bar."""
+"""Overview of a slide: probability over its thumbnail, outlines of the regions found, scale bar, colour bar."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,16 +18,16 @@ from cvm_monai.figures.scale_bar import scale_bar
 from cvm_monai.metrics import IGNORED
 
 WIDTH = 6.0
-"""Of the image in inches."""
+"""Width of the image, in inches."""
 
 BAR = 0.3
-"""Longest scale bar, as a share of the width."""
+"""Maximum length of the scale bar, as a fraction of the width."""
 
 OPAQUE_FROM = 0.5
-"""From no probability to this one the colour grows from clear to its full opacity."""
+"""Probability from which the overlay has its full opacity; below, it fades to transparent at 0."""
 
 CLASS_LINES = (palette.VERMILION, palette.GREEN, palette.PURPLE, palette.ORANGE, palette.SKY, palette.YELLOW)
-"""Outlines of classes 1, 2, ... in turn: the colours of exported regions."""
+"""Outline colours of classes 1, 2, ... in order, as of exported regions."""
 
 
 def slide_overlay(
@@ -41,22 +41,22 @@ def slide_overlay(
     colours: Mapping[int, tuple[int, int, int]] | None = None,
     opacity: float = 0.45,
 ) -> Figure:
-    """The probability in colour over a thumbnail; write it with `save_figure`.
+    """Draw the probability in colour over a thumbnail; write the figure with `save_figure`.
 
-    All maps may have other sizes than the thumbnail, whose whole field they cover; the figure shows 1024 px at most.
+    Maps may differ in size from the thumbnail, but cover its whole field; the figure shows 1024 px at most.
 
     Args:
         thumbnail: (H, W, 3) uint8 RGB.
-        probability: (h, w), floating in [0, 1] or uint8 with 255 as 1; where it is NaN or masked the thumbnail stays.
+        probability: (h, w), floating in [0, 1] or uint8 with 255 as 1; where it is NaN or masked nothing is drawn.
         title: the slide's name.
-        mpp: micrometres per pixel of the thumbnail; None leaves the scale bar out.
+        mpp: micrometres per pixel of the thumbnail; None: no scale bar.
         labels: (h, w) class indices, whose regions are outlined: every class but 0 and 255; None draws none.
         names: of the classes, for the key.
         colours: RGB of the outlines by class; None, or a class that it lacks: a fixed palette.
-        opacity: of the colours from a probability of 0.5 up; raising it hides more of the tissue. Between 0 and 1.
+        opacity: of the overlay from a probability of 0.5 up; raising it hides more of the tissue. Between 0 and 1.
 
     Raises:
-        CvmError: arrays of another kind, an opacity out of its range, or micrometres that are not above 0.
+        CvmError: invalid arrays, an opacity out of its range, or an mpp that is not above 0.
     """
     _check(thumbnail, probability, labels, mpp=mpp, opacity=opacity)
     height, width = thumbnail.shape[:2]
@@ -88,7 +88,7 @@ def _outlines(
     names: Sequence[str],
     colours: Mapping[int, tuple[int, int, int]],
 ) -> list[Line2D]:
-    """The borders of each class that occurs, and their keys."""
+    """Draw the borders of each class that occurs; returns their legend handles."""
     handles = []
     for label in [] if labels is None else np.unique(labels).tolist():
         if label in (0, IGNORED):
@@ -103,14 +103,14 @@ def _outlines(
 
 
 def _unit(probability: np.ndarray) -> np.ndarray:
-    """From 0 to 1, NaN where it is masked."""
+    """Convert to [0, 1], NaN where it is masked."""
     if probability.dtype == np.uint8:
         return np.ma.filled(probability.astype(np.float32) / 255, np.nan)
     return np.ma.filled(probability.astype(np.float32), np.nan)
 
 
 def _glaze(opacity: float) -> Colormap:
-    """The colours of the heat map, clear at 0 and of full opacity from `OPAQUE_FROM`."""
+    """Colour map of the heat map, transparent at 0 and of full opacity from `OPAQUE_FROM`."""
     values = np.linspace(0, 1, 256)
     colours = colormaps[palette.HEAT_MAP](values)
     colours[:, 3] = opacity * np.minimum(values / OPAQUE_FROM, 1)
@@ -120,7 +120,7 @@ def _glaze(opacity: float) -> Colormap:
 def _check(
     thumbnail: np.ndarray, probability: np.ndarray, labels: np.ndarray | None, *, mpp: float | None, opacity: float
 ) -> None:
-    """Refuse what cannot be drawn."""
+    """Check the arguments of `slide_overlay`."""
     if thumbnail.ndim != 3 or thumbnail.shape[2] != 3 or thumbnail.dtype != np.uint8 or not thumbnail.size:
         raise CvmError(f"the thumbnail is {thumbnail.dtype} of shape {thumbnail.shape}: give uint8 (H, W, 3)")
     for name, array in (("probability", probability), ("labels", labels)):

@@ -1,4 +1,4 @@
-"""A score against a value that was varied, with error bars: one line for each way of learning."""
+"""Plot a score against a varied value, with error bars: one line per method or setting."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from cvm_monai.figures.curves import tidy
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 APART = 0.018
-"""Part of the width by which the points of two lines at one value are moved apart, so that their bars can be read."""
+"""Fraction of the width by which the points of two lines at one value are moved apart, to keep their bars readable."""
 
 LEAST_SPAN = 0.1
-"""Of the score's axis, so that small differences are not blown up."""
+"""Minimum range of the score's axis, so that small differences are not exaggerated."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A mean and the spread around it; 0 where there is none."""
+    """A mean and its spread (0 if there is none)."""
 
     mean: float
     sd: float
@@ -31,14 +31,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class SweepPanel:
-    """What one panel shows.
+    """Data of one panel.
 
     Attributes:
         label: of the varied value.
         lines: {name: {value: score}}.
-        default: a value that a dotted line marks.
-        level: name and score of what does not depend on the value.
-        log: spread the values over decades; they must be above 0.
+        default: a value marked by a dotted line.
+        level: name and score of an entry that does not depend on the value.
+        log: logarithmic axis; the values must be above 0.
     """
 
     label: str
@@ -49,7 +49,7 @@ class SweepPanel:
 
 
 def sweep_curves(panels: Sequence[SweepPanel], *, label: str = "Dice") -> Figure:
-    """Panels side by side on one score axis; bars and bands: mean ± spread.
+    """Draw panels side by side with a common score axis; bars and bands: mean ± spread.
 
     Args:
         panels: from left to right.
@@ -110,20 +110,20 @@ def _draw(axes: Axes, panel: SweepPanel) -> None:
 
 
 def _level(axes: Axes, name: str, score: Measured) -> None:
-    """A dashed line over the whole width, its spread as a band."""
+    """Draw a dashed line over the whole width, its spread as a band."""
     axes.axhspan(score.mean - score.sd, score.mean + score.sd, color=palette.TILE, linewidth=0)
     axes.axhline(score.mean, color=palette.MUTED, linewidth=1.0, linestyle="--", label=name)
 
 
 def _places(line: Sequence[float], values: Sequence[float], step: float, *, log: bool) -> list[float]:
-    """The values of a line, moved by `step` times `APART` of the width."""
+    """Shift the values of a line by `step` times `APART` of the width."""
     if log:
         return [value * (values[-1] / values[0]) ** (step * APART) for value in line]
     return [value + step * APART * (values[-1] - values[0]) for value in line]
 
 
 def _limits(panels: Sequence[SweepPanel]) -> tuple[float, float]:
-    """Of the score's axis: all bars and a margin, at least `LEAST_SPAN` wide."""
+    """Limits of the score's axis: all bars and a margin, at least `LEAST_SPAN` wide."""
     scores = [score for panel in panels for line in panel.lines.values() for score in line.values()]
     scores += [panel.level[1] for panel in panels if panel.level]
     low, high = min(score.mean - score.sd for score in scores), max(score.mean + score.sd for score in scores)

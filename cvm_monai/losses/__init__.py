@@ -1,4 +1,4 @@
-"""Losses as functions of logits, torch only."""
+"""Losses as functions of logits, in torch only."""
 
 from cvm_monai.losses.categorical_kl import categorical_weight, categorical_weighted_kl
 from cvm_monai.losses.consistency import masked_consistency, predictive_entropy

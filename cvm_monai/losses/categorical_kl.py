@@ -9,17 +9,17 @@ from cvm_monai.losses.consistency import predictive_entropy
 from cvm_monai.losses.maps import at_least_float32
 
 SUM_TOLERANCE = 1e-3
-"""How far the known classes of a pixel may be from a sum of 1: half precision and files round."""
+"""Tolerance on the sum of a pixel's known classes against 1, for rounding in half precision and in files."""
 
 
 def categorical_weight(q: torch.Tensor, *, classes: torch.Tensor | int) -> torch.Tensor:
     """w = exp(-2 h log 2 / log C), h the entropy of q (B, C, H, W) in nats: (B, H, W).
 
-    1 where q is certain and 0.25 where all classes are alike, whatever their number; for two classes it is the
-    exp(-2 h) of `entropy_weight`.
+    1 where q is certain and 0.25 where all classes are equally probable, whatever their number; for two classes it is
+    the exp(-2 h) of `entropy_weight`.
 
     Args:
-        classes: C, at least 2, or (B, H, W) where it differs between pixels: the classes that q speaks about.
+        classes: C, at least 2, or (B, H, W) if it differs between pixels: the number of classes that q covers.
     """
     number = torch.as_tensor(classes, dtype=q.dtype, device=q.device)
     return torch.exp(-2 * predictive_entropy(q) * math.log(2) / torch.log(number))
@@ -28,10 +28,10 @@ def categorical_weight(q: torch.Tensor, *, classes: torch.Tensor | int) -> torch
 def categorical_weighted_kl(logits: torch.Tensor, q: torch.Tensor, *, known: torch.Tensor) -> torch.Tensor:
     """Mean over the pixels K of w sum_c q_c log(q_c / y_c), the L_wkl of `uncertainty_weighted_kl` for C classes.
 
-    y is the softmax of the logits over the classes that are known at the pixel, so that a class that q says nothing
-    about is neither pushed nor pulled there. K are the pixels with two known classes or more; w is
-    `categorical_weight` with the number of known classes. q and w are constants. Without such a pixel the loss is an
-    exact zero that still has a graph. With two classes, both known, it equals the binary loss.
+    y is the softmax of the logits over the classes that are known at the pixel, so that a class that q does not cover
+    gets no gradient there. K are the pixels with two or more known classes; w is `categorical_weight` with the number
+    of known classes. q and w are constants. Without such a pixel the loss is an exact zero that still has a graph. With
+    two classes, both known, it equals the binary loss.
 
     Args:
         logits: (B, C, H, W); half precision is computed in float32.
@@ -39,7 +39,7 @@ def categorical_weighted_kl(logits: torch.Tensor, q: torch.Tensor, *, known: tor
         known: bool, (B, C, H, W).
 
     Raises:
-        CvmError: shapes that do not match, `known` not bool, or a q that is no distribution over the known classes.
+        CvmError: shapes that do not match, `known` not bool, or a q that is not a distribution over the known classes.
     """
     if logits.ndim != 4 or logits.shape != q.shape or logits.shape != known.shape:
         shapes = ", ".join(str(tuple(values.shape)) for values in (logits, q, known))

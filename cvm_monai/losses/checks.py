@@ -1,4 +1,4 @@
-"""Constants of losses and supervisions, checked where they arrive."""
+"""Check the constants of losses and supervisions."""
 
 import math
 
@@ -6,7 +6,7 @@ from cvm_monai.errors import CvmError
 
 
 def check_number(name: str, value: float, *, low: float = 0.0, high: float = math.inf, above: bool = False) -> None:
-    """CvmError, naming it, for a constant that is no finite number in [low, high], or in (low, high] if `above`."""
+    """Raise CvmError for a constant that is not a finite number in [low, high], or in (low, high] if `above`."""
     if (
         isinstance(value, int | float)
         and not isinstance(value, bool)
@@ -23,6 +23,6 @@ def check_number(name: str, value: float, *, low: float = 0.0, high: float = mat
 
 
 def check_whole(name: str, value: int, *, low: int) -> None:
-    """CvmError, naming it, for a constant that is no whole number of at least `low`."""
+    """Raise CvmError for a constant that is not an integer of at least `low`."""
     if type(value) is not int or value < low:
         raise CvmError(f"{name} must be a whole number of at least {low}, got {value!r}")

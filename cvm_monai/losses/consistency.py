@@ -1,4 +1,4 @@
-"""Agreement of two predictions, where the second is certain."""
+"""Consistency loss: squared difference of two predictions where the second is certain."""
 
 import torch
 
@@ -7,12 +7,12 @@ from cvm_monai.losses.maps import as_map, at_least_float32
 
 
 def predictive_entropy(probability: torch.Tensor) -> torch.Tensor:
-    """-sum_c p log p in nats, (B, C, H, W) to (B, H, W), with 0 log 0 = 0: log C where all classes are alike."""
+    """-sum_c p log p in nats, (B, C, H, W) to (B, H, W), with 0 log 0 = 0: log C for equal probabilities."""
     return torch.special.entr(at_least_float32(probability)).sum(dim=1)
 
 
 def masked_consistency(student: torch.Tensor, teacher: torch.Tensor, *, certain: torch.Tensor) -> torch.Tensor:
-    """Mean of (student - teacher)^2 over the classes of the certain pixels; the teacher is a constant.
+    """Mean of (student - teacher)^2 over the classes of the certain pixels; the teacher gets no gradient.
 
     Without any certain pixel the loss is an exact zero that still has a graph.
 

@@ -2,8 +2,8 @@
 
     L_crf = -(1/B) sum_k s_k^T W s_k,      W_ij = exp(-|p_i - p_j|^2 / (2 sigma_xy^2) - |I_i - I_j|^2 / (2 sigma_rgb^2))
 
-s_k is the probability of class k, p the pixel's place, I its colour (0 to 255). The self term i = j is included. As the
-probabilities of a pixel sum to 1, it differs from Potts' sum_k s_k^T W (1 - s_k) by the constant sum_ij W_ij.
+s_k is the probability of class k, p the pixel's position, I its colour (0 to 255). The self term i = j is included. As
+the probabilities of a pixel sum to 1, it differs from Potts' sum_k s_k^T W (1 - s_k) by the constant sum_ij W_ij.
 
 M. Tang, F. Perazzi, A. Djelouah, I. Ben Ayed, C. Schroers, Y. Boykov: On regularized losses for weakly-supervised CNN
 segmentation, ECCV 2018. Its code sums over a permutohedral lattice, which gives about half of the exact sum.
@@ -20,28 +20,28 @@ from cvm_monai.losses.checks import check_number, check_whole
 from cvm_monai.losses.maps import at_least_float32
 
 BLOCK_BYTES = 1 << 21
-"""Size of a block of rows of W, the largest array that is held: it stays within the processor's cache."""
+"""Bytes of a block of rows of W, the largest array held: small enough for the processor's cache."""
 SMALLEST = -50.0
-"""Exponents below it count as it: e^-50 is nothing beside the self term 1, and denormal numbers are slow on a CPU."""
+"""Lower bound of exponents: e^-50 is negligible beside the self term 1, and denormal numbers are slow on a CPU."""
 
 
 def crf_regularisation(
     logits: Tensor, image: Tensor, *, grid: int = 64, sigma_xy: float = 25.0, sigma_rgb: float = 15.0
 ) -> Tensor:
-    """L_crf on a reduced map, divided by what it grows with: pixels n and a pixel's neighbourhood 2 pi sigma^2.
+    """L_crf on a reduced map, normalised by the number of pixels n and the neighbourhood size 2 pi sigma^2.
 
     The map is reduced to at most `grid` pixels a side (probabilities bilinear over each pixel's footprint, image by
-    area), and sigma is sigma_xy in pixels of that grid (its neighbourhood at least one pixel). The result lies
-    between 0 and about -1, which a certain and constant segmentation of one colour reaches far from borders, and hardly
-    depends on resolution, grid or crop. The reference's weight w of the bare sum means w n 2 pi sigma^2 here: 2e-9 on
+    area), and sigma is sigma_xy in pixels of that grid (its neighbourhood at least one pixel). The result lies between
+    0 and about -1, its value far from borders for a certain and constant segmentation of one colour, and hardly depends
+    on resolution, grid or crop. The reference's weight w of the plain sum equals w n 2 pi sigma^2 here: 2e-9 on
     257 x 257 pixels with sigma 50 (100 px at half size) is 2.1; half of it, as the sum is exact, is 1.
 
     Args:
         logits: (B, C, h, w); half precision is computed in float32.
         image: (B, 3, H, W), RGB from 0 to 255, of the same field of view.
         grid: raising it respects finer structure, at a cost that grows with its fourth power; 32 to 96.
-        sigma_xy: reach in pixels of the image; raising it ties pixels further apart; 5 to 100. The reference's 100 is a
-            fifth of its crop's side.
+        sigma_xy: range in image pixels; raising it couples pixels further apart; 5 to 100. The reference's 100 is
+            a fifth of its crop's side.
         sigma_rgb: raising it ties pixels of less similar colours; 5 to 50.
 
     Raises:
@@ -64,7 +64,7 @@ def crf_regularisation(
 
 
 def dense_crf(probabilities: Tensor, image: Tensor, *, sigma_xy: float, sigma_rgb: float) -> Tensor:
-    """L_crf itself, at the maps' own size; its gradient is -(2/B) W s (first derivatives only).
+    """L_crf at the maps' own size, not normalised; its gradient is -(2/B) W s (first derivatives only).
 
     Args:
         probabilities: s, (B, C, H, W).
@@ -111,7 +111,7 @@ def _sum_one(values: Tensor, vectors: Tensor, rows: int) -> Tensor:
 
 
 def _kernel(part: Tensor, vectors: Tensor) -> Tensor:
-    """exp(-|v_i - v_j|^2 / 2); differences are taken before they are squared, which keeps near pixels exact."""
+    """exp(-|v_i - v_j|^2 / 2); differences are squared after subtraction, which stays accurate for near pixels."""
     distance = torch.cdist(part, vectors, compute_mode="donot_use_mm_for_euclid_dist")
     return distance.square_().mul_(-0.5).clamp_(min=SMALLEST).exp_()
 

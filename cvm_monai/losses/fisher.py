@@ -1,4 +1,4 @@
-"""Class prototypes of annotated feature vectors, the cosine maps they give, and how well the classes are separated."""
+"""Fisher loss on annotated feature vectors, and pseudo-labels by cosine similarity to class prototypes."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ CLASSES = (0, 1)
 
 
 def unit_vectors(features: Tensor) -> Tensor:
-    """Feature vectors (B, D, H, W) of length 1, in float32 at least; zero vectors stay."""
+    """Normalise feature vectors (B, D, H, W) to length 1, in float32 at least; zero vectors stay zero."""
     return functional.normalize(at_least_float32(features), dim=1)
 
 
@@ -47,7 +47,7 @@ def fisher_loss(features: Tensor, labels: Tensor, *, eps: float = 0.1) -> Tensor
 
 @torch.no_grad()
 def cosine_pseudo_labels(features: Tensor, labels: Tensor, *, margin: float = 0.0) -> Tensor:
-    """The class whose prototype is most alike, for each pixel that is not annotated: argmax_c <f_i, mu_c>.
+    """Most similar class prototype of each pixel that is not annotated: argmax_c <f_i, mu_c>.
 
     mu_c is the mean of the annotated vectors of class c of the same image, so that <f_i, mu_c> is the mean cosine
     similarity to them.
@@ -79,12 +79,12 @@ def cosine_pseudo_labels(features: Tensor, labels: Tensor, *, margin: float = 0.
 
 
 def has_both_classes(labels: Tensor) -> Tensor:
-    """(B,) bool: which images of labels (B, ...) have annotated pixels of both classes, and so count here."""
+    """(B,) bool: which images of labels (B, ...) have annotated pixels of both classes, as these losses need."""
     present = [(labels == value).flatten(1).any(dim=1) for value in CLASSES]
     return present[0] & present[1]
 
 
 def _classes(vectors: Tensor, label: Tensor) -> list[Tensor] | None:
-    """The annotated vectors (n_c, D) of each class of one image, or None where a class has none."""
+    """The annotated vectors (n_c, D) of each class of one image, or None if a class has none."""
     classes = [vectors[:, label == value].T for value in CLASSES]
     return classes if all(len(members) for members in classes) else None

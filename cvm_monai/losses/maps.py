@@ -1,4 +1,4 @@
-"""What the losses share: precision, and the shape of a map that belongs to logits."""
+"""Precision, shapes and label checks shared by the losses."""
 
 import torch
 
@@ -8,12 +8,12 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:
-    """Half precision becomes float32, in which losses are computed; float32 and float64 stay."""
+    """Convert half precision to float32, in which losses are computed; float32 and float64 stay."""
     return values.float() if values.dtype in HALF else values
 
 
 def as_map(values: torch.Tensor, logits: torch.Tensor, *, name: str) -> torch.Tensor:
-    """`values`, (B, H, W) or (B, 1, H, W), as the (B, H, W) of logits (B, C, H, W).
+    """Reshape `values`, (B, H, W) or (B, 1, H, W), to (B, H, W) and check it against logits (B, C, H, W).
 
     Raises:
         CvmError: logits of another rank, or a map of another shape.
@@ -27,17 +27,17 @@ def as_map(values: torch.Tensor, logits: torch.Tensor, *, name: str) -> torch.Te
 
 
 def annotated_pixels(labels: torch.Tensor, *, ignore_index: int = 255) -> torch.Tensor:
-    """How many pixels of any labels have one: the number that `partial_cross_entropy` divides by."""
+    """Count the pixels whose label is not `ignore_index`: the divisor of `partial_cross_entropy`."""
     return (labels != ignore_index).sum()
 
 
 def annotated_labels(
     labels: torch.Tensor, logits: torch.Tensor, *, ignore_index: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels as int64 (B, H, W) of logits (B, C, H, W), and where they are not `ignore_index`.
+    """Return labels as int64 (B, H, W) for logits (B, C, H, W), and a mask of those that are not `ignore_index`.
 
     Raises:
-        CvmError: shapes that do not match, labels that are not integer, or a label that no class has.
+        CvmError: shapes that do not match, labels that are not integer, or a label outside the classes.
     """
     if labels.is_floating_point():
         raise CvmError(f"labels must be integer, not {labels.dtype}")

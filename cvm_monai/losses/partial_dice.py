@@ -1,4 +1,4 @@
-"""Soft Dice loss on the annotated pixels alone."""
+"""Soft Dice loss on the annotated pixels only."""
 
 import torch
 from torch.nn import functional
@@ -7,11 +7,11 @@ from cvm_monai.losses.maps import annotated_labels, at_least_float32
 
 
 def partial_dice(logits: torch.Tensor, labels: torch.Tensor, *, ignore_index: int = 255) -> torch.Tensor:
-    """1 - 2 sum_S y t / (sum_S y^2 + sum_S t^2), the mean over the classes that S holds, background included.
+    """1 - 2 sum_S y t / (sum_S y^2 + sum_S t^2), averaged over the classes that occur in S, background included.
 
-    S are the annotated pixels of the whole batch, y = softmax(logits), t the one-hot labels. Each class counts the same
-    however few of its pixels are annotated. A class without any counts nothing: its best value would be 0 / 0. A batch
-    without any annotated pixel gives an exact zero that still has a graph.
+    S are the annotated pixels of the whole batch, y = softmax(logits), t the one-hot labels. Each class has the same
+    weight, however few of its pixels are annotated. A class without annotated pixels is left out: its best value would
+    be 0 / 0. A batch without any annotated pixel gives an exact zero that still has a graph.
 
     Args:
         logits: (B, C, H, W); half precision is computed in float32.
@@ -19,7 +19,7 @@ def partial_dice(logits: torch.Tensor, labels: torch.Tensor, *, ignore_index: in
         ignore_index: label of pixels without annotation.
 
     Raises:
-        CvmError: shapes that do not match, labels that are not integer, or a label that no class has.
+        CvmError: shapes that do not match, labels that are not integer, or a label outside the classes.
     """
     target, annotated = annotated_labels(labels, logits, ignore_index=ignore_index)
     inside = annotated[:, None]

@@ -1,4 +1,4 @@
-"""Dice loss against hard pseudo-labels that two predictions made together (Luo et al., MICCAI 2022)."""
+"""Dice loss against hard pseudo-labels from the mixture of two predictions (Luo et al., MICCAI 2022)."""
 
 import torch
 from torch.nn import functional
@@ -16,17 +16,17 @@ def mixed_pseudo_label(first: torch.Tensor, second: torch.Tensor, *, share: floa
 
 
 def pseudo_label_dice(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """1 - (2 sum y t + s) / (sum y^2 + sum t^2 + s), the mean over the classes, background included.
+    """1 - (2 sum y t + s) / (sum y^2 + sum t^2 + s), averaged over the classes, background included.
 
-    The sums run over the whole batch, y = softmax(logits), t the one-hot labels, s = 1e-5: a class that neither side
-    holds costs nothing.
+    The sums run over the whole batch, y = softmax(logits), t the one-hot labels, s = 1e-5: a class that occurs in
+    neither has a loss of 0.
 
     Args:
         logits: (B, C, H, W); half precision is computed in float32.
         labels: (B, H, W) or (B, 1, H, W), integer, 0 to C - 1.
 
     Raises:
-        CvmError: shapes that do not match, labels that are not integer, or a label that no class has.
+        CvmError: shapes that do not match, labels that are not integer, or a label outside the classes.
     """
     if labels.is_floating_point():
         raise CvmError(f"labels must be integer, not {labels.dtype}")

@@ -1,4 +1,4 @@
-"""Losses against soft targets on some of the pixels, and the sharpening of such targets (MixMatch)."""
+"""Losses against soft targets on a subset of the pixels, and the sharpening of such targets (MixMatch)."""
 
 import torch
 from torch.nn import functional
@@ -8,16 +8,16 @@ from cvm_monai.losses.maps import as_map, at_least_float32
 
 
 def sharpen(probability: torch.Tensor, *, temperature: float) -> torch.Tensor:
-    """p^(1/T) / sum_c p^(1/T) of (B, C, H, W): T = 1 leaves p, a lower T draws it to the likelier class."""
+    """p^(1/T) / sum_c p^(1/T) of (B, C, H, W): T = 1 keeps p, a lower T shifts it to the most probable class."""
     powers = at_least_float32(probability) ** (1 / temperature)
     return powers / powers.sum(dim=1, keepdim=True)
 
 
 def soft_cross_entropy(logits: torch.Tensor, target: torch.Tensor, *, valid: torch.Tensor) -> torch.Tensor:
-    """Mean over the valid pixels of -sum_c t log y; an exact zero with a graph where none is valid.
+    """Mean over the valid pixels of -sum_c t log y; an exact zero with a graph if none is valid.
 
     Args:
-        logits, target: (B, C, H, W); the target is a probability and a constant.
+        logits, target: (B, C, H, W); the target is a probability and gets no gradient.
         valid: bool, (B, H, W) or (B, 1, H, W).
 
     Raises:
@@ -36,7 +36,7 @@ def brier(logits: torch.Tensor, target: torch.Tensor, *, valid: torch.Tensor) ->
 
 
 def _checked(logits: torch.Tensor, target: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """`valid` as (B, 1, H, W)."""
+    """Check the shapes and return `valid` as (B, 1, H, W)."""
     if logits.shape != target.shape:
         raise CvmError(f"target of shape {tuple(target.shape)} does not match logits of shape {tuple(logits.shape)}")
     if valid.dtype != torch.bool:

@@ -1,4 +1,4 @@
-"""Cross-entropy to the variational segmentation u cut to a mask: the ablation of the weighted KL (Figure 3a)."""
+"""Cross-entropy to the variational segmentation u thresholded to a mask: the ablation of the weighted KL (Fig. 3a)."""
 
 import torch
 
@@ -11,10 +11,11 @@ WITHOUT = -1
 
 
 def thresholded_cross_entropy(logits: torch.Tensor, u: torch.Tensor, *, valid: torch.Tensor) -> torch.Tensor:
-    """The mean over the valid pixels of -log y_t, t = 1 where u > 0.5 and 0 elsewhere, y = softmax(logits).
+    """Mean over the valid pixels of -log y_t, t = 1 where u > 0.5 and 0 elsewhere, y = softmax(logits).
 
-    For more than two classes t is the class of the largest u, where all classes have one. How sure u is counts no more:
-    0.51 teaches as much as 1. Without any valid pixel the loss is an exact zero that still has a graph.
+    For more than two classes t is the class of the largest u, at pixels where all classes have a u. The certainty of u
+    has no effect: 0.51 has the same weight as 1. Without any valid pixel the loss is an exact zero that still has a
+    graph.
 
     Args:
         logits: (B, C, H, W); half precision is computed in float32.

@@ -21,9 +21,9 @@ def entropy_weight(u: torch.Tensor) -> torch.Tensor:
 def uncertainty_weighted_kl(
     logits: torch.Tensor, u: torch.Tensor, *, valid: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """L_wkl of the paper: the mean over the pixels K of w KL(u || y), y the predicted probability of the target.
+    """L_wkl of the paper: mean over the pixels K of w KL(u || y), y the predicted probability of the target.
 
-    This is the first line of its definition (the minus sign of the second would maximise the divergence). With
+    It is the first line of the paper's definition (the minus sign of the second would maximise the divergence). With
     s = z1 - z0 it is w (BCEWithLogits(s, u) - h(u)), finite for every logit; its gradient is w (sigmoid(s) - u) / |K|.
     u and w are constants. Without any valid pixel the loss is an exact zero that still has a graph.
 

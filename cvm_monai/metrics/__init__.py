@@ -1,4 +1,4 @@
-"""Scores of segmentations, their summaries and paired comparisons: functions of NumPy arrays."""
+"""Scores of segmentations, their summaries and paired comparisons, as functions of NumPy arrays."""
 
 from cvm_monai.metrics.claims import CLAIMS, ClaimName, ClaimScores, pool_claims, score_claims
 from cvm_monai.metrics.claims_tables import claims_markdown, write_calibration_csv

@@ -1,21 +1,21 @@
-"""Whether a probability means what it says: expected calibration error and Brier score, of one image or of many."""
+"""Calibration of a probability: expected calibration error and Brier score, of one image or of many."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 BINS = 15
-"""Of equal width in the probability of the target."""
+"""Number of bins, of equal width in the probability of the target."""
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Pixels sorted by their probability of the target into `BINS` bins; two of them add up.
+    """Counts of pixels in `BINS` bins of their probability of the target; counts of several images can be added.
 
     Attributes:
         pixels: (BINS,) in each bin.
         probability: (BINS,) sum of their probabilities.
-        target: (BINS,) how many of them are target.
+        target: (BINS,) number of target pixels.
         squared_error: sum over all pixels of (probability - target)^2.
     """
 
@@ -34,22 +34,22 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: mean over pixels of |mean probability - share of target| of their bin; [0, 1].
+        """Expected calibration error: mean over pixels of |mean probability - fraction of target| of their bin; [0, 1].
 
-        NaN without a pixel. Of one image it is larger than of many pooled, because chance differences do not cancel.
+        NaN without pixels. For one image it is larger than for many pooled, since random differences do not cancel.
         """
         total = self.pixels.sum()
         return float(np.abs(self.probability - self.target).sum() / total) if total else float("nan")
 
     @property
     def brier(self) -> float:
-        """Mean of (probability - target)^2 over pixels: 0 = sure and right, 0.25 = always one half; NaN without any."""
+        """Mean of (probability - target)^2 over pixels: 0 = certain and right, 0.25 = always 0.5; NaN without any."""
         total = self.pixels.sum()
         return self.squared_error / float(total) if total else float("nan")
 
 
 def reliability(probability: np.ndarray, target: np.ndarray) -> Reliability:
-    """Sort pixels into bins; a bin holds its lower end, the last one also 1.
+    """Count pixels by bin; a bin includes its lower end, the last one also 1.
 
     Args:
         probability: (n,) of the target, in [0, 1].

@@ -1,4 +1,4 @@
-"""What the paper claims in words, as numbers of one image: unlike tissue, consistent regions, smooth borders, doubt."""
+"""Score the paper's text claims on one image: false alarms in novel tissue, pieces, smooth borders, calibration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ CLAIMS: tuple[ClaimName, ...] = get_args(ClaimName)
 
 @dataclass(frozen=True)
 class ClaimCounts:
-    """What the scores are ratios of; counts of several images add up.
+    """Numerators and denominators of the scores; counts of several images can be added.
 
     Attributes:
         pairs: numerator and denominator, by score.
@@ -44,7 +44,7 @@ class ClaimCounts:
         return ClaimCounts(pairs, self.reliability + other.reliability)
 
     def scores(self) -> dict[ClaimName, float]:
-        """The scores that follow from counts; NaN where a denominator is 0."""
+        """Compute the scores that follow from counts; NaN if a denominator is 0."""
         ratios = {name: a / b if b else float("nan") for name, (a, b) in self.pairs.items()}
         return {**ratios, "ece": self.reliability.ece, "brier": self.reliability.brier}
 
@@ -54,16 +54,16 @@ class ClaimScores:
     """The scores of one image, or of all images pooled; NaN = undefined.
 
     Attributes:
-        novel_fpr: of the background in novel regions, the part predicted as target; undefined without novel masks.
-        pieces: mean number of connected pieces in which the prediction covers a true region, over the regions that it
-            covers at all; undefined where it covers none.
-        region_ratio: connected components of the prediction / of the truth; undefined without a true one.
-        boundary_ratio: length of the predicted / of the true boundary; undefined where the truth has no boundary.
-        hd95_px: 95 % Hausdorff distance of the boundaries, px; undefined where either is empty, and when pooled.
-        hd95_um: the same in micrometres; undefined also without a pixel size.
+        novel_fpr: fraction of the background in novel regions predicted as target; undefined without novel masks.
+        pieces: mean number of connected components of the prediction inside a true region, over the regions that it
+            covers at least partly; undefined if it covers none.
+        region_ratio: connected components of the prediction / of the truth; undefined if the truth has none.
+        boundary_ratio: length of the predicted / of the true boundary; undefined if the truth has no boundary.
+        hd95_px: 95 % Hausdorff distance of the boundaries, px; undefined if either is empty, and when pooled.
+        hd95_um: the same in micrometres; also undefined without a pixel size.
         ece: expected calibration error, 15 bins.
         brier: mean squared error of the probability.
-        object_dice, object_f1: of the GlaS challenge; undefined without masks of objects, and when pooled.
+        object_dice, object_f1: as in the GlaS challenge; undefined without object masks, and when pooled.
         counts: what can be pooled.
     """
 
@@ -94,13 +94,13 @@ def score_claims(
     Args:
         probability: (H, W) float, of the target, in [0, 1].
         truth: (H, W), 1 = target, 0 = background, 255 = ignored.
-        novel: (H, W), not 0 in regions unlike anything annotated; what is target there is left out.
+        novel: (H, W), not 0 in regions unlike anything annotated; target pixels in them are left out.
         objects: (H, W) integers, the truth's objects by value, 0 = background.
         mpp: micrometres per pixel of these arrays.
         threshold: pixels above it are predicted as target; raising it predicts less; [0, 1).
 
     Raises:
-        CvmError: as `score_image`; a novel or an object mask of another shape; an mpp that is not above 0.
+        CvmError: as `score_image`; a novel or object mask of another shape; an mpp that is not above 0.
     """
     check_pixels(probability, truth, threshold)
     for name, mask in (("novel", novel), ("objects", objects)):
@@ -131,7 +131,7 @@ def score_claims(
 
 
 def pool_claims(scores: Sequence[ClaimScores]) -> ClaimScores:
-    """All images as one: ratios of summed counts, and the calibration of all pixels; distances and objects undefined.
+    """Pool all images: ratios of summed counts, and the calibration of all pixels; distances and objects undefined.
 
     Raises:
         CvmError: no image.

@@ -1,4 +1,4 @@
-"""The claims of a test as text: their section of the summary, and the calibration of all pixels as a table."""
+"""Format the text claims of a test: their section of the summary, and the calibration table of all pixels."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
@@ -45,13 +45,13 @@ REASONS: Mapping[ClaimName, str] = {
     "object_dice": "the masks do not tell objects apart",
     "object_f1": "the masks do not tell objects apart",
 }
-"""Why a claim is usually not measured at all."""
+"""Most frequent reason why a claim has no value in any image."""
 
 CALIBRATION_COLUMNS = ("lower", "upper", "pixels", "mean_probability", "target_fraction")
 
 
 def claims_markdown(scores: Sequence[ClaimScores]) -> str:
-    """A section in Markdown: every claim that some image defines, and why the others are not measured.
+    """Write a Markdown section: every claim defined for some image, and why the others are undefined.
 
     Raises:
         CvmError: no image.
@@ -76,14 +76,14 @@ def claims_markdown(scores: Sequence[ClaimScores]) -> str:
 
 
 def why_not(names: Iterable[ClaimName]) -> list[str]:
-    """A sentence for each claim that is not measured, with the reason."""
+    """Write a sentence for each claim that is not measured, with the reason."""
     return [f"{CLAIM_TITLES[name]} is not measured: {REASONS.get(name, 'no image defines it')}." for name in names]
 
 
 def write_calibration_csv(path: Path, counts: Reliability) -> None:
-    """Write one line for each bin: its ends, its pixels, their mean probability and share of target (empty: none).
+    """Write one line per bin: its ends, pixel count, mean probability and fraction of target (empty: no pixels).
 
-    The file is written aside and renamed; its folder is made.
+    The file is replaced atomically; its folder is created.
     """
     rows: list[Sequence[object]] = [CALIBRATION_COLUMNS]
     for index, pixels in enumerate(counts.pixels):

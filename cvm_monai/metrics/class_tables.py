@@ -1,4 +1,4 @@
-"""The per-case table and the summary of a test with more than two classes, as text."""
+"""Format the per-case table and the summary of a test with more than two classes."""
 
 from collections.abc import Mapping, Sequence
 from math import isnan
@@ -12,10 +12,10 @@ from cvm_monai.metrics.tables import MEANINGS, TITLES, mean_and_sd, number
 
 
 def write_per_class_csv(path: str | Path, rows: Sequence[ClassScores], *, names: Sequence[str]) -> None:
-    """Write one line for each case, six decimals, an empty cell where a score is undefined.
+    """Write one line per case, six decimals, an empty cell for an undefined score.
 
     The columns are case_id, patient_id, n_pixels, the means over the foreground classes (`dice`, ...), then the scores
-    of each class (`dice_<name>`, ...). The file is written aside and renamed; its folder is made.
+    of each class (`dice_<name>`, ...). The file is replaced atomically; its folder is created.
 
     Args:
         names: of the foreground classes.
@@ -38,7 +38,7 @@ def class_summary_markdown(
     facts: Mapping[str, object],
     resolution: str,
 ) -> str:
-    """The summary of a test in Markdown: rules, the means over the classes, a table for each class, facts of the run.
+    """Write the summary of a test in Markdown: rules, means over the classes, a table per class, facts of the run.
 
     Args:
         rows: every tested case.
@@ -81,8 +81,8 @@ def class_summary_markdown(
 def class_metrics(
     rows: Sequence[ClassScores], pooled: Sequence[ImageScores], *, names: Sequence[str]
 ) -> dict[str, float]:
-    """What a tracker is told: `test_dice`, `test_dice_sd`, `test_pooled_dice`, ... of the means over the classes, and
-    `test_dice_<name>` of each class; undefined ones are NaN.
+    """Collect metrics for tracking: `test_dice`, `test_dice_sd`, `test_pooled_dice`, ... of the means over the classes,
+    and `test_dice_<name>` of each class; undefined ones are NaN.
 
     Raises:
         CvmError: no row.

@@ -1,4 +1,4 @@
-"""Scores of more than two classes: each foreground class against all else, and their mean."""
+"""Scores of more than two classes: each foreground class against all others, and their mean."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ class ClassScores:
     scores: tuple[ImageScores, ...]
 
     def mean(self, name: MetricName) -> float:
-        """Mean of a score over the foreground classes that define it; NaN where none does."""
+        """Mean of a score over the foreground classes for which it is defined; NaN if there is none."""
         return macro_mean([getattr(scores, name) for scores in self.scores])
 
 
 def macro_mean(values: Sequence[float]) -> float:
-    """Mean of the values that are defined, each class weighing the same; NaN where none is."""
+    """Mean of the defined values, each class with the same weight; NaN if none is defined."""
     defined = [value for value in values if not np.isnan(value)]
     return float(np.mean(defined)) if defined else float("nan")
 
 
 def score_classes(probabilities: np.ndarray, truth: np.ndarray) -> tuple[ImageScores, ...]:
-    """Score each foreground class of one image by itself: its pixels against all others.
+    """Score each foreground class of one image separately: its pixels against all others.
 
-    A pixel is predicted as its likeliest class; the AUC is that of the class's own probability.
+    The prediction is the most probable class (argmax); the AUC uses the class's own probability.
 
     Args:
         probabilities: (C, H, W) float in [0, 1], background first.
         truth: (H, W), class numbers, 255 = ignored.
 
     Raises:
-        CvmError: arrays of different or wrong shapes, other values than these.
+        CvmError: arrays of different or wrong shapes, or values outside these ranges.
     """
     return tuple(
         score_image(probability, target, predicted=predicted)
@@ -47,29 +47,29 @@ def score_classes(probabilities: np.ndarray, truth: np.ndarray) -> tuple[ImageSc
 
 
 class PooledClassScores:
-    """`PooledScores` of each foreground class, one image at a time.
+    """Accumulates `PooledScores` of each foreground class, one image at a time.
 
     Args:
-        classes: how many, background among them.
+        classes: number of classes, background included.
     """
 
     def __init__(self, classes: int) -> None:
         self._pooled = [PooledScores() for _ in range(1, classes)]
 
     def update(self, probabilities: np.ndarray, truth: np.ndarray) -> None:
-        """Add one image; arguments and errors as in `score_classes`."""
+        """Accumulate one image; arguments and errors as in `score_classes`."""
         for pooled, (probability, target, predicted) in zip(
             self._pooled, _one_against_rest(probabilities, truth), strict=True
         ):
             pooled.update(probability, target, predicted=predicted)
 
     def compute(self) -> tuple[ImageScores, ...]:
-        """The scores so far, in the order of the classes from 1."""
+        """Compute the scores so far, in the order of the classes from 1."""
         return tuple(pooled.compute() for pooled in self._pooled)
 
 
 def _one_against_rest(probabilities: np.ndarray, truth: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Probability, truth (0, 1, 255) and prediction (bool) of each foreground class."""
+    """Return probability, truth (0, 1, 255) and prediction (bool) of each foreground class."""
     if probabilities.ndim != 3 or probabilities.shape[1:] != truth.shape:
         raise CvmError(
             f"probabilities have shape {probabilities.shape} and truth {truth.shape}: give (C, H, W) and (H, W)"

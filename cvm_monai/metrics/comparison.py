@@ -1,4 +1,4 @@
-"""How sure is the difference between two methods scored on the same images."""
+"""Bootstrap confidence interval of the difference between two methods scored on the same images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from cvm_monai.errors import CvmError
 
 CHUNK = 2**22
-"""Values drawn at a time, which bounds the memory."""
+"""Values drawn at a time, which limits the memory."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ def paired_bootstrap(
 ) -> Interval:
     """Percentile bootstrap interval of a mean paired difference; the same seed gives the same interval.
 
-    An interval without 0 says that the methods differ beyond chance. Percentile intervals are somewhat narrow below
-    some twenty differences.
+    An interval that excludes 0 indicates a difference beyond chance. Percentile intervals are somewhat too narrow below
+    about twenty differences.
 
     Args:
-        differences: (n,) score of one method minus score of the other, one for each independent unit: where a patient
-            has several images, give the mean difference of each patient.
-        resamples: raising it steadies the ends of the interval, at a proportional cost; 1000 to 100 000.
+        differences: (n,) score of one method minus score of the other, one per independent unit: if a patient has many
+            images, give the mean difference of each patient.
+        resamples: raising it makes the ends of the interval more stable, at a proportional cost; 1000 to 100 000.
         seed: of the resampling.
         level: raising it widens the interval; between 0 and 1.
 

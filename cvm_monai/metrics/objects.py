@@ -1,4 +1,4 @@
-"""Objects, not pixels: Dice and F1 of the GlaS challenge, where a mask gives each object a value of its own.
+"""Object Dice and F1 of the GlaS challenge, for masks that give each object its own value.
 
 Sirinukunwattana et al., Gland segmentation in colon histology images: The GlaS challenge contest, Medical Image
 Analysis 35, 2017.
@@ -13,18 +13,18 @@ from scipy import ndimage
 from cvm_monai.metrics.regions import EIGHT
 
 HALF = 0.5
-"""Part of a true object that must be covered for it to count as found."""
+"""Fraction of a true object that must be covered for it to count as found."""
 
 
 @dataclass(frozen=True)
 class ObjectScores:
-    """Scores of one image's objects; NaN where neither truth nor prediction has any.
+    """Scores of one image's objects; NaN if neither truth nor prediction has any.
 
     Attributes:
-        dice: each object's Dice with the object of the other side that overlaps it most (0 where none does), weighted
-            by area; the mean of true objects against predicted ones and of predicted against true ones.
-        f1: 2 TP / (2 TP + FP + FN). A predicted object belongs to the true object that it overlaps most, and is a true
-            positive where it covers at least half of that one, else a false positive; a true object without a true
+        dice: each object's Dice with the object of the other side that overlaps it most (0 if none does), weighted by
+            area; the mean of true objects against predicted ones and of predicted against true ones.
+        f1: 2 TP / (2 TP + FP + FN). A predicted object is matched to the true object that it overlaps most, and is a
+            true positive if it covers at least half of that one, else a false positive; a true object without a true
             positive is a false negative.
     """
 
@@ -33,14 +33,14 @@ class ObjectScores:
 
 
 def holds_instances(masks: Iterable[np.ndarray]) -> bool:
-    """Whether these masks tell objects apart: one of them has two values or more beside 0."""
+    """Whether these masks number objects: one of them has two or more values beside 0."""
     return any(np.count_nonzero(np.unique(mask)) > 1 for mask in masks)
 
 
 def object_labels(mask: np.ndarray) -> np.ndarray | None:
-    """The mask as one of objects; None where a single value fills several components, as in a binary mask.
+    """Return an object mask; None if a single value fills several components, as in a binary mask.
 
-    Only sensible for masks of a data set that `holds_instances`.
+    Only meaningful for masks of a data set for which `holds_instances` is true.
     """
     if np.count_nonzero(np.unique(mask)) == 1 and ndimage.label(mask != 0, EIGHT)[1] > 1:
         return None
@@ -53,7 +53,7 @@ def score_objects(predicted: np.ndarray, objects: np.ndarray, known: np.ndarray)
     Args:
         predicted: (H, W) bool.
         objects: (H, W) integers, 0 = background, every other value one object.
-        known: (H, W) bool, False where nothing counts.
+        known: (H, W) bool, False for ignored pixels.
     """
     found = ndimage.label(predicted & known, EIGHT)[0]
     inside = known & (objects != 0)
@@ -75,7 +75,7 @@ def score_objects(predicted: np.ndarray, objects: np.ndarray, known: np.ndarray)
 
 
 def _weighted_dice(overlap: np.ndarray, own: np.ndarray, other: np.ndarray) -> float:
-    """Of each row's object with the column's that overlaps it most, weighted by the row's area."""
+    """Mean Dice of each row's object with the column's that overlaps it most, weighted by the row's area."""
     partner = overlap.argmax(axis=1)
     dice = 2 * overlap[np.arange(len(own)), partner] / (own + other[partner])
     return float((own / own.sum()) @ dice)

@@ -1,7 +1,7 @@
-"""Regions of one image counted: false alarms in a part of it, connected pieces, length and distance of boundaries.
+"""Region measures of one image: false positives in a region, connected components, boundary length and distance.
 
-All functions take boolean (H, W) arrays; `known` is False where the truth says nothing (255), and nothing is counted
-there. None of them needs a resolution: lengths and distances are in pixels.
+All functions take boolean (H, W) arrays; `known` is False for unlabelled pixels (255), which are ignored. None of
+them needs a resolution: lengths and distances are in pixels.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ import numpy as np
 from scipy import ndimage
 
 EIGHT = np.ones((3, 3), dtype=bool)
-"""Pixels that touch at a corner belong to one component."""
+"""8-connectivity: pixels that touch at a corner belong to one component."""
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Connected components of prediction and truth, 8 neighbours.
+    """Numbers of connected components of prediction and truth, 8 neighbours.
 
     Attributes:
         predicted: components of the prediction.
@@ -34,18 +34,18 @@ class Pieces:
 def false_positives(
     predicted: np.ndarray, target: np.ndarray, region: np.ndarray, known: np.ndarray
 ) -> tuple[int, int]:
-    """Pixels of a region that are background and predicted as target, and all its background pixels."""
+    """Count a region's background pixels predicted as target, and all its background pixels."""
     background = region & known & ~target
     return int(np.count_nonzero(background & predicted)), int(np.count_nonzero(background))
 
 
 def count_pieces(predicted: np.ndarray, target: np.ndarray, known: np.ndarray) -> Pieces:
-    """How many pieces the prediction falls into.
+    """Count the connected components of the prediction, of the truth, and of the prediction inside the truth.
 
-    `inside / found` is the mean number of pieces in which the prediction covers a true region, over the regions that
-    it covers at all: a connected piece inside the truth lies in exactly one true region, so that no matching is
-    needed. 1 = every region that is found is in one piece. Specks outside count in `predicted` alone, and so does a
-    prediction that joins two regions.
+    `inside / found` is the mean number of components in which the prediction covers a true region, over the regions
+    that it covers at least partly: a connected component inside the truth lies in exactly one true region, so that no
+    matching is needed. 1 = every region found is in one piece. Small false components outside count in `predicted`
+    only, and so does a component that joins two regions.
     """
     predicted, target = predicted & known, target & known
     regions, n_true = ndimage.label(target, EIGHT)
@@ -58,12 +58,12 @@ def count_pieces(predicted: np.ndarray, target: np.ndarray, known: np.ndarray) -
 
 
 def boundary_length(mask: np.ndarray, known: np.ndarray) -> float:
-    """Length in pixels of the border between a mask and its background, by the formula of Cauchy and Crofton.
+    """Length in pixels of the border between a mask and its background, by the Cauchy-Crofton formula.
 
     pi / 8 times (changes along rows + along columns + along both diagonals / sqrt 2), where a change is a pair of
     neighbours of which one is in the mask. Unlike a count of pixel edges it is longer for a jagged slope than for a
-    straight one, and nearly the same in every direction: a disc's is right within 1 %, a straight side along the pixel
-    grid within 6 %. The image's frame and unknown pixels are no border.
+    straight one, and almost independent of direction: for a disc the error is below 1 %, for a straight side along the
+    pixel grid below 6 %. The image frame and unknown pixels do not count as border.
     """
     across = [
         np.count_nonzero((mask[a] != mask[b]) & known[a] & known[b])
@@ -78,11 +78,11 @@ def boundary_length(mask: np.ndarray, known: np.ndarray) -> float:
 
 
 def hausdorff95(predicted: np.ndarray, target: np.ndarray, known: np.ndarray) -> float:
-    """95 % Hausdorff distance between the boundaries of prediction and truth, in pixels; NaN where either has none.
+    """95 % Hausdorff distance between the boundaries of prediction and truth, in pixels; NaN if either has none.
 
-    A boundary pixel is in the mask and has a known background pixel among its four neighbours (the image's frame makes
-    none). Of the distances from each boundary pixel of one mask to the nearest of the other, in both directions, the
-    95th percentile is taken, and the larger of the two is the result: 5 % of a boundary may lie anywhere.
+    A boundary pixel is in the mask and has a known background pixel among its four neighbours (the image frame does not
+    count). For each direction, the 95th percentile of the distances from the boundary pixels of one mask to the nearest
+    of the other is taken; the result is the larger of the two. 5 % of a boundary may therefore lie anywhere.
     """
     ends = [_boundary_pixels(mask & known, known) for mask in (predicted, target)]
     if not all(end.any() for end in ends):
@@ -94,5 +94,5 @@ def hausdorff95(predicted: np.ndarray, target: np.ndarray, known: np.ndarray) ->
 
 
 def _boundary_pixels(mask: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(H, W) bool."""
+    """Boundary pixels of a mask, (H, W) bool."""
     return np.asarray(mask & ~ndimage.binary_erosion(mask | ~known, border_value=1))

@@ -12,10 +12,10 @@ from cvm_monai.errors import CvmError
 MetricName = Literal["dice", "accuracy", "precision", "kappa", "auc"]
 METRICS: tuple[MetricName, ...] = get_args(MetricName)
 IGNORED = 255
-"""Ground truth value of pixels that are left out of every score."""
+"""Ground truth value of pixels that are ignored in every score."""
 
 ROUNDING = 1e-3
-"""How far a probability may lie outside [0, 1]: half precision and interpolation round."""
+"""Tolerance on probabilities outside [0, 1], for rounding in half precision and interpolation."""
 
 BINS, LOGIT_RANGE = 10_000, 20.0
 
@@ -25,11 +25,11 @@ class ImageScores:
     """The scores of one image, or of all images pooled; NaN = undefined.
 
     Attributes:
-        dice: 2 |A and B| / (|A| + |B|); undefined where neither truth nor prediction has a target pixel.
-        accuracy: fraction of pixels that are right.
-        precision: fraction of predicted pixels that are target; undefined where nothing is predicted.
-        kappa: Cohen's kappa, agreement beyond chance; undefined where truth and prediction are one and the same class.
-        auc: area under the ROC curve; undefined where the truth has one class only.
+        dice: 2 |A and B| / (|A| + |B|); undefined if neither truth nor prediction has a target pixel.
+        accuracy: fraction of correctly classified pixels.
+        precision: fraction of the pixels predicted as target that are target; undefined if there are none.
+        kappa: Cohen's kappa, agreement beyond chance; undefined if truth and prediction are one and the same class.
+        auc: area under the ROC curve; undefined if the truth has one class only.
         n_pixels: pixels that were scored (ignored ones are not).
         n_target: target pixels of the truth.
         n_predicted: target pixels of the prediction.
@@ -52,16 +52,16 @@ def score_image(
 ) -> ImageScores:
     """Score one image.
 
-    The AUC is exact: the rank statistic of Mann and Whitney with ties counted half, in O(n log n).
+    The AUC is exact: the Mann-Whitney rank statistic with ties counted half, in O(n log n).
 
     Args:
         probability: (H, W) float, of the target, in [0, 1].
         truth: (H, W), 1 = target, 0 = background, 255 = ignored.
         threshold: pixels above it are predicted as target; raising it predicts less; [0, 1).
-        predicted: (H, W) bool, what is predicted in place of that (the likeliest of many classes, say).
+        predicted: (H, W) bool, the prediction, in place of the threshold (such as the argmax of many classes).
 
-    Raises:
-        CvmError: arrays of different or wrong shapes, other values than these.
+        Raises:
+            CvmError: arrays of different or wrong shapes, or values outside these ranges.
     """
     score, target = _known_pixels(probability, truth, threshold)
     chosen = score > threshold if predicted is None else _known_prediction(predicted, truth)
@@ -69,22 +69,22 @@ def score_image(
 
 
 def dice_score(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """The Dice of `score_image` alone, without its sorting: of a prediction (H, W) bool; NaN = undefined.
+    """Compute the Dice of `score_image` alone, for a prediction (H, W) bool; NaN = undefined.
 
     Raises:
-        CvmError: a prediction that is not bool of the truth's shape.
+        CvmError: a prediction that is not bool, or not of the truth's shape.
     """
     tp, fp, fn, _ = _confusion(_known_prediction(predicted, truth), (truth == 1)[truth != IGNORED])
     return _ratio(2 * tp, 2 * tp + fp + fn)
 
 
 class PooledScores:
-    """Scores over all pixels of all images together, one image at a time; memory does not grow with their number.
+    """Accumulates scores over all pixels of all images, one image at a time, in constant memory.
 
-    Large images weigh more than small ones, and no image is left out. All scores are exact but the AUC: it comes from
-    one histogram of the probability for each class, 10 000 bins equally wide in logit(p) between -20 and 20, so that
-    the crowded ends near 0 and 1 are resolved as well. Two pixels in one bin count as a tie; `auc_bound` is the
-    largest error that this can make, usually below 1e-3.
+    Large images have more weight than small ones, and no image is left out. All scores are exact except the AUC, which
+    is computed from one histogram of the probability per class: 10 000 bins of equal width in logit(p) from -20 to 20,
+    so that the dense ends near 0 and 1 are resolved too. Two pixels in one bin count as a tie; `auc_bound` is the
+    largest error from this, usually below 1e-3.
 
     Args:
         threshold: as in `score_image`.
@@ -96,7 +96,7 @@ class PooledScores:
         self._histograms = np.zeros((2, BINS), dtype=np.int64)
 
     def update(self, probability: np.ndarray, truth: np.ndarray, *, predicted: np.ndarray | None = None) -> None:
-        """Add one image; arguments and errors as in `score_image`."""
+        """Accumulate one image; arguments and errors as in `score_image`."""
         score, target = _known_pixels(probability, truth, self.threshold)
         chosen = score > self.threshold if predicted is None else _known_prediction(predicted, truth)
         self._counts += _confusion(chosen, target)
@@ -107,7 +107,7 @@ class PooledScores:
             row += np.bincount(bins[chosen], minlength=BINS)
 
     def compute(self) -> ImageScores:
-        """The scores so far, as if of one image; `one_class` then means that no image has the other class."""
+        """Compute the scores so far; `one_class` means that all images together lack target or background."""
         background, target = self._histograms.astype(np.float64)
         below = np.cumsum(background) - background
         pairs = background.sum() * target.sum()
@@ -116,17 +116,17 @@ class PooledScores:
 
     @property
     def auc_bound(self) -> float:
-        """No more than this lies between the AUC of `compute` and the exact one; NaN where that is undefined."""
+        """Upper bound on the difference between the AUC of `compute` and the exact one; NaN if that is undefined."""
         background, target = self._histograms.astype(np.float64)
         pairs = background.sum() * target.sum()
         return float(0.5 * (background @ target) / pairs) if pairs else np.nan
 
 
 def check_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) -> None:
-    """Refuse what `score_image` refuses.
+    """Check the arrays and the threshold of `score_image`.
 
     Raises:
-        CvmError: arrays of different or wrong shapes, other values than a probability's or a truth's, a threshold
+        CvmError: arrays of different or wrong shapes, invalid values of the probability or the truth, or a threshold
             outside [0, 1).
     """
     if probability.ndim != 2 or probability.size == 0 or probability.shape != truth.shape:
@@ -144,14 +144,14 @@ def check_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) -
 
 
 def _known_pixels(probability: np.ndarray, truth: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Probability and truth (bool) of the pixels that are not ignored, both (n,), after checking all values."""
+    """Return probability and truth (bool) of the pixels that are not ignored, both (n,), after checking all values."""
     check_pixels(probability, truth, threshold)
     known = truth != IGNORED
     return probability[known], (truth == 1)[known]
 
 
 def _known_prediction(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The prediction (bool) of the pixels that are not ignored."""
+    """Return the prediction (bool) of the pixels that are not ignored."""
     if predicted.dtype != bool or predicted.shape != truth.shape:
         raise CvmError(f"predicted is {predicted.dtype} of shape {predicted.shape}: give bool of {truth.shape}")
     known: np.ndarray = predicted[truth != IGNORED]
@@ -159,7 +159,7 @@ def _known_prediction(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _confusion(predicted: np.ndarray, target: np.ndarray) -> tuple[int, int, int, int]:
-    """True positives, false positives, false negatives, true negatives."""
+    """Count true positives, false positives, false negatives and true negatives."""
     tp = int(np.count_nonzero(predicted & target))
     n_predicted, n_target = int(np.count_nonzero(predicted)), int(np.count_nonzero(target))
     return tp, n_predicted - tp, n_target - tp, target.size - n_predicted - n_target + tp
@@ -176,7 +176,7 @@ def _rank_auc(score: np.ndarray, target: np.ndarray) -> float:
 
 
 def _scores(tp: int, fp: int, fn: int, tn: int, *, auc: float) -> ImageScores:
-    """Everything that follows from the confusion table, in Python's integers, which do not overflow."""
+    """Compute all scores from the confusion table, in Python's integers, which do not overflow."""
     tp, fp, fn, tn = int(tp), int(fp), int(fn), int(tn)
     return ImageScores(
         dice=_ratio(2 * tp, 2 * tp + fp + fn),

@@ -1,4 +1,4 @@
-"""Paired tests of several methods against one, and intervals over patients."""
+"""Paired tests of several methods against one, and confidence intervals over patients."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,11 +12,11 @@ from cvm_monai.metrics.comparison import Interval
 def paired_wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test that paired differences are symmetric around 0.
 
-    Differences of exactly 0 are left out, as Wilcoxon did; if nothing else is left, p is 1. Below 26 differences
-    without ties p is exact; n differences cannot give less than 2 / 2^n: five are never significant at 0.05.
+    Differences of exactly 0 are left out, as Wilcoxon did; if none is left, p is 1. Below 26 differences without ties
+    p is exact; the smallest p of n differences is 2 / 2^n, so five are never significant at 0.05.
 
     Args:
-        differences: (n,) one score minus the other, one for each image.
+        differences: (n,) score of one method minus that of the other, one per image.
 
     Raises:
         CvmError: no difference, or undefined ones.
@@ -32,9 +32,9 @@ def paired_wilcoxon(differences: Sequence[float] | np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: the chance of any false alarm among all tests stays below the level.
+    """Correct p-values by Holm: the probability of any false positive among all tests stays below the level.
 
-    The i-th smallest of m values (i from 0) is multiplied by m - i; none may fall below a smaller one's, nor exceed 1.
+    The i-th smallest of m values (i from 0) is multiplied by m - i; the results are made non-decreasing and at most 1.
 
     Raises:
         CvmError: a value outside [0, 1].
@@ -58,19 +58,19 @@ def grouped_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile interval of a statistic of mean scores, where whole groups (patients) are drawn with their images.
+    """Percentile interval of a statistic of mean scores; whole groups (patients) are resampled with their images.
 
-    Resamples in which the statistic is not finite count as beyond either end: where they are more than the interval
-    leaves out, its ends are NaN.
+    Resamples in which the statistic is not finite count as beyond either end: if their fraction exceeds what the
+    interval leaves out, its ends are NaN.
 
     Args:
         scores: (n, k), k methods on n images, all defined.
         groups: the group of each image.
-        statistic: means of the k methods in the last axis, (..., k), to values (...).
+        statistic: maps means of the k methods in the last axis, (..., k), to values (...).
         resamples, seed, level: as in `paired_bootstrap`.
 
     Raises:
-        CvmError: no two groups, or undefined scores.
+        CvmError: fewer than two groups, or undefined scores.
     """
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2:

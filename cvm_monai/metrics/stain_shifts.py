@@ -1,4 +1,4 @@
-"""Dice of a test whose images are stained more or less strongly: table, text and metrics."""
+"""Format the Dice of a test with stronger or weaker staining: table, text and metrics."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SHIFT_COLUMNS = ("stain", "factor", "dice_mean", "dice_sd", "images", "left_out"
 
 @dataclass(frozen=True)
 class ShiftedDice:
-    """The Dice over the test images when the concentration of one stain is multiplied by a factor; 1 is the test."""
+    """Dice over the test images with the concentration of one stain multiplied by a factor; 1 is the unchanged test."""
 
     stain: StainName
     factor: float
@@ -26,10 +26,10 @@ class ShiftedDice:
 
 
 def shifts_markdown(rows: Sequence[ShiftedDice]) -> str:
-    """A section in Markdown; the change is that of the mean from factor 1.
+    """Write a Markdown section; the change is that of the mean relative to factor 1.
 
     Args:
-        rows: with the factor 1 of each stain among them.
+        rows: including the factor 1 of each stain.
     """
     unshifted = {row.stain: row.dice.mean for row in rows if row.factor == 1}
     lines = [
@@ -47,7 +47,7 @@ def shifts_markdown(rows: Sequence[ShiftedDice]) -> str:
 
 
 def write_shifts_csv(path: Path, rows: Iterable[ShiftedDice]) -> None:
-    """One line for each stain and factor; an undefined number is an empty cell. Written aside and renamed."""
+    """Write one line per stain and factor atomically; an undefined number is an empty cell."""
     lines: list[Sequence[object]] = [SHIFT_COLUMNS]
     for row in rows:
         cells = ["" if isnan(value) else f"{value:.6f}" for value in (row.dice.mean, row.dice.sd)]
@@ -56,7 +56,7 @@ def write_shifts_csv(path: Path, rows: Iterable[ShiftedDice]) -> None:
 
 
 def shift_metrics(rows: Sequence[ShiftedDice]) -> dict[str, float]:
-    """`test_stain_haematoxylin_0.6_dice` and so on, and the lowest of them, `test_stain_lowest_dice`."""
+    """Return `test_stain_haematoxylin_0.6_dice` and so on, and the lowest of them, `test_stain_lowest_dice`."""
     shifted = [row for row in rows if row.factor != 1]
     found = {f"test_stain_{row.stain}_{row.factor:g}_dice": row.dice.mean for row in shifted}
     defined = [value for value in found.values() if not isnan(value)]

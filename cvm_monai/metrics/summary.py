@@ -1,4 +1,4 @@
-"""Mean and spread of scores over images; undefined values are left out and counted."""
+"""Mean and spread of scores over images; undefined values are excluded and counted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ class MetricSummary:
     """One metric over images.
 
     Attributes:
-        mean: over the images where it is defined; NaN if there is none.
+        mean: over the images for which it is defined; NaN if there is none.
         sd: sample standard deviation (ddof = 1) over the same images; NaN below two of them.
         n: images counted.
-        left_out: images where it is undefined.
-        median: over the images where it is defined; NaN if there is none.
+        left_out: images for which it is undefined.
+        median: over the images for which it is defined; NaN if there is none.
     """
 
     mean: float
@@ -35,7 +35,7 @@ class Summary:
 
     Attributes:
         metrics: by name, in the order of `METRICS`.
-        n_images: all of them.
+        n_images: number of all images.
         n_one_class: images whose truth lacks target or background.
     """
 
@@ -45,9 +45,9 @@ class Summary:
 
 
 def summarise(scores: Sequence[ImageScores]) -> Summary:
-    """Mean and standard deviation of every metric over images.
+    """Compute mean and standard deviation of every metric over images.
 
-    Every image weighs the same. An undefined value leaves its image out of that metric alone, and is counted. The
+    Every image has the same weight. An undefined value excludes its image from that metric only, and is counted. The
     standard deviation divides by n - 1: the images are a sample.
 
     Raises:
@@ -63,7 +63,7 @@ def summarise(scores: Sequence[ImageScores]) -> Summary:
 
 
 def summarise_claims(scores: Sequence[ClaimScores]) -> dict[ClaimName, MetricSummary]:
-    """As `summarise`, every claim by name.
+    """Summarise every claim, by name, as `summarise` does.
 
     Raises:
         CvmError: no image.
@@ -74,7 +74,7 @@ def summarise_claims(scores: Sequence[ClaimScores]) -> dict[ClaimName, MetricSum
 
 
 def summarise_values(values: Sequence[float]) -> MetricSummary:
-    """Mean and standard deviation of one score over images; NaN is left out and counted."""
+    """Compute mean and standard deviation of one score over images; NaN is excluded and counted."""
     defined = np.array([value for value in values if not np.isnan(value)])
     return MetricSummary(
         mean=float(defined.mean()) if defined.size else float("nan"),

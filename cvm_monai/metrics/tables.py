@@ -1,4 +1,4 @@
-"""The per-case table and the summary of a test, as text."""
+"""Format the per-case table and the summary of a test."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ MEANINGS: Mapping[MetricName, str] = {
 
 @dataclass(frozen=True)
 class CaseScores:
-    """The scores of one case; `claims` is None where they were not measured."""
+    """Scores of one case; `claims` is None if they were not measured."""
 
     case_id: str
     patient_id: str
@@ -40,7 +40,7 @@ class CaseScores:
 
     @property
     def note(self) -> str:
-        """Why which scores are undefined; empty where all are defined and the truth has both classes."""
+        """Explain undefined scores; empty if all are defined and the truth has both classes."""
         scores, reasons = self.scores, []
         if scores.n_pixels == 0:
             reasons.append("no pixel with ground truth")
@@ -55,10 +55,10 @@ class CaseScores:
 
 
 def write_per_case_csv(path: str | Path, rows: Sequence[CaseScores]) -> None:
-    """Write one line for each case, in the order given: the columns of `COLUMNS`, six decimals.
+    """Write one line per case, in the given order: the columns of `COLUMNS`, six decimals.
 
-    An undefined score is an empty cell, and `note` says why one of the five metrics is. The file is written aside and
-    renamed, so that it is complete or absent; its folder is made.
+    An undefined score is an empty cell, and `note` says why one of the five metrics is undefined. The file is replaced
+    atomically, so that it is complete or absent; its folder is created.
     """
     write_table(Path(path), [COLUMNS, *map(_cells, rows)])
 
@@ -71,13 +71,13 @@ def summary_markdown(
     resolution: str,
     threshold: float = 0.5,
 ) -> str:
-    """The summary of a test in Markdown: rules, table, worst, median and best case, facts of the run.
+    """Write the summary of a test in Markdown: rules, table, worst, median and best case, facts of the run.
 
     Args:
         rows: every tested case.
-        pooled: all pixels together, of `PooledScores`.
-        facts: what a reader must know of the run, name and value, in the order shown: method, fold, seed, network,
-            epochs, rule of model selection.
+        pooled: scores over all pixels together, from `PooledScores`.
+        facts: name and value of each fact about the run, in the order shown: method, fold, seed, network, epochs,
+            rule of model selection.
         resolution: at which the scores were measured, such as "the image's own resolution (0.62 um/px)".
         threshold: at which the scores were measured.
 
@@ -130,7 +130,7 @@ def _table_line(name: MetricName, metric: MetricSummary, pooled: float) -> str:
 
 
 def _extremes(rows: Sequence[CaseScores]) -> list[str]:
-    """Worst, median (the lower of two middle ones) and best case by Dice."""
+    """Find worst, median (the lower of two middle ones) and best case by Dice."""
     ranked = sorted((row.scores.dice, row.case_id) for row in rows if not isnan(row.scores.dice))
     if not ranked:
         return ["No image defines a Dice."]
@@ -139,12 +139,12 @@ def _extremes(rows: Sequence[CaseScores]) -> list[str]:
 
 
 def mean_and_sd(metric: MetricSummary) -> str:
-    """``0.812 ± 0.034``, the mean alone where there is no second image."""
+    """Format as ``0.812 ± 0.034``; the mean alone if there is only one image."""
     return number(metric.mean) if metric.n < 2 else f"{number(metric.mean)} ± {number(metric.sd)}"
 
 
 def number(value: float) -> str:
-    """Three decimals, or `undefined`."""
+    """Format with three decimals, or as `undefined`."""
     return "undefined" if isnan(value) else f"{value:.3f}"
 
 

@@ -1,1 +1,1 @@
-"""How a network learns from points: one file for each method, one protocol for all."""
+"""Supervisions, the ways to learn from points: one module per method, one abstract base class for all."""

@@ -1,4 +1,4 @@
-"""From one soft segmentation for each foreground class to one distribution over all classes."""
+"""Combine the soft segmentations of the foreground classes into a distribution over all classes."""
 
 from collections.abc import Mapping
 
@@ -7,16 +7,15 @@ import numpy as np
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 
 UNKNOWN = -1.0
-"""In the channel of a class about which a pseudo-label says nothing."""
+"""Value in the channel of a class that a pseudo-label does not cover."""
 
 
 def join_classes(found: Mapping[int, PseudoLabel], *, classes: int) -> PseudoLabel:
-    """One pseudo-label (C, h, w) from the u_c of an image: background = 1 - max_c u_c, all divided by their sum.
+    """Combine the u_c of an image into one pseudo-label (C, h, w): background = 1 - max_c u_c, divided by their sum.
 
-    A class without u_c (none of its points lies in this image, or its solve ended with one phase empty) stays unknown:
-    nobody said that it is absent, and u_c = 0 would teach with full weight that it is, wherever it was merely not
-    clicked. The loss compares the other classes among each other and leaves it alone. For two classes the target's
-    channel is u itself.
+    A class without u_c (it has no points in this image, or its solve ended with one phase empty) stays unknown: nobody
+    said that it is absent, and u_c = 0 would teach its absence with full weight wherever it merely was not clicked. The
+    loss compares only the other classes with each other. For two classes the target's channel is u itself.
 
     Args:
         found: the result of each foreground class that has points, by its number from 1.

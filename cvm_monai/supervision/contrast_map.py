@@ -1,4 +1,4 @@
-"""The contrast map itself as pseudo-label (Section 5.3): what is left of the proposed method without its solver."""
+"""The contrast map itself as pseudo-label (Section 5.3): the proposed method without its solver."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -15,7 +15,7 @@ from cvm_monai.variational import ContrastEvidence, Status, normalise
 class ContrastMap(PseudoLabelled):
     """L = L_pce + weight * L_wkl, with u = N(mean of z_p over the in-target points); loss and renewal as `cvm`.
 
-    A mean that is constant gives no pseudo-label: "all background" is never learnt by accident.
+    An image whose mean is constant gets no pseudo-label, so that "all background" is never learnt by accident.
 
     Args:
         eta, combination, contrast, centre, discriminant: see `ContrastEvidence`.
@@ -46,17 +46,17 @@ class ContrastMap(PseudoLabelled):
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
     ) -> Tensor:
-        """The mean contrast map of all in-target points, (1, h, w), or the largest."""
+        """Compute the mean (or maximum) of the contrast maps of all in-target points, (1, h, w)."""
         maps = self.contrasts.maps(features, in_points, out_points, mean=self.mean_features)
         return maps.mean(0, keepdim=True)
 
     def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
-        """The mean of each image's maps, stretched to [0, 1]; nothing is solved."""
+        """Average each image's maps and stretch the mean to [0, 1]; no solver runs."""
         return [_stretched(maps.mean(0)) for maps in evidence]
 
 
 def _stretched(mean: Tensor) -> PseudoLabel:
-    """N(mean) (h, w) as a pseudo-label, or why there is none."""
+    """N(mean) (h, w) as a pseudo-label, or the reason why there is none."""
     if not mean.isfinite().all():
         return PseudoLabel(None, reason=_short(Status.NON_FINITE))
     if mean.min() == mean.max():

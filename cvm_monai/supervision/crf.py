@@ -1,4 +1,4 @@
-"""CRF regularisation (Tang et al., ECCV 2018): neighbours of like colour are drawn to the same class."""
+"""CRF regularisation (Tang et al., ECCV 2018), which favours one class for neighbours of similar colour."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -20,7 +20,7 @@ class CrfRegularised(Supervision):
         weight: raising it makes segments larger and follow colour, at the cost of small parts; 0.1 to 10. The
             reference's 2e-9 is 2.1 here, or 1 with the exact sum; see `crf_regularisation` for the conversion.
         grid, sigma_xy, sigma_rgb: see `crf_regularisation`; sigma_xy is in pixels of the network's input.
-        image_mean, image_std: of the normalisation of images in [0, 1], by which RGB is recovered.
+        image_mean, image_std: of the normalisation of images in [0, 1], used to recover RGB.
 
     Raises:
         CvmError: a constant out of its range, naming it.
@@ -50,7 +50,7 @@ class CrfRegularised(Supervision):
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Two terms, `partial_ce` and `crf`; the second is never positive."""
+        """Compute two terms, `partial_ce` and `crf`; the second is never positive."""
         image = batch["image"]
         logits = network(image)
         std, mean = (image.new_tensor(values).reshape(3, 1, 1) for values in (self.image_std, self.image_mean))
@@ -64,5 +64,5 @@ class CrfRegularised(Supervision):
         return {"partial_ce": partial_cross_entropy(logits, batch["label"]), "crf": self.weight * term}
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The annotated pixels; `crf` is a mean over images."""
+        """Count the annotated pixels; `crf` is a mean over images."""
         return {"partial_ce": annotated_pixels(batch["label"])}

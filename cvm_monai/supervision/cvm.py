@@ -1,4 +1,4 @@
-"""The proposed method: the contrast-based variational model supervises beside the points."""
+"""The proposed method: pseudo-labels of the contrast-based variational model supervise in addition to the points."""
 
 from os import PathLike
 from typing import Any, ClassVar, get_args
@@ -21,11 +21,11 @@ class ContrastVariational(VariationalPseudoLabelled):
     Args:
         eta, combination, contrast, centre, discriminant: see `ContrastEvidence`.
         evidence: see `Evidence`.
-        extractor_path, extractor_weights, feature_store: see `FrozenFeatures`; looked at unless the evidence is `own`.
+        extractor_path, extractor_weights, feature_store: see `FrozenFeatures`; ignored if the evidence is `own`.
         settings: lam, solver, iterations, tolerance, means, weight, pseudo_label_loss; see `VariationalPseudoLabelled`.
 
     Raises:
-        CvmError: a constant out of its range, naming it, or whatever `FrozenFeatures` finds.
+        CvmError: a constant out of its range, naming it, or an error of `FrozenFeatures`.
     """
 
     name: ClassVar[str] = "cvm"
@@ -58,7 +58,7 @@ class ContrastVariational(VariationalPseudoLabelled):
             )
 
     def own_features(self, image: Tensor, features: Tensor) -> Tensor:
-        """(1, C, h, w) on the grid of the network's features: those, the frozen ones, or one after the other."""
+        """Features (1, C, h, w) on the network's grid: the network's, the frozen ones, or both concatenated."""
         if self.frozen is None:
             return features
         rows, columns = features.shape[-2:]
@@ -68,7 +68,7 @@ class ContrastVariational(VariationalPseudoLabelled):
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1
     ) -> Tensor:
-        """The mean contrast map of each in-target point (Eqs. 4 to 6), see `ContrastEvidence`; of `both` the mean."""
+        """Compute the contrast map of each in-target point (Eqs. 4 to 6); for `both`, the mean of the two."""
         mean, points = self.mean_features, (in_points, out_points)
         if self.frozen is None:
             return self.contrasts.maps(features, *points, mean=mean)

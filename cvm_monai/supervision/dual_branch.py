@@ -1,4 +1,4 @@
-"""Two decoders that make hard pseudo-labels for each other (Luo et al., MICCAI 2022)."""
+"""Two decoders trained on hard pseudo-labels from the mixture of their predictions (Luo et al., MICCAI 2022)."""
 
 from typing import Any, ClassVar
 
@@ -20,14 +20,14 @@ NEEDS = ("encode", "decode", "new_decoder", "output_shape")
 class DualBranch(Supervision):
     """L = (L_pce(y1) + L_pce(y2)) / 2 + weight (D(y1, t) + D(y2, t)) / 2, D the Dice loss of `pseudo_label_dice`.
 
-    y1 is the network's prediction; y2 comes from a second decoder on the same encoder's maps, each of which loses whole
-    channels at random. t = argmax(b y1 + (1 - b) y2) with one random b for each step is a constant. The second decoder
-    starts from its own random weights, is trained by the same optimiser, and is no part of the network that is
-    validated and saved.
+    y1 is the network's prediction; y2 comes from a second decoder on the same encoder's maps, of which dropout removes
+    whole channels. t = argmax(b y1 + (1 - b) y2), with one random b per step, is a constant. The second decoder starts
+    from its own random weights, is trained by the same optimiser, and is not part of the network that is validated and
+    saved.
 
     Args:
         weight: of the pseudo-label term; raising it trusts t more against the points; 0.1 to 1.
-        dropout: share of channels that the second decoder is not given; raising it makes the two differ more; 0 to 0.9.
+        dropout: fraction of channels removed for the second decoder; raising it makes the two differ more; 0 to 0.9.
 
     Raises:
         CvmError: a constant out of its range, or a network that cannot be used (in `prepare`).
@@ -44,11 +44,11 @@ class DualBranch(Supervision):
 
     @property
     def decoder(self) -> Any:
-        """The second decoder, made by `prepare`."""
+        """The second decoder, created by `prepare`."""
         return self._known(self._prepared)
 
     def prepare(self, network: Any, optimizer: Optimizer) -> None:
-        """Make the second decoder and give its weights to the optimiser, as a group with its own defaults."""
+        """Create the second decoder and add its weights to the optimiser, as a group with the optimiser's defaults."""
         if isinstance(network, DistributedDataParallel):
             raise CvmError("supervision dual_branch trains in one process only: leave out multi_gpu_train.yaml")
         if not all(hasattr(network, name) for name in NEEDS):
@@ -58,7 +58,7 @@ class DualBranch(Supervision):
         optimizer.add_param_group({"params": list(self.decoder.parameters())})
 
     def loss(self, network: Any, batch: Batch) -> dict[str, Tensor]:
-        """Two terms, `partial_ce` and `pseudo_label_dice`, each the mean over both decoders."""
+        """Compute two terms, `partial_ce` and `pseudo_label_dice`, each the mean over both decoders."""
         maps = network.encode(batch["image"])
         shape = network.output_shape(*batch["image"].shape[-2:])
         first, _ = network.decode(maps, *shape)
@@ -72,13 +72,13 @@ class DualBranch(Supervision):
         }
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The annotated pixels; `pseudo_label_dice` is a ratio over the batch, whose parts are averaged."""
+        """Count the annotated pixels; `pseudo_label_dice` is a ratio over the batch, averaged over its parts."""
         return {"partial_ce": annotated_pixels(batch["label"])}
 
     def state_dict(self) -> dict[str, Any]:
-        """The second decoder."""
+        """Return the second decoder's state."""
         return {"decoder": self.decoder.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; after `prepare`."""
+        """Restore the state; call after `prepare`."""
         self.decoder.load_state_dict(state["decoder"])

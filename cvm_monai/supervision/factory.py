@@ -1,4 +1,4 @@
-"""The ways of learning by name: the only list of them, and the constants each one takes."""
+"""Create supervisions by name: the only list of methods, and the constants of each."""
 
 from typing import Any, get_args
 
@@ -37,24 +37,23 @@ METHODS: dict[str, type[Supervision]] = {
 def build_supervision(
     name: SupervisionName, *, constants: dict[str, dict[str, Any]] | None = None, classes: int = 2
 ) -> Supervision:
-    """Make a supervision; of `constants`, {name: keyword arguments}, only the entry of this name is used.
+    """Create a supervision; of `constants`, {name: keyword arguments}, only the entry of this name is used.
 
     Args:
-        classes: that the network tells apart, background among them.
+        classes: number of classes of the network, background included.
 
     Raises:
-        CvmError: an unknown name, a method that knows two classes only where there are more, or whatever the method
-            finds wrong with its constants.
+        CvmError: an unknown name, a two-class method for more classes, or invalid constants of the method.
     """
     check_classes(name, classes)
     return METHODS[name](**(constants or {}).get(name, {}))
 
 
 def check_classes(name: str, classes: int) -> None:
-    """Refuse a method that is unknown, or cannot learn so many classes.
+    """Check that a method exists and supports this number of classes.
 
     Raises:
-        CvmError: naming the methods that can.
+        CvmError: the method does not; the message names those that do.
     """
     if name not in METHODS:
         raise CvmError(f"supervision must be one of {get_args(SupervisionName)}, got {name!r}")

@@ -1,4 +1,4 @@
-"""The proposed method on features that never change: what the co-training of features and u is worth. (Ours.)"""
+"""The proposed method on frozen features, to measure the benefit of training features and u together. (Ours.)"""
 
 from typing import Any, ClassVar
 
@@ -6,15 +6,15 @@ from cvm_monai.supervision.cvm import ContrastVariational
 
 
 class FrozenContrastVariational(ContrastVariational):
-    """`cvm` with u from the features of a frozen extractor in place of Feature Map 2; the loss is the same (Eq. 2).
+    """`cvm` with u from the features of a frozen extractor instead of Feature Map 2; the loss is the same (Eq. 2).
 
-    u does not depend on the network that trains, so that it is made once, at the first low.
+    u does not depend on the network that trains, so that it is computed once, at the first low.
 
     Args:
         settings: of `ContrastVariational`; `evidence` is `frozen`.
 
     Raises:
-        CvmError: a constant out of its range, naming it, or whatever `FrozenFeatures` finds.
+        CvmError: a constant out of its range, naming it, or an error of `FrozenFeatures`.
     """
 
     name: ClassVar[str] = "frozen_cvm"

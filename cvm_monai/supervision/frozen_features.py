@@ -1,4 +1,4 @@
-"""Features that never change, as evidence: the stages of a frozen extractor, and optical density."""
+"""Frozen features for the evidence: the stages of a frozen extractor, and optical density."""
 
 from os import PathLike
 
@@ -12,22 +12,22 @@ from cvm_monai.networks.frozen import FrozenExtractor, to_grid
 
 
 class FrozenFeatures(nn.Module):
-    """(1, 3, H, W), normalised, to features (1, C, h, w) on a given grid, without a gradient.
+    """Maps a normalised image (1, 3, H, W) to features (1, C, h, w) on a given grid, without a gradient.
 
-    Of an extractor of several stages (`imagenet`, `timm:NAME@stages`): each stage as the network gives it, and optical
-    density (`DensityFeatures`) as one more, side by side; `parts` says where each ends, so that they can be centred and
-    scaled one by one (`centred`). Of an extractor of one map: that map alone.
+    For an extractor with several stages (`imagenet`, `timm:NAME@stages`): the output of each stage and the optical
+    density (`DensityFeatures`) as one more, concatenated; `parts` holds their channel counts, so that they can be
+    centred and scaled separately (`centred`). For an extractor with one map: that map alone.
 
     Args:
         extractor_path, extractor_weights: see `FrozenExtractor`.
-        feature_store: likewise; of an extractor of several stages nothing is stored.
+        feature_store: see `FrozenExtractor`; for an extractor with several stages nothing is stored.
 
     Attributes:
-        parts: channels of each stage; None where there is one map.
+        parts: channels of each stage; None if there is one map.
         channels: C.
 
     Raises:
-        CvmError: whatever `FrozenExtractor` finds.
+        CvmError: an error of `FrozenExtractor`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FrozenFeatures(nn.Module):
         self.density = DensityFeatures()
 
     def on_grid(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """The features on a grid of `size` over the image; bilinear, density averaged over areas where it shrinks."""
+        """Resample the features to a grid of `size` over the image: bilinear; density by area where it shrinks."""
         if self.parts is None:
             return self.extractor.on_grid(image, size)
         multiple = self.extractor.grid

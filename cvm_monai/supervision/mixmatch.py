@@ -1,4 +1,4 @@
-"""MixMatch on pixels: reconstructed, as no publication says how it segments from points.
+"""MixMatch on pixels: a reconstruction, since no publication describes how it segments from points.
 
 Berthelot et al., NeurIPS 2019, is the algorithm for images with one label each; Gao et al., MICCAI 2020, use it on
 patches.
@@ -28,7 +28,7 @@ UNLABELLED = 255
 
 @dataclass(frozen=True)
 class Mixable:
-    """Images (N, 3, H, W), their soft targets (N, C, h, w), and bool (N, 1, h, w): where their loss counts."""
+    """Images (N, 3, H, W), their soft targets (N, C, h, w), and a bool mask (N, 1, h, w) of the pixels in the loss."""
 
     images: Tensor
     targets: Tensor
@@ -38,27 +38,27 @@ class Mixable:
 class MixMatch(Supervision):
     """L = L_X + w(t) L_U on mixed images: soft cross-entropy at the points, Brier score elsewhere.
 
-    The image as loaded is X; `views` random quarter turns and colour jitters of it are U. The mean of the predictions
-    of U, each turned back, sharpened, is the guess q. Then all of X and U are mixed with a random order of all of them,
-    l x + (1 - l) x', l = max(b, 1 - b), b from Beta(alpha, alpha) for each image, and their targets alike.
+    The image as loaded is X; `views` random quarter rotations with colour jitter of it are U. The guess q is the mean
+    of the predictions of U, each rotated back, then sharpened. All of X and U are mixed with a random permutation of
+    themselves, l x + (1 - l) x', l = max(b, 1 - b), b from Beta(alpha, alpha) for each image, and so are their targets.
 
-    What was decided here: X's target is its label where a pixel is annotated and q elsewhere, so that each mixture has
-    a target; L_X counts the annotated pixels of the first partner from X, L_U the others of the first partner from U;
-    one forward pass sees all mixtures (in place of interleaving); on images that are not square the turns are half
-    turns; w(t) = weight t / rampup, t the share of the training that is done, renewed at each epoch; no weight decay
-    beyond the optimiser's. The weights' moving average is validated and saved; its decay, min((1 + n) / (10 + n),
-    decay) after n steps, grows as TensorFlow's does, as 400 steps at 0.999 keep two thirds of the random start.
+    Decided here: X's target is its label at annotated pixels and q elsewhere, so that each mixture has a target; L_X
+    counts the annotated pixels of the first partner from X, L_U the others of the first partner from U; one forward
+    pass computes all mixtures (instead of interleaving); images that are not square are rotated by half turns only;
+    w(t) = weight t / rampup, t the completed fraction of the training, updated at each epoch; no weight decay beyond
+    the optimiser's. The weights' moving average is validated and saved; its decay, min((1 + n) / (10 + n), decay)
+    after n steps, grows as in TensorFlow, since 400 steps at 0.999 keep two thirds of the random start.
 
     Args:
-        views: K; more steady the guess at more time and memory.
+        views: K; raising it steadies the guess at more time and memory.
         temperature: T of the sharpening; lower makes guesses harder; (0, 1].
         alpha: of the Beta distribution; raising it mixes more evenly; 0.1 to 1.
-        weight: of L_U at its full; raising it trusts the guesses more against the points; 1 to 150. The published 75 is
-            for many images with a label each: on the phantom it drives all pixels to one class, while 1 to 10 learn.
-        rampup: share of the training after which it is full; (0, 1].
+        weight: of L_U at its full value; raising it trusts the guesses more against the points; 1 to 150. The published
+            75 is for many images with a label each: on the phantom it drives all pixels to one class; 1 to 10 learn.
+        rampup: fraction of the training after which the weight is full; (0, 1].
         decay: of the moving average; 0.99 to 0.999, more is smoother.
         jitter: of brightness, contrast and saturation in the views, see `jitter_colours`; 0 to 0.8.
-        image_mean, image_std: by which the images were normalised.
+        image_mean, image_std: of the normalisation of the images.
 
     Raises:
         CvmError: a constant out of its range.
@@ -97,7 +97,7 @@ class MixMatch(Supervision):
 
     @property
     def average(self) -> MovingAverage:
-        """The moving average of the network that `prepare` was given."""
+        """The moving average of the network passed to `prepare`."""
         return self._known(self._prepared)
 
     def prepare(self, network: nn.Module, optimizer: Optimizer) -> None:
@@ -106,11 +106,11 @@ class MixMatch(Supervision):
         self._prepared = MovingAverage(network, buffers="average")
 
     def begin_epoch(self, *, epoch: int, max_epochs: int) -> None:
-        """Set t, which w grows with."""
+        """Set t, on which w depends."""
         self._progress = progress_of(epoch=epoch, max_epochs=max_epochs)
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Two terms, `mixed_ce` and `mixed_brier`."""
+        """Compute two terms, `mixed_ce` and `mixed_brier`."""
         everything = self._everything(network, batch)
         n = everything.images.shape[0]
         drawn = Beta(self.alpha, self.alpha).sample((n, 1, 1, 1)).to(everything.images)
@@ -125,12 +125,12 @@ class MixMatch(Supervision):
         }
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The annotated pixels, and the others in each view."""
+        """Count the annotated pixels, and the others in each view."""
         annotated = annotated_pixels(batch["label"])
         return {"mixed_ce": annotated, "mixed_brier": self.views * (batch["label"].numel() - annotated)}
 
     def after_step(self, network: nn.Module, iteration: int) -> None:
-        """Let the average follow."""
+        """Update the moving average."""
         self.average.update(network, decay=min((1 + iteration) / (10 + iteration), self.decay))
 
     def inference_weights(self) -> Mapping[str, Tensor]:
@@ -138,15 +138,15 @@ class MixMatch(Supervision):
         return self.average.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
-        """The moving average."""
+        """Return the state of the moving average."""
         return {"average": self.average.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; after `prepare`."""
+        """Restore the state; call after `prepare`."""
         self.average.load_state_dict(state["average"])
 
     def _everything(self, network: nn.Module, batch: Batch) -> Mixable:
-        """X and the views U, in that order, before they are mixed."""
+        """Collect X and the views U, in that order, before mixing."""
         image, label = batch["image"], batch["label"]
         turns = [self._quarters(image) for _ in range(self.views)]
         views = [
@@ -163,23 +163,23 @@ class MixMatch(Supervision):
         )
 
     def _quarters(self, image: Tensor) -> int:
-        """A random turn that keeps the images' shape."""
+        """Draw a random number of quarter rotations that keeps the images' shape."""
         if image.shape[-2] == image.shape[-1]:
             return int(torch.randint(4, ()))
         return 2 * int(torch.randint(2, ()))
 
     @torch.no_grad()
     def _guess(self, network: nn.Module, views: Sequence[Tensor], turns: Sequence[int]) -> Tensor:
-        """q, (B, C, h, w), as the images were loaded."""
+        """Compute the guess q, (B, C, h, w), in the orientation of the loaded images."""
         probability = torch.softmax(at_least_float32(bare(network)(torch.cat(list(views)))), dim=1)
-        torch.clear_autocast_cache()  # some versions of torch keep the weights that were cast here without a graph
+        torch.clear_autocast_cache()  # some versions of torch cache the weights that were cast here without a graph
         parts = zip(probability.chunk(len(views)), turns, strict=True)
         mean = torch.stack([turn(part, -quarters) for part, quarters in parts]).mean(dim=0)
         return sharpen(mean, temperature=self.temperature)
 
 
 def mix(everything: Mixable, *, order: Tensor, ratio: Tensor) -> Mixable:
-    """l x + (1 - l) x[order] of images and targets, l = `ratio` (N, 1, 1, 1); what counts is the first partner's."""
+    """l x + (1 - l) x[order] of images and targets, l = `ratio` (N, 1, 1, 1); the loss mask is the first partner's."""
     images, targets = (
         ratio * values + (1 - ratio) * values[order.to(values.device)]
         for values in (everything.images, everything.targets)

@@ -1,4 +1,4 @@
-"""Networks that follow another one: a teacher, or the average that is validated in place of the last weights."""
+"""Moving averages of a network's weights, as a teacher or for validation in place of the last weights."""
 
 import copy
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 from cvm_monai.errors import CvmError
 
 BuffersRule = Literal["copy", "average"]
-"""What happens to the floating-point buffers (running statistics); counters are always copied."""
+"""Rule for the floating-point buffers (running statistics); counters are always copied."""
 
 
 def bare(network: nn.Module) -> nn.Module:
-    """The network itself, without the wrappers of a distributed training and of `torch.compile`, in any order."""
+    """Remove the wrappers of distributed training and of `torch.compile` from a network, in any order."""
     while True:
         if isinstance(network, DistributedDataParallel):
             network = network.module
@@ -26,11 +26,11 @@ def bare(network: nn.Module) -> nn.Module:
 
 
 class MovingAverage:
-    """A network whose weights follow another's: a <- decay a + (1 - decay) w after each step.
+    """A network whose weights average another's: a <- decay a + (1 - decay) w after each step.
 
     Args:
-        network: the one to follow; a copy of it, without gradients, starts from its weights.
-        buffers: `copy` takes its buffers as they are, `average` averages the floating-point ones like the weights.
+        network: the one to average; a copy of it, without gradients, starts from its weights.
+        buffers: `copy` copies its buffers, `average` averages the floating-point ones like the weights.
 
     Raises:
         CvmError: an unknown rule for the buffers.
@@ -43,7 +43,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, *, decay: float) -> None:
-        """One step; `decay` 0 copies the weights, 1 keeps the average as it is."""
+        """Update after one step; `decay` 0 copies the weights, 1 keeps the average unchanged."""
         followed = bare(network)
         for mean, weight in zip(self.network.parameters(), followed.parameters(), strict=True):
             mean.lerp_(weight, 1 - decay)
@@ -54,15 +54,15 @@ class MovingAverage:
                 average.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average's weights and buffers."""
+        """Return the average's weights and buffers."""
         return self.network.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore the state that `state_dict` returned."""
         self.network.load_state_dict(state)
 
 
 def check_buffers_rule(rule: str) -> None:
-    """CvmError for a rule that is not there."""
+    """Raise CvmError for an unknown rule."""
     if rule not in get_args(BuffersRule):
         raise CvmError(f"buffers must be one of {get_args(BuffersRule)}, got {rule!r}")

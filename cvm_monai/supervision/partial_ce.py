@@ -1,4 +1,4 @@
-"""Partial cross-entropy on the annotated points alone: the baseline of Table 1."""
+"""Partial cross-entropy on the annotated points only: the baseline of Table 1."""
 
 from typing import ClassVar
 
@@ -16,9 +16,9 @@ class PartialCrossEntropy(Supervision):
     title: ClassVar[str] = "Partial CE"
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """One term, `partial_ce`."""
+        """Compute one term, `partial_ce`."""
         return {"partial_ce": partial_cross_entropy(network(batch["image"]), batch["label"])}
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The annotated pixels."""
+        """Count the annotated pixels."""
         return {"partial_ce": annotated_pixels(batch["label"])}

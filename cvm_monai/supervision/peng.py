@@ -1,8 +1,8 @@
-"""Peng et al. (IEEE JBHI 24(8), 2020), reconstructed: cosine maps label what is not annotated, a Fisher loss separates.
+"""Peng et al. (IEEE JBHI 24(8), 2020), reconstructed: pseudo-labels by cosine similarity, and a Fisher loss.
 
 Only the abstract and one sentence of the CVM paper ("which utilizes cosine similarity maps") could be read. Decided
 here: prototypes are the mean unit vectors of Feature Map 2 at an image's annotated pixels; a pixel's pseudo-label is
-the class of the more similar prototype, taken anew in each step without gradient; the Fisher loss compares the scatter
+the class of the more similar prototype, recomputed in each step without gradient; the Fisher loss compares the scatter
 within and between the classes of annotated vectors, image by image.
 """
 
@@ -23,7 +23,7 @@ class CosineFisher(Supervision):
 
     Args:
         pseudo_weight: of the mean cross-entropy over the pixels with a pseudo-label; raising it spreads the points'
-            classes over like features, right or wrong; 0.1 to 1.
+            classes over similar features, right or wrong; 0.1 to 1.
         fisher_weight: of `fisher_loss`; raising it draws the annotated features of a class together; 0.01 to 1.
         margin: see `cosine_pseudo_labels`; raising it leaves more pixels out; 0 to 0.5.
         eps: see `fisher_loss`; 0.01 to 0.5.
@@ -51,7 +51,7 @@ class CosineFisher(Supervision):
         self.pseudo_weight, self.fisher_weight, self.margin, self.eps = pseudo_weight, fisher_weight, margin, eps
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Three terms, `partial_ce`, `pseudo_ce` and `fisher`; the last two only from images with both classes."""
+        """Compute three terms, `partial_ce`, `pseudo_ce` and `fisher`; the last two need images with both classes."""
         logits, features = features_of(network, batch["image"])
         vectors, label = unit_vectors(features), batch["label"]
         pseudo = cosine_pseudo_labels(vectors, label, margin=self.margin)
@@ -62,7 +62,7 @@ class CosineFisher(Supervision):
         }
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The annotated pixels; of images with both classes the others, and the images (with `margin` 0, exactly)."""
+        """Count the annotated pixels; in images with both classes the others, and the images (exact for `margin` 0)."""
         label = batch["label"]
         both = has_both_classes(label)
         return {
@@ -73,10 +73,10 @@ class CosineFisher(Supervision):
 
 
 def features_of(network: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """`network.features(x)`: logits and Feature Map 2, with the gradients of all processes where they are joined.
+    """Call `network.features(x)`, logits and Feature Map 2, so that distributed training reduces its gradients.
 
-    DistributedDataParallel joins gradients only through its own call, so that `features` takes the place of the
-    wrapped network's `forward` during that call.
+    DistributedDataParallel reduces gradients only through its own call, so that `features` replaces the wrapped
+    network's `forward` during that call.
     """
     found: tuple[Tensor, Tensor]
     if isinstance(network, DistributedDataParallel):

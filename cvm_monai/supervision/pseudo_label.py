@@ -1,4 +1,4 @@
-"""The result that a worker process hands back for one image."""
+"""The pseudo-label of one image, as a worker process returns it."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ class PseudoLabel:
     """Pseudo-label of one image.
 
     Attributes:
-        u: float32 in [0, 1], or None where the image gets none. (h, w), of the target, where there are two classes;
-            else (C, h, w), of each class, -1 all over where nothing is known of a class.
-        iterations: solver steps, the mean over the image's maps; 0 where no solver ran.
-        reason: why there is none; empty otherwise.
+        u: float32 in [0, 1], or None if the image gets none. (h, w), of the target, if there are two classes; else
+            (C, h, w), of each class, -1 throughout the channel of an unknown class.
+        iterations: solver steps, the mean over the image's maps; 0 if no solver ran.
+        reason: why there is no pseudo-label; empty otherwise.
     """
 
     u: np.ndarray | None

@@ -1,4 +1,4 @@
-"""What the methods share that learn from a soft segmentation u of each training image beside the points."""
+"""Base classes of the methods that learn from points and from a soft segmentation u of each training image."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,17 +21,17 @@ from cvm_monai.supervision.segmenters import solve_and_average
 from cvm_monai.variational.settings import Settings
 
 PseudoLabelLoss = Literal["weighted_kl", "cross_entropy"]
-"""What u does in the loss: weighs itself by its uncertainty, or is cut at 0.5 into a mask (Figure 3a)."""
+"""Use of u in the loss: weighted by its certainty, or thresholded at 0.5 to a mask (Figure 3a)."""
 
 
 class PseudoLabelled(Supervision):
     """L = L_pce + weight * L_wkl (Eq. 2), with u renewed at each new low of the validation partial cross-entropy.
 
-    A method adds where u comes from: `evidence` and `pseudo_labels`.
+    Subclasses define how u is computed: `evidence` and `pseudo_labels`.
 
     Args:
         weight: of the term of u; raising it trusts u more against the points; 0.1 to 10, 1 in the paper.
-        pseudo_label_loss: `weighted_kl`, or `cross_entropy` to the mask u > 0.5 in its place (Section 5.4, Figure 3a).
+        pseudo_label_loss: `weighted_kl`, or instead `cross_entropy` to the mask u > 0.5 (Section 5.4, Figure 3a).
 
     Raises:
         CvmError: a weight that is negative or not finite, or an unknown loss.
@@ -47,7 +47,7 @@ class PseudoLabelled(Supervision):
         self.pseudo_label_loss = pseudo_label_loss
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Two terms, `partial_ce`, and `weighted_kl` or `pseudo_ce`."""
+        """Compute two terms, `partial_ce`, and `weighted_kl` or `pseudo_ce`."""
         logits = network(batch["image"])
         u = batch["pseudo_label"]
         terms = {"partial_ce": partial_cross_entropy(logits, batch["label"])}
@@ -60,7 +60,7 @@ class PseudoLabelled(Supervision):
         return terms
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The annotated pixels, and those whose pseudo-label the loss looks at."""
+        """Count the annotated pixels, and those with a pseudo-label that the loss uses."""
         known = (batch["pseudo_label"] >= 0).sum(dim=1)
         channels = batch["pseudo_label"].shape[1]
         if self.pseudo_label_loss == "cross_entropy":
@@ -71,7 +71,7 @@ class PseudoLabelled(Supervision):
 
 
 class VariationalPseudoLabelled(PseudoLabelled):
-    """u by the solver of Eq. 6 on each map of the evidence, averaged by Eq. 7.
+    """Computes u by the solver of Eq. 6 on each map of the evidence, averaged by Eq. 7.
 
     Args:
         lam: weight of the data term; raising it follows the evidence, lowering it smooths; see `solve`.
@@ -98,5 +98,5 @@ class VariationalPseudoLabelled(PseudoLabelled):
         self._solve: dict[str, Any] = asdict(settings)
 
     def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
-        """One solve for each map, then their normalised mean for each image (Eq. 7)."""
+        """Solve for each map, then average and normalise the solutions of each image (Eq. 7)."""
         return solve_and_average(evidence, workers=workers, **self._solve)

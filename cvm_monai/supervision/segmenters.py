@@ -1,4 +1,4 @@
-"""From the evidence maps of many images to their pseudo-labels."""
+"""Solve the evidence maps of many images for their pseudo-labels."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +15,7 @@ from cvm_monai.variational.chan_vese import Array
 def solve_and_average(evidence: Sequence[Array], *, workers: int = 1, **settings: Any) -> list[PseudoLabel]:
     """Solve each image's (P, h, w) maps by Eq. 6 with `solve`'s settings and average them by Eq. 7.
 
-    The maps of all images of one size are solved together: in one batch where they lie on a GPU, else shared out over
-    the workers.
+    The maps of all images of one size are solved together: in one batch on a GPU, else divided among the workers.
     """
     results: list[PseudoLabel] = [PseudoLabel(None)] * len(evidence)
     for shape in {tuple(maps.shape[-2:]) for maps in evidence}:
@@ -30,7 +29,7 @@ def solve_and_average(evidence: Sequence[Array], *, workers: int = 1, **settings
 
 
 def _averaged(solution: Solution, part: slice) -> PseudoLabel:
-    """The pseudo-label of the image whose maps are a part of the solved ones."""
+    """Average the solved maps of one image, a slice of the solution, into its pseudo-label."""
     status, steps = solution.status[part], solution.iterations[part].tolist()
     u = average(replace(solution, u=solution.u[part], status=status))
     reason = "" if u is not None else "; ".join(sorted({entry.value.split(":")[0] for entry in status}))

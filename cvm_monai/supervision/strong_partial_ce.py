@@ -1,4 +1,4 @@
-"""Points alone, with all that helps them but a pseudo-label: how far does the plain baseline get? (Ours.)"""
+"""Strong baseline on points alone: partial Dice and full augmentation, but no pseudo-label. (Ours.)"""
 
 from typing import ClassVar
 
@@ -29,7 +29,7 @@ class StrongPartialCrossEntropy(Supervision):
         self.weight = weight
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Two terms, `partial_ce` and `partial_dice`."""
+        """Compute two terms, `partial_ce` and `partial_dice`."""
         logits = network(batch["image"])
         return {
             "partial_ce": partial_cross_entropy(logits, batch["label"]),
@@ -37,5 +37,5 @@ class StrongPartialCrossEntropy(Supervision):
         }
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The annotated pixels; `partial_dice` is a ratio over the batch, whose parts are averaged."""
+        """Count the annotated pixels; `partial_dice` is a ratio over the batch, averaged over its parts."""
         return {"partial_ce": annotated_pixels(batch["label"])}

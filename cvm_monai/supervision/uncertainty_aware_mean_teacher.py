@@ -1,4 +1,4 @@
-"""A teacher that is the student's moving average, and believed where noise does not change its mind.
+"""Mean teacher, the student's moving average, used where its predictions are certain under noise.
 
 Liu et al., Pattern Recognition 122:108341, 2022 (USTM), after Yu et al., MICCAI 2019 (UA-MT).
 """
@@ -22,23 +22,23 @@ from cvm_monai.supervision.views import check_std, per_channel, turn
 
 
 class UncertaintyAwareMeanTeacher(Supervision):
-    """L = L_pce + w(t) L_con: the student's turned prediction agrees with the teacher's of the turned, noisy image.
+    """L = L_pce + w(t) L_con: the student's rotated prediction matches the teacher's of the rotated, noisy image.
 
     L_con counts the pixels where the entropy of the mean of `passes` noisy predictions is below
     H(t) = (threshold + (1 - threshold) r(t, 1)) log C; w(t) = weight r(t, rampup), with
-    r(t, l) = exp(-5 (1 - min(t / l, 1))^2) and t the share of the training that is done, renewed at each epoch. The
-    teacher predicts in training mode, and is left out when the student is validated and saved.
+    r(t, l) = exp(-5 (1 - min(t / l, 1))^2) and t the completed fraction of the training, updated at each epoch. The
+    teacher predicts in training mode, and is not used when the student is validated and saved.
 
-    Where this departs from the published script: w(t) is full after 0.4 of the training (there: a fixed number of
-    steps); the teacher's running statistics are the student's (there: its own, which its predictions never use).
+    Differences from the published script: w(t) is full after 0.4 of the training (there: a fixed number of steps); the
+    teacher's running statistics are the student's (there: its own, which its predictions never use).
 
     Args:
-        weight: of L_con at its full; raising it trusts the teacher more against the points; 0.1 to 10.
-        rampup: share of the training after which it is full; (0, 1].
+        weight: of L_con at its full value; raising it trusts the teacher more against the points; 0.1 to 10.
+        rampup: fraction of the training after which the weight is full; (0, 1].
         decay: of the moving average, less in the first steps: min(1 - 1 / step, decay); 0.9 to 0.999, more is smoother.
         passes: noisy predictions for the entropy; more cost time and steady the mask.
-        noise: standard deviation of the noise, cut at twice it, in images of [0, 1]; 0 to 0.2.
-        threshold: H at the start as a share of log C; raising it lets in less certain pixels; 0 to 1.
+        noise: standard deviation of the noise, clipped at twice it, in images of [0, 1]; 0 to 0.2.
+        threshold: H at the start as a fraction of log C; raising it admits less certain pixels; 0 to 1.
         buffers: `copy` or `average`, see `MovingAverage`.
         image_std: divisor of the images, by which the noise is divided too.
 
@@ -78,20 +78,20 @@ class UncertaintyAwareMeanTeacher(Supervision):
 
     @property
     def teacher(self) -> MovingAverage:
-        """The moving average of the network that `prepare` was given."""
+        """The moving average of the network passed to `prepare`."""
         return self._known(self._prepared)
 
     def prepare(self, network: nn.Module, optimizer: Optimizer) -> None:
-        """Make the teacher, a copy of the network."""
+        """Create the teacher, a copy of the network."""
         del optimizer
         self._prepared = MovingAverage(network, buffers=self.buffers)
 
     def begin_epoch(self, *, epoch: int, max_epochs: int) -> None:
-        """Set t, which w and H grow with."""
+        """Set t, on which w and H depend."""
         self._progress = progress_of(epoch=epoch, max_epochs=max_epochs)
 
     def loss(self, network: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Two terms, `partial_ce` and `consistency`."""
+        """Compute two terms, `partial_ce` and `consistency`."""
         logits = network(batch["image"])
         quarters = int(torch.randint(4, ()))
         target, certain = self._teach(turn(batch["image"], quarters))
@@ -103,24 +103,24 @@ class UncertaintyAwareMeanTeacher(Supervision):
         }
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """The annotated pixels; which others are certain is not known before: `consistency` is averaged over parts."""
+        """Count the annotated pixels; the certain ones are not known before: `consistency` is averaged over parts."""
         return {"partial_ce": annotated_pixels(batch["label"])}
 
     def after_step(self, network: nn.Module, iteration: int) -> None:
-        """Let the teacher follow; after the first step it is the student."""
+        """Update the teacher; after the first step it equals the student."""
         self.teacher.update(network, decay=min(1 - 1 / iteration, self.decay))
 
     def state_dict(self) -> dict[str, Any]:
-        """The teacher."""
+        """Return the teacher's state."""
         return {"teacher": self.teacher.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; after `prepare`."""
+        """Restore the state; call after `prepare`."""
         self.teacher.load_state_dict(state["teacher"])
 
     @torch.no_grad()
     def _teach(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's probabilities (B, C, H, W), and (B, H, W) where it is certain."""
+        """Compute the teacher's probabilities (B, C, H, W), and a mask (B, H, W) of its certain pixels."""
         teacher = self.teacher.network.train()
         target = _softmax(teacher(self._noisy(image)))
         mean = torch.zeros_like(target)

@@ -1,4 +1,4 @@
-"""Random changes of a batch of images that are undone on its maps, drawn by torch's generator."""
+"""Random rotations and colour changes of a batch of images, drawn by torch's generator."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ GREY = (0.299, 0.587, 0.114)
 
 
 def turn(values: Tensor, quarters: int) -> Tensor:
-    """(..., H, W) rotated by quarter turns; a negative number turns back."""
+    """Rotate (..., H, W) by quarter turns; a negative number rotates in the opposite direction."""
     return torch.rot90(values, quarters, dims=(-2, -1))
 
 
 def per_channel(values: Sequence[float], images: Tensor) -> Tensor:
-    """One value for each channel, to compute with (B, C, H, W) in their precision and on their device.
+    """Reshape one value per channel for arithmetic with (B, C, H, W), in their precision and on their device.
 
     Raises:
-        CvmError: another number of values than of channels.
+        CvmError: the numbers of values and channels differ.
     """
     if len(values) != images.shape[1]:
         raise CvmError(f"{len(values)} values for images of {images.shape[1]} channels: {list(values)}")
@@ -29,7 +29,7 @@ def per_channel(values: Sequence[float], images: Tensor) -> Tensor:
 
 
 def check_std(image_std: Sequence[float]) -> tuple[float, ...]:
-    """The divisor of the images as a tuple; CvmError where one is not a positive number."""
+    """Return the divisor of the images as a tuple; raises CvmError if one is not a positive number."""
     for value in image_std:
         check_number("image_std", value, above=True)
     return tuple(image_std)
@@ -40,7 +40,7 @@ def jitter_colours(images: Tensor, *, mean: Sequence[float], std: Sequence[float
 
     Args:
         images: (B, 3, H, W), normalised by `mean` and `std` from [0, 1], to which each change is clamped.
-        amount: a; 0 changes nothing but what lies outside [0, 1].
+        amount: a; 0 changes only what lies outside [0, 1].
     """
     factors = 1 + amount * (2 * torch.rand(3, images.shape[0], 1, 1, 1, dtype=images.dtype) - 1)
     brightness, contrast, saturation = factors.to(images.device)
