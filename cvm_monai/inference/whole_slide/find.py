@@ -173,9 +173,10 @@ def mask_file(given: Path, slide: Path, name: str = "") -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """Hash the slide's size and `SAMPLES` blocks of 1 MiB, the first, the last and evenly between (SHA-256): cheap for any
-    slide, and different for another image of the same name and size. For MRXS the file that names its parts is hashed
-    too.
+    """Hash (SHA-256) a file's size and `SAMPLES` blocks of 1 MiB: the first, the last and evenly spaced ones between.
+
+    It is cheap for any slide, and different for another image of the same name and size. For MRXS the file that names
+    its parts is hashed too.
     """
     total, block = hashlib.sha256(), 2**20
     index = path.with_suffix("") / "Slidedat.ini"
