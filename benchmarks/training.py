@@ -5,8 +5,8 @@
 
 Both use the same network, data, transforms, loader, optimiser, loss (partial cross-entropy) and device, in one process,
 alternating by epoch; the ratio is the median over the rounds, of wall time and, on a CPU, of CPU time, which other load
-disturbs less. CPU time does not include loader workers. The parts are timed
-separately: reading and preparing an image, the random transforms of an image, forward, backward and optimiser of a
+disturbs less. CPU time does not include loader workers. The parts are timed separately:
+reading and preparing an image, the random transforms of an image, forward, backward and optimiser of a
 batch, and, by `cvm-monai doctor`'s dry run, the renewal of a pseudo-label and the record of an epoch.
 """
 

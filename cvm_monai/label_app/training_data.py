@@ -42,7 +42,7 @@ def check_labels(
     """Refuse labels that `write_dataset` would refuse, without reading pixels; same arguments.
 
     Raises:
-        CvmError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
+        CvmError: no label, unreadable or insufficient labels, or unknown um/px.
     """
     if not labelled:
         raise CvmError(NO_LABEL)
@@ -83,7 +83,7 @@ def write_dataset(
         seed: of the choice of validation images, and of the points sampled in a slide's regions.
 
     Raises:
-        CvmError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
+        CvmError: no label, unreadable or insufficient labels, or unknown um/px.
     """
     if not labelled:
         raise CvmError(NO_LABEL)
