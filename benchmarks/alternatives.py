@@ -1,15 +1,15 @@
-"""What else could be made of the same points: pixel classifiers and a random walker beside a training of the bundle.
+"""Compare a training of the bundle with pixel classifiers and a random walker on the same points.
 
     python benchmarks/alternatives.py RUN [RUN ...]
 
 RUN is the output folder of an evaluated training (`run.json`, `datalist.json`, `evaluation/`); several are its seeds or
-folds. Each alternative gets the points that the training used and nothing is tuned; images are taken at the training's
-working scale, for the frozen features at their own, which serves these better. Printed:
+folds. Each alternative gets the training's points, without tuning; images are at the training's working scale, except
+that frozen features use their own scale, which suits them better. Printed:
 
-1. test images, on which nobody clicked: the trained network, a random forest on multi-scale filters (as in QuPath and
+1. test images, without points: the trained network, a random forest on multi-scale filters (as in QuPath and
    ilastik), ridge regression on optical density at four scales, and a linear probe on frozen features, each fitted to
    the points of all training images;
-2. training images that have masks, each from its own points alone: u, the variational pseudo-label of the training, and
+2. training images that have masks, each from its own points only: u, the variational pseudo-label of the training, and
    Grady's random walker, the random forest, and the ridge regression on density.
 
 Each line is the mean Dice, and the method of the first line minus this one with its 95 % interval over patients.

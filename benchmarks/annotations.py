@@ -1,11 +1,11 @@
-"""Time the reading of a very large GeoJSON file, and measure its memory, against json.load.
+"""Compare time and memory of reading a very large GeoJSON file with those of json.load.
 
     python benchmarks/annotations.py [--polygons 700000] [--vertices 20]
 
-Writes a file as QuPath exports detections, plain and gzipped, into a temporary folder. Each way reads it in a process
-of its own, so that the peak memory is its own. json.load makes lists and dictionaries and checks nothing; the reader
-makes points and regions, with labels looked up and outlines checked. Ratios are ours to
-json.load's, of the same file: of processor time, which a busy machine does not change, and of peak memory.
+Writes a file as QuPath exports detections, plain and gzipped, into a temporary folder. Each reader runs in a separate
+process, so that peak memory is measured separately. json.load makes lists and dictionaries and checks nothing; the
+reader makes points and regions, with labels looked up and outlines checked. Ratios are ours to json.load's, for the
+same file: of CPU time, which other load does not change, and of peak memory.
 """
 
 import argparse

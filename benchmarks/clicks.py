@@ -1,4 +1,4 @@
-"""How long a click waits: `infer/cvm_points` without the server, the first answer and later ones, on one thread."""
+"""Measure the latency of a click: `infer/cvm_points` without the server, first and later answers, on one thread."""
 
 import argparse
 import statistics

@@ -1,11 +1,12 @@
-"""How many clicks a segmentation needs: a simulated annotator on a folder of images with masks.
+"""Count the clicks that a segmentation needs, by a simulated annotator on a folder of images with masks.
 
     python benchmarks/clicks_needed.py FOLDER [--clicks 20] [--model RUN] [--seed 0]
 
 FOLDER holds images/ and masks/ (0 is background). The annotator clicks once in the target and once outside it, each in
-the middle of the class's largest region, and then always in the middle of the largest error. Printed for each way of
-answering: the mean Dice after 2, 5, 10 and 20 clicks, and NoC@80, @85, @90: the mean number of clicks until that Dice,
-images that never reach it counted as the most clicks, with the share that does.
+the middle of the class's largest region, and then always in the middle of the largest error. Printed for each
+segmentation method: the mean Dice after 2, 5, 10 and 20 clicks, and NoC@80, @85, @90: the mean number of clicks until
+    that Dice,
+images that never reach it counted with the maximal number, and the fraction of images that reach it.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Training on large images: the peak memory and the time of one step, by the way the features are extracted.
+"""Measure peak memory and time of a training step on large images, for each way to extract the features.
 
     python benchmarks/large_images.py                                 CPU, 1024, 2048 and 4096 px, three ways
     python benchmarks/large_images.py --device cuda --amp             a GPU, mixed precision
-    python benchmarks/large_images.py --halos 0,64,128,192,288        how far a halo is from the whole image, its cost
+    python benchmarks/large_images.py --halos 0,64,128,192,288        difference from the whole image by halo, and cost
 
 The network is `two_component` with random weights, the step is forward, cross-entropy, backward and Adam, batch 1. Each
-measurement is a process of its own, so that no peak hides another: on a CPU the most memory that the process held,
-packages included, and what that is above the process just before the step; on a GPU the most that torch allocated.
+measurement is a separate process, so that no peak hides another: on a CPU the peak memory of the process, packages
+included, and its excess over the memory just before the step; on a GPU the peak allocated by torch.
 "whole" (one graph of the whole image) is the reference of each size. A CPU process that grows beyond --limit-gib is
-stopped by the limit, and the table says so. The time is that of the last of --steps steps; on a CPU the processor's,
-since others may use the machine.
+stopped by the limit, and the table says so. The time is that of the last of --steps steps; on a CPU it is CPU time,
+which other load does not change.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Time the regions of label maps as polygons against shapely's union of pixel runs, region by region.
+"""Compare the time of polygons of label maps with that of shapely's union of pixel runs, region by region.
 
     python benchmarks/polygons.py                1024 px masks beside the reference, then 10,000 px masks in strips
     python benchmarks/polygons.py --largest 4000    a smaller last table
 
-Both make the same polygons, which is checked. A ratio divides the reference's time by ours, both taken in turn in one
-run, in seconds of the processor, so that other work on the machine does not count; they belong to the machine that the
-first line names. The last table has no reference: it would take minutes.
+Both make the same polygons, which is checked. A ratio divides the reference's time by ours, measured alternately in
+one run as CPU time, which other load does not change. Times hold for the machine in the first line. The last table has
+no reference: it would take minutes.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Time the variational solver against the sparse-matrix way, scikit-image, and the floor set by memory traffic.
+"""Compare the time of the variational solver with a sparse-matrix solver, scikit-image, and the memory-bandwidth bound.
 
     python benchmarks/solver.py              the CPU tables, on one thread, and the throughput of several cores
     python benchmarks/solver.py --device cuda    the renewal of a whole training set on a GPU
 
-Every table is made in one run. A ratio divides the reference's time by ours, both the median of several repetitions
-taken in turn; absolute times belong to the machine that the first line names.
+Every table is made in one run. A ratio divides the reference's time by ours, both the median of several alternate
+repetitions; absolute times hold for the machine in the first line.
 """
 
 import argparse

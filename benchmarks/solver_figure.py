@@ -1,8 +1,8 @@
-"""Draw the solver at work on one image of a data set: u over the iterations, and energy against iterations.
+"""Draw the solver's iterations on one image of a data set: u and the energy over the iterations.
 
     python benchmarks/solver_figure.py RUN --dataset_dir data/phantom --case case_000 --out docs/images/solver.png
 
-RUN is the output folder of a training (by `solver_study.py`, say), whose network gives the features.
+RUN is the output folder of a training (for example by `solver_study.py`), whose network gives the features.
 """
 
 import argparse

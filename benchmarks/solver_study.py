@@ -1,10 +1,10 @@
-"""How many AOS steps, or the certified optimum, and at which lam, make the best pseudo-labels, early and late?
+"""Find the number of AOS steps (or the certified optimum) and the lam of the best pseudo-labels, early and late.
 
     python benchmarks/solver_study.py DATASET_DIR --out OUT [--early 5] [--late 40] [--images N] [--KNOB VALUE ...]
 
-Trains on points alone twice, for a few epochs and for many, through the bundle; any further knob of its training is
-passed on. Then each network's contrast maps of the training images are segmented by every solver at every lam, and the
-pseudo-labels are held against the masks: training uses them for nothing. Writes OUT/study.csv and OUT/study.md.
+Trains on points alone twice, for a few epochs and for many, through the bundle; further knobs are passed to the
+training. Then each network's contrast maps of the training images are segmented by every solver at every lam, and the
+pseudo-labels are compared with the masks, which training does not use. Writes OUT/study.csv and OUT/study.md.
 """
 
 import argparse

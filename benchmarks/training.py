@@ -1,12 +1,12 @@
-"""Training: images per second of the bundle's trainer beside a bare PyTorch loop, and where the time goes.
+"""Compare the training throughput of the bundle's trainer with a bare PyTorch loop, and time its parts.
 
     python benchmarks/training.py                         on the processor, loader workers 0, 1 and 2
     python benchmarks/training.py --device cuda --cases 64 --size 512 --crop_size 256 --batch_size 8
 
-Both take the same network, data, transforms, loader, optimiser, loss (partial cross-entropy) and device, in one process
-and turn by turn, an epoch each; the ratio is the median over the rounds, by the clock and, on a processor, by the
-processor's time, which other programs disturb less. Loader workers' time is not in it. The parts are timed by
-themselves: reading and preparing an image, the random transforms of an image, forward, backward and optimiser of a
+Both use the same network, data, transforms, loader, optimiser, loss (partial cross-entropy) and device, in one process,
+alternating by epoch; the ratio is the median over the rounds, of wall time and, on a CPU, of CPU time, which other load
+disturbs less. CPU time does not include loader workers. The parts are timed separately:
+reading and preparing an image, the random transforms of an image, forward, backward and optimiser of a
 batch, and, by `cvm-monai doctor`'s dry run, the renewal of a pseudo-label and the record of an epoch.
 """
 

@@ -1,13 +1,13 @@
-"""Whole-slide prediction: is its memory flat in the size of the slide, and what does it cost beside the bare network?
+"""Measure the memory of whole-slide prediction by slide size, and its throughput beside the bare network.
 
     python benchmarks/whole_slide.py                      memory at 10,000 and 20,000 px a side, and the throughput
     python benchmarks/whole_slide.py --sizes 40000 --tiles 0
 
-Memory: each size in a process of its own, by a network of one layer; the most that the process held, packages included.
+Memory: peak of a separate process for each size, packages included, with a network of one layer.
 Throughput: `resnet34_unet` with random weights over some tiles of a slide of 10,000 px, read ahead, blended and written
 to disk, against the bare loop of the network over the same tiles, which are in memory, in the same process. The bare
-loop is run before and after, so that a machine that others use is seen: the two rates are printed, and the ratio of the
-processor's time, in which reading counts in full although another core may do it: a lower limit for an idle machine.
+loop is run before and after, and both rates are printed, to show other load. The ratio is of CPU time, in which reading
+counts in full although another core may do it: a lower limit for an idle machine.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""The command line: thin, one module for each command."""
+"""The command line tool `cvm-monai`, one thin module for each command."""

@@ -1,4 +1,4 @@
-"""``cvm-monai ablate``: what one choice of the method is worth."""
+"""``cvm-monai ablate``: vary one choice of the method and compare the results."""
 
 import argparse
 import signal
@@ -32,19 +32,19 @@ def add_parser(commands: Any) -> None:
         usage="cvm-monai ablate DIR --what pairs|eta|solver --output OUT [options] [--knob VALUE ...]",
     )
     add_place(parser)
-    parser.add_argument("--what", required=True, metavar="pairs|eta|solver", help="what is varied")
+    parser.add_argument("--what", required=True, metavar="pairs|eta|solver", help="the choice that is varied")
     parser.add_argument("--values", metavar="1,2,5", help="other values than those above")
     add_runs(parser)
     parser.set_defaults(run=run, further=())
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Ablate; 1 where a run failed."""
+    """Run the ablation; returns 1 where a run failed."""
     from cvm_monai.experiments.ablation import AblationRequest, ablate
     from cvm_monai.experiments.execute import Processes, workers_of
 
     record = begin_record("ablate", arguments)
     request = AblationRequest(**setup_of(arguments), what=arguments.what, values=arguments.values)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs in hand as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the current runs as Ctrl-C does
     result = ablate(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))
     return tell(result, request.output / "ablation.md", record)

@@ -1,4 +1,4 @@
-"""``cvm-monai camelyon16``: the paper's data set from the public slides."""
+"""``cvm-monai camelyon16``: make the paper's data set from the public slides."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from cvm_monai.cli.record import begin_record
 
 DESCRIPTION = """\
 Cut crops around the lesions of Camelyon16's positive slides, draw their masks from the XML files (exclusions are
-background), sample points from the masks, write OUT/manifest.csv and OUT/datalist.json. A slide counts as a patient.
+background), sample points from the masks, write OUT/manifest.csv and OUT/datalist.json. Each slide is a patient.
 
 The paper has 193 crops of 158 slides and does not say how they were chosen: here the crops with most tumour are taken.
 """
@@ -27,21 +27,21 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", required=True, metavar="OUT", help="folder to write")
     parser.add_argument("--size", type=int, default=4096, help="side of a crop in pixels (default 4096)")
     parser.add_argument("--mpp", type=float, default=0.5, help="um/px of the crops (default 0.5, about 20x)")
-    parser.add_argument("--crops_per_slide", type=int, default=2, metavar="N", help="at most (default 2)")
+    parser.add_argument("--crops_per_slide", type=int, default=2, metavar="N", help="most crops of a slide (default 2)")
     parser.add_argument("--pairs", type=int, default=3, help="points sampled of each class (default 3)")
     parser.add_argument("--folds", type=int, default=4, help="number of folds (default 4)")
-    parser.add_argument("--seed", type=int, default=0, help="of folds and sampling (default 0)")
-    parser.add_argument("--classes", metavar="MAP", default="camelyon16", help="other class map, see prepare")
-    parser.add_argument("--unclassified", metavar="CLASS", help="what annotations without a group mean")
-    parser.add_argument("--image_mpp", type=float, help="um/px of slides whose file does not say")
+    parser.add_argument("--seed", type=int, default=0, help="seed of folds and sampling (default 0)")
+    parser.add_argument("--classes", metavar="MAP", default="camelyon16", help="another class map, see prepare")
+    parser.add_argument("--unclassified", metavar="CLASS", help="meaning of annotations without a group")
+    parser.add_argument("--image_mpp", type=float, help="um/px of slides whose file does not state it")
     parser.add_argument(
-        "--force_mpp", action="store_true", help="believe --image_mpp before the file, any um/px, and enlarge at will"
+        "--force_mpp", action="store_true", help="prefer --image_mpp to the file, accept any um/px and any enlargement"
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Cut, prepare and print the report."""
+    """Cut the crops, prepare the data set and print the report."""
     from cvm_monai.annotations.class_map import read_class_map
     from cvm_monai.data.camelyon import camelyon16
     from cvm_monai.data.datalist import FILE_NAME

@@ -1,4 +1,4 @@
-"""``cvm-monai compare``: Table 1 on any data set."""
+"""``cvm-monai compare``: the paper's Table 1 on any data set."""
 
 import argparse
 import signal
@@ -39,13 +39,13 @@ def add_parser(commands: Any) -> None:
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
-    """What is read and where is written."""
+    """Add the arguments of input and output."""
     parser.add_argument("folder", metavar="DIR", help="the data set; nothing is written there")
     parser.add_argument("--output", required=True, metavar="OUT", help="folder for the data list, runs and report")
 
 
 def add_runs(parser: argparse.ArgumentParser) -> None:
-    """How often each arm is trained, and how."""
+    """Add the arguments of the trainings of each arm."""
     parser.add_argument("--folds", type=int, default=4, help="number of folds, by patient (default 4)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each fold, with seeds 0 to N-1 (default 1)")
     parser.add_argument("--only", metavar="0,1", help="test these folds only")
@@ -56,19 +56,19 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare; 1 where a run failed."""
+    """Run the comparison; returns 1 where a run failed."""
     from cvm_monai.experiments.compare import ComparisonRequest, compare
     from cvm_monai.experiments.execute import Processes, workers_of
 
     record = begin_record("compare", arguments)
     request = ComparisonRequest(**setup_of(arguments), methods=arguments.methods)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the runs in hand as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the current runs as Ctrl-C does
     result = compare(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))
     return tell(result, request.output / "table1.md", record)
 
 
 def setup_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `Setup`."""
+    """Build the `Setup` from the arguments."""
     from cvm_monai.experiments.execute import default_jobs
 
     pairs = [] if arguments.pairs is None else ["--pairs", str(arguments.pairs)]
@@ -86,7 +86,7 @@ def setup_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def tell(result: "Result", table: Path, record: "OutputRecord") -> int:
-    """Record what was done beside the table, print it and what was written; 1 where a run failed."""
+    """Write the record beside the table and print the result and its files; returns 1 where a run failed."""
     record.write(table.parent, data={result.datalist.name: result.datalist})
     print(table.read_text(encoding="utf-8"))
     print("\n".join(f"wrote {file}" for file in result.files))

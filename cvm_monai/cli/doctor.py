@@ -1,4 +1,4 @@
-"""``cvm-monai doctor``: is everything here that is needed, and what will a training cost?"""
+"""``cvm-monai doctor``: check the installation and estimate the cost of a training."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Check Python, packages, device, memory, OpenSlide, disk, the data set, the MLflow store and the configuration: a line
-for each, PASS, WARN or FAIL, and what mends it. Ends with 1 where something fails.
+for each, PASS, WARN or FAIL, with the remedy. The exit code is 1 where something fails.
 
 --dry-run then trains two epochs of three steps on a few images, with validation, pseudo-labels and one inference, in a
 folder that is removed, and says what time and memory the whole training will take. --knob VALUE are those of the
@@ -26,7 +26,7 @@ OWN = {
     "parent_run_id": "it belongs to comparisons",
     "run_name": "nothing is kept",
 }
-"""Knobs that are not taken, and why."""
+"""Knobs that are refused, and why."""
 
 
 def add_parser(commands: Any) -> None:
@@ -36,17 +36,17 @@ def add_parser(commands: Any) -> None:
         help="say what is installed, what is missing, and how to mend it",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,  # the knobs are the training's
+        allow_abbrev=False,  # further options are knobs of the training
         usage="cvm-monai doctor [DIR] [--dry-run] [--config_file FILE] [--knob VALUE ...]",
     )
     parser.add_argument("folder", metavar="DIR", nargs="?", default="data/phantom", help="data set (%(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="try a few steps, and estimate the whole training")
-    parser.add_argument("--config_file", metavar="FILE", help="of a training (default the bundle's train.yaml)")
+    parser.add_argument("--dry-run", action="store_true", help="run a few steps and estimate the whole training")
+    parser.add_argument("--config_file", metavar="FILE", help="configuration (default the bundle's train.yaml)")
     parser.set_defaults(run=run, further=())
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line for each finding, then the dry run; 1 where something fails."""
+    """Print one line for each finding, then the dry run; returns 1 where something fails."""
     folder, config, knobs = Path(arguments.folder), _config(arguments), _knobs(arguments)
     failed = False
     for finding in examine(folder, config, knobs):
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def show(finding: Finding) -> bool:
-    """Print a finding; whether it is a failure."""
+    """Print a finding; returns whether it is a failure."""
     print(f"{finding.status}  {finding.name}: {finding.detail}", flush=True)
     if finding.remedy:
         print(f"      fix: {finding.remedy}", flush=True)
@@ -68,7 +68,7 @@ def show(finding: Finding) -> bool:
 
 
 def examine(folder: Path, config: Path, knobs: Mapping[str, Any]) -> Iterator[Finding]:
-    """All findings, the quick ones first; what needs torch is left out where torch or a package fails."""
+    """Run all checks, the quick ones first; skip those that need torch where torch or a package fails."""
     from cvm_monai.doctor.machine import check_disk, examine_machine
     from cvm_monai.doctor.project import check_config, check_data, check_store
 
@@ -87,10 +87,10 @@ def examine(folder: Path, config: Path, knobs: Mapping[str, Any]) -> Iterator[Fi
 
 
 def rehearsal(folder: Path, config: Path, knobs: Mapping[str, Any]) -> "Rehearsal":
-    """The dry run; `output_dir` is left aside, nothing is written there.
+    """Run the dry run; `output_dir` is ignored, nothing is written there.
 
     Raises:
-        CvmError: no data set, or whatever the training would refuse.
+        CvmError: no data set, or any input that the training would refuse.
     """
     from cvm_monai.data.datalist import FILE_NAME
 
@@ -103,7 +103,7 @@ def rehearsal(folder: Path, config: Path, knobs: Mapping[str, Any]) -> "Rehearsa
 
 
 def report(found: "Rehearsal") -> Finding:
-    """Print what the dry run measured; the finding is whether the real training fits the memory that is free."""
+    """Print the dry run's measurements; returns the finding whether the real training fits into free memory."""
     from cvm_monai.doctor.estimate import duration, table
     from cvm_monai.doctor.machine import available_memory
 
@@ -130,10 +130,10 @@ def report(found: "Rehearsal") -> Finding:
 
 
 def _config(arguments: argparse.Namespace) -> Path:
-    """The configuration's file.
+    """Find the configuration's file.
 
     Raises:
-        CvmError: no such file, or no bundle.
+        CvmError: a missing file, or no bundle.
     """
     from cvm_monai.bundle_files import checked_bundle, config_file
 
@@ -146,7 +146,7 @@ def _config(arguments: argparse.Namespace) -> Path:
 
 
 def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The knobs' values, checked against the configuration.
+    """Parse the knobs' values and check them against the configuration.
 
     Raises:
         CvmError: as `read_words`, or a configuration that cannot be read.
@@ -157,7 +157,7 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     config = read_config(_config(arguments))
     words = read_words(arguments.further, config, own=OWN, command="doctor")
     knobs = {name: value_of(text) for name, text in words.items()}
-    for name in ("output_dir", "tracking_uri"):  # looked at before the configuration is
+    for name in ("output_dir", "tracking_uri"):  # checked before the configuration is read
         if knobs.get(name) is not None:
             TRAINING[name].check(knobs[name])
     return knobs

@@ -1,4 +1,4 @@
-"""``cvm-monai export``: the bare network for other run times."""
+"""``cvm-monai export``: write the bare network for other runtimes."""
 
 import argparse
 from pathlib import Path
@@ -12,15 +12,15 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "export",
         help="write a trained network as ONNX or .pt2",
-        description="Write the network of a training for other run times; images of any size and batch.",
+        description="Write the network of a training for other runtimes; any image and batch size.",
     )
     parser.add_argument("output", metavar="OUTPUT_DIR", help="output folder of a finished training")
-    parser.add_argument("targets", metavar="FILE", nargs="+", help="what to write: names that end in .onnx or .pt2")
+    parser.add_argument("targets", metavar="FILE", nargs="+", help="files to write, ending in .onnx or .pt2")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export."""
+    """Export the network."""
     from cvm_monai.provenance import RUN_FILE
     from cvm_monai.registry.exports import export_network
 

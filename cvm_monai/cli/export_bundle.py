@@ -1,4 +1,4 @@
-"""``cvm-monai export-bundle``: a bundle that runs where this package is not installed."""
+"""``cvm-monai export-bundle``: write a bundle that runs where this package is not installed."""
 
 import argparse
 from pathlib import Path
@@ -23,13 +23,13 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("target", metavar="OUT.zip", help="the file to write; its name is the bundle's")
-    parser.add_argument("--output_dir", metavar="DIR", help="of the training (default the bundle's own, bundle/eval)")
+    parser.add_argument("--output_dir", metavar="DIR", help="the training's output folder (default bundle/eval)")
     parser.add_argument("--bundle", metavar="DIR", help="the MONAI bundle (default the package's own)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Export."""
+    """Export the bundle."""
     from cvm_monai.bundle_files import checked_bundle
     from cvm_monai.provenance import RUN_FILE
     from cvm_monai.registry.bundle_zip import export_bundle

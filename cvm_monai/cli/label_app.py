@@ -1,4 +1,4 @@
-"""``cvm-monai label-app``: where the MONAI Label app is."""
+"""``cvm-monai label-app``: print the folder of the MONAI Label app."""
 
 import argparse
 import sys
@@ -40,10 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _copied(main: Path, out: Path) -> Path:
-    """The folder with a copy of main.py in it.
+    """Copy main.py into the folder; returns the folder.
 
     Raises:
-        CvmError: a main.py of somebody else's is there.
+        CvmError: the folder has another main.py.
     """
     target, text = out / "main.py", main.read_text(encoding="utf-8")
     if target.exists() and target.read_bytes() != text.encode():

@@ -1,4 +1,4 @@
-"""``cvm-monai``: the commands, and how their failures end."""
+"""``cvm-monai``: parse the command line, run the command, turn failures into exit codes."""
 
 import argparse
 import logging
@@ -42,25 +42,25 @@ COMMANDS: tuple[ModuleType, ...] = (
 
 EPILOG = """\
 first steps:
-  cvm-monai doctor                      is everything here that is needed?
+  cvm-monai doctor                      check the installation
   cvm-monai phantom data/phantom        an example data set, made in seconds
   cvm-monai prepare MY_FOLDER --out OUT your own images and points
   cvm-monai prepare SLIDES --out OUT --mpp 0.5 --tile 1024   tiles cut from slides around your points
   python -m monai.bundle run training --config_file bundle/configs/train.yaml --dataset_dir OUT
   cvm-monai predict SLIDE --model bundle/eval --out SLIDES   whole slides, for QuPath
   cvm-monai compare OUT --output RUNS   every method on every fold, and a report
-  cvm-monai ablate OUT --what pairs --output ABLATION   what points, losses, eta and solver are worth
+  cvm-monai ablate OUT --what pairs --output ABLATION   effect of points, losses, eta and solver
 """
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 SHOWN = 20
-"""Warnings that are printed with an error; the rest is counted."""
+"""Maximal number of warnings printed with an error; the rest is counted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 = done, 1 = done with a negative answer, 2 = one sentence on stderr, 130 = interrupted."""
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what is wrong with a file is told in our sentence
+    """Run one command; returns 0 = done, 1 = done with a negative result, 2 = error on stderr, 130 = interrupted."""
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # our own message reports a bad file
     try:
         arguments = _arguments(argv)
         code = int(arguments.run(arguments))
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cvm-monai: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+    except BrokenPipeError:  # the reader of our output has closed it, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -95,7 +95,7 @@ def _fail(sentence: str, *, warnings: Sequence[str] = ()) -> int:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The parsed arguments; a command that sets `further` takes what its parser does not know."""
+    """Parse the arguments; a command that sets `further` also gets those that its parser does not know."""
     parser = _parser()
     arguments, further = parser.parse_known_args(argv)
     if further and not hasattr(arguments, "further"):
@@ -108,7 +108,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="cvm-monai",
-        description="Segmentation of histopathology images, learnt from a few clicks.",
+        description="Segmentation of histopathology images, trained on a few clicks.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""``cvm-monai phantom``: an example data set with exact answers."""
+"""``cvm-monai phantom``: draw an example data set with exact masks."""
 
 import argparse
 from pathlib import Path
@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("out", metavar="OUT", help="folder to write, usually data/phantom")
     parser.add_argument("--cases", type=int, default=24, help="number of images")
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the images")
     parser.add_argument(
         "--classes", type=int, default=2, help="3 adds lymphoid aggregates as a second foreground class"
     )
@@ -30,9 +30,9 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Generate, then prepare in place: the folder is ours.
+    """Generate the images and prepare the data set in the same folder.
 
-    A small phantom has as many patients as there are folds, so that it can be trained on.
+    A small phantom has as many patients as folds, so that it can be trained on.
     """
     from cvm_monai.data.datalist import FILE_NAME
     from cvm_monai.data.phantom import PHANTOM_CLASSES, generate_phantom

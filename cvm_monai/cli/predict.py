@@ -1,4 +1,4 @@
-"""``cvm-monai predict``: whole slides and images segmented by a trained network."""
+"""``cvm-monai predict``: segment whole slides and images by a trained network."""
 
 import argparse
 import signal
@@ -14,13 +14,13 @@ Segment whole slides, tissue only, in bounded memory; SLIDE is a slide, an image
 Each gets a folder OUT/NAME:
   probability.ome.tif   probability of the target at the network's um/px, tiled and pyramidal
   regions.geojson       the regions, for QuPath and the Digital Slide Archive
-  classes.csv           number, area and share of tissue of each class
-  tissue.geojson        where the network looked
-  overlay.png           the slide at a glance
-  run.json              what was asked, every attempt and how it ended
+  classes.csv           number, area and fraction of tissue of each class
+  tissue.geojson        the tissue that was predicted
+  overlay.png           an overview of the slide and its regions
+  run.json              the settings, every attempt and its outcome
 
-Interrupted, even killed, the same command goes on where it stopped; finished slides are passed over. Ends with 0 where
-all is done, 1 where a slide failed or is in the hands of another process, 2 for wrong input, before any work.
+After an interruption, even a kill, the same command resumes; finished slides are skipped. Exit code: 0 where all is
+done, 1 where a slide failed or is locked by another process, 2 for wrong input, before any work.
 """
 
 
@@ -44,28 +44,28 @@ def add_parser(commands: Any) -> None:
 
 
 def _add_scale(parser: argparse.ArgumentParser) -> None:
-    """What is looked at, and how finely."""
-    parser.add_argument("--mpp", type=float, help="um/px of the slides' level 0, where the file does not say it")
+    """Add the arguments of scale, origin and tissue."""
+    parser.add_argument("--mpp", type=float, help="um/px of the slides' level 0, where the file does not state it")
     parser.add_argument("--force_mpp", action="store_true", help="take a um/px that looks wrong")
     parser.add_argument(
         "--origin",
         default=SLIDE_DEFAULTS["origin"],
         metavar="level0|bounds",
-        help="what coordinates count from, of regions and of drawn tissue: the corner of level 0, or of the scanned "
-        "part of slides such as MRXS, as QuPath does unless told --no-crop (default level0)",
+        help="origin of the coordinates of regions and drawn tissue: the corner of level 0, or of the scanned "
+        "part of slides such as MRXS, as in QuPath without --no-crop (default level0)",
     )
-    parser.add_argument("--model_mpp", type=float, help="um/px the model was trained at, where its record does not say")
+    parser.add_argument("--model_mpp", type=float, help="um/px of the model's training, where its record lacks it")
     parser.add_argument(
         "--tissue",
         default=SLIDE_DEFAULTS["tissue"],
         metavar="otsu|none|FILE",
-        help="find tissue by its colour, predict all of the slide, or a mask of yours: GeoJSON or a label image, "
+        help="find tissue by its colour, predict all of the slide, or your own mask: GeoJSON or a label image, "
         "or a folder with one for each slide (default otsu)",
     )
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:
-    """How the network is run."""
+    """Add the arguments of the network's run."""
     default = SLIDE_DEFAULTS
     parser.add_argument(
         "--window",
@@ -77,7 +77,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         "--overlap",
         type=float,
         default=default["overlap"],
-        help="part that tiles share, 0 to 0.75 (default %(default)s)",
+        help="overlap of tiles as a fraction of their side, 0 to 0.75 (default %(default)s)",
     )
     parser.add_argument(
         "--batch_size",
@@ -94,13 +94,13 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="where to compute (default the first GPU, else cpu)")
     parser.add_argument("--amp", action="store_true", help="mixed precision: faster on a GPU")
     parser.add_argument(
-        "--test_time_flips", action="store_true", help="average over flips and quarter turns, 8 x slower"
+        "--test_time_flips", action="store_true", help="average over flips and rotations by 90 degrees, 8 x slower"
     )
     parser.add_argument("--ensemble", nargs="+", metavar="DIR", help="average with the networks of these trainings")
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
-    """What is made of the probability."""
+    """Add the arguments of the results."""
     default = SLIDE_DEFAULTS
     parser.add_argument(
         "--min_area_um2",
@@ -112,14 +112,16 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         "--simplify_um",
         type=float,
         default=default["simplify_um"],
-        help="move borders by at most this (default %(default)g; 0: the pixels' own)",
+        help="move borders by at most this when simplifying (default %(default)g; 0: none)",
     )
-    parser.add_argument("--class_probabilities", action="store_true", help="of more classes, a pyramid of each as well")
+    parser.add_argument(
+        "--class_probabilities", action="store_true", help="with more than two classes, also write a pyramid of each"
+    )
     parser.add_argument("--overwrite", action="store_true", help="begin again where other settings left results")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Predict; 1 where a slide failed."""
+    """Predict the slides; returns 1 where one failed."""
     import torch
 
     from cvm_monai.files import shorten
@@ -128,7 +130,7 @@ def run(arguments: argparse.Namespace) -> int:
     device = arguments.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the second where torch was built without CUDA
+    except (RuntimeError, AssertionError) as error:  # AssertionError where torch was built without CUDA
         reason = str(error).partition("\n")[0]
         raise CvmError(f"--device {shorten(device)} cannot be used: {reason[:200]}") from None
     model = load_slide_model(
@@ -139,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=device,
         amp=arguments.amp,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: recorded, to be gone on from
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: recorded and resumable
     say = partial(print, flush=True)
     report = predict_slides(
         model, arguments.slides, arguments.out, options=_options(arguments), shard=arguments.shard, say=say
@@ -148,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _options(arguments: argparse.Namespace) -> Any:
-    """`SlideOptions` of the arguments."""
+    """Build the `SlideOptions` from the arguments."""
     from cvm_monai.inference.whole_slide import ResultOptions, SlideOptions
 
     return SlideOptions(

@@ -1,4 +1,4 @@
-"""``cvm-monai prepare``: from a folder of images and clicks to a checked data list."""
+"""``cvm-monai prepare``: check a folder of images and points, and write its data list."""
 
 import argparse
 from pathlib import Path
@@ -16,7 +16,7 @@ DIR holds
              the Digital Slide Archive's JSON, CSV or a label image; or points.csv with the columns case_id,x,y,label
   masks/     optional label images, 0 = background, anything else = target;
              with further classes the value c is class c
-  cases.csv  optional: case_id, patient_id, mpp (um/px) and whatever else you keep
+  cases.csv  optional: case_id, patient_id, mpp (um/px) and any further columns
 
 With --mpp the images are slides (SVS, NDPI, MRXS, SCN, CZI, DICOM, pyramidal TIFF), in slides/ or images/; annotations
 are in level-0 pixels. Tiles around them are cut at exactly that um/px into OUT.
@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
         default=4,
         help="number of folds (default 4); of one patient 1 trains on all without a test",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of folds and sampling (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of folds and sampling (default 0)")
     parser.add_argument(
         "--classes",
         metavar="MAP",
@@ -48,7 +48,7 @@ def add_parser(commands: Any) -> None:
         "Tumor=target,Stroma=background, a JSON or CSV file, or a ready map (camelyon16, camelyon17); meanings are "
         "target, background, exclusion, skip, or the number of a further class from 2",
     )
-    parser.add_argument("--unclassified", metavar="CLASS", help="what annotations without a label mean")
+    parser.add_argument("--unclassified", metavar="CLASS", help="meaning of annotations without a label")
     parser.add_argument(
         "--outside",
         metavar="drop|refuse",
@@ -59,12 +59,12 @@ def add_parser(commands: Any) -> None:
     slides.add_argument("--mpp", type=float, help="um/px of the tiles to cut: 0.5 is about 20x, 0.25 about 40x")
     size = slides.add_mutually_exclusive_group()
     size.add_argument("--tile", type=int, metavar="PX", help="side of a tile, a multiple of 32 from 64 (default 1024)")
-    size.add_argument("--whole", action="store_true", help="each slide is a core or crop and becomes one image")
-    slides.add_argument("--image_mpp", type=float, help="um/px of slides whose file and cases.csv do not say")
+    size.add_argument("--whole", action="store_true", help="each slide, a core or crop, becomes one image")
+    slides.add_argument("--image_mpp", type=float, help="um/px of slides without it in file and cases.csv")
     slides.add_argument(
         "--force_mpp",
         action="store_true",
-        help="believe cases.csv and --image_mpp before the file, any um/px, and enlarge at will",
+        help="prefer cases.csv and --image_mpp to the file, accept any um/px and any enlargement",
     )
     slides.add_argument(
         "--tissue_tiles",
@@ -89,7 +89,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prepare and print the report."""
+    """Prepare the data set and print the report."""
     from cvm_monai.annotations.class_map import read_class_map
     from cvm_monai.data.datalist import FILE_NAME
 
@@ -102,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _about_slides(arguments: argparse.Namespace) -> bool:
-    """Whether tiles are to be cut.
+    """Whether to cut tiles from slides.
 
     Raises:
         CvmError: an option of slides without ``--mpp``.

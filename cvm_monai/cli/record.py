@@ -1,4 +1,4 @@
-"""The record of what a command writes."""
+"""Record of a command's options and outputs."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def begin_record(kind: str, arguments: argparse.Namespace) -> "OutputRecord":
-    """A record that begins now, with all of a command's options as its configuration."""
+    """Begin a record now, with all of a command's options as its configuration."""
     from cvm_monai.provenance import OutputRecord
 
     options = {name: value for name, value in vars(arguments).items() if name != "run"}

@@ -1,4 +1,4 @@
-"""``cvm-monai register``: a trained network as a version in MLflow's model registry."""
+"""``cvm-monai register``: register a trained network as a version in MLflow's model registry."""
 
 import argparse
 import os
@@ -21,26 +21,26 @@ def add_parser(commands: Any) -> None:
     """Add the command to the main parser's sub-parsers."""
     parser = commands.add_parser(
         "register",
-        help="put a trained network into MLflow's model registry",
+        help="register a trained network in MLflow's model registry",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("output", metavar="OUTPUT_DIR", help="output folder of an evaluated training")
-    parser.add_argument("--name", default="cvm", help="of the registered model (default cvm)")
-    parser.add_argument("--alias", default="candidate", help="that the new version gets (default candidate)")
+    parser.add_argument("--name", default="cvm", help="name of the registered model (default cvm)")
+    parser.add_argument("--alias", default="candidate", help="alias of the new version (default candidate)")
     parser.add_argument(
         "--promote-if-better",
         metavar="METRIC",
         help="make it @champion where this test value, such as dice, is better than the champion's on the same data",
     )
     parser.add_argument("--tracking-uri", metavar="URI", help="the store: sqlite:////path/mlruns.db, or a server")
-    parser.add_argument("--stain", default="not stated", help="of the training's images, such as H&E: a tag")
+    parser.add_argument("--stain", default="not stated", help="the images' stain, such as H&E, for a tag")
     parser.add_argument("--bundle", metavar="DIR", help="the MONAI bundle (default the package's own)")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Register, and say what was decided."""
+    """Register the training and print the decision."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from cvm_monai.registry import RegistrationRequest, register
 

@@ -1,13 +1,13 @@
-"""``cvm-monai sync-tracking``: what MLflow could not be told while a training ran, sent now."""
+"""``cvm-monai sync-tracking``: send to MLflow what a training stored while the server did not answer."""
 
 import argparse
 from typing import Any
 
 DESCRIPTION = """\
-Send to MLflow what waits in OUTPUT_DIR/mlflow_outbox.jsonl.
+Send the contents of OUTPUT_DIR/mlflow_outbox.jsonl to MLflow.
 
-A training goes on while the MLflow server is away: parameters, metrics, tags and files wait in that file and are sent
-when it is back. Where it was still away at the end, this sends them later.
+A training continues while the MLflow server does not answer: parameters, metrics, tags and files wait in that file
+and are sent when it answers again. If it still did not answer at the end, this command sends them later.
 """
 
 
@@ -15,7 +15,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to the main parser's sub-parsers."""
     parser = commands.add_parser(
         "sync-tracking",
-        help="send to MLflow what a training could not while it was away",
+        help="send to MLflow what a training stored while the server did not answer",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Send, and say how much it was."""
+    """Send the stored entries and print their number."""
     from cvm_monai.engines.tracking import send_waiting
 
     print(f"sent {send_waiting(arguments.output)} entries to MLflow")

@@ -1,1 +1,1 @@
-"""Is everything here that is needed, and what will a training cost? Imports nothing heavy until it is asked."""
+"""Check the installation and estimate the cost of a training. Importing this loads nothing heavy."""

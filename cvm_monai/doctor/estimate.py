@@ -1,4 +1,4 @@
-"""From the cost of a few images to that of a whole training."""
+"""Estimate the cost of a whole training from that of a few images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from math import ceil
 
 @dataclass(frozen=True)
 class Stage:
-    """What one part of a training cost in the dry run.
+    """Measured cost of one part of a training in the dry run.
 
     Attributes:
         name: of the part.
-        seconds: of one `unit`, warm where it comes again and again.
-        unit: what is counted.
-        memory_mib: the most main memory that the process held until the part was over, since the one before.
-        gpu_mib: the most memory that torch held on the GPU; None on a processor.
+        seconds: per `unit`, without the first one where the part repeats.
+        unit: name of what is counted.
+        memory_mib: peak main memory of the process during the part.
+        gpu_mib: peak memory of torch on the GPU; None on a CPU.
     """
 
     name: str
@@ -26,17 +26,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Counts:
-    """How often the real training does each thing.
+    """Numbers of images, epochs, validations and renewals of the real training.
 
     Attributes:
-        train_images: it trains on.
-        validation_images: it is validated on.
-        batch_size: images of one step of the optimiser.
+        train_images: number of training images.
+        validation_images: number of validation images.
+        batch_size: images per optimiser step.
         max_epochs: passes over the training images.
         val_interval: epochs between validations.
-        renews: whether the method makes pseudo-labels, and whether only once.
-        renew_from: epoch before which none are made.
-        renew_every: epochs after which they are made even without a new low; 0: never.
+        renews: whether the method computes pseudo-labels, and whether only once.
+        renew_from: first epoch with pseudo-labels.
+        renew_every: epochs after which they are renewed even without a new low; 0: never.
     """
 
     train_images: int
@@ -51,17 +51,17 @@ class Counts:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of an epoch."""
+        """Number of optimiser steps of an epoch."""
         return ceil(self.train_images / self.batch_size)
 
     @property
     def validations(self) -> int:
-        """Validations of the training."""
+        """Number of validations of the training."""
         return self.max_epochs // self.val_interval
 
     @property
     def renewals(self) -> tuple[int, int]:
-        """The fewest and the most: at one new low that counts, and those that are due; and at every validation."""
+        """Fewest and most renewals: one new low and the scheduled ones, or a renewal at every validation."""
         if not self.renews:
             return 0, 0
         first = max(1, self.renew_from)
@@ -74,14 +74,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds and bytes of one of each, as the dry run measured them.
+    """Seconds and bytes of each single step, measured by the dry run.
 
     Attributes:
         fixed: imports, network, tracking store, last figures.
-        stain: reading one training image for the normalisation of stains.
+        stain: reading one training image for the stain normalisation.
         read: one image read and prepared for the cache.
-        workers: what the first step of an epoch costs more than the others: loader workers start.
-        record: what is written after an epoch: scores, checkpoint.
+        workers: extra cost of an epoch's first step, when loader workers start.
+        record: writing scores and checkpoint after an epoch.
         step: one optimiser step, loading included.
         validate: one validation image.
         renew: the pseudo-label of one training image.
@@ -103,9 +103,9 @@ class Costs:
 
 
 def seconds(costs: Costs, counts: Counts) -> tuple[float, float]:
-    """Seconds of the whole training with the fewest and with the most renewals.
+    """Estimate the seconds of the whole training with the fewest and with the most renewals.
 
-    A training that stops being better early renews seldom, one that improves to the end renews at each validation.
+    A training that stops improving early renews seldom; one that improves to the end renews at each validation.
     """
     reading = costs.read * (counts.train_images + counts.validation_images) + costs.stain * counts.train_images
     epochs = counts.max_epochs * (costs.workers + costs.record + counts.steps * costs.step)
@@ -125,7 +125,7 @@ def cache_mib(costs: Costs, counts: Counts, *, held: tuple[int, int]) -> float:
 
 
 def table(stages: Sequence[Stage]) -> str:
-    """The stages as lines of text."""
+    """Format the stages as lines of text."""
     gpu = any(stage.gpu_mib is not None for stage in stages)
     width = max(len(stage.name) for stage in stages)
     per = max(len(stage.unit) for stage in stages)
@@ -137,7 +137,7 @@ def table(stages: Sequence[Stage]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: `40 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Format seconds as `40 s`, `3 min 20 s` or `2 h 5 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

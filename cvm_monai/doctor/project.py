@@ -1,4 +1,4 @@
-"""The data set, the tracking store and the configuration of a training that is about to begin."""
+"""Check the data set, the tracking store and the configuration of a planned training."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from cvm_monai.files import temporary_folder
 
 
 def check_data(folder: Path) -> Finding:
-    """The data set that would be trained on: its list is read and every file that it names is looked for."""
+    """Check the data set: read its list and look for every file in it."""
     try:
         from cvm_monai.data.datalist import FILE_NAME, read_datalist
 
@@ -30,10 +30,10 @@ def check_data(folder: Path) -> Finding:
 
 
 def check_store(uri: str | None, *, output: Path) -> Finding:
-    """The MLflow store: an address that MLflow takes and that answers; a database that is whole and can be written.
+    """Check the MLflow store: a valid address that answers, or a writable, undamaged database.
 
     Args:
-        uri: as the knob `tracking_uri`; None: MLFLOW_TRACKING_URI, else the database in the output folder.
+        uri: the knob `tracking_uri`; None: MLFLOW_TRACKING_URI, else the database in the output folder.
         output: of the training.
     """
     try:
@@ -73,7 +73,7 @@ def _check_database(file: Path) -> Finding:
 
 
 def check_config(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Finding:
-    """The configuration with the asked knobs, by its own checks (`initialize`); nothing is kept."""
+    """Check the configuration with the given knobs by its own `initialize`; nothing is kept."""
     from cvm_monai.doctor.workflow import opened, reason, tidy
 
     said = io.StringIO()
@@ -85,6 +85,6 @@ def check_config(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Fi
         except SystemExit:
             sentence = (said.getvalue().strip().splitlines() or ["it ended without a word"])[-1]
             return Finding("configuration", "FAIL", sentence.removeprefix("error: "), f"change the knob, or {config}")
-        except Exception as error:  # a configuration can hold any mistake, and MONAI raises what it will
+        except Exception as error:  # a configuration can have any mistake, and MONAI raises any exception
             return Finding("configuration", "FAIL", f"{config} cannot be read: {reason(error)}", "mend the file")
     return Finding("configuration", "PASS", f"{config} with {len(knobs)} changed knobs" if knobs else str(config))

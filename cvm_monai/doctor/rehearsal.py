@@ -1,4 +1,4 @@
-"""The dry run: the bundle's own training on a few images, in a folder that is removed; what the real one will cost."""
+"""Dry run: train the bundle on a few images in a temporary folder, and estimate the cost of the real training."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -27,24 +27,24 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import temporary_folder
 
 EPOCHS = 2
-"""The first is cold: workers start, kernels are chosen. The second is measured."""
+"""Number of epochs. The first one warms up (workers start, kernels are chosen); the second is measured."""
 STEPS = 3
-"""Of each epoch."""
+"""Number of steps of each epoch."""
 IMAGES = 4
-"""That are read."""
+"""Number of images that are read."""
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What the dry run says of the real one.
+    """Estimate of the real training from the dry run.
 
     Attributes:
-        stages: what each part cost.
-        counts: how often the real training does them.
-        fewest, most: seconds of the real training with as many renewals, see `Counts.renewals`.
-        memory_mib: the most main memory that the real training's process will hold.
-        gpu_mib: the most memory on the GPU; None on a processor.
-        device: that was computed on.
+        stages: cost of each part.
+        counts: how often the real training runs each part.
+        fewest, most: seconds of the real training with the fewest and most renewals, see `Counts.renewals`.
+        memory_mib: peak main memory of the real training's process.
+        gpu_mib: peak memory on the GPU; None on a CPU.
+        device: of the dry run.
     """
 
     stages: tuple[Stage, ...]
@@ -57,7 +57,7 @@ class Rehearsal:
 
 
 def few_records(*, dataset_dir: str, fold: int, seed: int, images: int = IMAGES, length: int = IMAGES) -> list[Any]:
-    """Records of the first few training images with points of both classes, repeated to `length`.
+    """Return records of the first few training images with points of both classes, repeated to `length`.
 
     Raises:
         CvmError: as `read_datalist` and `split`; no image has points of both classes.
@@ -73,18 +73,18 @@ def few_records(*, dataset_dir: str, fold: int, seed: int, images: int = IMAGES,
 def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehearsal:
     """Train two epochs of three steps with the bundle's own trainer, validate, renew, segment one image; estimate.
 
-    Everything is written into a temporary folder that is removed; the tracking store is a database in there, whatever
-    store is asked for, unless it is `none`. A GPU's memory is what torch reserves. The seconds that Python takes to
+    Everything is written into a temporary folder that is removed; the tracking store is a database in it, unless the
+    requested store is `none`. A GPU's memory is what torch reserves. The seconds that Python takes to
     import the packages are not counted.
 
     Args:
         config: the training's configuration, in a bundle's `configs/` beside that of `inference`.
-        dataset: with a data list; only read.
-        knobs: that the configuration gets, by name.
+        dataset: folder with a data list; only read.
+        knobs: values of the configuration, by name.
 
     Raises:
-        CvmError: whatever the training itself would refuse.
-        SystemExit: with 2, what the bundle's own checks refuse; they have printed it.
+        CvmError: any input that the training itself would refuse.
+        SystemExit: with 2, where the bundle's own checks refuse and have printed an error.
     """
     began = time.perf_counter()
     with tidy(), temporary_folder("cvm-monai-doctor-") as folder:
@@ -109,7 +109,7 @@ def rehearse(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Rehear
 
 @contextmanager
 def _built(config: Path) -> Iterator[None]:
-    """While a training is made of a configuration, which can hold any mistake, what MONAI raises is one sentence."""
+    """Convert any exception of MONAI while a training is built from a configuration into a CvmError."""
     try:
         yield
     except Exception as error:
@@ -117,7 +117,7 @@ def _built(config: Path) -> Iterator[None]:
 
 
 def _trim(parser: ConfigParser) -> dict[str, Any]:
-    """Leave a few images and epochs; returns the values of the real training that were changed."""
+    """Reduce the training to a few images and epochs; returns the changed values of the real training."""
     asked = {name: parser[name] for name in ("max_epochs", "val_interval", "renew_from", "renew_every")}
     where = {"dataset_dir": "@dataset_dir", "fold": "@fold", "seed": "@seed"}
     few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
@@ -134,12 +134,12 @@ def _trim(parser: ConfigParser) -> dict[str, Any]:
 
 
 def first(records: list[Any], count: int = 2) -> list[Any]:
-    """The first few of a list."""
+    """Return the first few elements of a list."""
     return records[:count]
 
 
 class _Run:
-    """One dry run, part after part."""
+    """One dry run, in parts."""
 
     def __init__(self, parser: ConfigParser, asked: Mapping[str, Any], began: float) -> None:
         self.parser, self.asked = parser, asked
@@ -154,13 +154,13 @@ class _Run:
         return self.parser.get_parsed_content(name)
 
     def _timed(self, name: str) -> float:
-        """Seconds that it takes to make a part of the configuration."""
+        """Build a part of the configuration; returns the seconds it took."""
         start = time.perf_counter()
         self._get(name)
         return time.perf_counter() - start
 
     def prepare(self) -> None:
-        """Read images into the caches, and make the trainer."""
+        """Read images into the caches and build the trainer."""
         self.stages.append(Stage("set-up", self.fixed, "once", *self.meter.look()))
         if self._get("stain_normalisation") != "none":
             used = len({record["case_id"] for record in few_records(**self._where(), length=IMAGES)})
@@ -200,7 +200,7 @@ class _Run:
         self.inference = Stage("inference", taken, "image", *self.meter.look())
 
     def result(self) -> Rehearsal:
-        """The stages and what follows from them."""
+        """Compute the stages and the estimate."""
         counts, costs, watch = self._counts(), self._costs(), self.watch
         step = Stage("training step", costs.step, f"batch of {counts.batch_size}", *watch.memory["training step"])
         validation = Stage("validation", costs.validate, "image", *watch.memory["validation"])
@@ -255,7 +255,7 @@ DATASETS = ("train#dataset", "renewal_dataset", "validate#dataset")
 
 
 def _bytes_of(item: Any) -> int:
-    """Bytes of the arrays in a cached item."""
+    """Return the bytes of the arrays in a cached item."""
     if isinstance(item, torch.Tensor | np.ndarray):
         return int(item.nbytes)
     if isinstance(item, dict):

@@ -1,4 +1,4 @@
-"""Times and memory of a training's parts, taken while the trainer itself runs."""
+"""Measure times and memory of a training's parts while the trainer runs."""
 
 import resource
 import time
@@ -15,9 +15,9 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class MemoryMeter:
-    """The most memory held between two looks, in MiB: of this process, and by torch on a GPU.
+    """Peak memory between two calls of `look`, in MiB: of this process, and of torch on a GPU.
 
-    Where the kernel does not let the mark be reset, it is the most since the process began. Loader workers and other
+    Where the kernel does not allow a reset, it is the peak since the process began. Loader workers and other
     processes are not counted.
 
     Args:
@@ -30,7 +30,7 @@ class MemoryMeter:
         self.look()
 
     def look(self) -> tuple[float, float | None]:
-        """Main memory and GPU memory (None without one) since the last look."""
+        """Return the peak main memory and GPU memory (None without a GPU) since the last call."""
         main = _high_water()
         gpu = None
         if self.gpu is not None:
@@ -53,13 +53,13 @@ def _high_water() -> float:
 
 
 class Stopwatch:
-    """Listens to a trainer and its evaluator; all times are in seconds, one entry for each epoch.
+    """Time the events of a trainer and its evaluator, in seconds, one entry for each epoch.
 
     Args:
         trainer: that will run.
         evaluator: that validates.
-        renewal: the handler that renews pseudo-labels; None where the method makes none.
-        meter: looked at when training steps, renewal and validation are over.
+        renewal: the handler that renews pseudo-labels; None where the method has none.
+        meter: read at the end of training steps, renewal and validation.
     """
 
     def __init__(self, trainer: Engine, evaluator: Engine, renewal: Any, meter: MemoryMeter) -> None:
@@ -67,10 +67,10 @@ class Stopwatch:
         self.steps: list[list[float]] = []
         self.epochs: list[float] = []
         self.after_steps: list[float] = []
-        """Of each epoch: from its last step to its end, validation and renewal included."""
+        """Seconds of each epoch from its last step to its end, validation and renewal included."""
         self.validations: list[float] = []
         self.renewals: list[tuple[float, float]] = []
-        """Of each renewal: its images, and all of it."""
+        """Seconds of each renewal: of its images, and in total."""
         self.memory: dict[str, tuple[float, float | None]] = {}
         trainer.add_event_handler(Events.EPOCH_STARTED, self._begin_epoch)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._step)

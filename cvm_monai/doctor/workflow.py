@@ -1,4 +1,4 @@
-"""A bundle's workflow opened without running it."""
+"""Open a bundle's workflow without running it."""
 
 import logging
 import warnings
@@ -13,24 +13,24 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from cvm_monai.bundle_files import as_entry
 
 LONGEST = 300
-"""Characters of an error that a sentence repeats."""
+"""Maximal number of characters of a quoted error."""
 
 
 def opened(
     config: Path, changes: Mapping[str, Any], *, trim: Callable[[ConfigParser], None] | None = None
 ) -> ConfigWorkflow:
-    """The workflow of a configuration with some changes, its `initialize` done: knobs and data are checked.
+    """Open the workflow of a configuration with some changes and run its `initialize`, which checks knobs and data.
 
     Args:
         config: the file, in the `configs` folder of its bundle.
-        changes: value by id, as on the command line.
-        trim: changes the parsed configuration before anything is made of it.
+        changes: values by id, as on the command line.
+        trim: changes the parsed configuration before anything is built from it.
 
     Raises:
-        SystemExit: with 2, after one sentence on stderr, where the bundle's own checks refuse something.
+        SystemExit: with 2, after one message on stderr, where the bundle's own checks refuse something.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Duplicate key", category=UserWarning)  # MONAI would take the last one
+        warnings.filterwarnings("error", "Duplicate key", category=UserWarning)  # MONAI would use the last one
         root = as_entry(config.resolve().parents[1])
         workflow = ConfigWorkflow(config_file=str(config), logging_file=False, **{"bundle_root": root, **changes})
         if trim is not None:
@@ -40,16 +40,16 @@ def opened(
 
 
 def reason(error: BaseException) -> str:
-    """What an error of a configuration says, in one line with its first cause; MONAI's own words say where it is."""
+    """Describe an error of a configuration in one line: MONAI's message with the place, then the first cause."""
     above = first = error
     while first.__cause__ is not None:
-        above, first = first, first.__cause__  # MONAI wraps what fails once for each component that needed it
+        above, first = first, first.__cause__  # MONAI wraps a failure once for each component that needed it
     words = _line(above)
     return words if first is error else f"{words.rstrip(': ')}: {_line(first)}"
 
 
 def _line(error: BaseException) -> str:
-    """Its words, cut where they are long, with its kind where they are bare."""
+    """Return an error's message, shortened, with its type where the message alone is unclear."""
     words = " ".join(str(error).split())
     bare = not words or isinstance(error, KeyError)
     return f"{type(error).__name__} {words[:LONGEST]}".strip() if bare else words[:LONGEST]
@@ -57,7 +57,7 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def tidy() -> Iterator[None]:
-    """Undo what a bundle changes for its whole process, meta tensors switched off and seeds; MONAI itself is silent."""
+    """Restore process-wide settings that a bundle changes (meta tensors, seeds), and silence MONAI."""
     tracked = monai.data.get_track_meta()
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -1,6 +1,6 @@
-"""The ground that every room may import: atomic replacement, locks, text, JSON and its streams, hashes.
+"""File helpers that every package here may import: atomic replacement, locks, text, JSON and its streams, hashes.
 
-It imports no other room, and neither torch nor MONAI.
+It imports no other package of `cvm_monai`, and neither torch nor MONAI.
 """
 
 from cvm_monai.files.atomic import (

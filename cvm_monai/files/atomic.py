@@ -1,9 +1,9 @@
-"""Atomic replacement: a file or some entries of a folder appear whole, or what was there stays.
+"""Replace a file or some entries of a folder atomically: complete, or not at all.
 
-What is written lies first in a hidden folder beside its target, `.NAME.part-XXXXXXXX/NAME` with eight random digits
-(hexadecimal), and is renamed when it is complete. The name and its suffix are the target's own, so that writers that
-choose a format by suffix work, and no `*.SUFFIX` of another reader matches it. An error removes the folder; what a
-killed process left is removed by `remove_leftovers`.
+A file is first written into a hidden folder beside its target, `.NAME.part-XXXXXXXX/NAME` with eight random hexadecimal
+digits, and renamed when it is complete. It has the target's own name and suffix, so that writers that choose a format
+by suffix work, and no `*.SUFFIX` of another reader matches it. An error removes the folder; `remove_leftovers` removes
+what a killed process left.
 """
 
 import errno
@@ -15,30 +15,30 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the file system says where a disk is full, or a quota or a limit is reached."""
+"""Error numbers of a full disk, or a quota or limit that is reached."""
 
 LONGEST = 100
-"""Bytes of the target's name that the hidden folder's name repeats: file systems allow 255 in all."""
+"""Bytes of the target's name in the hidden folder's name: file systems allow 255 in all."""
 
 TEMPORARY = re.compile(r"\..*\.part-[0-9a-f]{8}", re.DOTALL)
-"""The names of hidden folders that a replacement makes."""
+"""Matches the names of hidden folders made by a replacement."""
 
 FORMER = re.compile(r"\.[0-9]+|\.removed")
-"""What earlier versions appended to `.NAME`: the process that wrote a file, or the mark of a folder to be removed."""
+"""Matches leftovers of earlier versions: `.NAME` with a process id, or with the mark of a folder to be removed."""
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Give a path to write to, and rename what is there to `path` when the block ends; an error leaves it as it was.
+    """Yield a path to write to, and rename it to `path` when the block ends; an error leaves `path` unchanged.
 
-    The folder of `path` is made. A link at `path` is replaced, not followed. Processes and threads may write the same
-    `path` at once: the last one that is complete stays.
+    The folder of `path` is created. A link at `path` is replaced, not followed. Processes and threads may write the
+    same `path` at once: the last complete one stays.
 
     Args:
         durable: flush the file to the disk before it is renamed, so that it is whole after a power failure too.
 
     Raises:
-        OSError: no room, or no permission; it names `path`.
+        OSError: disk full, or no permission; it names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _hidden_folder(path.parent, path.name) as folder:
@@ -56,16 +56,16 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def replacing_entries(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Give an empty folder for the entries `names` of `folder`, and move all of them in when the block ends.
+    """Yield an empty folder for the entries `names` of `folder`, and move all of them in when the block ends.
 
-    Earlier entries of these names go away first, in the reverse order, and come back where something cannot be moved.
+    Earlier entries of these names are moved away first, in reverse order, and moved back if a move fails.
 
     Args:
-        folder: must be there; other entries of it stay.
+        folder: must exist; its other entries stay.
         names: files or folders, in the order in which they are moved in.
 
     Raises:
-        OSError: no room, or no permission.
+        OSError: disk full, or no permission.
     """
     with _hidden_folder(folder, names[-1]) as aside:
         new, old = aside / "new", aside / "old"
@@ -81,17 +81,17 @@ def replacing_entries(folder: Path, names: Sequence[str]) -> Iterator[Path]:
             for name in names:
                 (new / name).rename(folder / name)
                 moved.append((folder / name, new / name))
-        except BaseException:  # an interruption too: the earlier entries lie in what is removed
+        except BaseException:  # interruptions too: the earlier entries are in the folder that is removed
             for now, before in reversed(moved):
                 now.rename(before)
             raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace a file by these bytes, flushed to the disk.
+    """Replace a file atomically by these bytes, flushed to the disk.
 
     Raises:
-        OSError: no room, or no permission; it names `path`, which is then as it was.
+        OSError: disk full, or no permission; it names `path`, which is unchanged.
     """
     try:
         with replacing(path, durable=True) as aside:
@@ -101,14 +101,14 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it in one step: nobody sees a part of it. Without one nothing happens."""
+    """Remove a folder with its contents atomically, by renaming it first; a missing folder is ignored."""
     if folder.exists():
         with _hidden_folder(folder.parent, folder.name) as aside:
             folder.rename(aside / folder.name)
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what processes that were killed left while they wrote `path`; nobody may be writing it now."""
+    """Remove what killed processes left while they wrote `path`; no process may be writing it now."""
     begin = f".{path.name}"
     for entry in _entries(path.parent):
         former = entry.name.startswith(begin) and FORMER.fullmatch(entry.name[len(begin) :])
@@ -117,20 +117,20 @@ def remove_leftovers(path: Path) -> None:
 
 
 def remove_all_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed left while they wrote into a folder; nobody may be writing there now."""
+    """Remove what killed processes left while they wrote into a folder; no process may be writing there now."""
     for entry in _entries(folder):
         if is_leftover(entry):
             _remove(entry)
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a name is one that a replacement gives to what is not complete."""
+    """Whether a name is that of an incomplete replacement."""
     return TEMPORARY.fullmatch(path.name) is not None
 
 
 @contextmanager
 def _hidden_folder(parent: Path, name: str) -> Iterator[Path]:
-    """A new hidden folder, removed at the end with all that is left in it."""
+    """Create a hidden folder, removed at the end of the block with its contents."""
     folder = parent / f".{_cut(name)}.part-{os.urandom(4).hex()}"
     try:
         folder.mkdir()
@@ -143,7 +143,7 @@ def _hidden_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def _cut(name: str) -> str:
-    """The beginning of a name that is too long to be repeated."""
+    """Truncate a name that is too long."""
     return os.fsencode(name)[:LONGEST].decode("utf-8", "ignore")
 
 
@@ -157,9 +157,9 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _remove(entry: Path) -> None:
-    """Remove a file, or a folder with all that is in it."""
+    """Remove a file, or a folder with its contents."""
     try:
-        entry.rmdir()  # what was complete has left its folder: quicker than to look into it
+        entry.rmdir()  # a completed replacement leaves an empty folder: try that first
     except NotADirectoryError:
         with suppress(OSError):
             entry.unlink()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
+    """Hash a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of(data: bytes) -> str:
-    """Hash of bytes in memory."""
+    """Hash bytes in memory."""
     return hashlib.sha256(data).hexdigest()

@@ -1,7 +1,7 @@
-"""Locks between processes, which end with the process that holds them: one writer for one folder.
+"""Locks between processes for one writer per folder; they end with the process that holds them.
 
-They are the operating system's own, through `filelock`: no file whose mere presence says that something is locked,
-which a killed process would leave, and no fall-back to such files where a file system has no locks.
+They are the operating system's locks, through `filelock`. The mere presence of a lock file means nothing, since a
+killed process leaves it, and there is no fall-back to such files where a file system has no locks.
 """
 
 import os
@@ -16,23 +16,23 @@ from cvm_monai.files.temporary import nameless_file
 
 LOCK = ".lock"
 PAUSE = 0.2
-"""Seconds between two tries."""
+"""Seconds between two attempts."""
 
 
 class NoLocksError(CvmError):
-    """The file system of a folder has no locks."""
+    """Raised where the file system of a folder has no locks."""
 
 
 @contextmanager
 def lock_folder(folder: Path, *, option: str = "--out", wait: float = 0.0) -> Iterator[str | None]:
-    """Make the folder and hold it; yields None, or who holds it where another process does.
+    """Create and lock the folder; yields None, or a description of the other process that holds it.
 
-    It is free again when its process ends, also after a kill, with the processes that it forked. The file stays.
+    The lock ends with its process and the processes forked from it, also after a kill. The lock file stays.
 
     Args:
-        folder: whose `.lock` is locked.
-        option: by which the user gave the folder, for the sentences.
-        wait: seconds for which to try again where another process holds it; 0 to 60.
+        folder: its file `.lock` is locked.
+        option: that names the folder, for error messages.
+        wait: seconds to retry while another process holds it; 0 to 60.
 
     Raises:
         CvmError: the folder cannot be written.
@@ -60,7 +60,7 @@ def lock_folder(folder: Path, *, option: str = "--out", wait: float = 0.0) -> It
 
 @contextmanager
 def made_by_one(lock: Path) -> Iterator[None]:
-    """Hold a lock file, for which others wait, and remove it at the end; nothing is guarded without locks.
+    """Hold a lock file, for which others wait, and remove it at the end; without file-system locks nothing is held.
 
     Raises:
         OSError: the lock file cannot be made.
@@ -89,7 +89,7 @@ def _is_at(path: Path, file: int) -> bool:
 
 
 def check_lockable(folder: Path) -> None:
-    """Make the folder, and see that files in it can be written and locked.
+    """Create the folder, and check that files in it can be written and locked.
 
     Raises:
         CvmError: they cannot.
@@ -103,8 +103,8 @@ def check_lockable(folder: Path) -> None:
 
 
 def _try_lock(file: int, folder: Path, *, option: str = "--out") -> bool:
-    """Lock an open file; false where another process holds it."""
-    from filelock import lock_descriptor  # 60 ms, which most commands do without
+    """Try to lock an open file; returns false where another process holds it."""
+    from filelock import lock_descriptor  # imported late: 60 ms, and most commands need no lock
 
     try:
         return lock_descriptor(file, blocking=False)

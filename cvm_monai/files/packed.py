@@ -1,4 +1,4 @@
-"""Packed files opened by what is in them, not by their name, and never unpacked without end."""
+"""Open gzipped files and ZIP archives, recognised by their content, with a limit on the unpacked size."""
 
 import gzip
 import io
@@ -12,18 +12,18 @@ from typing import BinaryIO
 from cvm_monai.errors import CvmError
 
 GZIP, ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
-"""What packed files begin with; the last of them is an archive that holds nothing."""
+"""First bytes of packed files; the last entry is an empty archive."""
 
 RATIO = 100
-"""How many times its size a file may unpack to: annotations have 5 to 20, a file made to fill the memory 1,000."""
+"""Maximal ratio of unpacked to packed size: 5 to 20 for annotations, 1,000 for a file made to fill the memory."""
 
 ALWAYS = 2**26
-"""Bytes that any file may unpack to."""
+"""Unpacked bytes that are always allowed."""
 
 
 @contextmanager
 def opened_unpacked(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes; of a gzipped one, or of the one file in a ZIP archive, unpacked.
+    """Open a file's bytes, unpacked if it is gzipped or a ZIP archive of one file.
 
     Raises:
         CvmError: a packed file that is damaged, or unpacks to more than 100 times its size, or an archive of another
@@ -43,17 +43,17 @@ def opened_unpacked(path: Path) -> Iterator[BinaryIO]:
                 yield raw
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise CvmError(f"{path} is not a complete gzip file: {error}") from None
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # the last where it has a password
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # RuntimeError for one with a password
             if isinstance(error, RecursionError):
                 raise
             raise CvmError(f"{path} is a ZIP archive that cannot be read: {error}") from None
 
 
 def archived_name(path: Path) -> str:
-    """The name of the one file in a ZIP archive.
+    """Return the name of the only file in a ZIP archive.
 
     Raises:
-        CvmError: a file that is none, a damaged one, or another number of files.
+        CvmError: not a ZIP archive, a damaged one, or another number of files.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -65,7 +65,7 @@ def archived_name(path: Path) -> str:
 
 
 def _only(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
-    """The one file of an archive, beside those that a system adds."""
+    """Return the only file of an archive, apart from those that an operating system adds."""
     files = [file for file in archive.infolist() if not file.is_dir() and not _hidden(file.filename)]
     if len(files) != 1:
         raise CvmError(f"{path} is a ZIP archive of {len(files)} files; one annotation file is expected in it")
@@ -82,7 +82,7 @@ def _bounded(packed: object, path: Path) -> BinaryIO:
 
 
 class _Bounded(io.RawIOBase):
-    """Bytes as they are unpacked, up to the bound."""
+    """Reader of unpacked bytes that fails beyond the limit."""
 
     def __init__(self, packed: object, path: Path) -> None:
         self.packed, self.path, self.count = packed, path, 0

@@ -1,4 +1,4 @@
-"""JSON read one object at a time, so that a file of any length needs the memory of one object."""
+"""Read JSON one object at a time, with memory for one object, whatever the file's length."""
 
 import json
 import re
@@ -14,25 +14,25 @@ CHUNK = 2**20
 """Characters read at once."""
 
 NEAR_THE_END = 16
-"""A mistake that lies so near to the end of what has been read may be a value cut in two."""
+"""A syntax error this close to the end of the window may be a truncated value."""
 
 WHITE = re.compile(r"[ \t\n\r]*")
 
 LARGEST = 2**26
-"""Characters of one value, such as an object of a collection, that any file may hold; large outlines have 2**25."""
+"""Characters of one value, such as an object of a collection, that are always allowed; large outlines have 2**25."""
 
 SHARE, MOST = 20, 2**28
-"""In larger files a value may have so many times the file's bytes, and never more than this: a document of the Digital
-Slide Archive is one value."""
+"""Maximal characters of a value in larger files, as a multiple of the file's bytes, and in total: a document of the
+Digital Slide Archive is one value."""
 
 STREAMED = "features"
-"""The key whose list is read one element at a time, wherever it stands in the outermost object."""
+"""The key whose list is read one element at a time, at any place in the outermost object."""
 
 
 def iter_json(path: Path) -> Iterator[Any]:
-    """The elements of a file's outermost list, or of the list ``features`` of its outermost object.
+    """Iterate over the elements of a file's outermost list, or of the list ``features`` of its outermost object.
 
-    Any other value is the only element.
+    Any other value is yielded as the only element.
 
     Raises:
         CvmError: what ``read_text`` refuses, an empty file, or malformed JSON with its line.
@@ -53,7 +53,7 @@ def iter_json(path: Path) -> Iterator[Any]:
 
 
 class _Scanner:
-    """A window on the text that moves on as values are taken from it."""
+    """Moving window on the text, from which values are parsed."""
 
     def __init__(self, file: TextIOBase, path: Path) -> None:
         self.file, self.path = file, path
@@ -63,7 +63,7 @@ class _Scanner:
         self.largest = max(LARGEST, min(MOST, SHARE * path.stat().st_size))
 
     def peek(self) -> str:
-        """The next character that is not white; empty at the end of the file."""
+        """Return the next character that is not white space; empty at the end of the file."""
         while True:
             white = WHITE.match(self.text, self.at)
             self.at = self.at if white is None else white.end()
@@ -74,7 +74,7 @@ class _Scanner:
             self._more()
 
     def value(self) -> Any:
-        """The next value."""
+        """Parse the next value."""
         self.peek()
         while True:
             try:
@@ -89,13 +89,13 @@ class _Scanner:
                 continue
             except ValueError:
                 raise CvmError(f"{self.path}: {TOO_LONG}") from None
-            if end < len(self.text) or self.ended:  # otherwise a number may go on
+            if end < len(self.text) or self.ended:  # otherwise a number may continue
                 self.at = end
                 return value
             self._more()
 
     def elements(self) -> Iterator[Any]:
-        """The elements of the list that begins here."""
+        """Iterate over the elements of the list that begins here."""
         self._take("[")
         if self.peek() == "]":
             self._take("]")
@@ -106,7 +106,7 @@ class _Scanner:
                 return
 
     def members(self) -> Iterator[Any]:
-        """The elements of ``features`` in the object that begins here, or the object itself where it has none."""
+        """Iterate over ``features`` of the object that begins here; without that key, yield the object."""
         whole: dict[str, Any] = {}
         streamed = False
         self._take("{")
@@ -128,14 +128,14 @@ class _Scanner:
             yield whole
 
     def mistake(self, message: str, at: int) -> CvmError:
-        """The sentence for a mistake at a place of the window."""
+        """Return the error for a mistake at a position of the window."""
         line = self.lines + self.text.count("\n", 0, at) + 1
         start = self.text.rfind("\n", 0, at)
         column = at - start + (self.before if start < 0 else 0)
         return CvmError(f"{self.path}, line {line}: not valid JSON ({message}, column {column})")
 
     def _take(self, allowed: str) -> str:
-        """The next character, which must be one of these."""
+        """Read the next character, which must be one of these."""
         found = self.peek()
         if not found or found not in allowed:
             raise self.mistake(f"Expecting {' or '.join(map(repr, allowed))}", self.at)
@@ -143,10 +143,10 @@ class _Scanner:
         return found
 
     def _more(self) -> None:
-        """Drop what has been taken and read on, by as much again as is still waiting, so that retries stay few."""
+        """Drop the parsed text and read at least as much as remains, so that retries stay few."""
         self.lines += self.text.count("\n", 0, self.at)
         start = self.text.rfind("\n", 0, self.at)
-        self.before = self.at - start - 1 + (self.before if start < 0 else 0)  # characters of this line let go
+        self.before = self.at - start - 1 + (self.before if start < 0 else 0)  # dropped characters of the current line
         rest = self.text[self.at :]
         if len(rest) > self.largest:
             raise CvmError(

@@ -1,4 +1,4 @@
-"""Temporary files and folders, gone when they are not needed any more."""
+"""Create temporary files and folders that are removed automatically."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from typing import IO
 
 @contextmanager
 def temporary_folder(prefix: str = "cvm-monai-") -> Iterator[Path]:
-    """A new folder in the system's folder of temporary files, removed at the end with all that is in it."""
+    """Create a temporary folder, removed at the end of the block with its contents."""
     with tempfile.TemporaryDirectory(prefix=prefix) as folder:
         yield Path(folder)
 
 
 def private_temporary_folder(prefix: str) -> Path:
-    """Make a folder that the temporary files of this process go to from now on; it is removed when the process ends."""
+    """Create the folder of this process's temporary files from now on; it is removed when the process ends."""
     made = tempfile.TemporaryDirectory(prefix=prefix)
     _KEPT.append(made)
     tempfile.tempdir = made.name
@@ -27,20 +27,20 @@ _KEPT: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def temporary_file(suffix: str) -> Path:
-    """A new empty file in the system's folder of temporary files, which the caller removes."""
+    """Create an empty file in the system's folder of temporary files; the caller removes it."""
     with tempfile.NamedTemporaryFile(suffix=suffix, delete=False) as file:
         return Path(file.name)
 
 
 def nameless_file(folder: Path | None = None, *, in_memory: int = 0) -> IO[bytes]:
-    """An open file without a name: it is gone when it is closed, and where its process is killed.
+    """Open a file without a name, which is gone when it is closed or its process ends.
 
     Args:
-        folder: on whose file system it is; None: the system's for temporary files.
-        in_memory: bytes up to which it needs no file at all.
+        folder: selects the file system; None: the system's folder of temporary files.
+        in_memory: bytes that are kept in memory before a file is used.
 
     Raises:
-        OSError: no room, or no permission.
+        OSError: disk full, or no permission.
     """
     where = None if folder is None else str(folder)
     if in_memory:
@@ -49,15 +49,15 @@ def nameless_file(folder: Path | None = None, *, in_memory: int = 0) -> IO[bytes
 
 
 def place_of_temporary_files(folder: Path | None = None) -> str:
-    """The folder in which `nameless_file` puts a file, for sentences."""
+    """Return the folder of `nameless_file`'s files, for error messages."""
     return str(folder) if folder is not None else tempfile.gettempdir()
 
 
 def try_folder(folder: Path) -> None:
-    """Make a folder and a file in it that is gone at once, to find before long work that neither can be.
+    """Check before long work that a folder can be created and a file written in it.
 
     Raises:
-        OSError: no room, or no permission.
+        OSError: disk full, or no permission.
     """
     folder.mkdir(parents=True, exist_ok=True)
     nameless_file(folder).close()

@@ -1,4 +1,4 @@
-"""Text, JSON and tables in and out: every failure is one sentence, a file is replaced in one step."""
+"""Read and write text, JSON and tables: every failure is a one-sentence error, files are replaced atomically."""
 
 import csv
 import io
@@ -15,29 +15,29 @@ from cvm_monai.files.atomic import replacing, write_bytes
 from cvm_monai.files.packed import opened_unpacked
 
 TOO_LONG = "not valid JSON (a whole number of thousands of digits)"
-"""What Python refuses to read: converting so many digits takes long."""
+"""Error text for an integer of so many digits that Python refuses to convert it."""
 
 DELIMITERS = (",", ";", "\t")
 
 SHOWN = 60
-"""Characters of a value that a sentence quotes."""
+"""Maximal number of characters of a quoted value."""
 
 
 def shown(value: object) -> str:
-    """A value as a sentence quotes it, cut where it is long."""
+    """Format a value for an error message, truncated where it is long."""
     return shorten(repr(value))
 
 
 def shorten(text: str) -> str:
-    """The beginning of a text that is too long for a sentence."""
+    """Truncate a text that is too long for an error message."""
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without a byte order mark, unpacked where it is gzipped or in a ZIP archive.
+    """Read a UTF-8 file, with or without a byte order mark, unpacked if it is gzipped or in a ZIP archive.
 
     Raises:
-        CvmError: no such file, one that cannot be read, or other bytes than text.
+        CvmError: a missing or unreadable file, or bytes that are not UTF-8 text.
     """
     with opened(path) as file:
         return file.read()
@@ -45,7 +45,7 @@ def read_text(path: Path) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[io.TextIOWrapper]:
-    """The same text as an open file, to be read in pieces; what fails while it is read becomes one sentence.
+    """Open the text of `read_text` to be read in pieces; failures while reading become CvmError.
 
     Raises:
         CvmError: the same as ``read_text``.
@@ -56,7 +56,7 @@ def opened(path: Path) -> Iterator[io.TextIOWrapper]:
 
 @contextmanager
 def opened_bytes(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes, unpacked where it is gzipped or alone in a ZIP archive; every failure is one sentence.
+    """Open a file's bytes, unpacked if it is gzipped or alone in a ZIP archive; failures become CvmError.
 
     Raises:
         CvmError: the same as ``read_text``.
@@ -75,7 +75,7 @@ def opened_bytes(path: Path) -> Iterator[BinaryIO]:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
         CvmError: the same as ``read_text``, or malformed JSON with its line.
@@ -91,7 +91,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file of our own; None where there is none, it cannot be read, or holds something else."""
+    """Read the object in a JSON file of our own; None where it is missing, unreadable or not an object."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -100,10 +100,10 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with a header, each with its line number; values and names are stripped.
+    """Read the rows of a CSV file with a header, each with its line number; values and names are stripped.
 
-    Commas separate, or semicolons, or tabs: whichever gives the required columns, else the most frequent. Empty lines
-    and nameless columns are passed over. Accents come in one normal form.
+    The delimiter is the comma, semicolon or tab that gives the required columns, else the most frequent. Empty lines
+    and nameless columns are skipped. Unicode is normalised.
 
     Raises:
         CvmError: an empty file, a missing or repeated column, or a row of another length.
@@ -126,10 +126,10 @@ def read_table(path: Path, *, required: Iterable[str]) -> Iterator[tuple[int, di
 
 
 def read_number(text: str, *, where: str, name: str) -> float:
-    """A finite number from a table's cell; a decimal comma is understood.
+    """Parse a finite number of a table's cell; a decimal comma is accepted.
 
     Raises:
-        CvmError: anything else; ``where`` says where it was found.
+        CvmError: not a finite number; ``where`` is its place, for the message.
     """
     try:
         number = float(text.replace(",", "."))
@@ -141,22 +141,22 @@ def read_number(text: str, *, where: str, name: str) -> float:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by this text, as UTF-8: a reader sees the old file or the new one, never a half."""
+    """Replace a file atomically by this text, as UTF-8."""
     with replacing(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def write_table(path: Path, rows: Iterable[Iterable[object]]) -> None:
-    """Replace a file by the rows of a table, the header among them, as CSV with commas."""
+    """Replace a file atomically by a table's rows, including the header, as CSV with commas."""
     with replacing(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows(rows)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Replace a file by JSON, indented by two spaces and flushed to the disk; what JSON lacks becomes text.
+    """Replace a file atomically by JSON, indented by 2 and flushed to the disk; values unknown to JSON become text.
 
     Raises:
-        OSError: no room, or no permission; it names `path`, which is then as it was.
+        OSError: disk full, or no permission; it names `path`, which is unchanged.
     """
     write_bytes(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
@@ -167,7 +167,7 @@ def update_json(path: Path, **changes: Any) -> None:
 
 
 def _delimiter(names: str, required: tuple[str, ...]) -> str:
-    """What separates the names of a header."""
+    """Find the delimiter of a header."""
     for mark in DELIMITERS:
         if mark in names and set(required) <= {name.strip().strip('"') for name in names.split(mark)}:
             return mark

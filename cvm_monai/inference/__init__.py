@@ -1,4 +1,4 @@
-"""Segmentation of images by a trained network: found, cut into windows, predicted, written."""
+"""Segmentation of images by a trained network: find the images, predict in windows, write the results."""
 
 from cvm_monai.inference.network import Averaged, average_networks, load_network, load_stain
 from cvm_monai.inference.predict import WindowInferer, network_input, predict, predict_classes, working_factor

@@ -1,4 +1,4 @@
-"""The trained network: loaded from a training's folder, and averaged over folds and over the image's flips."""
+"""Load a trained network from a training's folder, and average over folds and over flips of the image."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -16,9 +16,9 @@ from cvm_monai.networks import build_network
 from cvm_monai.networks.state import load_weights
 
 VIEWS = 8
-"""Quarter turns of a square, each as it is and mirrored."""
+"""Number of views: four rotations by 90 degrees, each plain and mirrored."""
 SMALLEST = 1e-30
-"""What a probability of 0 counts as in a logarithm."""
+"""Lower bound of a probability before its logarithm is taken."""
 
 
 def load_network(
@@ -28,15 +28,15 @@ def load_network(
     bundle: str | PathLike[str] | None = None,
     weights: Path | None = None,
 ) -> nn.Module:
-    """The trained network of a training's output folder, in evaluation mode.
+    """Load the trained network of a training's output folder, in evaluation mode.
 
     `run.json` says which network it is, `models/model.pt` holds its weights. The scale it was trained at is
     `TrainedKnobs(output_dir)["scale"]` of `cvm_monai.engines`.
 
     Args:
-        bundle: root of the bundle whose default output folder keeps its model in `models/`; None: that which runs, or
+        bundle: root of the bundle whose default output folder keeps its model in `models/`; None: the running one, or
             the package's own.
-        weights: the file of the weights, where it is known already; None: `model.pt` where a training puts it.
+        weights: the file of the weights; None: the training's `model.pt`.
 
     Raises:
         CvmError: no model in that folder, a damaged file, or weights of another network.
@@ -48,7 +48,7 @@ def load_network(
 
 
 def network_of(known: Mapping[str, Any]) -> nn.Module:
-    """The network that a training's knobs describe, with random weights.
+    """Build the network that a training's knobs describe, with random weights.
 
     Raises:
         CvmError: whatever `build_network` finds.
@@ -58,12 +58,12 @@ def network_of(known: Mapping[str, Any]) -> nn.Module:
         out_channels=known["classes"],
         channels=known["network_channels"],
         **{name: known[name] for name in ("normalisation", "encoder_norm", "extractor_path", "extractor_weights")},
-        pretrained=False,  # the weights of the training hold the extractor's
+        pretrained=False,  # the training's weights include the extractor's
     )
 
 
 def load_stain(output_dir: str | PathLike[str], *, bundle: str | PathLike[str] | None = None) -> StainTarget | None:
-    """What the images of the network in a training's output folder are normalised to; None: nothing.
+    """Load the stain target of a training's output folder; None where the training did not normalise stains.
 
     `predict` and `network_input` take it as `stain`; `bundle` as for `load_network`.
 
@@ -88,19 +88,19 @@ def average_networks(
     stain: StainTarget | None = None,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """`network` with those that other trainings left in their output folders, and with flips.
+    """Average `network` with the networks in other trainings' output folders, and over flips.
 
     Args:
         network: a trained one, in evaluation mode.
         ensemble: output folders of trainings that saw images at the same scale, such as those of the other folds.
         flips: see `Averaged`.
-        stain: what the images are normalised to for `network`. All networks see the same images: the others must have
-            been trained with the same way of normalising, and see them with this target, not quite their own.
-        device: of all of them.
+        stain: target of the stain normalisation for `network`. All networks get the same images: the others must have
+            been trained with the same kind of normalisation; this target replaces theirs.
+        device: for all of them.
 
     Raises:
-        CvmError: a folder without a model, one whose stains are normalised in another way, or a value of another
-            kind.
+        CvmError: a folder without a model, one whose stains are normalised in another way, or a value of the wrong
+            type.
     """
     if isinstance(ensemble, str | PathLike):
         ensemble = [ensemble]
@@ -116,11 +116,11 @@ def average_networks(
 
 
 class Averaged(nn.Module):
-    """(B, C, H, W) to the logarithm (B, classes, h, w) of a mean probability, whose softmax is that mean.
+    """Map (B, C, H, W) to the logarithm of the mean probability (B, classes, h, w); its softmax is that mean.
 
     Args:
-        networks: logits (B, classes, h, w) each; the mean is over them. Five cost five times the time of one.
-        flips: also average over the image's four quarter turns, each as it is and mirrored: less dependent on
+        networks: give logits (B, classes, h, w) each; the mean is over them. Five take five times the time of one.
+        flips: also average over the image's four rotations by 90 degrees, each plain and mirrored: less dependent on
             orientation, steadier at borders, 8 times the time.
 
     Raises:
@@ -135,7 +135,7 @@ class Averaged(nn.Module):
         self.views = VIEWS if flips else 1
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Every network on every view, turned back."""
+        """Run every network on every view, undo the views, and average."""
         if len(self.networks) * self.views == 1:
             logits: torch.Tensor = self.networks[0](x)
             return logits
@@ -150,12 +150,12 @@ class Averaged(nn.Module):
 
 
 def turned(x: torch.Tensor, view: int) -> torch.Tensor:
-    """(..., H, W) by `view` % 4 quarter turns, mirrored from view 4 on; view 0 is x itself."""
+    """Rotate (..., H, W) by `view` % 4 times 90 degrees, mirrored from view 4 on; view 0 is x itself."""
     quarter = torch.rot90(x, view % 4, (-2, -1))
     return quarter.flip(-1) if view >= VIEWS // 2 else quarter
 
 
 def turned_back(x: torch.Tensor, view: int) -> torch.Tensor:
-    """What `turned` did, undone."""
+    """Invert `turned`."""
     straight = x.flip(-1) if view >= VIEWS // 2 else x
     return torch.rot90(straight, -(view % 4), (-2, -1))

@@ -1,6 +1,6 @@
-"""From an image to the probability of each class at its pixels: resampled, normalised, and run through the network.
+"""Compute the probability of each class at each pixel of an image: resample, normalise, run the network.
 
-An image that does not fit the window goes through in overlapping windows (`WindowInferer`).
+An image larger than the window is predicted in overlapping windows (`WindowInferer`).
 """
 
 import logging
@@ -23,11 +23,11 @@ from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 logger = logging.getLogger(__name__)
 
 GRID = 32
-"""Windows begin at multiples of this, so that every network halves them as it would halve the whole image."""
+"""Windows begin at multiples of this, so that the networks' pooling grids agree with those of the whole image."""
 MINIMUM = 64
 """Smallest window, in pixels."""
 STITCH_ON_CPU = 4096**2
-"""Pixels of an image from which on its windows are blended in the main memory."""
+"""Number of pixels of an image from which its windows are blended in main memory instead of on the GPU."""
 
 
 def predict(
@@ -42,24 +42,25 @@ def predict(
     image_mean: Sequence[float] = IMAGENET_MEAN,
     image_std: Sequence[float] = IMAGENET_STD,
 ) -> np.ndarray:
-    """Probability of the target at each pixel, (H, W) float32 in [0, 1]; the mask is `predict(...) > 0.5`.
+    """Predict the probability of the target at each pixel, (H, W) float32 in [0, 1]; the mask is `predict(...) > 0.5`.
 
     The image is resampled by `scale`, normalised, segmented (see `WindowInferer`), and the softmax of the logits is
-    resized bilinearly to the image's own size. Any size will do; the networks pad small ones by repeating their border.
+    resized bilinearly to the image's own size. Any size is accepted; the networks pad small images by repeating the
+    border.
 
     Args:
         network: logits (B, 2, h, w) from (B, 3, H, W); channel 1 is the target. Its training mode is restored.
         image: (H, W, 3) uint8 RGB.
         scale: working size / image size, as in the training: `mpp of the image / mpp of the training`.
-        device: to compute on; None is where the network's weights are. The network is moved there.
+        device: to compute on, where the network is moved; None: the device of its weights.
         window: see `WindowInferer`.
         overlap: see `WindowInferer`.
-        stain: what the training normalised stains to, as `load_stain` finds it; None: it did not.
+        stain: target of the training's stain normalisation, as `load_stain` reads it; None: without normalisation.
         image_mean: of the training's normalisation, for intensities in [0, 1].
         image_std: likewise.
 
     Raises:
-        CvmError: no uint8 RGB image, a tunable out of its range, or a network of more than two classes.
+        CvmError: not a uint8 RGB image, an argument out of range, or a network of more than two classes.
     """
     logits = _logits(
         network,
@@ -88,7 +89,7 @@ def predict_classes(
     image_mean: Sequence[float] = IMAGENET_MEAN,
     image_std: Sequence[float] = IMAGENET_STD,
 ) -> np.ndarray:
-    """Probability of each class at each pixel, (C, H, W) float32; the label image is its `argmax(axis=0)`.
+    """Predict the probability of each class, (C, H, W) float32; the label image is its `argmax(axis=0)`.
 
     Arguments and errors as in `predict`, for a network of any number of classes, background first.
     """
@@ -106,20 +107,20 @@ def predict_classes(
 
 
 class WindowInferer(Inferer):
-    """(1, C, H, W) to the network's logits of the whole image, at the network's own output size.
+    """Map (1, C, H, W) to the network's logits of the whole image, at the network's output resolution.
 
     An image whose sides are at most `window` goes through in one pass. A larger one is padded at its far borders to a
     multiple of 32 by repeating its last pixels, cut into windows that begin at multiples of 32, and the logits are
     blended by a Gaussian (MONAI's `SlidingWindowInferer`); networks with a coarser output (1/16) are blended at that
-    output. Away from the windows' borders this is what one pass over the whole image gives, up to what the network
-    sees beyond a window.
+    output. Away from the windows' borders this equals one pass over the whole image, up to the network's context
+    beyond a window.
 
     Args:
-        window: side in pixels, a multiple of 32 from 64. Raising it costs memory (for a million pixels 1 GB with
-            `resnet34_unet`, 0.15 GB with `two_component`) and shows the network more context, of which `two_component`
-            uses most (its coarsest pixel covers 256); 256 to 4096.
-        overlap: part of a window that its neighbour repeats, rounded so that windows begin at multiples of 32.
-            Raising it makes seams fainter and the work longer, by 1 / (1 - overlap)^2; 0 to 0.75.
+        window: side in pixels, a multiple of 32 from 64. Raising it costs memory (1 GB for a million pixels with
+            `resnet34_unet`, 0.15 GB with `two_component`) and gives the network more context, which matters most for
+            `two_component` (its coarsest pixel covers 256 px); 256 to 4096.
+        overlap: fraction of a window that its neighbour overlaps, rounded so that windows begin at multiples of 32.
+            Raising it makes seams fainter and the time longer, by 1 / (1 - overlap)^2; 0 to 0.75.
 
     Raises:
         CvmError: a window or an overlap out of its range.
@@ -158,7 +159,7 @@ class WindowInferer(Inferer):
         return logits[..., : -(-height // stride), : -(-width // stride)]
 
     def _exact_overlap(self) -> float:
-        """The overlap with which MONAI steps by a multiple of 32 (it rounds down: half a pixel guards against 63.9)."""
+        """Return the overlap with which MONAI steps by a multiple of 32; half a pixel compensates for its rounding."""
         return max(0.0, 1 - (self.step + 0.5) / self.window)
 
 
@@ -196,13 +197,13 @@ def network_input(
     image_mean: Sequence[float] = IMAGENET_MEAN,
     image_std: Sequence[float] = IMAGENET_STD,
 ) -> torch.Tensor:
-    """What the networks are fed: (3, h, w) float32, resampled by `scale`, (intensity / 255 - mean) / std by channel.
+    """Compute a network's input (3, h, w) float32: resampled by `scale`, (intensity / 255 - mean) / std by channel.
 
-    Between the two its stains are brought to the target `stain`, where there is one; an image that shows too little
-    tissue for that keeps its own, with a warning.
+    In between, its stains are normalised to the target `stain`, if given; an image with too little tissue keeps its
+    stains, with a warning.
 
     Raises:
-        CvmError: no (H, W, 3) uint8 image, or a scale that is not above 0.
+        CvmError: not a (H, W, 3) uint8 image, or a scale that is not above 0.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise CvmError(f"an image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")
@@ -225,7 +226,7 @@ def _with_stain(image: np.ndarray, stain: StainTarget | None) -> np.ndarray:
 
 
 def working_factor(*, scale: float, mpp: float | None, image_mpp: float | None, case_id: str) -> float:
-    """Working size / image size: `scale`, or image_mpp / mpp for a network trained at `mpp` micrometres per pixel.
+    """Return working size / image size: `scale`, or image_mpp / mpp for a network trained at `mpp` um/px.
 
     Raises:
         CvmError: the model needs the image's micrometres per pixel, and they are not known.

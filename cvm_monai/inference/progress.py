@@ -1,4 +1,4 @@
-"""Progress of a prediction: one bar over the images or the tiles of slides, or lines where stderr is no terminal."""
+"""Show the progress of a prediction: a bar over images or tiles, or lines where stderr is not a terminal."""
 
 import logging
 import sys
@@ -12,15 +12,15 @@ from tqdm import tqdm
 logger = logging.getLogger(__name__)
 
 EVERY = 60.0
-"""Seconds between two lines where stderr is no terminal."""
+"""Seconds between two lines where stderr is not a terminal."""
 
 
 class ImageProgress:
-    """Says of each image its size, the part of it that is target, and the seconds it took.
+    """Report of each image its size, the fraction of target, and the seconds it took.
 
     Args:
         folder: where the predictions go, for the last line.
-        enabled: a bar; by default where stderr is a terminal.
+        enabled: show a bar; by default where stderr is a terminal.
     """
 
     def __init__(self, *, folder: str, enabled: bool | None = None) -> None:
@@ -28,7 +28,7 @@ class ImageProgress:
         self.enabled = sys.stderr.isatty() if enabled is None else enabled
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the evaluator."""
+        """Register the handlers on the evaluator."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._complete)
@@ -62,12 +62,12 @@ class ImageProgress:
 
 
 class TileProgress:
-    """Counts tiles with tissue; of slides not yet looked at it expects the part of tissue of those before.
+    """Count tiles with tissue; for slides not yet opened, extrapolate from the fraction of tissue of the earlier ones.
 
     Args:
-        waiting: tiles, glass included, of each slide to come, by name.
-        enabled: a bar; None: where stderr is a terminal.
-        say: for lines where there is no bar.
+        waiting: number of tiles, glass included, of each slide to come, by name.
+        enabled: show a bar; None: where stderr is a terminal.
+        say: prints lines where there is no bar.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class TileProgress:
 
     @property
     def total(self) -> int:
-        """Tiles with tissue, as far as is known."""
+        """Expected number of tiles with tissue."""
         known = self._tissue + self._glass
         part = self._tissue / known if known else 1.0
         return self._tissue + round(part * sum(self._waiting.values()))
 
     def start(self, name: str, tiles: int, done: int) -> None:
-        """A slide of which `tiles` have tissue, and `done` of these are done already."""
+        """Start a slide of which `tiles` have tissue, and `done` of these are done already."""
         self._glass += max(0, self._waiting.pop(name, tiles) - tiles)
         self._tissue += tiles
         self._name, self._slide_done, self._slide_tiles = name, 0, tiles
@@ -101,11 +101,11 @@ class TileProgress:
         self._advance(done)
 
     def drop(self, name: str) -> None:
-        """A slide that is not predicted after all."""
+        """Remove a slide that is not predicted after all."""
         self._waiting.pop(name, None)
 
     def tiles(self, count: int) -> None:
-        """So many more are done."""
+        """Advance by a number of finished tiles."""
         self._advance(count)
         now = time.perf_counter()
         if self._bar is None and now - self._told >= EVERY:
@@ -116,14 +116,14 @@ class TileProgress:
             )
 
     def line(self, text: str) -> None:
-        """A line above the bar, or by itself."""
+        """Print a line, above the bar if there is one."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         else:
             self._say(text)
 
     def close(self) -> None:
-        """The end."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 

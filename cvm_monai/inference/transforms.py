@@ -1,7 +1,7 @@
-"""The images of the bundle's `inference`: found in a folder, then read, prepared, resized back and written.
+"""Steps of the bundle's `inference`: find the images in a folder, read, prepare, resize back, write.
 
-`find_images` checks the header of each before the first one is segmented; the rest are MONAI dictionary transforms
-around the network.
+`find_images` checks the header of each image before the first one is segmented; the rest are MONAI dictionary
+transforms around the network.
 """
 
 import logging
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 def find_images(
     folder: str | Path, *, images: str | Sequence[str] | None = None, image_mpp: float | None = None
 ) -> list[dict[str, Any]]:
-    """Records {case_id, image, mpp} of the images to segment, in the order of their names.
+    """Find the images to segment: records {case_id, image, mpp} in the order of their names.
 
     They are the files named in `images`, else those in the folder's `images/`, else those directly in it, else those of
     its `datalist.json`. The case id is the file's name without its suffix. Each header is read, so that a damaged file
@@ -40,8 +40,8 @@ def find_images(
     Args:
         folder: of the data.
         images: file names, looked for in `images/`, in the folder, and as paths; they keep their order.
-        image_mpp: micrometres per pixel of all images; None takes what `datalist.json` says of each, else what its file
-            does (not the dpi of PNG, JPEG and BMP, nor a value that no microscope has).
+        image_mpp: micrometres per pixel of all images; None: those in `datalist.json`, else those of each file (not
+            the dpi of PNG, JPEG and BMP, nor a value that no microscope has).
 
     Raises:
         CvmError: no such folder or file, no image, an unreadable one, or two images of one name.
@@ -67,7 +67,7 @@ def find_images(
 
 
 def _inside(folder: Path) -> list[Path]:
-    """Images of `images/`, else of the folder itself."""
+    """List the images of `images/`, else of the folder itself."""
     if not folder.is_dir():
         raise CvmError(f"{folder} is not a folder: give one with images as dataset_dir")
     for place in (folder / "images", folder):
@@ -82,7 +82,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _named(name: str, folder: Path) -> Path:
-    """The file that a name means."""
+    """Find the file that a name means."""
     for path in (folder / "images" / name, folder / name, Path(name)):
         if path.is_file():
             return path
@@ -90,14 +90,14 @@ def _named(name: str, folder: Path) -> Path:
 
 
 def _listed(folder: Path) -> dict[Path, float | None]:
-    """Images and their micrometres per pixel as the folder's data list has them."""
+    """Read the images and their micrometres per pixel from the folder's data list."""
     if not (folder / FILE_NAME).is_file():
         return {}
     return {case.image: case.mpp for case in read_datalist(folder).cases}
 
 
 def _check_names(paths: Sequence[Path]) -> None:
-    """Predictions are named by the stem, so that no two images may share one."""
+    """Refuse two images of the same stem, by which predictions are named."""
     seen: dict[str, Path] = {}
     for path in paths:
         other = seen.setdefault(path.stem, path)
@@ -108,7 +108,7 @@ def _check_names(paths: Sequence[Path]) -> None:
 
 
 class ReadImaged(Transform):
-    """Read a record's file `image` as uint8 (3, H, W); the rest of the record stays, but for what is None."""
+    """Read a record's file `image` as uint8 (3, H, W); keep the record's other entries except those that are None."""
 
     def __call__(self, record: Mapping[Hashable, Any]) -> Item:
         known = {key: value for key, value in record.items() if value is not None}
@@ -124,7 +124,7 @@ class PrepareImaged(Transform):
     Args:
         scale: working size / image size, as in the training; ignored where `mpp` is given.
         mpp: micrometres per pixel that the network was trained at; the record must then have its own `mpp`.
-        stain: what the training normalised stains to; None: it did not.
+        stain: target of the training's stain normalisation; None: without normalisation.
         image_mean: of the training's normalisation, for intensities in [0, 1].
         image_std: likewise.
     """
@@ -153,9 +153,9 @@ class PrepareImaged(Transform):
 
 
 class ToProbabilityd(Transform):
-    """Turn `pred`, logits (C, h, w), into probabilities at the image's own `full_shape`.
+    """Convert `pred`, logits (C, h, w), to probabilities at the image's `full_shape`.
 
-    (1, H, W), the target's, where there are two classes; (C, H, W) where there are more.
+    (1, H, W), the target's, for two classes; (C, H, W) for more.
     """
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
@@ -168,13 +168,13 @@ class ToProbabilityd(Transform):
 class SavePredictiond(Transform):
     """Write `pred`, the probability (1, H, W) of a case; adds `mask` uint8 (1, H, W), 1 where p > 0.5.
 
-    Of more than two classes `pred` is (C, H, W), and `mask` the number of the likeliest class.
+    For more than two classes `pred` is (C, H, W), and `mask` the most probable class (argmax).
 
     Args:
         folder: `prediction/` of the output folder.
         output_format: `png`, `tiff` or `nifti`; see `cvm_monai.inference.write`.
         probability_type: `uint8` for round(255 p), `float32` for p itself (not in PNG).
-        class_probabilities: of more than two classes, write the probability of each foreground class beside the mask.
+        class_probabilities: for more than two classes, also write the probability of each foreground class.
 
     Raises:
         CvmError: an unknown format, or one that cannot hold the numbers.

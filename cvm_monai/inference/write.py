@@ -1,4 +1,4 @@
-"""Predictions as files: a probability map and a mask beside it, both of the image's own size.
+"""Write predictions: a probability map and a mask, both at the image's own size.
 
 | format  | files                                            | probability                          | mask           |
 |---------|--------------------------------------------------|--------------------------------------|----------------|
@@ -6,12 +6,12 @@
 | `tiff`  | `<case>_probability.tif`, `<case>_mask.tif`       | uint8, round(255 p), or float32, p   | 0 and 255      |
 | `nifti` | `<case>_probability.nii.gz`, `<case>_mask.nii.gz` | uint8, round(255 p), or float32, p   | labels 0 and 1 |
 
-In the masks of PNG and TIFF the target is 255, which any viewer shows as white; where this project reads masks, 0 is
-background and anything else target, so that they can be read back as they are. NIfTI holds labels and its array axes
-are (x, y), as MONAI's readers give images, with the identity as affine.
+In the masks of PNG and TIFF the target is 255, which viewers show as white; this project's mask reader takes 0 as
+background and anything else as target, so that it can read them back. NIfTI holds labels; its array axes are (x, y), as
+MONAI's readers give images, with the identity as affine.
 
-Of more than two classes the mask holds their numbers in every format, and nothing else is written, unless the
-probability of each foreground class c is asked for: `<case>_probability_c`.
+For more than two classes the mask holds class numbers in every format. Probabilities are written on request only, one
+file for each foreground class c: `<case>_probability_c`.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from cvm_monai.knobs import OutputFormat, ProbabilityType
 SUFFIXES: dict[OutputFormat, str] = {"png": ".png", "tiff": ".tif", "nifti": ".nii.gz"}
 
 TILED_FROM = 1024
-"""A TIFF with a side above this is tiled, so that viewers need not decode all of it."""
+"""A TIFF with a longer side than this is tiled, so that viewers need not decode all of it."""
 TILE = (256, 256)
 
 
@@ -38,7 +38,7 @@ def check_output(output_format: str, probability_type: str) -> None:
     """Refuse an unknown format or type of number, and floating point numbers in PNG.
 
     Raises:
-        CvmError: with the choices.
+        CvmError: an unknown format or type, or a pair that does not fit.
     """
     for name, value, choices in (
         ("output_format", output_format, get_args(OutputFormat)),
@@ -51,7 +51,7 @@ def check_output(output_format: str, probability_type: str) -> None:
 
 
 def prediction_paths(folder: str | Path, case_id: str, *, output_format: OutputFormat) -> tuple[Path, Path]:
-    """Where the probability and the mask of a case are written."""
+    """Return the paths of a case's probability and mask."""
     suffix = SUFFIXES[output_format]
     return Path(folder) / f"{case_id}_probability{suffix}", Path(folder) / f"{case_id}_mask{suffix}"
 
@@ -67,10 +67,10 @@ def write_prediction(
 ) -> np.ndarray:
     """Write a probability map (H, W) in [0, 1] and its mask p > 0.5; returns the mask, (H, W) bool.
 
-    Files are written aside and renamed. See the table above for what they hold.
+    Files are replaced atomically. The module's table lists their contents.
 
     Args:
-        folder: made where it is missing.
+        folder: created where it is missing.
         mpp: micrometres per pixel, written into TIFF.
 
     Raises:
@@ -97,10 +97,10 @@ def write_classes(
     probability_type: ProbabilityType = "uint8",
     mpp: float | None = None,
 ) -> np.ndarray:
-    """Write the label image of (C, H, W) probabilities, the number of each pixel's likeliest class; returns it, uint8.
+    """Write the label image of (C, H, W) probabilities, their argmax over the classes; returns it, uint8.
 
     Args:
-        with_probabilities: write those of each foreground class as well.
+        with_probabilities: also write the probability of each foreground class.
         folder, output_format, probability_type, mpp: as in `write_prediction`.
 
     Raises:

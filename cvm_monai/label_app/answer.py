@@ -1,4 +1,4 @@
-"""How a click becomes an answer: from a request for a segmentation to its file and its facts."""
+"""Answer a segmentation request: segment, write the result's file, and collect its facts."""
 
 import math
 import time
@@ -37,14 +37,14 @@ from cvm_monai.slides import SlideImage, open_image
 Method = Literal["points", "network"]
 
 DEFAULTS: Mapping[str, float] = {"simplify": 1.0, "min_area": 0.0}
-"""Of the outlines; `min_poly_area`, as QuPath's plug-in calls it, stands for `min_area`."""
+"""Knobs of the outlines; `min_poly_area` is the name of `min_area` in QuPath's plug-in."""
 
 TUNABLES = tuple(name for name, knob in MODEL.items() if isinstance(knob.kind, Whole | Number))
 """Knobs of the variational model that a request may name."""
 
 
 class Segmenter:
-    """Segments images as requests ask. Threads may share it."""
+    """Segment images as requested. Threads may share it."""
 
     def __init__(self, settings: AppSettings, current: ModelLoader) -> None:
         self.settings, self.current = settings, current
@@ -53,13 +53,13 @@ class Segmenter:
     def __call__(
         self, request: Mapping[str, Any], path: Path, *, method: Method, write: bool = True
     ) -> tuple[str | None, dict[str, Any]]:
-        """The result's file (a temporary one, the receiver's to remove) and what is known about it, GeoJSON included.
+        """Return the result's file (temporary; the receiver removes it) and its facts, including GeoJSON.
 
         The request may hold `foreground`, `background`, `location`, `size`, `roi`, `mpp`, `result_extension`,
         `polygons`, `output` (`json` adds `annotations`, contours as CVAT reads them) and the tunables of `DEFAULTS`.
 
         Raises:
-            CvmError: whatever is wrong with the request, the image or the network.
+            CvmError: an error in the request, the image or the network.
         """
         start = time.perf_counter()
         kind = output_kind(request.get("result_extension") or ".png")
@@ -87,7 +87,7 @@ class Segmenter:
         kind: OutputKind | None,
         folder: Path,
     ) -> tuple[Prediction, dict[str, Any], ActiveModel]:
-        """The segmentation, whose files may lie in `folder`, what is known about it, and the network that gave it."""
+        """Return the segmentation, whose files may be in `folder`, its facts, and its network."""
         with open_image(path, mpp=_mpp(request, "mpp")) as image:
             current = self.current.get()
             factor = self.factor(image, current)
@@ -104,10 +104,10 @@ class Segmenter:
             return replace(found, mpp=self._known_mpp(image)), facts | {"working_px": 1 / factor}, current
 
     def factor(self, image: SlideImage, current: ActiveModel) -> float:
-        """Working px of one level-0 pixel of an image.
+        """Return the working px per level-0 pixel of an image.
 
         Raises:
-            CvmError: um/px that the network needs and nobody says.
+            CvmError: the network needs the um/px, and they are unknown.
         """
         known = self._known_mpp(image)
         scale, mpp = current.knobs["scale"], current.knobs["mpp"]
@@ -147,13 +147,13 @@ class Segmenter:
 
 
 def _is_of_all(request: Mapping[str, Any], kind: OutputKind) -> bool:
-    """Whether a label image is to have the size of the whole image, as clients that draw a `roi` expect it."""
+    """Whether the label image must have the size of the whole image, as clients that draw a `roi` expect."""
     named = request.get("location") is not None or request.get("size") is not None
     return kind == "nrrd" or (not named and read_box(request) is not None)
 
 
 def _written(outlines: Outlines, kind: OutputKind, *, title: str, whole: bool) -> str:
-    """A temporary file of a kind."""
+    """Write a temporary file of a kind."""
     path = temporary_file(SUFFIXES[kind])
     try:
         write_output(path, outlines, kind, title=title, whole=whole)
@@ -170,13 +170,13 @@ def _shown(current: ActiveModel) -> dict[str, Any]:
 
 
 def _given(request: Mapping[str, Any], name: str) -> float | None:
-    """A number of a request; None where it does not say one."""
+    """Read a number of a request; None where it is missing."""
     value = request.get(name)
     return None if value in (None, "") else _finite(name, value)
 
 
 def _mpp(request: Mapping[str, Any], name: str) -> float | None:
-    """Micrometres per pixel as a request says them; None where it does not."""
+    """Read the micrometres per pixel of a request; None where they are missing."""
     number = _given(request, name)
     if number is not None and not 0 < number < 1000:
         raise CvmError(
@@ -186,7 +186,7 @@ def _mpp(request: Mapping[str, Any], name: str) -> float | None:
 
 
 def _number(request: Mapping[str, Any], name: str) -> float:
-    """A tunable of a request, or its default."""
+    """Read a tunable of a request, or its default."""
     value = request.get(name)
     if value is None and name == "min_area":
         value = request.get("min_poly_area")

@@ -31,13 +31,13 @@ from cvm_monai.label_app.tasks import CvmInferTask, CvmStrategy, CvmTrainTask, O
 from cvm_monai.label_app.uploads import check_image_file, check_label_file
 
 FORGOTTEN = 3600
-"""Seconds after which an upload is removed whose request failed."""
+"""Seconds after which the upload of a failed request is removed."""
 
 logger = logging.getLogger(__name__)
 
 
 class NoSessions:
-    """Sessions are not offered: their uploads are unpacked unchecked."""
+    """Replace MONAI Label's sessions by none: their uploads are unpacked without checks."""
 
     def get_session(self, *_: Any, **__: Any) -> None:
         return None
@@ -57,7 +57,7 @@ class CvmApp(MONAILabelApp):
         if "OMP_NUM_THREADS" not in os.environ:  # several threads on busy cores can be twenty times slower than one
             os.environ["OMP_NUM_THREADS"] = "1"
             torch.set_num_threads(1)
-        # MONAI Label puts uploads among the temporary files: nobody else's can be named
+        # MONAI Label puts uploads among the temporary files: no request can name those of others
         self._uploads = private_temporary_folder("cvm_monai_label_")
         self.settings = read_settings({key: value for key, value in (conf or {}).items()}, studies=studies)
         self.settings.work.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ class CvmApp(MONAILabelApp):
         return NoSessions()
 
     def on_init_complete(self) -> None:
-        """Only a server comes here, not the process of a training."""
+        """Called in the server only, not in the process of a training."""
         if self.settings.model is not None:
             self.current.use(self.settings.model)
         current = self.current.get()
@@ -123,13 +123,13 @@ class CvmApp(MONAILabelApp):
         super().on_init_complete()
 
     def cleanup_sessions(self) -> None:
-        """Called every five minutes: MONAI Label leaves the uploads of requests that fail."""
+        """Remove the uploads of failed requests, which MONAI Label leaves; called every five minutes."""
         for file in self._uploads.iterdir():
             if file.is_file() and time.time() - file.stat().st_mtime > FORGOTTEN:
                 file.unlink(missing_ok=True)
 
     def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
-        """As MONAI Label's, for images of the studies folder and for uploads alone."""
+        """Run inference as MONAI Label does, only for images of the studies folder and uploads."""
         store = datastore or self.datastore()
         name, image_id = request.get("model"), request.get("image")
         task = self._infers.get(name) if isinstance(name, str) else None
@@ -140,13 +140,13 @@ class CvmApp(MONAILabelApp):
         label_id = file
         if file is not None and request.get("save_label") is True and store.get_image_uri(image_id):
             tag = request.get("label_tag") or "original"
-            tag = str(getattr(tag, "value", tag))  # a batch brings an enumeration
+            tag = str(getattr(tag, "value", tag))  # a batch passes an enumeration
             kept = {key: value for key, value in facts.items() if key != "geojson"}
             label_id = store.save_label(image_id, file, tag, {"model": name, "params": kept})
         return {"label": label_id, "tag": "original", "file": file, "params": facts}
 
     def infer_wsi(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
-        """A region, or all, of an image or slide, as ASAP's XML, a Digital Slide Archive document or JSON."""
+        """Segment a region, or all, of an image or slide, to ASAP's XML, a Digital Slide Archive document or JSON."""
         output = request.get("output") or "dsa"
         extension = {"asap": ".xml", "dsa": ".json"}.get(output)
         asked = request | {
@@ -158,7 +158,7 @@ class CvmApp(MONAILabelApp):
         return {"file": result["file"], "params": result["params"]}
 
     def next_sample(self, request: dict[str, Any]) -> Any:
-        """As MONAI Label's, for the strategies that there are."""
+        """Choose the next sample as MONAI Label does, with the existing strategies only."""
         name = request.get("strategy") or "random"
         if not isinstance(name, str) or name not in self._strategies:
             raise MONAILabelException(MONAILabelError.INVALID_INPUT, _no_such("strategy", name, self._strategies))
@@ -171,16 +171,16 @@ class CvmApp(MONAILabelApp):
         return super().batch_infer(self._checked(request, "batch_infer"), datastore)
 
     def _checked(self, request: dict[str, Any], method: str) -> dict[str, Any]:
-        """The known keys of a request that can be served, for the way that starts no process."""
+        """Check a request that starts no process; returns its known keys."""
         known = checked_request(request, method)
         self._check_task(known, method)
         return known
 
     def _check_task(self, request: Mapping[str, Any], method: str) -> None:
-        """Refuse at once a task that would fail once its process has started.
+        """Refuse at once a task that would fail after its process has started.
 
         Raises:
-            CvmError: an unknown model or scoring method, a training that cannot teach, or a network without training.
+            CvmError: an unknown model or scoring method, labels unfit for a training, or an untrained network.
         """
         model = request.get("model")
         if method == "train":
@@ -196,15 +196,15 @@ class CvmApp(MONAILabelApp):
             raise CvmError(_no_such("scoring method", request.get("method"), self._scoring_methods))
 
     def bundle_path(self, model: object) -> None:
-        """No folder is put on the path of a task's process; MONAI Label asks before it checks the model's name."""
+        """Return no folder for the path of a task's process; MONAI Label asks before it checks the model's name."""
         del model
 
     def model_file(self, model: str, validate: bool = True) -> None:
-        """Weights are neither given out nor taken."""
+        """Refuse to send or accept weights."""
         del model, validate
 
     def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
-        """What the answer to an upload says beside the ids: what was read of the label, and what was left out."""
+        """Return what was read of an uploaded label and what was left out, for the answer."""
         read: dict[str, Any] = self._datastore.last_read(image_id)
         if read.get("left_out"):
             logger.warning("the label of %r: left out %s", image_id, read["left_out"])
@@ -214,7 +214,7 @@ class CvmApp(MONAILabelApp):
         return check_label_file(path, Path(self._datastore.get_image_uri(image_id)), classes=self.settings.classes)
 
     def _image_path(self, image: Any, datastore: Any) -> Path:
-        """The file of an image's id, or an upload of this server."""
+        """Find the file of an image's id, or an upload of this server."""
         uri = datastore.get_image_uri(image) if isinstance(image, str) else ""
         if uri:
             return Path(uri)
@@ -225,5 +225,5 @@ class CvmApp(MONAILabelApp):
 
 
 def _no_such(kind: str, name: object, known: Iterable[str]) -> str:
-    """The sentence for a name that is none of those that there are."""
+    """Return the error for an unknown name."""
     return f"there is no {kind} {str(name)[:60]!r}; known: {', '.join(known) or 'none'}"

@@ -1,4 +1,4 @@
-"""What `--conf NAME VALUE` of the server says."""
+"""Read and check the server's settings, given as `--conf NAME VALUE`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from cvm_monai.errors import CvmError
 from cvm_monai.label_app.outputs import predicted_names
 
 PLUGIN_CLASSES = {"Positive": "target", "Negative": "background"}
-"""Classes that QuPath's plug-in itself gives a meaning, unless the class map gives them another."""
+"""Classes to which QuPath's plug-in gives a meaning, unless the class map gives them another."""
 
 KNOWN = (
     "model",
@@ -37,11 +37,11 @@ class AppSettings:
         work: folder of trainings, of the data list, and of the pointer to the current network.
         model: output folder of the training to start with; None for the last one made here, the bundle's, or none.
         bundle: folder that holds `configs/train.yaml`.
-        classes: class map for uploaded annotations; what was predicted here is known too, and `PLUGIN_CLASSES`.
-        names: of the classes by number.
-        image_mpp: micrometres per pixel of images whose files do not say it; None where unknown.
+        classes: class map for uploaded annotations, including the names of predictions and `PLUGIN_CLASSES`.
+        names: class names by number.
+        image_mpp: micrometres per pixel of images whose files do not state it; None where unknown.
         device: to compute on.
-        follow_links: take images and labels that are links out of the studies folder.
+        follow_links: accept images and labels that are links out of the studies folder.
     """
 
     work: Path
@@ -55,10 +55,10 @@ class AppSettings:
 
 
 def read_settings(conf: Mapping[str, Any], *, studies: str | Path) -> AppSettings:
-    """Check the settings; the defaults: `work` is `cvm_monai/` in the studies folder, `bundle` the package's own.
+    """Check the settings. By default `work` is `cvm_monai/` in the studies folder, `bundle` the package's own.
 
     Raises:
-        CvmError: an unknown name, or a value that means nothing.
+        CvmError: an unknown name, or an invalid value.
     """
     unknown = sorted(set(conf) - set(KNOWN))
     if unknown:
@@ -80,13 +80,13 @@ def read_settings(conf: Mapping[str, Any], *, studies: str | Path) -> AppSetting
 
 
 def _unless_given(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries whose names the given map does not have, in any case."""
+    """Return the entries whose names the given map lacks, ignoring case."""
     names = {str(name).strip().lower() for name in given}
     return {name: meaning for name, meaning in known.items() if name.lower() not in names}
 
 
 def _bundle(given: str | None) -> Path:
-    """The folder that is given, else the package's own, which lies inside it where it was installed."""
+    """Return the given bundle, else the package's own, which an installed package contains."""
     return Path(given).expanduser().resolve() if given else bundle_folder() or BESIDE
 
 

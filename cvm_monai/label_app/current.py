@@ -1,4 +1,4 @@
-"""The network that answers: a given training, the last one made here, the bundle's, or pretrained features."""
+"""Load the network in use: of a given training, the last one made here, the bundle's, or pretrained features."""
 
 import json
 import threading
@@ -24,14 +24,14 @@ POINTER = "current.json"
 
 @dataclass(frozen=True)
 class ActiveModel:
-    """The network in use and how it wants its images.
+    """The network in use and the normalisation of its images.
 
     Attributes:
         network: in evaluation mode.
         output_dir: of its training; None for `ColdFeatures`.
-        knobs: what makes the network, how it wants its images and how u was made, as the training recorded them.
+        knobs: the training's recorded knobs of the network, its images and u.
         key: changes whenever the weights do.
-        stain: what its training normalised stains to; None: nothing.
+        stain: target of its training's stain normalisation; None: without normalisation.
     """
 
     network: nn.Module
@@ -42,16 +42,16 @@ class ActiveModel:
 
     @property
     def trained(self) -> bool:
-        """Whether somebody trained it."""
+        """Whether the network was trained."""
         return self.output_dir is not None
 
 
 class ModelLoader:
-    """Loads the network in use once, and again when it changes. Threads may share it.
+    """Load the network in use once, and again when it changes. Threads may share it.
 
     Args:
-        work: the app's folder; its `current.json` names the output folder of the training that is in use.
-        bundle: whose own model is used where there is no pointer; None is the one beside the package.
+        work: the app's folder; its `current.json` names the output folder of the training in use.
+        bundle: its own model is used where there is no pointer; None: the bundle beside the package.
         device: to compute on.
     """
 
@@ -64,7 +64,7 @@ class ModelLoader:
         self._loaded: ActiveModel | None = None
 
     def output_dir(self) -> Path | None:
-        """The output folder of the training in use: the pointer's, else the bundle's own where that has a model.
+        """Return the output folder of the training in use: the pointer's, else the bundle's own if it has a model.
 
         Raises:
             CvmError: a damaged pointer.
@@ -79,10 +79,10 @@ class ModelLoader:
         return default if model_path(default, bundle=self.bundle).is_file() else None
 
     def use(self, output_dir: str | Path) -> None:
-        """Take the network of a training from now on.
+        """Use the network of a training from now on.
 
         Raises:
-            CvmError: no model there.
+            CvmError: the training has no model.
         """
         output_dir = Path(output_dir).resolve()
         weights = model_path(output_dir, bundle=self.bundle)
@@ -91,7 +91,7 @@ class ModelLoader:
         write_text(self.work / POINTER, json.dumps({"output_dir": str(output_dir)}) + "\n")
 
     def get(self) -> ActiveModel:
-        """The network, loaded where it has changed.
+        """Return the network, loaded again if it has changed.
 
         Raises:
             CvmError: weights that cannot be read, or of another network.
@@ -105,20 +105,20 @@ class ModelLoader:
 
 
 def model_path(output_dir: Path, *, bundle: Path) -> Path:
-    """The weights of a training; `bundle` is the root of the one that trains here."""
+    """Return the path of a training's weights; `bundle` is the root of the bundle that trains here."""
     root = str(_owner(output_dir, bundle))
     return Path(models_dir(bundle_root=root, output_dir=str(output_dir))) / "model.pt"
 
 
 def recorded_knobs(output_dir: Path | None) -> Mapping[str, Any]:
-    """What a training recorded of how its network is built and fed; the defaults without one."""
+    """Read the training's knobs of the network and its input; the defaults without a training."""
     if output_dir is None:
         return {**{name: knob.earlier for name, knob in TRAINING.items()}, **DEFAULTS}
     return TrainedKnobs(output_dir, {"stain_normalisation": "none"})
 
 
 def _key(path: Path) -> str:
-    """A text that changes with a file."""
+    """Return a text that changes with a file."""
     try:
         facts = path.stat()
     except OSError:
@@ -127,7 +127,7 @@ def _key(path: Path) -> str:
 
 
 def _owner(output_dir: Path, bundle: Path) -> Path:
-    """The bundle that keeps the model of an output folder apart from it: the package's for its own, else the given."""
+    """Return the bundle that keeps the model of an output folder: the package's for its own folder, else the given."""
     own = Path(bundle_root()).resolve()
     return own if output_dir.resolve() == own / "eval" else bundle
 

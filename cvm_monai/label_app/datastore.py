@@ -1,4 +1,4 @@
-"""MONAI Label's folder of images and labels: names stay inside it, and files are read before they are kept."""
+"""MONAI Label's datastore, a folder of images and labels, with checks of names and uploaded files."""
 
 import filecmp
 import json
@@ -22,10 +22,10 @@ from cvm_monai.slides.dicom import DICOM_SUFFIX, one_of_each_series, series_uid
 from cvm_monai.slides.files import visible
 
 Check = Callable[[Path, str], object]
-"""Reads an uploaded file and raises CvmError where it is not sound; the text is the image's id."""
+"""Reads an uploaded file and raises CvmError where it is invalid; the text is the image's id."""
 
 Read = Callable[[Path, str], dict[str, Any]]
-"""A `Check` that says what it read and what it left out."""
+"""A `Check` that returns what it read and what it left out."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 class StudiesDatastore(LocalDatastore):
     """A folder of images with `labels/<tag>/`, as MONAI Label has it.
 
-    Unlike MONAI Label's own: names of requests cannot leave the folder, nor can links; an image is never replaced; a
-    label is read before it is kept, and a request that fails changes nothing; suffixes are known in any case; files of
-    one kind are not taken for the other.
+    Unlike in MONAI Label's own, neither names of requests nor links can leave the folder; an image is never replaced; a
+    label is read before it is kept, and a failed request changes nothing; the case of suffixes is ignored; images and
+    labels are not mistaken for each other.
 
     Args:
-        folder: of the studies; its `images/` where it has one.
-        check_image: of an uploaded image.
-        check_label: of an uploaded label, given its image's id; what it says is kept in the label's `info`.
-        follow_links: take images and labels that are links out of the folder.
-        auto_reload: watch the folder.
+        folder: of the studies; images are in its `images/` if there is one.
+        check_image: check of an uploaded image.
+        check_label: check of an uploaded label, given its image's id; its result is kept in the label's `info`.
+        follow_links: accept images and labels that are links out of the folder.
+        auto_reload: watch the folder for changes.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class StudiesDatastore(LocalDatastore):
             super()._reconcile_datastore()
 
     def _remove_non_existing(self) -> int:
-        """Forget what is no longer on disk, in one step: MONAI Label's own empties its list for a moment."""
+        """Remove missing files from the list in one step: MONAI Label's own method empties the list for a moment."""
         self._init_from_datastore_file()
         kept: dict[str, ImageLabelModel] = {}
         count = 0
@@ -96,12 +96,12 @@ class StudiesDatastore(LocalDatastore):
         return bool(uri) and os.path.exists(uri)
 
     def _to_id(self, file: str) -> tuple[str, str]:
-        """A file's name as (id, suffix), of an image or a label."""
+        """Split the file name of an image or a label into (id, suffix)."""
         found = split_suffix(file, (*IMAGES, *LABELS))
         return found if found else (Path(file).stem, Path(file).suffix)
 
     def _list_files(self, path: str, patterns: Any) -> dict[str, str]:
-        """Images of the image folder, labels of the others, by name; links out of the studies folder are left out."""
+        """List images of the image folder, labels of the others, by name, without links out of the studies folder."""
         del patterns
         known = IMAGES if Path(path).resolve() == Path(self._datastore.image_path()).resolve() else LABELS
         found: dict[str, str] = {}
@@ -112,18 +112,18 @@ class StudiesDatastore(LocalDatastore):
                 logger.warning("passed over, a link out of the studies folder: %s", file)
                 continue
             found[file.name] = file.name
-        if known is IMAGES:  # the files of one DICOM series are one image
+        if known is IMAGES:  # one DICOM series is one image
             series = one_of_each_series(Path(path) / name for name in found).values()
             return {self._known(files): self._known(files) for files in series}
         return found
 
     def _known(self, files: Sequence[Path]) -> str:
-        """Of the files of one image the name of that which the list has already, else of the first."""
+        """Return, of the files of one image, the one already listed, else the first."""
         listed = (file.name for file in files if self._to_id(file.name)[0] in self._datastore.objects)
         return next(listed, files[0].name)
 
     def _repeated(self, entries: Mapping[str, ImageLabelModel]) -> set[str]:
-        """Ids without labels whose file is of a DICOM series that another id stands for."""
+        """Return ids without labels whose file belongs to a DICOM series with another id."""
         ids = {Path(self.get_image_uri(image_id)): image_id for image_id in entries}
         surplus: set[str] = set()
         for files in one_of_each_series(ids).values():
@@ -133,7 +133,7 @@ class StudiesDatastore(LocalDatastore):
         return surplus
 
     def _of_series(self, file: Path) -> list[Path]:
-        """The files of the image folder that are of a DICOM file's series."""
+        """List the files of the image folder in a DICOM file's series."""
         uid = series_uid(file) if file.suffix.lower() == DICOM_SUFFIX else None
         folder = Path(self._datastore.image_path())
         return [] if uid is None else [one for one in visible(folder, (DICOM_SUFFIX,)) if series_uid(one) == uid]
@@ -142,22 +142,22 @@ class StudiesDatastore(LocalDatastore):
         return self._follow_links or lies_inside(path, self._root)
 
     def get_image_uri(self, image_id: str) -> str:
-        """Path of an image; empty where there is none of that id."""
+        """Return the path of an image; empty for an unknown id."""
         uri = super().get_image_uri(image_id) if isinstance(image_id, str) else ""
         return uri if uri and self._inside(uri) else ""
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
-        """Path of a label; empty where there is none."""
+        """Return the path of a label; empty where there is none."""
         uri = super().get_label_uri(label_id, label_tag) if isinstance(label_id, str) else ""
         return uri if uri and self._inside(uri) else ""
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        """Keep a copy of an image that can be opened; the same bytes under the same id are the image that is there.
+        """Keep a copy of an image that can be opened; the same bytes under the same id change nothing.
 
-        A further file of a DICOM series that is there is kept beside it, and its id is that of the image.
+        A further file of a known DICOM series is kept beside it and gets the id of that image.
 
         Raises:
-            CvmError: a name that is none, an id that another image has, or a file that is no image.
+            CvmError: an invalid name, an id of another image, or a file that is not an image.
         """
         found = split_suffix(os.path.basename(image_filename), IMAGES)
         if found is None:
@@ -190,7 +190,7 @@ class StudiesDatastore(LocalDatastore):
 
         Raises:
             ImageNotFoundException: no such image.
-            CvmError: a tag that is none, or a file that is no annotation of this image.
+            CvmError: an invalid tag, or a file that is not an annotation of this image.
         """
         if not self.get_image_uri(image_id):
             raise ImageNotFoundException(f"Image {image_id[:60]!r} not found")
@@ -219,18 +219,18 @@ class StudiesDatastore(LocalDatastore):
         return image_id
 
     def last_read(self, image_id: str) -> dict[str, Any]:
-        """What was read of the label that was kept last, where it is of this image."""
+        """Return what was read of the label kept last, if it is of this image."""
         return dict(self._last_read[1]) if self._last_read[0] == image_id else {}
 
     def remove_image(self, image_id: str) -> None:
-        """Remove an image, of a DICOM series all files, and its labels.
+        """Remove an image (of a DICOM series all files) and its labels.
 
         Raises:
             ImageNotFoundException: no such image.
         """
         if not self.get_image_uri(image_id):
             raise ImageNotFoundException(f"Image {image_id[:60]!r} not found")
-        with self._changing:  # who watches the folder would take another file of the series for a new image
+        with self._changing:  # the folder's watcher would take another file of the series for a new image
             file = Path(self.get_image_uri(image_id))
             for other in self._of_series(file):
                 if other != file:
@@ -238,14 +238,14 @@ class StudiesDatastore(LocalDatastore):
             super().remove_image(image_id)
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
-        """Remove a label; none is left alone."""
+        """Remove a label if it exists."""
         if self.get_label_uri(label_id, label_tag):
             super().remove_label(label_id, label_tag)
 
     def labels_of(self, tag: str = "final") -> list[tuple[str, Path, Path]]:
-        """(image id, image, label) of every image that has a label of a tag, in the order of the ids.
+        """List (image id, image, label) of every image with a label of a tag, in the order of the ids.
 
-        A label that is no longer there is none, although the list may have it still: MONAI Label watches the folder.
+        Labels whose files are gone are left out, although the list may still have them until the watcher notices.
         """
         found = []
         for image_id, entry in sorted(self._datastore.objects.items()):
@@ -255,7 +255,7 @@ class StudiesDatastore(LocalDatastore):
         return found
 
     def _update_datastore_file(self, lock: bool = True) -> None:
-        """Write aside and rename, so that a crash leaves the old list or the new one."""
+        """Replace the list atomically, so that a crash leaves the old one or the new one."""
         if lock:
             with FileLock(self._lock_file):
                 self._update_datastore_file(lock=False)
@@ -268,6 +268,6 @@ class StudiesDatastore(LocalDatastore):
 
 
 def _keep(source: Path, target: Path) -> None:
-    """Copy aside and rename; a link at the target is replaced, not followed."""
+    """Copy with atomic replacement; a link at the target is replaced, not followed."""
     with replacing(target) as aside:
         shutil.copyfile(source, aside)

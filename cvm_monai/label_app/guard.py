@@ -1,9 +1,9 @@
-"""Who may ask the server, for what, and how much may be sent; errors as one sentence, and the loopback address.
+"""Restrict the server's clients, paths and body sizes, shorten its errors, and bind it to loopback.
 
-MONAI Label 0.8.5 binds to every interface, answers every site's scripts, reads bodies of any size and serves more than
+MONAI Label 0.8.5 binds to every interface, answers scripts of every site, reads bodies of any size and serves more than
 this app needs (a proxy, sessions that unpack archives, an exchange of model files).
 
-Starlette's TrustedHostMiddleware knows no peers and no address ranges and answers without a remedy; its CORSMiddleware,
+Starlette's TrustedHostMiddleware checks no peers or address ranges and its answers name no remedy; its CORSMiddleware,
 which MONAI Label has already, marks the answers to other sites' pages but does not refuse their requests.
 """
 
@@ -28,7 +28,7 @@ SERVED = ("info", "infer", "batch", "train", "activelearning", "scoring", "datas
 NOT_SERVED = ("/logs/gpu",)
 
 JSON_BODIES = ("/train/", "/activelearning/", "/batch/infer/", "/scoring/", "/infer/wsi/")
-"""Beginnings of the paths whose bodies are JSON; the others that take a body take forms."""
+"""Prefixes of the paths whose bodies are JSON; the others take forms."""
 
 MIB = 2**20
 
@@ -39,14 +39,14 @@ logger = logging.getLogger(__name__)
 
 
 class Guard:
-    """An ASGI application around another.
+    """ASGI middleware that refuses requests by peer, host, origin, path and body size.
 
     Args:
-        application: that answers.
-        local_only: serve this machine alone: peers, `Host` and `Origin` must be loopback.
-        origins: further origins whose pages may ask.
-        max_image_mib: largest body that uploads an image or asks for a segmentation; raising it admits larger slides.
-        max_body_mib: largest body otherwise, annotation files among them.
+        application: that answers accepted requests.
+        local_only: serve only this machine: peers, `Host` and `Origin` must be loopback.
+        origins: further origins whose pages may send requests.
+        max_image_mib: largest body of an image upload or a segmentation request; raising it admits larger slides.
+        max_body_mib: largest other body, including annotation files.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Guard:
         await self._limited(_with_json_type(scope), receive, send, limit)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Status and sentence where a request is not served at all."""
+        """Return status and message for a refused request; None for an accepted one."""
         headers = _headers(scope)
         if self.local_only and not is_loopback((scope.get("client") or ("",))[0]):
             return 403, "this server answers its own machine alone: start it with --host to open it"
@@ -102,7 +102,7 @@ class Guard:
         return origin.rstrip("/") in self.origins or urlsplit(origin).netloc == host or is_loopback(name)
 
     def _limit(self, scope: Scope) -> int:
-        """Largest body in bytes."""
+        """Return the largest body in bytes."""
         large = scope["path"].startswith(("/datastore/image", "/infer")) or scope["path"] in (
             "/datastore",
             "/datastore/",
@@ -110,7 +110,7 @@ class Guard:
         return self.max_image if large else self.max_body
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
-        """Pass on, and stop a body that grows beyond the limit; whatever the application says then, 413 is said."""
+        """Pass the request on, and stop a body that exceeds the limit; the answer is then 413."""
         taken, over, begun = 0, False, False
 
         async def counted() -> Message:
@@ -140,16 +140,16 @@ class Guard:
 
 
 def log_refusal(method: str, path: str, status: int, sentence: str) -> None:
-    """A refused request as one line of the server's log; clients ask for what is not there (404) all the time."""
+    """Log a refused request in one line, except 404, which clients cause all the time."""
     level = logging.DEBUG if status == 404 else logging.WARNING
     logger.log(level, "refused (%d) %s %.200r: %s", status, method, path, " ".join(sentence.split())[:2000])
 
 
 def _with_json_type(scope: Scope) -> Scope:
-    """The request with the Content-Type that a body of JSON has, where it names none.
+    """Add the Content-Type of JSON to a request with a JSON body and none.
 
-    QuPath's plug-in sends JSON without one, which FastAPI refuses to read since pages of other sites can do the same;
-    those are kept out by their Origin here.
+    QuPath's plug-in sends JSON without one. FastAPI refuses that, since pages of other sites can send it too; here
+    those are refused by their Origin.
     """
     untyped = not _headers(scope).get("content-type", "").strip()
     if not untyped or scope["method"] != "POST" or not scope["path"].startswith(JSON_BODIES):
@@ -163,15 +163,15 @@ def _headers(scope: Scope) -> dict[str, str]:
 
 
 def _hostname(address: str) -> str | None:
-    """The host in an address; None where it cannot be read."""
+    """Return the host of an address; None for a malformed one."""
     try:
         return urlsplit(address).hostname or ""
-    except ValueError:  # brackets that hold no IPv6 address
+    except ValueError:  # brackets without an IPv6 address
         return None
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine's own."""
+    """Whether a host name or address is loopback."""
     if host.lower() == "localhost":
         return True
     try:
@@ -188,7 +188,7 @@ def _is_served(path: str) -> bool:
 
 
 def given_host(arguments: Sequence[str]) -> str | None:
-    """The host that a command line of `monailabel start_server` names, as its parser reads it; None: none."""
+    """Return the host in a command line of `monailabel start_server`, as its parser reads it; None: not given."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("-i", "--host")
     found: str | None = parser.parse_known_args(list(arguments))[0].host
@@ -196,24 +196,24 @@ def given_host(arguments: Sequence[str]) -> str | None:
 
 
 def is_local(arguments: Sequence[str]) -> bool:
-    """Whether a command line asks for a server of this machine alone: no host, or one that is loopback."""
+    """Whether a command line asks for a local server: no host, or a loopback one."""
     host = given_host(arguments)
     return host is None or is_loopback(host)
 
 
 def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str], origins: Sequence[str]) -> None:
-    """Guard a FastAPI application that has just started, once; ValueError becomes status 400 and one sentence.
+    """Guard a FastAPI application that has just started, once; ValueError becomes status 400 with its message.
 
-    Where no host, or a loopback one, was given it serves loopback alone, and the socket, which uvicorn opens after
-    this, is bound there.
+    With no host or a loopback one it serves only loopback, and the socket, which uvicorn opens after this, is bound
+    there.
 
     Args:
-        conf: of the app: `max_image_mib` and `max_label_mib`.
+        conf: settings of the app: `max_image_mib` and `max_label_mib`.
         arguments: the command line.
-        origins: sites whose pages may ask.
+        origins: sites whose pages may send requests.
 
     Raises:
-        CvmError: a limit that is no number above 0.
+        CvmError: a limit that is not a number above 0.
     """
     from fastapi.exceptions import RequestValidationError
 
@@ -240,11 +240,11 @@ def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str
 
 
 def listen_on_loopback() -> bool:
-    """Let a uvicorn that was asked for every interface listen on loopback; whether it can still be done.
+    """Change a uvicorn server from every interface to loopback; returns whether that is still possible.
 
-    uvicorn opens its socket after the application has started, on the `host` of its configuration, and hands the
-    application neither of them: the attribute itself is changed, for the servers of this process. Where uvicorn shares
-    one socket among worker processes, their parent has opened it already.
+    uvicorn opens its socket after the application has started, on the `host` of its configuration, and passes neither
+    to the application: so the attribute is changed on the servers of this process. Where uvicorn shares one socket
+    among worker processes, their parent has opened it already.
     """
     uvicorn = sys.modules.get("uvicorn.config")
     if uvicorn is None or multiprocessing.parent_process() is not None:
@@ -263,7 +263,7 @@ def _set_host(config: Any, host: str) -> None:
 
 
 def _kinds() -> tuple[type[Exception], ...]:
-    """The errors that are the request's."""
+    """Return the exception types that are errors of the request."""
     if "monailabel" not in sys.modules:
         return (ValueError,)
     from monailabel.interfaces.exception import MONAILabelException
@@ -272,7 +272,7 @@ def _kinds() -> tuple[type[Exception], ...]:
 
 
 def _malformed(error: Any) -> str:
-    """What is wrong with a request that FastAPI cannot read, in one sentence: its first fault."""
+    """Describe the first mistake of a request that FastAPI cannot read."""
     first = (error.errors() or [{}])[0]
     place = ".".join(str(part) for part in first.get("loc", ())[1:])
     where = "the body of the request" if not place else f"{place!r} of the request"
@@ -283,7 +283,7 @@ def _malformed(error: Any) -> str:
 
 
 async def _refuse(status: int, sentence: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send a whole response: the sentence as MONAI Label's own errors have it."""
+    """Send a complete error response, in the form of MONAI Label's own errors."""
     await JSONResponse({"detail": sentence}, status_code=status)(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""Clicks in, segmentation out: the paper's solver as an interactive tool."""
+"""Segment regions from clicks by the paper's solver, and cache their features."""
 
 import threading
 import time
@@ -24,21 +24,21 @@ LONGEST = 512
 """Longest side in working px of a region whose features are computed; a larger one is downsampled."""
 
 FINEST = 192
-"""Longest side of the grid of features; clicks know no finer borders than the pretrained features have."""
+"""Longest side of the grid of features; pretrained features do not resolve finer borders."""
 
 KEPT = 4
-"""Regions whose features are kept (up to 80 MiB each)."""
+"""Number of regions whose features are kept (up to 80 MiB each)."""
 
 
 @dataclass(frozen=True)
 class ClickSegmentation:
-    """The soft segmentation that clicks gave, and how it was solved.
+    """The soft segmentation from clicks, and how it was solved.
 
     Attributes:
         u: (h, w) float32 in [0, 1] at the working size, the soft segmentation of Eq. 7.
-        solved: (height, width) of the maps that were solved.
-        statuses: how the solve of each map ended.
-        cached: whether the features were there already.
+        solved: (height, width) of the solved maps.
+        statuses: the solver's status for each map.
+        cached: whether the features were in the cache.
         seconds: wall time.
     """
 
@@ -51,13 +51,13 @@ class ClickSegmentation:
 
 @dataclass(frozen=True)
 class RegionFeatures:
-    """What is kept of a region.
+    """Cached features of a region.
 
     Attributes:
         values: (C, h, w) float32, on the CPU.
         parts: channels of each stage, see `centred`.
-        probability: (h, w) of the target by the trained network; None without one.
-        spacing: pixels that the network saw from one vector to the next, see `segment_clicks`.
+        probability: (h, w) of the target by the trained network; None without a trained network.
+        spacing: input pixels from one feature vector to the next, see `segment_clicks`.
     """
 
     values: torch.Tensor
@@ -67,7 +67,7 @@ class RegionFeatures:
 
 
 class ClickSegmenter:
-    """Segments regions by clicks and keeps the features of the last ones. Threads may share it."""
+    """Segment regions by clicks and keep the features of the last ones. Threads may share it."""
 
     def __init__(self) -> None:
         self._features: OrderedDict[tuple[object, ...], RegionFeatures] = OrderedDict()
@@ -84,15 +84,15 @@ class ClickSegmenter:
         factor: float,
         chosen: Mapping[str, Any] = MappingProxyType({}),
     ) -> ClickSegmentation:
-        """Features of the current network -> evidence -> CVM -> u, see `segment_clicks`.
+        """Segment a region: features of the current network, evidence, variational model, u; see `segment_clicks`.
 
         Args:
             factor: working px of one level-0 pixel.
-            chosen: knobs of the model, where the request names them; all else is as the network was trained, or as
-                `COLD` says where none is trained.
+            chosen: knobs of the model in the request; the others are those of the network's training, or of `COLD`
+                where none is trained.
 
         Raises:
-            CvmError: a tunable out of its range, or clicks from which no segmentation follows (the sentence says why).
+            CvmError: a knob out of range, or clicks that give no segmentation (the message says why).
         """
         start = time.perf_counter()
         found, cached = self.features(image, window, current=current, factor=factor)
@@ -121,7 +121,7 @@ class ClickSegmenter:
     def features(
         self, image: SlideImage, window: Window, *, current: ActiveModel, factor: float
     ) -> tuple[RegionFeatures, bool]:
-        """What clicks in a window need, and whether it was kept from before."""
+        """Return the features for clicks in a window, and whether they were in the cache."""
         shape = working_shape(window, factor=factor, longest=LONGEST)
         facts = image.path.stat()
         key = (str(image.path), facts.st_mtime_ns, facts.st_size, window, shape, current.key)
@@ -142,11 +142,11 @@ class ClickSegmenter:
 
     @torch.no_grad()
     def _region(self, network: Any, inputs: torch.Tensor, usual: torch.Tensor) -> RegionFeatures:
-        """Of `ColdFeatures` what it gives; of a trained network its answer, and its features beside those.
+        """Compute the features of `ColdFeatures`, or of a trained network with its probability and pretrained features.
 
         Args:
-            inputs: as the network wants them.
-            usual: the same, normalised by ImageNet's mean and deviation.
+            inputs: normalised for the network.
+            usual: the same pixels, normalised by ImageNet's mean and deviation.
         """
         device = next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
         inputs, usual = inputs.to(device), usual.to(device)
@@ -166,13 +166,13 @@ class ClickSegmenter:
 
 
 def _at_most(shape: Sequence[int], longest: int) -> tuple[int, int]:
-    """(height, width) shrunk in proportion until its longer side is at most so many."""
+    """Shrink (height, width) in proportion to a longer side of at most so many px."""
     shrink = min(1.0, longest / max(shape))
     return max(1, round(shape[0] * shrink)), max(1, round(shape[1] * shrink))
 
 
 def _to_grid(clicks: tuple[tuple[float, float], ...], window: Window, grid: tuple[int, int]) -> np.ndarray:
-    """(N, 2) integer (row, column) of clicks: floor(coordinate * map / window)."""
+    """Convert clicks to (N, 2) integer (row, column) of the map: floor(coordinate * map / window)."""
     x, y = np.array(clicks).T
     rows = np.floor((y - window.y) * grid[0] / window.height).astype(np.int64)
     columns = np.floor((x - window.x) * grid[1] / window.width).astype(np.int64)
@@ -180,7 +180,7 @@ def _to_grid(clicks: tuple[tuple[float, float], ...], window: Window, grid: tupl
 
 
 def _resized(u: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """u at another (height, width), bilinearly."""
+    """Resize u to another (height, width), bilinearly."""
     if u.shape == shape:
         return u
     resized = functional.interpolate(torch.from_numpy(u)[None, None], size=shape, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""MONAI Label starts here: `monailabel start_server --app $(cvm-monai label-app) --studies DIR`."""
+"""Entry point for MONAI Label: `monailabel start_server --app $(cvm-monai label-app) --studies DIR`."""
 
 from cvm_monai.label_app.app import CvmApp
 

@@ -1,4 +1,4 @@
-"""What is written of a prediction: files that annotation programs open, label images, polygons and contours."""
+"""Write a prediction to files that annotation programs open: label images, polygons and contours."""
 
 import gzip
 import json
@@ -32,7 +32,7 @@ SUFFIXES: dict[OutputKind, str] = {
     "dsa": ".json",
 }
 LABEL_IMAGES: tuple[OutputKind, ...] = ("png", "nifti", "nrrd")
-"""Kinds of a pixel for each of the image's; the others are polygons."""
+"""Kinds that are label images; the others are polygons."""
 _BY_SUFFIX: dict[str, OutputKind] = {suffix: kind for kind, suffix in SUFFIXES.items()} | {".nii": "nifti"}
 
 NRRD = """NRRD0004
@@ -46,20 +46,20 @@ encoding: gzip
 space origin: (0,0,0)
 
 """
-"""The head of a file of 3D Slicer, before the bytes."""
+"""Header of an NRRD file for 3D Slicer, before the bytes."""
 
 PREDICTED = " (predicted)"
-"""Follows the name of a class in what is predicted: QuPath's plug-in deletes the objects whose class a model has."""
+"""Suffix of predicted class names: QuPath's plug-in deletes objects whose class is one of the model's."""
 
 MAX_LABEL_PIXELS = 2**27
-"""Largest label image that is made; larger regions are given as polygons."""
+"""Limit of the pixels of a label image; larger regions are given as polygons."""
 
 
 def output_kind(name: object) -> OutputKind:
-    """The kind of file that a request asks for, by the kind's name or its suffix.
+    """Return the kind of file that a request asks for, by the kind's name or its suffix.
 
     Raises:
-        CvmError: another one.
+        CvmError: an unknown kind.
     """
     text = str(name).strip().lower()
     if text in get_args(OutputKind):
@@ -71,16 +71,16 @@ def output_kind(name: object) -> OutputKind:
 
 
 def predicted_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names of the classes in what is predicted."""
+    """Return the names of predicted classes."""
     return tuple(name + PREDICTED for name in names)
 
 
 @dataclass(frozen=True)
 class Outlines:
-    """The outlines of a prediction, followed once however many files and documents they go into.
+    """Outlines of a prediction, computed once for all files and documents.
 
     Attributes:
-        prediction: whose regions they are.
+        prediction: whose regions are outlined.
         simplify: tolerance in segmented pixels; raising it leaves fewer vertices; 0 keeps the pixels' outline, 0 to 4.
         min_area: smaller regions are left out, in square level-0 pixels; from 0.
     """
@@ -91,12 +91,12 @@ class Outlines:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the classes by number, as what is predicted has them."""
+        """Predicted class names by number."""
         return predicted_names(self.prediction.names)
 
     @cached_property
     def regions(self) -> tuple[RegionResult, ...]:
-        """The connected regions in level-0 pixels, with holes; areas in square pixels where the um/px are unknown.
+        """Compute the connected regions in level-0 pixels, with holes; areas in square pixels where um/px are unknown.
 
         Raises:
             CvmError: a tunable out of its range.
@@ -116,10 +116,10 @@ class Outlines:
 
 
 def label_image(found: Prediction) -> np.ndarray:
-    """(height, width) uint8 class numbers of the window at level 0; probabilities are resized, not labels.
+    """Compute class numbers (height, width) uint8 of the window at level 0; probabilities are resized, not labels.
 
     Raises:
-        CvmError: a window that is too large for one.
+        CvmError: a window that is too large for a label image.
     """
     check_label_size(found.window)
     width, height = found.window.width, found.window.height
@@ -133,10 +133,10 @@ def label_image(found: Prediction) -> np.ndarray:
 
 
 def whole_label_image(found: Prediction) -> np.ndarray:
-    """(height, width) uint8 class numbers of the whole image at level 0, background beside the window.
+    """Compute class numbers (height, width) uint8 of the whole image at level 0, background outside the window.
 
     Raises:
-        CvmError: an image that is too large for one.
+        CvmError: an image that is too large for a label image.
     """
     height, width = found.image_shape
     window = found.window
@@ -150,7 +150,7 @@ def check_label_size(window: Window) -> None:
     """Refuse a label image of a window that is too large for one.
 
     Raises:
-        CvmError: what to ask for instead.
+        CvmError: it is too large; the message says what to request instead.
     """
     width, height = window.width, window.height
     if width * height > MAX_LABEL_PIXELS:
@@ -163,15 +163,16 @@ def check_label_size(window: Window) -> None:
 def write_output(
     path: str | Path, outlines: Outlines, kind: OutputKind, *, title: str = "", whole: bool = False
 ) -> int:
-    """Write one file, aside and renamed; returns the number of regions (0 for label images).
+    """Write one file atomically; returns the number of regions (0 for label images).
 
     Args:
         kind: `png`, `nifti` and `nrrd`, a label image of the window at level 0 (NIfTI: array axes x, y, identity
             affine; NRRD: axes x, y, z of one slice, pixels of size 1 in the patient's space, as 3D Slicer has images);
             `geojson`, polygons with holes for QuPath and the Digital Slide Archive; `asap`, whose polygons have no
-            holes, so that a cut of no width leads to each; `dsa`, an annotation document with holes.
-        title: of an annotation document.
-        whole: make label images of the whole image, background beside the window.
+            holes, so that each is joined to the outline by a cut of zero width; `dsa`, an annotation document with
+            holes.
+        title: of the annotation document.
+        whole: make label images of the whole image, background outside the window.
 
     Raises:
         CvmError: as `Outlines.regions` and `label_image`.
@@ -192,7 +193,7 @@ def write_output(
 
 
 def geojson_document(outlines: Outlines) -> dict[str, Any]:
-    """The regions as GeoJSON, without areas where the um/px are unknown: they would not be what they are called."""
+    """Build GeoJSON of the regions, without areas where the um/px are unknown."""
     document = results_document(outlines.regions, names=outlines.names)
     if outlines.prediction.mpp is None:
         for feature in document["features"]:
@@ -201,7 +202,7 @@ def geojson_document(outlines: Outlines) -> dict[str, Any]:
 
 
 def dsa_document(results: Sequence[RegionResult], names: Sequence[str], *, title: str = "") -> dict[str, Any]:
-    """An annotation document of the Digital Slide Archive: a closed polyline with its holes for each region."""
+    """Build an annotation document of the Digital Slide Archive: a closed polyline with holes for each region."""
     colours = label_colours(names, COLOURS)
     elements = []
     for result in results:
@@ -224,7 +225,7 @@ def dsa_document(results: Sequence[RegionResult], names: Sequence[str], *, title
 
 
 def contour_annotations(outlines: Outlines, *, title: str = "") -> list[dict[str, Any]]:
-    """The regions as MONAI Label's annotations: of each class its contours, a cut of no width leading to each hole."""
+    """Build MONAI Label's annotations: contours of each class, with a cut of zero width to each hole."""
     contours: dict[str, list[list[list[float]]]] = {}
     for result in outlines.regions:
         ring = keyhole_ring(result.region)
@@ -234,7 +235,7 @@ def contour_annotations(outlines: Outlines, *, title: str = "") -> list[dict[str
 
 
 def _write_asap(path: Path, results: Sequence[RegionResult], names: Sequence[str]) -> None:
-    """ASAP's XML: the class is the group for ASAP, and the name for QuPath's plug-in."""
+    """Write ASAP's XML: the class is the group for ASAP, and the name for QuPath's plug-in."""
     colours = label_colours(names, COLOURS)
     root = Element("ASAP_Annotations")
     annotations, groups = SubElement(root, "Annotations"), SubElement(root, "AnnotationGroups")
@@ -255,7 +256,7 @@ def _write_asap(path: Path, results: Sequence[RegionResult], names: Sequence[str
 
 
 def _write_labels(path: Path, labels: np.ndarray, kind: OutputKind) -> None:
-    """(H, W) uint8 class numbers."""
+    """Write (H, W) uint8 class numbers as an image file."""
     with replacing(path) as aside:
         if kind == "png":
             Image.fromarray(labels).save(aside, format="PNG")
@@ -272,20 +273,20 @@ Vertex = tuple[float, float]
 
 
 def keyhole_ring(region: Region) -> Ring:
-    """One ring that covers what the region covers, by the even-odd and by the non-zero rule.
+    """Join a region's outline and holes into one ring of the same area, by the even-odd and the non-zero rule.
 
     From the leftmost vertex of each hole a horizontal cut goes to the nearest outline on its left, and back.
     """
     ring = list(_turned(region.exterior, clockwise=False))
     holes = [_from_leftmost(_turned(hole, clockwise=True)) for hole in region.holes]
-    for hole in sorted(holes):  # from left to right: what lies on a hole's left is part of the ring already
+    for hole in sorted(holes):  # from left to right: outlines left of a hole are part of the ring already
         edge, crossing = _nearest_left(ring, hole[0])
         ring[edge + 1 : edge + 1] = [crossing, *hole, hole[0], crossing]
     return tuple(ring)
 
 
 def _turned(ring: Sequence[Vertex], *, clockwise: bool) -> Sequence[Vertex]:
-    """The ring in one sense of rotation."""
+    """Orient the ring in the given sense of rotation."""
     area = sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(ring, (*ring[1:], ring[0]), strict=True))
     return ring if (area < 0) == clockwise else tuple(reversed(ring))
 
@@ -296,7 +297,7 @@ def _from_leftmost(ring: Sequence[Vertex]) -> list[Vertex]:
 
 
 def _nearest_left(ring: Sequence[Vertex], vertex: Vertex) -> tuple[int, Vertex]:
-    """Index of the edge of a ring that a ray from a vertex to the left meets first, and where."""
+    """Find the edge of a ring that a ray from a vertex to the left meets first: its index and the point."""
     x, y = vertex
     best, found = -1, -float("inf")
     for index, (x0, y0) in enumerate(ring):

@@ -1,4 +1,4 @@
-"""How the trained network segments a region: at once, or tile by tile in bounded memory; and how sure it is."""
+"""Segment a region by the trained network, at once or tile by tile in bounded memory, and compute its entropy."""
 
 import logging
 from collections.abc import Iterator
@@ -17,33 +17,33 @@ from cvm_monai.label_app.window import Window, read_pixels, working_shape
 from cvm_monai.slides import SlideImage, tissue_mask
 
 EXACT = 2**24
-"""Level-0 pixels of a region that is segmented as the bundle segments an image, probabilities at level 0."""
+"""Largest region, in level-0 pixels, that is segmented like an image by the bundle, with probabilities at level 0."""
 
 MOST = 2**24
-"""Working pixels of a region that is segmented at once; a larger one is segmented tile by tile."""
+"""Largest region, in working pixels, that is segmented at once; a larger one is segmented tile by tile."""
 
 UNTRAINED = "there is no trained network yet: train one (POST /train/cvm), or give --conf model OUTPUT_DIR"
 
 GLANCE = 512
-"""Longest side in px at which an image is looked at to rank it."""
+"""Longest side in px of an image that is ranked by its entropy."""
 
 STRIP = 2**24
-"""Pixels of the strips of rows in which outlines are followed."""
+"""Pixels per strip of rows in which outlines are computed."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Labels of a window.
+    """Labels and probability of a window.
 
     Attributes:
         labels: (h, w) uint8 class numbers, at the size that was segmented.
         probability: (h, w) of the target, float32 or uint8 with 255 as 1; None for more than two classes.
-        window: where they lie.
+        window: their place in the image.
         image_shape: (height, width) of the whole image.
-        names: of the classes by number.
-        mpp: micrometres per level-0 pixel; None where nobody says.
+        names: class names by number.
+        mpp: micrometres per level-0 pixel; None where unknown.
     """
 
     labels: np.ndarray
@@ -55,11 +55,11 @@ class Prediction:
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(y, x) level-0 pixels of one of its pixels."""
+        """Level-0 pixels per pixel of the labels, (y, x)."""
         return self.window.height / self.labels.shape[0], self.window.width / self.labels.shape[1]
 
     def strips(self) -> Iterator[tuple[int, np.ndarray] | tuple[int, np.ndarray, np.ndarray]]:
-        """(first row, labels[, probability]) of strips of rows, from top to bottom."""
+        """Iterate over strips of rows (first row, labels[, probability]), from top to bottom."""
         rows = max(1, STRIP // self.labels.shape[1])
         for first in range(0, len(self.labels), rows):
             part = slice(first, first + rows)
@@ -79,7 +79,7 @@ def segment_window(
     folder: Path,
     window_px: int = 1024,
 ) -> Prediction:
-    """The likeliest class of each pixel, as the bundle's inference gives it for the same pixels; see `segment_large`.
+    """Predict the most probable class of each pixel as the bundle's inference does; see `segment_large`.
 
     Args:
         factor: working px of one level-0 pixel.
@@ -88,7 +88,7 @@ def segment_window(
         window_px: see `WindowInferer`.
 
     Raises:
-        CvmError: a network without training, or of other classes.
+        CvmError: an untrained network, or one of other classes.
     """
     if not current.trained:
         raise CvmError(UNTRAINED)
@@ -113,9 +113,9 @@ def segment_window(
 
 
 def entropy_map(image: SlideImage, *, current: ActiveModel, factor: float) -> np.ndarray:
-    """(h, w) entropy of the network's prediction over a whole image, in bits, at most 512 px of longer side.
+    """Compute the entropy (h, w) of the prediction over a whole image, in bits, at a longer side of at most 512 px.
 
-    0 where the network is sure everywhere, log2(classes) where it knows nothing.
+    It is 0 for a certain prediction and log2(classes) for a uniform one.
     """
     whole = Window(0, 0, image.shape[1], image.shape[0])
     shape = working_shape(whole, factor=factor, longest=GLANCE)
@@ -124,13 +124,13 @@ def entropy_map(image: SlideImage, *, current: ActiveModel, factor: float) -> np
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """(H, W) bits of (C, H, W) probabilities; 0 log 0 = 0."""
+    """Compute the entropy (H, W) in bits of probabilities (C, H, W); 0 log 0 = 0."""
     p = np.clip(probabilities, np.finfo(np.float32).tiny, 1.0)
     return np.asarray(-(probabilities * np.log2(p)).sum(axis=0))
 
 
 def _probabilities(current: ActiveModel, pixels: np.ndarray, *, scale: float, window_px: int) -> np.ndarray:
-    """(C, H, W) of (H, W, 3) pixels."""
+    """Compute probabilities (C, H, W) of pixels (H, W, 3)."""
     knobs = current.knobs
     return predict_classes(
         current.network,
@@ -144,7 +144,7 @@ def _probabilities(current: ActiveModel, pixels: np.ndarray, *, scale: float, wi
 
 
 class Cropped(SlideImage):
-    """A window of an opened image as an image of its own; the image stays the opener's to close."""
+    """A window of an opened image as an image; whoever opened the image closes it."""
 
     def __init__(self, image: SlideImage, window: Window) -> None:
         self.whole, self.window = image, window
@@ -167,7 +167,7 @@ def segment_large(
     folder: Path,
     window_px: int = 1024,
 ) -> Prediction:
-    """The likeliest class of each pixel at the network's um/px, as `cvm-monai predict` finds it; background on glass.
+    """Predict the most probable class at the network's um/px as `cvm-monai predict` does; background on glass.
 
     Memory is that of a few tiles and strips: labels and probabilities are memory-mapped files in `folder`, one byte a
     pixel each, and the probabilities are rounded to 1/255.
@@ -179,7 +179,7 @@ def segment_large(
         window_px: side of the tiles, see `WindowInferer`.
 
     Raises:
-        CvmError: a place that cannot be read, or a network whose output is not finite.
+        CvmError: a part of the image that cannot be read, or a network whose output is not finite.
     """
     crop = Cropped(image, window)
     model = _model(current, names)

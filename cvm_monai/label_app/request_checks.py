@@ -1,4 +1,4 @@
-"""What of a request reaches MONAI Label's own code: of forms JSON objects alone, of background tasks known keys alone.
+"""Check requests before MONAI Label's code: forms must be JSON objects, background tasks get known keys only.
 
 MONAI Label 0.8.5 takes any JSON in a form and fails with status 500. It puts a request's `bundle_path` on the
 PYTHONPATH of the process of a background task, so that an uploaded file would run as code, and its `gpus` into the
@@ -26,7 +26,7 @@ ALLOWED: Mapping[str, tuple[str, ...]] = {
     "batch_infer": (*BATCH, *SEGMENTATION, *RESULT),
     "scoring": ("method",),
 }
-"""Keys of a request by MONAI Label's method, beside `ALL_METHODS`."""
+"""Allowed keys of a request by MONAI Label's method, beside `ALL_METHODS`."""
 
 IMAGES = ("all", "labeled", "unlabeled")
 GPUS = re.compile(r"all|[0-9]{1,4}(,[0-9]{1,4}){0,63}")
@@ -35,15 +35,15 @@ logger = logging.getLogger(__name__)
 
 
 Check = Callable[[Mapping[str, Any], str], None]
-"""Raises CvmError where a request, whose keys are known, cannot be served by a method."""
+"""Raises CvmError where a request with known keys cannot be served by a method."""
 
 
 def checked_request(request: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """The known keys of a request for a process of its own; the others are dropped.
+    """Check a request for a background process; returns its known keys and drops the others.
 
     Raises:
-        CvmError: `gpus` that are neither `all` nor numbers with commas between them, another value of another kind
-            than MONAI Label takes, or an unknown method.
+        CvmError: `gpus` that are neither `all` nor numbers with commas between them, a value of the wrong type
+            for MONAI Label, or an unknown method.
     """
     if method not in ALLOWED:
         raise CvmError(f"there is no background task {method[:60]!r}")
@@ -59,7 +59,7 @@ def checked_request(request: Mapping[str, Any], method: str) -> dict[str, Any]:
 
 
 def _check_kinds(request: Mapping[str, Any]) -> None:
-    """Refuse values that MONAI Label would stumble over."""
+    """Refuse values on which MONAI Label would fail."""
     model, level, images = (request.get(name) for name in ("model", "logging", "images"))
     if model is not None and not isinstance(model, str):
         raise CvmError(f"model must be a name, got {model!r}"[:200])
@@ -77,14 +77,14 @@ def _check_kinds(request: Mapping[str, Any]) -> None:
 
 
 def secure_background_tasks(utils: Any, *importers: Any, check: Check | None = None) -> None:
-    """Let every background task of MONAI Label begin with `checked_request`, once.
+    """Patch MONAI Label, once, so that every background task begins with `checked_request`.
 
     The request is checked where it is accepted, so that a refusal is an answer, and again where the process starts.
 
     Args:
         utils: the module `monailabel.utils.async_tasks.utils`.
         importers: modules that hold its `run_background_task` under the same name.
-        check: says, where a request is accepted, what would make it fail later; the last one given is asked.
+        check: called when a request is accepted, to refuse one that would fail later; the last one given is used.
     """
     if hasattr(utils.run_background_task, "check"):
         utils.run_background_task.check = check
@@ -113,10 +113,10 @@ def secure_background_tasks(utils: Any, *importers: Any, check: Check | None = N
 
 
 def read_object(text: str | bytes) -> dict[str, Any]:
-    """The object of a JSON text; `null` is an empty one.
+    """Read the object in a JSON text; `null` is an empty one.
 
     Raises:
-        CvmError: anything else.
+        CvmError: any other JSON, or malformed text.
     """
     try:
         found = json.loads(text)
@@ -131,7 +131,7 @@ def read_object(text: str | bytes) -> dict[str, Any]:
 
 
 class ObjectsAlone:
-    """The module `json` whose `loads` is `read_object`."""
+    """Stand-in for the module `json` whose `loads` is `read_object`."""
 
     loads = staticmethod(read_object)
 
@@ -140,7 +140,7 @@ class ObjectsAlone:
 
 
 def secure_forms(*endpoints: Any) -> None:
-    """Let modules of MONAI Label's end points read JSON objects alone, and refuse to send a file that was not made.
+    """Patch modules of MONAI Label's endpoints to read only JSON objects, and to refuse to send a missing file.
 
     Args:
         endpoints: `monailabel.endpoints.infer`, `wsi_infer` and `datastore`.
@@ -153,7 +153,7 @@ def secure_forms(*endpoints: Any) -> None:
 
 
 def _checked(send: Any) -> Any:
-    """A sender of results that refuses in a sentence where the file that is asked for was not made."""
+    """Wrap a sender of results to refuse a requested file that was not made."""
 
     def checked(datastore: Any, result: dict[str, Any], output: Any, background_tasks: Any) -> Any:
         if output == "image" and not (result.get("file") or result.get("label")):

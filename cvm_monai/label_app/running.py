@@ -1,4 +1,4 @@
-"""Trainings beside the server: recorded while they run, taken up by the next server, ended with their own."""
+"""Record running trainings, take them up after a restart of the server, and end them with the server."""
 
 import json
 import logging
@@ -18,13 +18,13 @@ import psutil
 from cvm_monai.files import read_record, write_text
 
 RECORD = "training.json"
-"""In the app's folder: the process of the training that runs, or how the last one ended."""
+"""In the app's folder: the process of the running training, or the outcome of the last one."""
 
 LINES = 20
-"""Of a training's output that `GET /train/` shows."""
+"""Number of lines of a training's output that `GET /train/` shows."""
 
 PATIENCE = 10.0
-"""Seconds that an interrupted process has to put its things in order."""
+"""Seconds that an interrupted process has to end cleanly."""
 
 TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def recorded(work: Path, request: Mapping[str, Any]) -> Iterator[None]:
-    """Record that this process trains, and in the end whether it went well."""
+    """Record that this process trains, and finally whether it succeeded."""
     process = psutil.Process()
     facts: dict[str, Any] = {"pid": process.pid, "created": process.create_time(), "request": dict(request)}
     facts |= {"started": datetime.now().strftime(TIME), "status": "RUNNING"}
@@ -49,13 +49,13 @@ def recorded(work: Path, request: Mapping[str, Any]) -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """Print a line; nobody reads it where the server has gone, and the training goes on."""
+    """Print a line; errors are ignored, as the training continues when the server has ended."""
     with suppress(OSError):
         print(line, flush=True)
 
 
 def take_up(work: Path, utils: Any) -> bool:
-    """Give MONAI Label the training of an earlier server that still runs, as a task of its own; whether there is one.
+    """Add an earlier server's running training to MONAI Label's tasks; returns whether there is one.
 
     Args:
         utils: the module `monailabel.utils.async_tasks.utils`.
@@ -80,7 +80,7 @@ def take_up(work: Path, utils: Any) -> bool:
 
 
 def _watch(work: Path, utils: Any, task: dict[str, Any], process: psutil.Process) -> None:
-    """Keep a task's lines and its end up to date."""
+    """Update a task's output lines and outcome."""
     while alive(process):
         task["details"].extend(line for line in _tail(work, process) if line not in task["details"])
         time.sleep(1)
@@ -94,12 +94,12 @@ def _watch(work: Path, utils: Any, task: dict[str, Any], process: psutil.Process
 
 
 def _read(work: Path) -> dict[str, Any]:
-    """The record; empty where there is none that can be read."""
+    """Read the record; empty where it is missing or unreadable."""
     return read_record(work / RECORD) or {}
 
 
 def _process(record: Mapping[str, Any]) -> psutil.Process | None:
-    """The process of a record where it still runs; a number may have gone to another one, begun at another time."""
+    """Return a record's process if it still runs; the start time tells it from another process of the same id."""
     if record.get("status") != "RUNNING" or not isinstance(record.get("pid"), int):
         return None
     try:
@@ -111,7 +111,7 @@ def _process(record: Mapping[str, Any]) -> psutil.Process | None:
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether a process runs; one that has ended and that nobody has asked for does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
@@ -119,7 +119,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 def _tail(work: Path, process: psutil.Process) -> list[str]:
-    """The last lines of the log of the training that a process began."""
+    """Return the last lines of the log of the training that a process began."""
     try:
         begun = process.create_time() - 1
         logs = [path for path in (work / "runs").glob("*/training.log") if path.stat().st_mtime >= begun]
@@ -131,7 +131,7 @@ def _tail(work: Path, process: psutil.Process) -> list[str]:
 
 
 def end_with_server(utils: Any) -> None:
-    """Let the signals that end the server end its trainings and batches too, once; the server would wait for them.
+    """Install, once, signal handlers that end trainings and batches with the server, which would wait for them.
 
     Args:
         utils: the module `monailabel.utils.async_tasks.utils`.
@@ -153,7 +153,7 @@ def end_with_server(utils: Any) -> None:
 
 
 def interrupt(utils: Any) -> None:
-    """Interrupt the processes of MONAI Label's tasks, so that a training can close its run; no further one begins."""
+    """Interrupt the processes of MONAI Label's tasks, so that a training can close its run; no new ones begin."""
     for executor in utils.background_executors.values():
         executor.shutdown(wait=False, cancel_futures=True)
     running: list[psutil.Process] = []
@@ -171,7 +171,7 @@ def interrupt(utils: Any) -> None:
 
 
 def _kill_later(running: list[psutil.Process]) -> None:
-    """Kill what has not ended after a while."""
+    """Kill processes that have not ended after a while."""
     until = time.monotonic() + PATIENCE
     while any(map(alive, running)) and time.monotonic() < until:
         time.sleep(0.2)

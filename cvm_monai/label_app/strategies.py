@@ -1,4 +1,4 @@
-"""Which image to annotate next, or which patch of one: QuPath's plug-in asks for both."""
+"""Choose the image to annotate next, or the next patch of an image; QuPath's plug-in asks for both."""
 
 import logging
 import random
@@ -20,27 +20,27 @@ from cvm_monai.slides import open_image, tissue_mask
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 32
-"""Images that one request may look at for the first time: the server waits for it."""
+"""Maximal number of new images that one request may rank, since the server waits for it."""
 
 RECENT = 300
-"""Seconds for which an image that was handed out is not handed out again while there are others."""
+"""Seconds before a suggested image is suggested again while there are others."""
 
 PATCH = (1024, 1024)
-"""Width and height in level-0 pixels where a request says none."""
+"""Default width and height of a patch in level-0 pixels."""
 
 SMALLEST = 16
 MOST = 10**6
-"""Patches of an image."""
+"""Maximal number of patches of an image."""
 
 TISSUE = 0.2
-"""Part of a patch that must be tissue, where there is such a patch."""
+"""Minimal fraction of tissue in a patch, if any patch reaches it."""
 
 Rank = Callable[[Path, Sequence[Window]], np.ndarray]
-"""A number for each patch of an image: the largest is the next."""
+"""Returns a number for each patch of an image; the largest is the next."""
 
 
 class Random:
-    """Any image without a label, or any patch without an annotation of the image that a request names."""
+    """Choose a random image without a label, or a random patch without an annotation of the request's image."""
 
     description = "Any image without a label"
 
@@ -56,7 +56,7 @@ class Random:
 
 
 class First:
-    """The first image without a label by name, or the first such patch of the image that a request names, by rows."""
+    """Choose the first image without a label by name, or the first such patch of the request's image, by rows."""
 
     description = "The first image without a label, by name"
 
@@ -72,14 +72,14 @@ class First:
 
 
 class MostUncertain:
-    """The image without a label on which the current network is least sure: largest mean entropy of its prediction.
+    """Choose the image without a label that has the largest mean entropy of the current network's prediction.
 
-    The entropy of an image is computed once for each network. An image that was handed out in the last five minutes
-    waits, so that several annotators get different ones. One request looks at 32 new images at most, by name. Of an
-    image that the request names, the patch with the largest mean entropy.
+    The entropy of an image is computed once for each network. An image suggested in the last five minutes is
+    passed over, so that several annotators get different ones. One request ranks at most 32 new images, by name. For an
+    image named by the request, it chooses the patch with the largest mean entropy.
 
     Args:
-        segmenter: whose network is asked.
+        segmenter: whose network predicts.
     """
 
     description = "The image without a label on which the network is least sure (mean entropy in bits)"
@@ -119,7 +119,7 @@ class MostUncertain:
         return {"id": image_id, "mean_entropy_bits": -negative}
 
     def _by_entropy(self, path: Path, patches: Sequence[Window]) -> np.ndarray:
-        """The mean entropy of each patch."""
+        """Compute the mean entropy of each patch."""
         current = self.segmenter.current.get()
         with open_image(path) as image:
             found = entropy_map(image, current=current, factor=self.segmenter.factor(image, current))
@@ -127,10 +127,10 @@ class MostUncertain:
 
 
 class NextPatch:
-    """Chooses the next patch of an image: of tissue, not annotated, and not handed out before.
+    """Choose the next patch of an image: with tissue, not annotated, and not suggested before.
 
-    Where all were handed out it begins anew. Of an image that the server does not have the request's `image_size`
-    speaks, and any of its patches may be the next.
+    When all were suggested it starts again. For an image that the server does not have, the request gives `image_size`,
+    and any patch may be chosen.
     """
 
     def __init__(self, segmenter: Segmenter) -> None:
@@ -138,14 +138,14 @@ class NextPatch:
         self._given: dict[str, set[Window]] = {}
 
     def __call__(self, request: Mapping[str, Any], datastore: Any, rank: Rank) -> dict[str, Any] | None:
-        """The image's id and the patch as `bbox` [x, y, width, height]; None where the request names no image.
+        """Return the image's id and the patch as `bbox` [x, y, width, height]; None where the request names no image.
 
         Args:
-            request: `image`, and where wanted `patch_size` and `image_size`, each a width and a height.
-            rank: of the patches; it is asked only for images of the server.
+            request: `image`, and optionally `patch_size` and `image_size`, each a width and a height.
+            rank: of the patches; used only for images of the server.
 
         Raises:
-            CvmError: sizes that are none, or an image that nobody knows.
+            CvmError: invalid sizes, or an unknown image.
         """
         image_id = request.get("image")
         if not image_id:
@@ -169,7 +169,7 @@ class NextPatch:
         return {"id": image_id, "bbox": [patch.x, patch.y, patch.width, patch.height]}
 
     def _candidates(self, path: Path, label: str, size: tuple[float, float]) -> list[Window]:
-        """The patches of tissue without an annotation; all of them where there are none such."""
+        """Return the patches with tissue and without annotation; all patches where there are none."""
         with open_image(path) as image:
             patches = list(lattice(image.shape, size))
             tissue = tissue_mask(image)
@@ -183,7 +183,7 @@ class NextPatch:
 
 
 def lattice(shape: tuple[int, int], size: tuple[float, float]) -> list[Window]:
-    """Patches of a (width, height) that cover an image of (height, width), row by row; the last ones end at its border.
+    """Place patches of (width, height) over an image of (height, width), row by row; the last end at its border.
 
     Raises:
         CvmError: patches that are too small.
@@ -199,7 +199,7 @@ def lattice(shape: tuple[int, int], size: tuple[float, float]) -> list[Window]:
 
 
 def mean_in(values: np.ndarray, shape: tuple[int, int], patches: Sequence[Window]) -> np.ndarray:
-    """The mean of a map of a whole image of (height, width) in each patch."""
+    """Compute the mean in each patch of a map of a whole image of (height, width)."""
     scale_y, scale_x = values.shape[0] / shape[0], values.shape[1] / shape[1]
     means = []
     for patch in patches:
@@ -211,7 +211,7 @@ def mean_in(values: np.ndarray, shape: tuple[int, int], patches: Sequence[Window
 
 
 def _told_shape(image_id: str, request: Mapping[str, Any]) -> tuple[int, int]:
-    """(height, width) of an image that the server does not have, as the request tells it."""
+    """Read (height, width) of an image that the server does not have from the request."""
     width, height = read_pair("image_size", request.get("image_size") or (0, 0))
     if min(width, height) < 1:
         raise CvmError(f"there is no image {image_id[:60]!r} on the server, and the request tells no image_size")

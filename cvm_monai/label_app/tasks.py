@@ -1,4 +1,4 @@
-"""What MONAI Label runs: segmentation of one image and of many, training, and the choice of the next image."""
+"""MONAI Label's tasks: segmentation of one image and of many, training, and the choice of the next image."""
 
 import logging
 from collections.abc import Mapping
@@ -28,20 +28,20 @@ DESCRIPTIONS: dict[Method, str] = {
 }
 
 SHOWN = ("learning_rate", "batch_size", "pairs", "seed")
-"""Knobs that clients are shown beside `DEFAULTS`."""
+"""Knobs shown to clients beside `DEFAULTS`."""
 
 logger = logging.getLogger(__name__)
 
 
 class CvmInferTask(InferTask):
-    """One way to segment.
+    """Segmentation task of one method.
 
-    MONAI Label's own tasks squeeze the wrong axis of 2-D images, write floating point PNGs and take the image of a
-    request for any path of the server; this one shares nothing with them but the interface.
+    MONAI Label's own tasks squeeze the wrong axis of 2-D images, write floating point PNGs and accept any path of the
+    server as a request's image; this one has only the interface in common with them.
 
     Args:
-        segmenter: that segments.
-        method: which way.
+        segmenter: does the segmentation.
+        method: of segmentation.
     """
 
     def __init__(self, segmenter: Segmenter, method: Method) -> None:
@@ -58,10 +58,10 @@ class CvmInferTask(InferTask):
         self.segmenter, self.method = segmenter, method
 
     def info(self) -> dict[str, Any]:
-        """What QuPath's plug-in asks for: `pathology` models, none of them a NuClick.
+        """Return the facts that QuPath's plug-in reads: a `pathology` model that is not a NuClick.
 
-        To a NuClick the plug-in sends points of every class as foreground, and keeps its earlier results; to others it
-        sends points of the classes Positive and Negative apart, and replaces the objects of the model's classes.
+        For a NuClick the plug-in sends points of every class as foreground and keeps earlier results; for others it
+        sends points of the classes Positive and Negative separately and replaces objects of the model's classes.
         """
         return super().info() | {"pathology": True, "nuclick": False}
 
@@ -70,16 +70,16 @@ class CvmInferTask(InferTask):
 
     def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
         extension = request.get("result_extension")
-        if isinstance(extension, list):  # a client that echoes the options of `info`
+        if isinstance(extension, list):  # a client may echo the options of `info`
             request = request | {"result_extension": extension[0] if extension else None}
         write = bool(request.get("result_write_to_file", True))
         return self.segmenter(request, Path(request["image"]), method=self.method, write=write)
 
 
 class OneAtATime(BatchInferTask):
-    """MONAI Label's batch of images, one after the other: by default it shares them over GPUs that may not be there.
+    """Run MONAI Label's batch one image after the other; by default it distributes them over GPUs, even missing ones.
 
-    An image that cannot be segmented is named with the reason, and the others are segmented.
+    An image that cannot be segmented is reported with the reason; the others are segmented.
     """
 
     def __init__(self, device: str) -> None:
@@ -110,7 +110,7 @@ class OneAtATime(BatchInferTask):
 
 
 class CvmTrainTask(TrainTask):
-    """Trains the bundle's network on every image that has a label of the tag `final`, and takes it into use.
+    """Train the bundle's network on every image with a label of the tag `final`, and use it from then on.
 
     Args:
         settings: of the app.
@@ -122,7 +122,7 @@ class CvmTrainTask(TrainTask):
         self.settings, self.current = settings, current
 
     def config(self) -> dict[str, Any]:
-        """Values that a client may change; lists are choices, the first is taken."""
+        """Return values that a client may change; lists are choices, the first is the default."""
         shown: dict[str, Any] = {name: KNOBS[name].default for name in SHOWN} | dict(DEFAULTS)
         return shown | {"start": list(get_args(Start)), "supervision": ["cvm", "partial_ce"]}
 
@@ -131,7 +131,7 @@ class CvmTrainTask(TrainTask):
         return {} if output_dir is None else summary(output_dir)
 
     def check(self, request: Mapping[str, Any], datastore: Any) -> None:
-        """Refuse at once what the training would refuse after its start.
+        """Refuse at once a request that the training would refuse after its start.
 
         Raises:
             CvmError: as `check_training`.
@@ -149,10 +149,10 @@ class CvmTrainTask(TrainTask):
 
 
 class CvmStrategy(Strategy):
-    """One way to choose the next image or patch.
+    """Strategy that chooses the next image or patch.
 
     Args:
-        choose: gives the id, and of a patch its place; None where all images have labels.
+        choose: returns the id, and the place of a patch; None where all images have labels.
     """
 
     def __init__(self, choose: Random | First | MostUncertain) -> None:

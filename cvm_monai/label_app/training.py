@@ -1,4 +1,4 @@
-"""One training as the bundle's own command, in a process of its own."""
+"""Run one training as the bundle's own command, in a separate process."""
 
 import json
 import os
@@ -22,10 +22,10 @@ from cvm_monai.label_app.current import model_path, recorded_knobs
 from cvm_monai.label_app.training_data import check_labels, write_dataset
 
 Start = Literal["current", "scratch"]
-"""Whether a training goes on from the current network's weights or begins at random ones."""
+"""Whether a training continues from the current network's weights or starts at random ones."""
 
 OWN = ("fold", "classes", "val_interval")
-"""Knobs that follow from the labelled images."""
+"""Knobs that are determined by the labelled images."""
 KNOBS: Mapping[str, Knob] = {
     "start": Knob("start", Choice(get_args(Start)), "current", "whether it goes on from the network in use"),
     **{
@@ -34,36 +34,36 @@ KNOBS: Mapping[str, Knob] = {
         if knob.role == "science" and isinstance(knob.kind, Choice | Whole | Number) and name not in OWN
     },
 }
-"""What a request may say of a training."""
+"""Keys of a request that configure a training."""
 DEFAULTS: Mapping[str, Any] = {name: KNOBS[name].default for name in ("max_epochs", "start")}
 MAKING = ("network_channels", "normalisation", "encoder_norm", "extractor_path", "extractor_weights")
-"""What makes a network beside its name: a training that goes on with weights must not change it."""
+"""Knobs that define a network beside its name; a training that continues from weights must not change them."""
 KEPT = ("network", "scale", "mpp", "stain_normalisation", "image_mean", "image_std")
 EVIDENCE = ("contrast", "centre", "combination", "discriminant")
-"""What else the next training takes over: how images are fed, and what u is made of."""
+"""Further knobs that the next training inherits: the images' normalisation and the pseudo-labels."""
 QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training left: its folder, and how many images or crops it learnt from."""
+    """Result of a training: its folder, and the number of training images or crops."""
 
     output_dir: Path
     images: int
 
 
 def read_knobs(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The knobs of a request, those of a training and `start`; other keys are MONAI Label's and are passed over.
+    """Read a request's knobs of the training and `start`; other keys are MONAI Label's and are ignored.
 
-    Values reach a configuration that executes text beginning with `$`: numbers and known words alone come through.
+    Only numbers and known words are accepted, since a configuration executes text that begins with `$`.
 
     Raises:
-        CvmError: a value of another kind or out of its range, or both `scale` and `mpp`.
+        CvmError: a value of the wrong type or out of range, or both `scale` and `mpp`.
     """
     knobs = dict(DEFAULTS)
     for name, knob in KNOBS.items():
         value = request.get(name)
-        if isinstance(value, list):  # a client that echoes the choices of `info`
+        if isinstance(value, list):  # a client may echo the choices of `info`
             value = value[0] if value else None
         if value not in (None, ""):
             knobs[name] = knob.read(value)
@@ -79,10 +79,10 @@ def check_training(
     current: Path | None,
     knobs: Mapping[str, Any],
 ) -> None:
-    """Refuse what `train` would refuse before its first epoch; no pixel is read.
+    """Refuse a request that `train` would refuse before its first epoch; no pixel is read.
 
     Raises:
-        CvmError: no bundle, labels that cannot be read or cannot teach, or um/px that nobody says.
+        CvmError: no bundle, labels that are unreadable or insufficient, or unknown um/px.
     """
     _configuration(settings)
     _, scale, mpp = _working_size(knobs, current)
@@ -90,7 +90,7 @@ def check_training(
 
 
 def _configuration(settings: AppSettings) -> Path:
-    """The bundle's configuration of a training."""
+    """Find the bundle's configuration of a training."""
     config = config_file(settings.bundle / "configs", "train")
     if not config.is_file():
         raise CvmError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
@@ -98,11 +98,11 @@ def _configuration(settings: AppSettings) -> Path:
 
 
 def _working_size(knobs: Mapping[str, Any], current: Path | None) -> tuple[dict[str, Any], float, float | None]:
-    """The knobs of the network in use, and the scale or um/px that a training works at."""
+    """Return the knobs of the network in use, and the scale or um/px of a training."""
     known = recorded_knobs(current)
     inherited = {name: known[name] for name in (*KEPT, *EVIDENCE, *MAKING, "classes")}
     if "scale" in knobs:
-        inherited["mpp"] = None  # a scale means nothing beside an mpp
+        inherited["mpp"] = None  # a scale has no effect beside an mpp
     return inherited, knobs.get("scale", inherited["scale"]), knobs.get("mpp", inherited["mpp"])
 
 
@@ -114,16 +114,16 @@ def train(
     knobs: Mapping[str, Any],
     say: Callable[[str], None] = print,
 ) -> Trained:
-    """Train on labelled images into a new folder `work/runs/<time>/`; nothing that is there already changes.
+    """Train on labelled images into a new folder `work/runs/<time>/`; existing files do not change.
 
     Args:
         labelled: (image id, image, label) of each.
-        current: output folder of the training that is in use, whose knobs hold unless others are given.
-        knobs: as `read_knobs` gives them.
-        say: takes what the training prints, line by line.
+        current: output folder of the training in use, whose knobs are inherited unless others are given.
+        knobs: as `read_knobs` returns them.
+        say: called with each line that the training prints.
 
     Raises:
-        CvmError: no bundle, labels that cannot teach, or a training that fails, with its last sentence.
+        CvmError: no bundle, insufficient labels, or a failed training, with its last line of output.
     """
     config = _configuration(settings)
     inherited, scale, mpp = _working_size(knobs, current)
@@ -155,18 +155,18 @@ def train(
 
 
 def _same_network(inherited: Mapping[str, Any], chosen: Mapping[str, Any], current: Path | None, classes: int) -> bool:
-    """Whether the current weights fit the network that is to be trained."""
+    """Whether the current weights fit the network to be trained."""
     same = chosen.get("network", inherited["network"]) == inherited["network"]
     return current is not None and same and inherited["classes"] == classes
 
 
 def _inherited(chosen: Mapping[str, Any], inherited: Mapping[str, Any], *, going_on: bool) -> dict[str, Any]:
-    """What the next training takes over from the last one."""
+    """Return the knobs that the next training inherits from the last one."""
     kept = {name: inherited[name] for name in (*KEPT, *EVIDENCE)}
     if chosen.get("network", inherited["network"]) == inherited["network"]:
         kept |= {name: inherited[name] for name in MAKING}
         if not going_on and inherited["network"] != "timm_unet":
-            del kept["encoder_norm"]  # of weights that a network which begins anew does not read
+            del kept["encoder_norm"]  # of weights that a newly started network does not read
     return kept
 
 
@@ -179,7 +179,7 @@ def _options(
     trained: bool,
     weights: Path | None,
 ) -> list[str]:
-    """The overrides of the bundle's training configuration; `trained`: there is a training to inherit from."""
+    """Return the overrides of the bundle's training configuration; `trained`: there is a training to inherit from."""
     dataset = as_entry(output / "dataset")
     kept = _inherited(chosen, inherited, going_on=weights is not None) if trained else {}
     values: dict[str, Any] = {name: value for name, value in kept.items() if value is not None} | dict(chosen)
@@ -195,7 +195,7 @@ def _options(
     if torch.device(settings.device).type == "cpu":
         values["amp"] = False
     if "scale" in chosen:
-        values["mpp"] = "$None"  # the command passes over None, and a bundle may have an mpp of its own
+        values["mpp"] = "$None"  # the command ignores None, and the bundle may have its own mpp
     for part, name in (("train", "train"), ("validate", "validation")):
         target = "cvm_monai.label_app.training_data.part_records"
         values[f"{part}#dataset#data"] = {"_target_": target, "dataset_dir": dataset, "part": name}
@@ -217,12 +217,12 @@ def _options(
 
 
 def _word(value: Any) -> str:
-    """A value as python-fire reads it back."""
+    """Format a value so that python-fire parses it back."""
     return value if isinstance(value, str) else repr(value)
 
 
 def _run(command: Sequence[str], *, log: Path, say: Callable[[str], None]) -> tuple[int, str]:
-    """Exit code and the last line that says something; everything is said as it comes, and kept in the log."""
+    """Run the command; returns exit code and last non-empty line. Output is passed on line by line and logged."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     last = ""
     with (
@@ -240,7 +240,7 @@ def _run(command: Sequence[str], *, log: Path, say: Callable[[str], None]) -> tu
 
 
 def _new_folder(runs: Path) -> Path:
-    """A folder that nobody has yet, named by the time."""
+    """Create a new folder named by the time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in range(1000):
         folder = runs / (stamp if number == 0 else f"{stamp}-{number}")
@@ -253,7 +253,7 @@ def _new_folder(runs: Path) -> Path:
 
 
 def summary(output_dir: Path) -> dict[str, Any]:
-    """What `run.json` of a training says of it, for MONAI Label's `train_stats`; empty without one."""
+    """Summarise a training's `run.json` for MONAI Label's `train_stats`; empty without one."""
     try:
         facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

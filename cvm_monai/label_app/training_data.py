@@ -1,4 +1,4 @@
-"""From labels in a folder of studies to a data list that the bundle trains on, with one image too."""
+"""Convert labels in a folder of studies to a data list for the bundle's training, even of a single image."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from cvm_monai.label_app.uploads import read_label
 from cvm_monai.slides import IMAGE_SUFFIXES, SlideImage, open_image
 
 CROP = 512
-"""Side in working px of the crops that stand for a slide."""
+"""Side in working px of the crops of a slide."""
 
 FLAT = 4096
-"""Longest side of an image that is trained on as a whole."""
+"""Longest side of an image that is used whole in training."""
 
 HELD_OUT = 5
-"""Of so many labelled images one validates; of fewer all train and all validate."""
+"""One in so many labelled images is for validation; of fewer images, all are for training and validation."""
 
 NO_LABEL = "no image has a label yet: PUT /datastore/label first"
 PART_KEY = "label_app_part"
@@ -39,10 +39,10 @@ def check_labels(
     mpp: float | None = None,
     image_mpp: float | None = None,
 ) -> None:
-    """Refuse labels that `write_dataset` would refuse, before any pixel is read; arguments as there.
+    """Refuse labels that `write_dataset` would refuse, without reading pixels; same arguments.
 
     Raises:
-        CvmError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
+        CvmError: no label, unreadable or insufficient labels, or unknown um/px.
     """
     if not labelled:
         raise CvmError(NO_LABEL)
@@ -69,21 +69,21 @@ def write_dataset(
     image_mpp: float | None = None,
     seed: int = 0,
 ) -> DataList:
-    """Write the data list of all labelled images, and crops of slides around what is annotated in them.
+    """Write the data list of all labelled images, and crops of slides around their annotations.
 
-    A fifth of the images, chosen by the seed, validates where there are at least five; otherwise, and where the others
-    could not teach alone, all of them train and validate.
+    A fifth of the images, chosen by the seed, is for validation if there are at least five; otherwise, and where the
+    remaining ones are insufficient for training, all are for both.
 
     Args:
         labelled: (image id, image, label) of each.
         folder: gets `datalist.json`, `points/` and `images/` (crops).
         classes: class map of the labels.
-        scale, mpp: that the network works at.
-        image_mpp: of images whose files do not say it.
-        seed: of the images that validate, and of the points that stand for a slide's regions.
+        scale, mpp: of the network's input.
+        image_mpp: um/px of images whose files do not state it.
+        seed: of the choice of validation images, and of the points sampled in a slide's regions.
 
     Raises:
-        CvmError: no label, labels that cannot be read or teach nothing, or um/px that nobody says.
+        CvmError: no label, unreadable or insufficient labels, or unknown um/px.
     """
     if not labelled:
         raise CvmError(NO_LABEL)
@@ -107,7 +107,7 @@ def write_dataset(
 
 
 def part_records(*, dataset_dir: str, part: str) -> list[dict[str, Any]]:
-    """Records of the cases that `write_dataset` gave to `train` or `validation`, as `case_records` has them.
+    """Return records of the cases that `write_dataset` assigned to `train` or `validation`, as `case_records` does.
 
     Raises:
         CvmError: as `read_datalist`.
@@ -118,7 +118,7 @@ def part_records(*, dataset_dir: str, part: str) -> list[dict[str, Any]]:
 
 
 def _parts(cases: Sequence[Case], names: Mapping[str, int], seed: int) -> tuple[list[Case], list[Case]]:
-    """Training and validation cases."""
+    """Split into training and validation cases."""
     images = sorted({case.patient_id for case in cases})
     if len(images) >= HELD_OUT:
         np.random.default_rng(seed).shuffle(images)
@@ -129,7 +129,7 @@ def _parts(cases: Sequence[Case], names: Mapping[str, int], seed: int) -> tuple[
             check_trainable(Split(tuple(train), tuple(validation), (), names))
             return train, validation
         except ValueError:
-            pass  # all of them may teach where the chosen ones are needed
+            pass  # all cases, where the training cases alone are insufficient
     try:
         check_trainable(Split(tuple(cases), tuple(cases), (), names))
     except ValueError as error:
@@ -146,7 +146,7 @@ def _case(
     folder: Path,
     classes: Mapping[str, Any],
 ) -> Case:
-    """One case, its annotations written with the project's own labels."""
+    """Build one case and write its annotations with the project's own labels."""
     points = folder / "points" / f"{case_id}.geojson"
     write_geojson(points, found, names=list(class_names(classes)))
     hashes = {"image": sha256(image), "points": sha256(points)}
@@ -172,12 +172,12 @@ def _crops(
     classes: Mapping[str, Any],
     seed: int,
 ) -> list[Case]:
-    """A case for each cell of a lattice that holds points; regions give points to the cells that they cover."""
+    """Build a case for each lattice cell with points; regions contribute points to the cells that they cover."""
     from PIL import Image
 
     points = [*found.points, *seed_points(found, seed=seed, image_shape=image.shape)]
     points = [point for point in points if point.label != UNLABELLED]
-    step = factor if mpp is not None else 1.0  # with a scale the training resamples what it is given
+    step = factor if mpp is not None else 1.0  # with a scale the training resamples its images
     size = CROP if mpp is not None else round(CROP / factor)
     side = size / step
     cells: dict[tuple[int, int], list[Point]] = {}

@@ -1,4 +1,4 @@
-"""What may be uploaded: names that stay inside their folder, and files that are read before they are kept."""
+"""Check uploads: names must stay inside their folder, and files are read before they are kept."""
 
 import json
 import re
@@ -16,20 +16,20 @@ from cvm_monai.files import temporary_folder
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES, open_image
 
 IMAGES = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)))
-"""Suffixes of what the studies folder may hold as images."""
+"""Suffixes of images in the studies folder."""
 
 LABELS = (".geojson", ".json", ".xml", ".png", ".tif", ".tiff", ".nii.gz")
-"""Suffixes of labels: the readers' annotation files and label images, and NIfTI that this app wrote."""
+"""Suffixes of labels: annotation files and label images of the readers, and NIfTI written by this app."""
 
 LONGEST = 150
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 def check_image_id(image_id: str) -> str:
-    """The id itself, where it can be the name of a file in the studies folder and of nothing elsewhere.
+    """Check and return an id, which must be a valid file name inside the studies folder.
 
     Raises:
-        CvmError: an empty or long one, path separators, a leading dot, control characters.
+        CvmError: an empty or long id, path separators, a leading dot, control characters.
     """
     shown = repr(image_id[:60])
     if not image_id or len(image_id.encode("utf-8", "replace")) > LONGEST:
@@ -42,7 +42,7 @@ def check_image_id(image_id: str) -> str:
 
 
 def check_tag(tag: str) -> str:
-    """The tag itself, where it can be the name of a folder of labels.
+    """Check and return a tag, which must be a valid name of a folder of labels.
 
     Raises:
         CvmError: anything but letters, digits, `_` and `-`.
@@ -53,7 +53,7 @@ def check_tag(tag: str) -> str:
 
 
 def split_suffix(name: str, known: tuple[str, ...]) -> tuple[str, str] | None:
-    """A file's name as (id, suffix) by the longest known suffix, in any case; None where it has none of them."""
+    """Split a file's name into (id, suffix) by the longest known suffix, ignoring case; None without one."""
     fitting = [suffix for suffix in known if name.lower().endswith(suffix) and len(name) > len(suffix)]
     if not fitting:
         return None
@@ -62,7 +62,7 @@ def split_suffix(name: str, known: tuple[str, ...]) -> tuple[str, str] | None:
 
 
 def lies_inside(path: str | Path, folder: str | Path) -> bool:
-    """Whether a path, all links followed, lies in a folder, all links followed."""
+    """Whether a path lies in a folder, with links of both resolved."""
     return Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
@@ -70,7 +70,7 @@ def check_image_file(path: Path, image_id: str) -> None:
     """Open an image and read one pixel of it.
 
     Raises:
-        CvmError: one that cannot be opened, or a name that is none; the sentence names the id, not the path.
+        CvmError: a file that cannot be opened, or an invalid name; the message names the id, not the path.
     """
     try:
         with open_image(path) as image:
@@ -80,10 +80,10 @@ def check_image_file(path: Path, image_id: str) -> None:
 
 
 def check_label_file(path: Path, image: Path, *, classes: Mapping[str, Any]) -> dict[str, Any]:
-    """Read an annotation file of an image by the readers that training uses; what was read and what was left out.
+    """Read an annotation file as training does; returns what was read and what was left out.
 
     Raises:
-        CvmError: whatever they refuse, a file without any point or region, or a label image of another size.
+        CvmError: an invalid file, one without points and regions, or a label image of another size.
     """
     if _is_nifti(path):
         _check_nifti(path, image)
@@ -101,7 +101,7 @@ def check_label_file(path: Path, image: Path, *, classes: Mapping[str, Any]) -> 
 
 
 def _remedy(error: UnknownLabelsError) -> str:
-    """How the server is told what labels mean."""
+    """Return the remedy for unknown labels: how to give the server a class map."""
     example = example_map(error.labels)
     pairs = ",".join(f"{name}={meaning}" for name, meaning in example.items())
     if any(sign in name for name in example for sign in ",= '\""):
@@ -112,7 +112,7 @@ def _remedy(error: UnknownLabelsError) -> str:
 
 
 def read_label(path: Path, image: Path, *, classes: Mapping[str, Any]) -> Annotations:
-    """The points and regions of a label, those outside the image left out and counted.
+    """Read the points and regions of a label; those outside the image are left out and counted.
 
     Raises:
         CvmError: as `read_annotations`.
@@ -138,7 +138,7 @@ def _is_nifti(path: Path) -> bool:
 
 
 def _nifti_labels(path: Path) -> np.ndarray:
-    """(height, width) uint8 of a label image whose axes are x and y, as this app and 3D Slicer write them.
+    """Read a NIfTI label image with axes x and y, as this app and 3D Slicer write it, as (height, width) uint8.
 
     Raises:
         CvmError: a value beyond 0 to 255.
@@ -154,7 +154,7 @@ def _nifti_labels(path: Path) -> np.ndarray:
 
 
 def _check_nifti(path: Path, image: Path) -> None:
-    """A label image that this app wrote: numbers, of the image's size, axes (x, y)."""
+    """Check a NIfTI label image: integers, of the image's size, axes (x, y)."""
     import nibabel
 
     with open_image(image) as opened:
@@ -163,14 +163,14 @@ def _check_nifti(path: Path, image: Path) -> None:
         found: Any = nibabel.load(path)
         shape = tuple(side for side in found.shape if side != 1)
         sound = np.issubdtype(found.get_data_dtype(), np.integer)
-    except Exception as error:  # nibabel raises several kinds
+    except Exception as error:  # nibabel raises several types
         raise CvmError(f"the label cannot be read as NIfTI: {_without(error, path, 'the label')}") from None
     if shape != (width, height) or not sound:
         raise CvmError(f"the label must be integers of {width} x {height}, got {shape}")
 
 
 def _without(error: Exception, path: Path, name: str) -> str:
-    """A reader's sentence that names the file as its sender knows it: an upload lies under a name of the server's."""
+    """Replace the server's path of an upload in a reader's message by the name that the sender knows."""
     sentence = str(error)
     for written in (str(path.resolve()), str(path), path.name, path.stem):
         sentence = sentence.replace(written, name)

@@ -1,4 +1,4 @@
-"""Which part of an image a request speaks about, and at which size it is looked at."""
+"""Read a request's region and clicks, and the size at which the region is read."""
 
 import json
 import math
@@ -12,10 +12,10 @@ from cvm_monai.errors import CvmError
 from cvm_monai.slides import SlideImage
 
 FLAT = 4096
-"""Longest side in px of an image that is looked at as a whole where a request names no region."""
+"""Longest side in px of an image that is used whole where a request names no region."""
 
 MOST_CLICKS = 100
-"""Clicks of a class: each costs a map, and each pair of them a pass over it."""
+"""Maximal number of clicks of a class: each needs a map, and each pair a pass over it."""
 
 AROUND = 512
 """Side in working px of the region around the clicks in a larger image."""
@@ -33,11 +33,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Clicks:
-    """Positions (x, y) in level-0 pixels that lie in a window.
+    """Click positions (x, y) in level-0 pixels inside a window.
 
     Attributes:
-        outside: how many did not.
-        assumed: what stands for missing clicks, `foreground` or `background`; None where there are both.
+        outside: number of clicks outside the window.
+        assumed: class whose missing clicks were replaced, `foreground` or `background`; None where there are both.
     """
 
     foreground: tuple[tuple[float, float], ...]
@@ -47,12 +47,12 @@ class Clicks:
 
 
 def read_window(request: Mapping[str, Any], shape: tuple[int, int]) -> Window | None:
-    """The `location` and `size` of a request, or its `roi`, cut to the image; None where it names no region.
+    """Read the `location` and `size` of a request, or its `roi`, clipped to the image; None without a region.
 
-    A size of 0 reaches to the image's border; -1 throughout, as the Digital Slide Archive has it, is no region.
+    A size of 0 reaches to the image's border; all values -1, as the Digital Slide Archive sends, mean no region.
 
     Raises:
-        CvmError: no two finite numbers, or a region outside the image of (height, width).
+        CvmError: values other than two finite numbers, or a region outside the image of (height, width).
     """
     location, size = request.get("location"), request.get("size")
     if location is None and size is None:
@@ -77,11 +77,12 @@ def read_window(request: Mapping[str, Any], shape: tuple[int, int]) -> Window | 
 
 
 def read_box(request: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
-    """(left, top, right, bottom) of the `roi` of a request, as CVAT (those four) and 3D Slicer (a range for each axis,
-    in either direction) draw it; None where there is none.
+    """Read (left, top, right, bottom) of a request's `roi`; None where there is none.
+
+    CVAT sends these four numbers, 3D Slicer a range for each axis, in either direction.
 
     Raises:
-        CvmError: anything else, or a box without area.
+        CvmError: another form, or a box without area.
     """
     roi = request.get("roi")
     if roi in (None, "", [], ()):
@@ -97,17 +98,17 @@ def read_box(request: Mapping[str, Any]) -> tuple[float, float, float, float] | 
 
 
 def _is_whole(pair: Any) -> bool:
-    """Whether both of a location or a size are -1."""
+    """Whether both values of a location or a size are -1."""
     return isinstance(pair, list | tuple) and len(pair) == 2 and all(value == -1 for value in pair)
 
 
 def whole(shape: tuple[int, int]) -> Window:
-    """All of an image of (height, width)."""
+    """Return the window of a whole image of (height, width)."""
     return Window(0, 0, shape[1], shape[0])
 
 
 def read_positions(request: Mapping[str, Any], name: str) -> list[tuple[float, float]]:
-    """The positions [[x, y], ...] under a name, given as a list or as its JSON text; none where the name is missing.
+    """Read the positions [[x, y], ...] under a name, a list or its JSON text; empty where the name is missing.
 
     Raises:
         CvmError: anything else.
@@ -124,13 +125,13 @@ def read_positions(request: Mapping[str, Any], name: str) -> list[tuple[float, f
 
 
 def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
-    """The `foreground` and `background` clicks of a request that lie in a window.
+    """Read the `foreground` and `background` clicks of a request inside a window.
 
-    Without any background click the window's corners stand for it, those that lie far from the clicks; without any
-    click at all the middle of a `roi` stands for the target.
+    Without background clicks the window's corners far from the clicks replace them; without any click the centre of a
+    `roi` is a target click.
 
     Raises:
-        CvmError: malformed ones, or none on the target and no `roi`.
+        CvmError: malformed clicks, or none on the target and no `roi`.
     """
     inside: dict[str, tuple[tuple[float, float], ...]] = {}
     outside = 0
@@ -161,7 +162,7 @@ def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
 
 
 def far_corners(clicks: Sequence[tuple[float, float]], window: Window) -> tuple[tuple[float, float], ...]:
-    """The window's corner pixels that lie at least half as far from the nearest click as the farthest of them does."""
+    """Return the window's corner pixels at least half as far from their nearest click as the farthest corner is."""
     columns, rows = (window.x + 0.5, window.x + window.width - 0.5), (window.y + 0.5, window.y + window.height - 0.5)
     corners = [(x, y) for y in rows for x in columns]
     distances = [min(math.dist(corner, click) for click in clicks) for corner in corners]
@@ -169,7 +170,7 @@ def far_corners(clicks: Sequence[tuple[float, float]], window: Window) -> tuple[
 
 
 def window_of_clicks(request: Mapping[str, Any], image: SlideImage, *, factor: float) -> Window:
-    """The region of a request, or else the whole of a flat image, or what lies around the clicks in a larger one.
+    """Return the request's region, else all of a small image, else a region around the clicks.
 
     Args:
         factor: working px of one level-0 pixel.
@@ -193,19 +194,19 @@ def window_of_clicks(request: Mapping[str, Any], image: SlideImage, *, factor: f
 
 
 def working_shape(window: Window, *, factor: float, longest: float = math.inf) -> tuple[int, int]:
-    """(height, width) of a window at `factor` working px per level-0 pixel, shrunk to a longer side of `longest`."""
+    """Compute (height, width) of a window at `factor` working px per level-0 pixel, with sides of at most `longest`."""
     shrink = min(1.0, longest / (factor * max(window.width, window.height)))
     return max(1, round(window.height * factor * shrink)), max(1, round(window.width * factor * shrink))
 
 
 def read_pixels(image: SlideImage, window: Window, shape: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) uint8: a window of an image at a working (height, width)."""
+    """Read a window of an image at a working (height, width), (h, w, 3) uint8."""
     scale = (window.height / shape[0], window.width / shape[1])
     return image.read_scaled((window.x, window.y), shape=shape, scale=scale)
 
 
 def read_pair(name: str, value: Any) -> tuple[float, float]:
-    """The first two numbers of a position."""
+    """Read the first two numbers of a position."""
     try:
         x, y = (float(number) for number in list(value)[:2])
     except (TypeError, ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""What the networks share: convolutions, padding to a size that halves evenly, a second decoder, checks."""
+"""Building blocks of the networks: convolutions, padding to a multiple of the stride, a second decoder, checks."""
 
 import copy
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def norm_layer(kind: Normalisation, channels: int) -> nn.Module:
 
 
 def replace_batch_norms(module: nn.Module, kind: Normalisation) -> None:
-    """Put the chosen normalisation in place of every batch normalisation, with the same scale and shift."""
+    """Replace every batch normalisation by the chosen normalisation, with the same scale and shift."""
     if kind == "batch":
         return
     for name, part in list(module.named_children()):
@@ -58,7 +58,7 @@ class DoubleConv(nn.Sequential):
         super().__init__(*layers)
 
     def reset_parameters(self) -> None:
-        """Start its convolutions and normalisations anew."""
+        """Initialise its convolutions and normalisations again."""
         for layer in self:
             reset: Any = getattr(layer, "reset_parameters", None)
             if isinstance(layer, nn.Conv2d):
@@ -74,17 +74,17 @@ def _start_convolution(convolution: nn.Conv2d) -> None:
 
 
 def keep_statistics(module: nn.Module) -> None:
-    """Put every batch normalisation in evaluation mode: running statistics are used, and stay."""
+    """Put every batch normalisation in evaluation mode: it uses its running statistics and does not update them."""
     for part in module.modules():
         if isinstance(part, _BatchNorm):
             part.eval()
 
 
 def without_encoder(network: nn.Module, *, encoder_parts: Sequence[str]) -> nn.Module:
-    """A copy of `network` with fresh weights that can only `decode`: the named parts of its encoder are left out."""
+    """Copy `network` with fresh weights and without the named parts of its encoder; the copy can only `decode`."""
     memo = {id(getattr(network, name)): nn.Identity() for name in encoder_parts}
     decoder = copy.deepcopy(network, memo)
-    for module in reversed(list(decoder.modules())):  # parts before wholes: DoubleConv starts in a way of its own
+    for module in reversed(list(decoder.modules())):  # children before parents: DoubleConv has its own initialisation
         reset: Any = getattr(module, "reset_parameters", None)
         if reset is not None:
             reset()
@@ -92,10 +92,11 @@ def without_encoder(network: nn.Module, *, encoder_parts: Sequence[str]) -> nn.M
 
 
 def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Repeat the last row and column of (B, C, H, W) until both sides are multiples of `multiple`, and at least two.
+    """Pad (B, C, H, W) by its last row and column to sides that are multiples of `multiple`, at least 2 * `multiple`.
 
-    Two, because no normalisation can train on the one pixel that a single multiple would leave at the coarsest
-    level. Only integer arithmetic on the sizes is used, which scripting, tracing and both ONNX exporters keep dynamic.
+    At least two multiples, because no normalisation can train on the single pixel that one would leave at the
+    coarsest level. Only integer arithmetic on the sizes is used, which scripting, tracing and both ONNX exporters keep
+    dynamic.
     """
     rows = (x.shape[-2] + multiple - 1) // multiple
     columns = (x.shape[-1] + multiple - 1) // multiple
@@ -106,7 +107,7 @@ def pad_to_multiple(x: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def check_widths(channels: Sequence[int], *, in_channels: int, out_channels: int, name: str) -> tuple[int, ...]:
-    """Five positive widths as a tuple.
+    """Check five widths and return them as a tuple.
 
     Raises:
         CvmError: not five positive widths, no input channel, or fewer than two classes.

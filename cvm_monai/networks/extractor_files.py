@@ -1,4 +1,4 @@
-"""What a frozen extractor is given by: checked, kept in a record, and read from a file."""
+"""Check what names a frozen extractor (a file or a name), make it absolute for records, and read it from a file."""
 
 import os
 import zipfile
@@ -20,11 +20,11 @@ GIVE = "give its file, timm:NAME or imagenet, by --extractor_path"
 
 
 def checked_extractor(path: str | PathLike[str] | None, weights: str | PathLike[str] | None = None) -> str:
-    """The file of an extractor, or its name, as text; published weights are downloaded where the cache lacks them.
+    """Check the file or name of an extractor and return it as text; download published weights that the cache lacks.
 
     Raises:
-        CvmError: neither, no file there, a name that is not known, weights of a name that are missing or cannot be
-            downloaded, or `weights` for what has its own.
+        CvmError: neither a file nor a known name, weights of a name that are missing or cannot be downloaded, or
+            `weights` for an extractor that has its own.
     """
     if path is None:
         raise CvmError(f"a frozen extractor is needed: {GIVE}")
@@ -46,10 +46,10 @@ def checked_extractor(path: str | PathLike[str] | None, weights: str | PathLike[
 
 
 def checked_encoder(path: str | PathLike[str] | None, weights: str | PathLike[str] | None = None) -> str:
-    """The name of the encoder of `timm_unet`, as text.
+    """Check the name of the encoder of `timm_unet` and return it as text.
 
     Raises:
-        CvmError: no name, or as `checked_extractor`.
+        CvmError: not a name, or as `checked_extractor`.
     """
     if not is_name(path):
         raise CvmError(
@@ -60,10 +60,10 @@ def checked_encoder(path: str | PathLike[str] | None, weights: str | PathLike[st
 
 
 def absolute_extractor(path: Any) -> Any:
-    """What a record keeps of an extractor, or of its weights: the file from the root on, or a name as it is.
+    """Return an extractor, or its weights, as a record keeps them: a file as absolute path, a name as it is.
 
-    A name that asks for published weights gets their revision. None, there is none, stays None; so does what is no
-    path, for the checks of knobs to refuse.
+    A name that asks for published weights gets their revision. None stays None; a value that is not a path stays too,
+    and the checks of knobs refuse it.
     """
     if is_name(path):
         return pinned_name(path) if is_timm(path) and timm_name(path).pretrained else path
@@ -91,7 +91,7 @@ class Layer3Map(nn.Module):
 
 
 def is_script(path: Path) -> bool:
-    """TorchScript and plain weights are both zip files; only the first holds code's constants."""
+    """Whether a file is TorchScript: unlike plain weights, also a zip file, it holds the constants of code."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

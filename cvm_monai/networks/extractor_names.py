@@ -1,4 +1,4 @@
-"""Encoders and extractors by name in place of a file: what a name may be. Importing this loads no torch."""
+"""Names of encoders and extractors that stand in place of a file. Importing this loads no torch."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -8,20 +8,20 @@ from cvm_monai.errors import CvmError
 LiteName = Literal["lite0", "lite1", "lite2"]
 LITE_NAMES: tuple[LiteName, ...] = get_args(LiteName)
 IMAGENET, TIMM = "imagenet", "timm:"
-"""What a name is or begins with: EfficientNet-Lite with ImageNet weights, or a network of the library timm."""
+"""What a name equals or begins with: EfficientNet-Lite with ImageNet weights, or a network of the library timm."""
 PRETRAINED, STAGES = "pretrained", "stages"
 TIMM_FORM = "timm:NAME, timm:NAME@pretrained, timm:NAME@stages or timm:NAME@pretrained+stages"
 
 
 @dataclass(frozen=True)
 class TimmName:
-    """`timm:NAME@pretrained:REVISION+stages`, in parts; what follows NAME may be left out.
+    """The parts of `timm:NAME@pretrained:REVISION+stages`; what follows NAME may be left out.
 
     Attributes:
-        name: of timm's list; what follows a dot in it is the tag of published weights.
+        name: in timm's list; what follows a dot in it is the tag of published weights.
         pretrained: take the published weights, downloaded by timm into the cache of the Hugging Face hub.
-        revision: of these weights: the commit of their repository; None is the newest, or the one in the cache.
-        stages: the features of several strides joined, rather than those of the last block.
+        revision: commit of these weights' repository; None is the newest, or the one in the cache.
+        stages: join the features of several strides, rather than take those of the last block.
     """
 
     name: str
@@ -41,20 +41,20 @@ def is_name(path: object) -> bool:
 
 
 def is_imagenet(path: object) -> bool:
-    """Whether it is EfficientNet-Lite, of a size that exists or not."""
+    """Whether the name means EfficientNet-Lite, of an existing size or not."""
     return isinstance(path, str) and (path == IMAGENET or path.startswith(f"{IMAGENET}:"))
 
 
 def is_timm(path: object) -> bool:
-    """Whether it is a network of timm, known or not."""
+    """Whether the name means a network of timm, known or not."""
     return isinstance(path, str) and path.startswith(TIMM)
 
 
 def lite_name(path: str) -> LiteName:
-    """The size in `imagenet:lite1`; `imagenet` alone is the smallest.
+    """Return the size in a name such as `imagenet:lite1`; `imagenet` alone is the smallest.
 
     Raises:
-        CvmError: another size.
+        CvmError: an unknown size.
     """
     asked = path.removeprefix(IMAGENET).removeprefix(":") if path != IMAGENET else LITE_NAMES[0]
     for name in LITE_NAMES:
@@ -65,10 +65,10 @@ def lite_name(path: str) -> LiteName:
 
 
 def timm_name(path: str) -> TimmName:
-    """The parts of `timm:NAME@OPTIONS`; whether timm knows the name is not looked at.
+    """Parse `timm:NAME@OPTIONS`; whether timm knows the name is not checked.
 
     Raises:
-        CvmError: another form.
+        CvmError: a name of another form.
     """
     name, at, options = path.removeprefix(TIMM).partition("@")
     parts = options.split("+") if at else []

@@ -1,4 +1,4 @@
-"""Networks by name. torch and MONAI are imported when one is built, so that naming the choices costs nothing."""
+"""Build a network by its name. torch and MONAI are imported only when one is built."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
 FROZEN_NETWORKS: tuple[NetworkName, ...] = ("frozen_probe", "frozen_two_component")
-"""Those that learn on a frozen extractor's features and need its file or name."""
+"""Names of the networks that learn on a frozen extractor's features and need its file or name."""
 NAMED_NETWORKS: tuple[NetworkName, ...] = ("timm_unet", *FROZEN_NETWORKS)
-"""Those that hold what `extractor_path` names."""
+"""Names of the networks that contain the encoder or extractor of `extractor_path`."""
 
 
 def build_network(
@@ -36,31 +36,31 @@ def build_network(
     large_images: LargeImages = WHOLE,
     pretrained: bool = True,
 ) -> nn.Module:
-    """A network with random weights, or with an encoder from a local file or a package; downloads on request alone.
+    """Build a network with random weights, or an encoder from a local file or a package; downloads on request only.
 
     Each network maps (B, in_channels, H, W) to logits (B, out_channels, h, w) in `forward`; `features(x)` gives the
     logits and Feature Map 2, the last decoder level, both at (h, w) = `output_shape(H, W)`: the input's size divided by
     `stride`, rounded up; 1, or 16 for `two_component`, or the extractor's for `frozen_two_component`.
 
     Args:
-        name: `resnet34_unet`, ResNet34 encoder with a decoder up to full resolution; `unet`, the paper's U-Net alone at
+        name: `resnet34_unet`, ResNet34 encoder with a decoder up to full resolution; `unet`, only the paper's U-Net, at
             full resolution; `two_component`, the paper's network (ResNet34 to 1/16, then that U-Net), for large images;
-            `timm_unet`, an encoder by name with the decoder of `resnet34_unet`, which learns with it;
+            `timm_unet`, an encoder by name with the decoder of `resnet34_unet`, both trained;
             `frozen_probe`, a linear classifier of a frozen extractor's features; `frozen_two_component`, that U-Net on
             a frozen extractor's features, at the extractor's stride.
         in_channels: channels of the image, at least 1.
         out_channels: classes, at least 2; channel 0 is background.
         channels: five widths: of the decoder from coarse to fine for `resnet34_unet` and `timm_unet`, of the U-Net from
             fine to coarse for the others. Larger ones cost time and memory; 8 to 512. None: the network's own default.
-        normalisation: of whatever starts at random; see `Normalisation`.
+        normalisation: of all parts that start at random; see `Normalisation`.
         encoder_weights: file for `load_encoder_weights`; only for networks with a ResNet34 encoder.
-        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights` and for `timm_unet`, else the encoder is
-            as the rest.
+        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights` and for `timm_unet`, else
+            `normalisation` applies to the encoder too.
         extractor_path, extractor_weights: of `timm_unet`, see `TimmUNet`; of the networks on a frozen extractor, with
-            feature_store, see `FrozenExtractor`; the others do not look at them.
-        large_images: how images of thousands of pixels fit into memory; only `two_component` looks at it.
-        pretrained: False leaves what is given by name (`imagenet`, `timm:NAME`) at random, for the weights of a
-            training, which hold it, to be loaded next.
+            feature_store, see `FrozenExtractor`; ignored by the others.
+        large_images: how images of thousands of pixels fit into memory; used by `two_component` only.
+        pretrained: False starts an encoder or extractor given by name (`imagenet`, `timm:NAME`) at random, for a
+            training's weights, which contain it, to be loaded next.
 
     Raises:
         CvmError: unknown name, wrong widths or channels, or encoder weights that cannot be used.
@@ -115,7 +115,7 @@ def _frozen(
     channels: Sequence[int] | None,
     encoder_weights: str | PathLike[str] | None,
 ) -> nn.Module:
-    """A network on a frozen extractor."""
+    """Build a network on a frozen extractor."""
     if name == "frozen_probe":
         from cvm_monai.networks.frozen import FrozenProbe
 

@@ -1,4 +1,4 @@
-"""Features of a frozen extractor on disk: computed once, read through a memory map. Importing this loads no torch."""
+"""Store features of a frozen extractor on disk, and read them through a memory map. Importing this loads no torch."""
 
 from dataclasses import dataclass
 from os import PathLike
@@ -14,15 +14,15 @@ from cvm_monai.knobs import FeatureDtype
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """One `.npy` file for each map of features, below a folder that several processes and trainings may share.
+    """Store of feature maps, one `.npy` file each, in a folder that several processes and trainings may share.
 
-    A file is written aside and renamed, so that it is never seen half-written; two processes that fill it at once
-    write the same. A file that is cut off, or holds another kind or shape of array, counts as missing. Nothing is
+    A file is replaced atomically; two processes that write it at once write the same. A file that is truncated, or
+    holds another kind or shape of array, counts as missing. Nothing is
     ever removed: a folder that is too large is deleted by hand, and filled again by the next training.
 
     Attributes:
-        folder: made when the first map is stored; None stores nothing.
-        dtype: `float32` gives back what was computed; `float16` takes half the room and rounds to 11 bits.
+        folder: created when the first map is stored; None stores nothing.
+        dtype: `float32` gives back what was computed; `float16` takes half the space and rounds to 11 bits.
 
     Raises:
         CvmError: an unknown `dtype`.
@@ -36,10 +36,10 @@ class FeatureStore:
             raise CvmError(f"dtype must be one of {', '.join(get_args(FeatureDtype))}, got {self.dtype!r}")
 
     def get(self, extractor: str, image: str, *, shape: tuple[int, ...]) -> np.ndarray | None:
-        """The map of an image as it lies on disk, memory-mapped and read-only; None where it is missing or damaged.
+        """Return the stored map of an image, memory-mapped and read-only; None where it is missing or damaged.
 
         Args:
-            extractor, image: what identifies them, in letters that a file's name may have.
+            extractor, image: their identifiers, in characters allowed in file names.
             shape: (C, h, w) that it must have.
         """
         path = self._path(extractor, image)
@@ -55,7 +55,7 @@ class FeatureStore:
         """Store a map (C, h, w).
 
         Raises:
-            OSError: no room, or no permission; what was there stays.
+            OSError: disk full, or no permission; an earlier file stays.
             CvmError: a value that `float16` cannot hold.
         """
         with np.errstate(over="ignore"):

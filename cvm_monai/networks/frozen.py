@@ -1,4 +1,4 @@
-"""A feature extractor that never changes, from a local file or by name, and a linear classifier of its features."""
+"""A frozen feature extractor, from a local file or by name, and a linear classifier of its features."""
 
 import hashlib
 from functools import cache
@@ -21,11 +21,11 @@ from cvm_monai.networks.timm_extractor import TimmExtractor
 from cvm_monai.networks.timm_weights import timm_version
 
 GRID = 32
-"""What an extractor from a file is given has sides that are multiples of this, and at least two."""
+"""Sides of the input of an extractor from a file are multiples of this, and at least two of them."""
 
 
 class FrozenExtractor(nn.Module):
-    """(B, 3, H, W), normalised, to features (B, `channels`, h, w) of the padded image, without a gradient.
+    """Map (B, 3, H, W), normalised, to features (B, `channels`, h, w) of the padded image, without a gradient.
 
     The network stays in evaluation mode whatever `train` says. Images are padded as by `pad_to_multiple` with `grid`.
 
@@ -33,21 +33,22 @@ class FrozenExtractor(nn.Module):
         path: ResNet34 weights as `load_encoder_weights` takes them, of which layer 3 is used (256 channels at 1/16, the
             paper's extractor before any training); or any other network as TorchScript, (B, 3, H, W) float32 to
             (B, C, h, w) at any stride; or `imagenet` (`imagenet:lite1`, `imagenet:lite2`), see `ImageNetExtractor`; or
-            `timm:NAME`, see `TimmExtractor`. A TorchScript file is a program that runs here: take files you trust only.
+            `timm:NAME`, see `TimmExtractor`. A TorchScript file is a program that is executed: use only files that you
+            trust.
         weights: of `timm:NAME`, a local file; None starts at random, with a warning.
-        store: where features are kept. Those of an image that was seen before, to the bit, are then read and not
-            computed; they are always computed in float32, also in mixed precision.
-        pretrained: False leaves an extractor that is given by name at random, for weights that are loaded next; neither
-            its package nor a file is looked for, and nothing is stored.
+        store: where features are kept. Those of an image with identical pixels are then read and not computed again;
+            they are always computed in float32, also in mixed precision.
+        pretrained: False starts an extractor that is given by name at random, for weights that are loaded next; neither
+            its package nor a file is read, and nothing is stored.
 
     Attributes:
         channels: C.
-        grid: what the network is given has sides that are multiples of this, and at least two: 32, or the next
-            multiple of the patch size from there.
-        stride: pixels for each of its features; None where that is no whole number.
+        grid: the sides of the network's input are multiples of this, and at least two of them: 32, or the smallest
+            multiple of the patch size that is not below 32.
+        stride: input pixels for each feature; None where that is not a whole number.
 
     Raises:
-        CvmError: no path, no file there, one that is neither, or a network that does not fit that description.
+        CvmError: no path, a missing file, one of neither format, or a network that does not fit that description.
     """
 
     channels: int
@@ -79,10 +80,10 @@ class FrozenExtractor(nn.Module):
         return self._extract(padded) if self._store.folder is None else self._stored(padded)
 
     def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The maps that `forward` joins, of the padded image, as the network gives them, the finest first.
+        """Compute the maps of the padded image that `forward` joins, the finest first.
 
-        A mean that is to be taken off the features belongs here: `join_stages` then scales and joins them. An extractor
-        of one map gives that one. They are computed each time, whatever the store has.
+        A mean is to be subtracted from these maps, before `join_stages` scales and joins them. An extractor of one map
+        gives that one. They are computed on each call; the store is not used.
         """
         padded = pad_to_multiple(x, self.grid)
         if not isinstance(self.network, ImageNetExtractor | TimmExtractor):
@@ -91,11 +92,11 @@ class FrozenExtractor(nn.Module):
             return [found.float() for found in self.network.stages(padded)]
 
     def on_grid(self, x: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """Features of images (B, 3, H, W) on a grid of `size` over them, (B, `channels`, *size), bilinear."""
+        """Compute features of images (B, 3, H, W), resampled bilinearly to a grid of `size`, (B, `channels`, *size)."""
         return to_grid(self(x), image=x, size=size, multiple=self.grid)
 
     def train(self, mode: bool = True) -> "FrozenExtractor":
-        """Stay in evaluation mode: no batch's statistics may change the features."""
+        """Stay in evaluation mode: batch statistics must not change the features."""
         del mode
         return super().train(False)
 
@@ -115,7 +116,7 @@ class FrozenExtractor(nn.Module):
         return features.float()
 
     def _stored(self, padded: torch.Tensor) -> torch.Tensor:
-        """As `_extract`, of images that the store does not have."""
+        """Return features as `_extract` does; read those in the store, compute and store the others."""
         keys = [_key(image) for image in padded]
         rows, columns = (side // int(self.stride or 1) for side in padded.shape[-2:])
         shape = (self.channels, rows, columns)
@@ -126,7 +127,7 @@ class FrozenExtractor(nn.Module):
                 computed = self._extract(padded[missing].float()).cpu().numpy()
             for index, maps in zip(missing, computed, strict=True):
                 self._store.put(self._identity, keys[index], maps)
-                found[index] = maps.astype(self._store.dtype)  # the first time gives what all others give
+                found[index] = maps.astype(self._store.dtype)  # rounded, as later calls read it
         return torch.from_numpy(np.stack([maps for maps in found if maps is not None])).to(padded.device).float()
 
     @classmethod
@@ -134,12 +135,12 @@ class FrozenExtractor(nn.Module):
     def keep_out_of_graphs(cls) -> None:
         """Let `torch.compile` call the store instead of tracing it.
 
-        Not a decorator of `_stored`, which would import the compiler with this package: seconds of every start.
+        Not a decorator of `_stored`: that would import the compiler with this package, seconds at every start.
         """
         cls._stored = torch.compiler.disable(cls._stored)  # type: ignore[method-assign]
 
     def _identify(self, weights: str | PathLike[str] | None) -> str:
-        """Name of the extractor in the store: another network, or other weights, have another one."""
+        """Return the identifier of the extractor in the store, from its network and weights."""
         if self.stride is None:
             raise CvmError(f"the features of {self.path} have no whole stride and are not stored: drop feature_store")
         digest = hashlib.sha256(type(self.network).__name__.encode())
@@ -154,7 +155,7 @@ class FrozenExtractor(nn.Module):
 
 
 def _network(path: str, weights: str | PathLike[str] | None, *, pretrained: bool) -> nn.Module:
-    """What an extractor's file or name stands for."""
+    """Build the network that an extractor's file or name means."""
     if is_imagenet(path):
         return ImageNetExtractor(lite_name(path), pretrained=pretrained)
     if is_timm(path):
@@ -164,10 +165,10 @@ def _network(path: str, weights: str | PathLike[str] | None, *, pretrained: bool
 
 
 class FrozenProbe(nn.Module):
-    """(B, 3, H, W) to logits (B, out_channels, H, W): a linear classifier of frozen features, all that learns.
+    """Map (B, 3, H, W) to logits (B, out_channels, H, W) by a linear classifier of frozen features.
 
-    A 1x1 convolution of the feature vectors, each scaled to the length sqrt(C): what the cosine of Eq. 4 sees of them,
-    whatever units an extractor has. The logits are resampled bilinearly to the image.
+    Only the classifier learns: a 1x1 convolution of the feature vectors, each scaled to the length sqrt(C), so that
+    only directions count, as in the cosine of Eq. 4. The logits are resampled bilinearly to the image.
 
     Args:
         extractor_path, extractor_weights, feature_store, pretrained: see `FrozenExtractor`; its weights are part of the
@@ -197,7 +198,7 @@ class FrozenProbe(nn.Module):
         self.out = nn.Conv2d(self.extractor.channels, out_channels, kernel_size=1)
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (B, out_channels, H, W) and the extractor's features (B, C, H, W), which take C floats a pixel."""
+        """Logits (B, out_channels, H, W) and the extractor's features (B, C, H, W), which take C floats per pixel."""
         found, size = self.extractor(x), self.output_shape(x.shape[-2], x.shape[-1])
         return self._classify(found, x), to_grid(found, image=x, size=size, multiple=self.extractor.grid)
 
@@ -215,7 +216,7 @@ class FrozenProbe(nn.Module):
 
 
 def check_channels(in_channels: int, out_channels: int) -> None:
-    """CvmError for images that no frozen extractor takes, or for fewer classes than two."""
+    """Raise CvmError for images that are not RGB, or for fewer than two classes."""
     if in_channels != 3:
         raise CvmError(f"in_channels must be 3 for a frozen extractor, not {in_channels}")
     if out_channels < 2:
@@ -223,17 +224,18 @@ def check_channels(in_channels: int, out_channels: int) -> None:
 
 
 def one_length(features: torch.Tensor) -> torch.Tensor:
-    """(B, C, h, w) with every vector of C features scaled to the length sqrt(C); a zero vector stays."""
+    """Scale every vector of C features in (B, C, h, w) to the length sqrt(C); a zero vector stays."""
     return functional.normalize(features, dim=1) * features.shape[1] ** 0.5
 
 
 def to_grid(maps: torch.Tensor, *, image: torch.Tensor, size: tuple[int, int], multiple: int = GRID) -> torch.Tensor:
-    """Maps (B, C, h, w) of the padded image, on a grid of `size` over the image itself; bilinear, the border repeated.
+    """Resample maps (B, C, h, w) of the padded image to a grid of `size` over the unpadded image; bilinear.
 
-    Where nothing was padded it is `interpolate(maps, size, mode="bilinear", align_corners=False)`.
+    The border is repeated. Without padding the result is `interpolate(maps, size, mode="bilinear",
+    align_corners=False)`.
 
     Args:
-        multiple: that the image was padded to, see `pad_to_multiple`.
+        multiple: to which the image was padded, see `pad_to_multiple`.
     """
     rows, columns = (side / (multiple * max(2, -(-side // multiple))) for side in image.shape[-2:])
     theta = maps.new_tensor([[columns, 0, columns - 1], [0, rows, rows - 1]])
@@ -242,6 +244,6 @@ def to_grid(maps: torch.Tensor, *, image: torch.Tensor, size: tuple[int, int], m
 
 
 def _key(image: torch.Tensor) -> str:
-    """Name of an image (3, H, W) in the store: its pixels as the extractor gets them, after every transform."""
+    """Return the identifier of an image (3, H, W) in the store: the hash of its pixels after all transforms."""
     pixels = image.detach().float().contiguous().cpu().numpy()
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.data).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""The paper's two components, the first one a frozen extractor: the U-Net learns on features that never change."""
+"""The paper's two-component network with a frozen extractor: only the U-Net on its features is trained."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -13,15 +13,15 @@ from cvm_monai.networks.two_component import MAP_CHANNELS
 from cvm_monai.networks.unet import UNet
 
 OTHER_STRIDE = 16
-"""Of the output where the extractor's own stride does not divide 32 (patches of 14 px, say)."""
+"""Stride of the output where the extractor's stride does not divide 32 (patches of 14 px, for example)."""
 
 
 class FrozenTwoComponentNet(nn.Module):
     """(B, 3, H, W) to logits (B, out_channels, ceil(H / stride), ceil(W / stride)), any H and W.
 
     As `TwoComponentNet`, with a frozen extractor in place of the ResNet34: its feature vectors, each scaled to the
-    length sqrt(C), whatever units it has; a 1x1 convolution without bias to Feature Map 1; the U-Net, whose last level
-    is Feature Map 2. Only the latter two learn.
+    length sqrt(C); a 1x1 convolution without bias to Feature Map 1; the U-Net, whose last level is Feature Map 2. Only
+    the convolution and the U-Net learn.
 
     Args:
         channels: widths of the U-Net from fine to coarse; larger ones cost time and memory; five of 8 to 512.
@@ -65,11 +65,11 @@ class FrozenTwoComponentNet(nn.Module):
         return self.decode(self.encode(x), *self.output_shape(x.shape[-2], x.shape[-1]))
 
     def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """What the U-Net's decoder is given: its maps of Feature Map 1 at 1, 1/2, ..., 1/16 of its size."""
+        """Compute the U-Net's encoder maps: Feature Map 1 at 1, 1/2, ..., 1/16 of its size."""
         height, width = self.output_shape(x.shape[-2], x.shape[-1])
         if self.stride == self.extractor.stride:
             found = self.in_conv(one_length(self.extractor(x)))
-            for axis, side in ((2, height), (3, width)):  # a slice would be kept by torch.export as its example met it
+            for axis, side in ((2, height), (3, width)):  # torch.export would fix a slice's size
                 found = found.index_select(axis, torch.arange(side, device=x.device))
         else:
             found = self.in_conv(one_length(self.extractor.on_grid(x, (height, width))))
@@ -80,7 +80,7 @@ class FrozenTwoComponentNet(nn.Module):
         return self.unet.decode(maps, height, width)
 
     def new_decoder(self) -> nn.Module:
-        """A second decoder of the U-Net's shape with fresh weights, for its `decode` alone."""
+        """Build a second decoder of the U-Net's shape with fresh weights; only its `decode` is used."""
         return self.unet.new_decoder()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite on images normalised as for all networks here: an encoder, and an extractor of joined stages."""
+"""EfficientNet-Lite for images normalised by ImageNet's statistics: an encoder, and an extractor of joined stages."""
 
 import torch
 from torch import nn
@@ -51,7 +51,7 @@ class ImageNetExtractor(nn.Module):
         self.encoder = ImageNetEncoder(name, pretrained=pretrained)
 
     def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The three maps as the network gives them."""
+        """Compute the three maps at 1/8, 1/16 and 1/32, not yet joined."""
         return list(self.encoder(x)[2:])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""How a network computes the features of images of thousands of pixels. Importing this loads no torch."""
+"""Options for computing the features of images of thousands of pixels. Importing this loads no torch."""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -13,10 +13,10 @@ PATCH_SIZE, HALO = 1024, 192
 
 @dataclass(frozen=True)
 class LargeImages:
-    """What `two_component` does to fit a large image into memory while it trains.
+    """Options of `two_component` that fit a large training image into memory.
 
     Attributes:
-        extraction: `whole`, one forward pass of the extractor, whose every activation is held for the backward pass;
+        extraction: `whole`, one forward pass of the extractor, with all activations held for the backward pass;
             `checkpointed`, the same numbers with the activations of each residual block computed twice; `multi_stage`,
             patch by patch, each computed twice, so that memory grows with Feature Map 1 alone (`multi_stage`).
         patch_size: side in pixels of the patches of `multi_stage`; raising it takes more memory and repeats less of the
@@ -26,7 +26,7 @@ class LargeImages:
             the reach of the ResNet34: exact where the normalisation is frozen.
 
     Raises:
-        CvmError: an unknown choice, or a size that is no such multiple.
+        CvmError: an unknown choice, or a size that is not such a multiple.
     """
 
     extraction: Extraction = "whole"

@@ -18,7 +18,7 @@ Extractor = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Patch:
-    """One patch: what is read of the image, what is kept of its features, and where that belongs in the whole map.
+    """Slices of one patch: what is read of the image, what is kept of its features, and its place in the whole map.
 
     Each is an index of the last two axes, rows and columns.
     """
@@ -29,10 +29,10 @@ class Patch:
 
 
 def plan_patches(height: int, width: int, *, stride: int, patch_size: int, halo: int) -> list[Patch]:
-    """Patches whose kept parts cover an image once; all positions are multiples of `stride`.
+    """Plan patches whose kept parts cover an image exactly once; all positions are multiples of `stride`.
 
-    The sides are cut into the fewest parts of at most `patch_size`, as equal as they can be. Each is read with `halo`
-    pixels more on every side, as far as the image goes.
+    Each side is cut into the fewest parts of at most `patch_size`, as equal as possible. Each patch is read with `halo`
+    more pixels on every side, up to the image's border.
 
     Args:
         height, width: of the image, multiples of `stride`.
@@ -46,7 +46,7 @@ def plan_patches(height: int, width: int, *, stride: int, patch_size: int, halo:
 
 
 def _cut(cells: int, *, stride: int, patch_size: int, halo: int) -> list[tuple[slice, slice, slice]]:
-    """Along one axis of `cells` features: what is read, kept and where it belongs."""
+    """Cut one axis of `cells` features: the slices that are read, kept and written to."""
     count, margin = -(-cells * stride // patch_size), halo // stride
     cuts = [cells * number // count for number in range(count + 1)]
     parts = []
@@ -57,7 +57,7 @@ def _cut(cells: int, *, stride: int, patch_size: int, halo: int) -> list[tuple[s
 
 
 def in_one_graph(x: torch.Tensor, extractor: Extractor, patches: Sequence[Patch]) -> torch.Tensor:
-    """The features of all patches as one map, by autograd alone: every activation is held. The reference."""
+    """Compute the features of all patches as one map, by autograd with all activations held; the reference."""
     maps: torch.Tensor | None = None
     for patch in patches:
         kept = extractor(x[(..., *patch.read)])[(..., *patch.keep)]
@@ -69,15 +69,15 @@ def in_one_graph(x: torch.Tensor, extractor: Extractor, patches: Sequence[Patch]
 
 
 def multi_stage(x: torch.Tensor, extractor: nn.Module, patches: Sequence[Patch]) -> torch.Tensor:
-    """What `in_one_graph` gives, gradients too, with the activations of one patch at a time.
+    """Compute features and gradients of `in_one_graph`, holding the activations of one patch at a time.
 
-    Forward: every patch without a graph. Backward: each patch's features once more, now with a graph, through which
-    the gradient that has reached them is passed on; the gradients of the parameters are summed over the patches. The
+    Forward: every patch without a graph. Backward: each patch's features again, with a graph, through which their
+    gradient is propagated; the gradients of the parameters are summed over the patches. The
     parameters are inputs of the operation, so that hooks on them (`DistributedDataParallel`) see one gradient each.
-    The second pass sees the same random numbers and the same autocast, and leaves running statistics alone.
+    The second pass uses the same random numbers and the same autocast, and does not update running statistics.
 
-    With a halo of at least the reach of the extractor and a normalisation that does not look at the batch, this is
-    what the extractor gives for the whole image. With batch statistics it is not: they are those of each patch.
+    With a halo of at least the extractor's reach and a normalisation without batch statistics, the result equals the
+    extractor's for the whole image. With batch statistics it differs: they are those of each patch.
 
     Args:
         x: (B, C, H, W).
@@ -104,7 +104,7 @@ class _MultiStage(torch.autograd.Function):
             result: torch.Tensor = extractor(part)
             return result
 
-        # A weight that autocast converts and keeps here would have no gradient in later uses: nothing is kept.
+        # A converted weight in autocast's cache would have no gradient in later uses: the cache is off.
         with torch.autocast(**{**ctx.autocast, "cache_enabled": False}):
             return in_one_graph(x, noted, patches)
 
@@ -127,13 +127,13 @@ class _MultiStage(torch.autograd.Function):
             for total, one in zip(sums, found, strict=True):
                 if one is not None:
                     total += one
-            del kept, found  # the graph of this patch, before that of the next
+            del kept, found  # free the graph of this patch before the next is built
         return of_image, None, None, *sums
 
 
 @contextmanager
 def unchanged_statistics(module: nn.Module) -> Iterator[None]:
-    """Normalisations compute as they would, but leave their running statistics as they are: for a second pass."""
+    """Let normalisations compute as usual without updating their running statistics, for a second pass."""
     norms = [part for part in module.modules() if isinstance(part, _NormBase) and part.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     try:
@@ -147,7 +147,7 @@ def unchanged_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _second_pass(module: nn.Module, state: tuple[torch.Tensor, Any], part: torch.Tensor) -> Iterator[None]:
-    """The generators as they were when `state` was noted, and afterwards as they are now; the same statistics."""
+    """Restore the random generators of `state` for a block, and those of now after it; statistics are not updated."""
     on_cpu, (devices, states) = state
     kind = part.device.type if devices else "cuda"
     with torch.random.fork_rng(devices, device_type=kind), unchanged_statistics(module):

@@ -1,4 +1,4 @@
-"""How the networks normalise their feature maps. Importing this loads no torch."""
+"""Choices of normalisation of the networks' feature maps. Importing this loads no torch."""
 
 from typing import get_args
 
@@ -6,11 +6,11 @@ from cvm_monai.errors import CvmError
 from cvm_monai.knobs import EncoderNorm, Normalisation
 
 GROUPS = 8
-"""Groups of channels of `group`, where that divides them."""
+"""Number of channel groups of `group`, where it divides the channels."""
 
 
 def check_normalisation(kind: str) -> None:
-    """CvmError for a normalisation that is not there."""
+    """Raise CvmError for an unknown normalisation."""
     if kind not in get_args(Normalisation):
         raise CvmError(f"normalisation must be one of {', '.join(get_args(Normalisation))}, got {kind!r}")
 
@@ -18,7 +18,7 @@ def check_normalisation(kind: str) -> None:
 def encoder_normalisation(
     normalisation: Normalisation, encoder_norm: EncoderNorm | None, *, with_weights: bool
 ) -> tuple[Normalisation, bool]:
-    """The normalisation of an encoder's layers, and whether their running statistics are frozen.
+    """Return the normalisation of an encoder's layers, and whether their running statistics are frozen.
 
     Args:
         normalisation: of the rest of the network, and of an encoder that starts at random.

@@ -1,4 +1,4 @@
-"""What the U-Nets on an encoder of five strides share: the skip of the image itself, the decoder, and its passes."""
+"""Base of the U-Nets on an encoder of five strides: the full-resolution skip, the decoder, and the passes."""
 
 from collections.abc import Sequence
 
@@ -29,13 +29,13 @@ class DecoderLevel(nn.Module):
 
 
 class PyramidUNet(nn.Module):
-    """(B, in_channels, H, W) to logits (B, out_channels, H, W), any H and W, by an encoder of strides 2 to 32.
+    """Map (B, in_channels, H, W) to logits (B, out_channels, H, W), any H and W, by an encoder of strides 2 to 32.
 
     The five decoder levels take the skips of strides 16, 8, 4 and 2, and of a shallow double convolution of the image
     itself (stride 1). Feature Map 2 is the last level, `widths[-1]` wide.
 
     Args:
-        encoder: (B, in_channels, h, w), sides multiples of 32, to its maps of strides 2, 4, 8, 16 and 32.
+        encoder: maps (B, in_channels, h, w), sides multiples of 32, to the maps of strides 2, 4, 8, 16 and 32.
         encoder_channels: of these maps.
         widths: of the decoder from coarse to fine, five.
         normalisation: of the decoder, see `Normalisation`.
@@ -68,7 +68,7 @@ class PyramidUNet(nn.Module):
         self.out = nn.Conv2d(widths[4], out_channels, kernel_size=1)
 
     def train(self, mode: bool = True) -> "PyramidUNet":
-        """Training mode or evaluation mode; frozen statistics stay as they are."""
+        """Set training or evaluation mode; frozen statistics are never updated."""
         super().train(mode)
         if self._frozen:
             keep_statistics(self.encoder)
@@ -79,7 +79,7 @@ class PyramidUNet(nn.Module):
         return self.decode(self.encode(x), x.shape[-2], x.shape[-1])
 
     def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """What the decoder is given: the maps of strides 2, 4, 8, 16, 32 and 1, of the padded image."""
+        """Compute the decoder's inputs: the maps of strides 2, 4, 8, 16, 32 and 1, of the padded image."""
         padded = pad_to_multiple(x, 32)
         half, quarter, eighth, sixteenth, last = self.encoder(padded)
         return [half, quarter, eighth, sixteenth, last, self.detail(padded)]
@@ -92,7 +92,7 @@ class PyramidUNet(nn.Module):
         return self.out(last), last
 
     def new_decoder(self) -> nn.Module:
-        """A second decoder of this shape with fresh weights, for its `decode` alone."""
+        """Build a second decoder of this shape with fresh weights; only its `decode` is used."""
         return without_encoder(self, encoder_parts=("encoder", "detail"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ class ResNet34UNet(PyramidUNet):
             512. The last is the length of the feature vectors that the contrast maps compare (Eq. 4).
         normalisation: see `Normalisation`.
         encoder_weights: local file for `load_encoder_weights`; None starts at random.
-        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights`, else the encoder is as the rest.
+        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights`, else as `normalisation`.
 
     Raises:
         CvmError: not five positive widths, no input channel, fewer than two classes, an unknown normalisation, or

@@ -1,4 +1,4 @@
-"""Maps of one image at several strides: joined into one map of features."""
+"""Join maps of one image at several strides into one map of features."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from torch.nn import functional
 
 
 def join_stages(maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Maps (B, C_i, h_i, w_i), the finest first, to (B, sum C_i, h_0, w_0).
+    """Join maps (B, C_i, h_i, w_i), the finest first, into (B, sum C_i, h_0, w_0).
 
     Every vector of each map is scaled to length one, so that a stage of many channels, or of large values, weighs no
     more in a cosine than the others; a zero vector stays. Then each is resampled bilinearly to the grid of the finest.
-    Centring (a mean taken off each channel) belongs before this.
+    Centre the maps (subtract a mean from each channel) before this.
     """
     scaled = [functional.normalize(found.float(), dim=1) for found in maps]
     size = scaled[0].shape[-2:]

@@ -1,4 +1,4 @@
-"""A trained network's weights: the plain state dict that a training saved, or the same numbers as NumPy arrays."""
+"""Read and write a trained network's weights: a plain state dict, or the same numbers as NumPy arrays."""
 
 import warnings
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from torch import nn
 from cvm_monai.errors import CvmError
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""What batch normalisation remembers of a training, and no other normalisation does."""
+"""Names of the running statistics that batch normalisation alone has."""
 
 
 def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch.device | str = "cpu") -> nn.Module:
-    """Fill a network from a plain state dict, read with `weights_only=True`; the network itself, in evaluation mode.
+    """Load a plain state dict (`weights_only=True`) into a network; returns the network, in evaluation mode.
 
-    A file that ends in `.npz` is what `write_arrays` made of such a state dict.
+    A file that ends in `.npz` is one of `write_arrays`.
 
     Raises:
-        CvmError: no file there, one that is no state dict, or the weights of another network.
+        CvmError: a missing file, one that is not a state dict, or the weights of another network.
     """
     path = Path(path)
     state = _read_state(path)
@@ -40,7 +40,7 @@ def load_weights(network: nn.Module, path: str | PathLike[str], *, device: torch
 
 
 def _check_normalisation(expected: Mapping[str, Any], state: Mapping[str, Any], path: Path) -> None:
-    """CvmError where running statistics alone tell the two apart."""
+    """Raise CvmError where weights and network differ in their running statistics alone."""
     different = [key for key in {*expected} ^ {*state} if key.rpartition(".")[2] not in STATISTICS]
     if different or any(state[key].shape != expected[key].shape for key in {*expected} & {*state}):
         return
@@ -56,17 +56,17 @@ def _check_normalisation(expected: Mapping[str, Any], state: Mapping[str, Any], 
 
 
 def write_arrays(weights: str | PathLike[str], target: str | PathLike[str]) -> None:
-    """Write a plain state dict again as `.npz`: arrays by name, which NumPy reads without pickle; the same bits.
+    """Convert a plain state dict to `.npz`: arrays by name, which NumPy reads without pickle; the same bits.
 
     Raises:
-        CvmError: no file there, or one that is no state dict.
+        CvmError: a missing file, or one that is not a state dict.
     """
     arrays: dict[str, Any] = {name: value.numpy() for name, value in _read_state(Path(weights)).items()}
     np.savez(target, **arrays)
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name."""
+    """Read the tensors of a file by name."""
     if not path.is_file():
         raise CvmError(
             f"there is no trained network at {path}: run `python -m monai.bundle run training --config_file "
@@ -82,7 +82,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _tensors(path: Path) -> Any:
-    with warnings.catch_warnings():  # of a damaged file the sentence above says enough
+    with warnings.catch_warnings():  # the sentence above is enough for a damaged file
         warnings.filterwarnings("ignore", "Detected pickle protocol")
         return torch.load(path, map_location="cpu", weights_only=True)
 

@@ -12,19 +12,19 @@ STRIDES = (2, 4, 8, 16, 32)
 
 
 class TimmEncoder(TimmNetwork):
-    """(B, 3, H, W), normalised, sides multiples of 32, to five maps of strides 2 to 32; all of it learns.
+    """Map (B, 3, H, W), normalised, sides multiples of 32, to five maps of strides 2 to 32; all of it learns.
 
-    A stride finer than any of the network's is the image, averaged; one that it leaves out otherwise is its next finer
-    map, by maxima. So a ConvNeXt (strides 4 to 32) and a vision transformer (16 alone) serve as well as a ResNet.
+    A stride finer than any of the network's is the image, average-pooled; any other missing stride is the next finer
+    map, max-pooled. So a ConvNeXt (strides 4 to 32) and a vision transformer (only 16) work as well as a ResNet.
 
     Args:
-        path, weights, pretrained: see `TimmNetwork`; not `@stages`, all of which are taken anyhow.
+        path, weights, pretrained: see `TimmNetwork`; not `@stages`: all stages are used anyhow.
 
     Attributes:
         channels: of the five maps.
 
     Raises:
-        CvmError: as `TimmNetwork`, `@stages`, or a network without any of these strides (patches of 14 px, say).
+        CvmError: as `TimmNetwork`, `@stages`, or a network without any of these strides (such as patches of 14 px).
     """
 
     def __init__(self, path: str, weights: str | PathLike[str] | None = None, *, pretrained: bool = True) -> None:
@@ -35,7 +35,7 @@ class TimmEncoder(TimmNetwork):
         if not found:
             raise CvmError(f"timm's {self.asked.name} has no map of stride 2, 4, 8, 16 or 32: take another encoder")
         self._strides, self._numbers = tuple(found), list(found.values())
-        if hasattr(self.model, "prune_intermediate_layers"):  # what no map needs would never get a gradient
+        if hasattr(self.model, "prune_intermediate_layers"):  # layers that no map needs would never get a gradient
             self.model.prune_intermediate_layers(self._numbers, prune_norm=False, prune_head=True)
         training = self.model.training
         self.model.eval()

@@ -16,27 +16,27 @@ from cvm_monai.networks.timm_weights import checked_name, repository, timm_libra
 from cvm_monai.networks.weights import read_state
 
 SEED = 0
-"""Of random weights: a name without weights means the same network in every process and every run."""
+"""Seed of random weights: a name without weights means the same network in every process and every run."""
 JOINED = (8, 16, 32)
-"""Strides of the stages that are joined, of those that a network has."""
+"""Strides of the stages that are joined, as far as a network has them."""
 GRID = 32
-"""An image for any of these networks has sides that are multiples of this, or of the next multiple of the patch."""
+"""Sides of an image are multiples of this, or of the next multiple of the patch size."""
 
 
 class TimmNetwork(nn.Module):
-    """A network of timm and the maps that it gives on its way, (B, 3, H, W), normalised, to (B, C, h, w) each.
+    """Map (B, 3, H, W), normalised, to the intermediate maps (B, C, h, w) of a network of timm.
 
     Args:
         path: `timm:NAME`, random weights, the same each time, with a warning; `timm:NAME@pretrained`, the published
             ones, see `published_state`.
         weights: local file of a state dict, alone or under "state_dict" or "model", read with `weights_only=True`;
-            a classifier in it is passed over. Not together with `@pretrained`.
-        pretrained: False starts at random without a word, for weights that are loaded next; nothing is downloaded.
+            a classifier in it is ignored. Not together with `@pretrained`.
+        pretrained: False starts at random without a warning, for weights that are loaded next; nothing is downloaded.
 
     Attributes:
         asked: the parts of the name.
-        patch: side of a patch in pixels, which must divide the sides of an image; 1 where there are none.
-        grid: what the sides of an image must be multiples of.
+        patch: side of a patch in pixels, which must divide the sides of an image; 1 for networks without patches.
+        grid: the sides of an image must be multiples of this.
 
     Raises:
         CvmError: timm is missing or does not start, an unknown name, a network without feature maps, a file that does
@@ -61,14 +61,14 @@ class TimmNetwork(nn.Module):
         self.grid = -(-GRID // self.patch) * self.patch
 
     def maps(self, x: torch.Tensor, indices: Sequence[int] | int) -> list[torch.Tensor]:
-        """The maps of the blocks or stages of these numbers, or of the last few; transformers' are normalised."""
+        """Compute the maps of the blocks or stages of these numbers, or the last few; transformers' are normalised."""
         found: list[torch.Tensor] = self.model.forward_intermediates(
             x, indices=indices, norm=True, output_fmt="NCHW", intermediates_only=True
         )
         return found
 
     def numbers_by_stride(self) -> dict[int, int]:
-        """The number of the last map of each stride, found by a trial."""
+        """Find the number of the last map of each stride, by a trial pass."""
         side, training = 2 * self.grid, self.model.training
         try:
             with torch.no_grad():
@@ -84,15 +84,15 @@ class TimmNetwork(nn.Module):
 
 
 class TimmExtractor(TimmNetwork):
-    """(B, 3, H, W), normalised, to the last block's features (B, C, H / p, W / p), p the patch size or the stride.
+    """Map (B, 3, H, W), normalised, to the last block's features (B, C, H / p, W / p), p the patch size or stride.
 
-    The tokens of a transformer become a map again; class and register tokens are left out. Its position embeddings
+    The tokens of a transformer are reshaped to a map; class and register tokens are left out. Its position embeddings
     are resampled to the image (timm's `dynamic_img_size`). `timm:NAME@stages` joins the last maps of strides 8, 16 and
     32, as far as a network has them, on the finest of these grids, see `join_stages`.
 
     Args:
-        name: of timm's list, without `timm:`, and the options after it; what follows a dot is the tag of the published
-            weights, of no meaning without them.
+        name: in timm's list, without `timm:`, and the options after it; what follows a dot is the tag of the published
+            weights, without effect unless they are asked for.
         weights, pretrained: see `TimmNetwork`.
 
     Raises:
@@ -110,7 +110,7 @@ class TimmExtractor(TimmNetwork):
                 raise CvmError(f"timm's {self.asked.name} has no stages to join, only stride {strides}: drop @stages")
 
     def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The maps that are joined, as the network gives them; without `@stages` the last block's alone."""
+        """Compute the maps that are joined; without `@stages` the last block's alone."""
         return self.maps(x, self._numbers) if self._numbers else self.maps(x, 1)[-1:]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -119,7 +119,7 @@ class TimmExtractor(TimmNetwork):
 
 
 def _create(asked: TimmName, *, published: bool) -> nn.Module:
-    """The network without a classifier; the generator of random numbers stays as it was."""
+    """Build the network without a classifier; the state of the random generator is kept."""
     timm = timm_library()
     settings: dict[str, Any] = {"num_classes": 0, "pretrained": published}
     if published:
@@ -146,7 +146,7 @@ def _called(create: Any, asked: TimmName, settings: Mapping[str, Any]) -> nn.Mod
 
 
 def _load(model: nn.Module, name: str, path: Path) -> None:
-    """Fill the network; only a classifier may be left over."""
+    """Load weights into the network; only a classifier's may be unused."""
     state, expected = read_state(path), model.state_dict()
     classifiers = _classifiers(model)
     extra = [key for key in state if key not in expected and not key.startswith(classifiers)]
@@ -160,7 +160,7 @@ def _load(model: nn.Module, name: str, path: Path) -> None:
 
 
 def _classifiers(model: nn.Module) -> tuple[str, ...]:
-    """What the keys of a classifier begin with."""
+    """Return the prefixes of a classifier's keys."""
     config: Any = getattr(model, "pretrained_cfg", None) or {}
     found = config.get("classifier") if isinstance(config, Mapping) else getattr(config, "classifier", None)
     names = [found] if isinstance(found, str) else list(found or ())

@@ -18,7 +18,7 @@ from cvm_monai.networks.timm_encoder import TimmEncoder
 
 
 class TimmUNet(PyramidUNet):
-    """(B, 3, H, W), normalised, to logits (B, out_channels, H, W), any H and W, see `PyramidUNet`; all of it learns.
+    """Map (B, 3, H, W), normalised, to logits (B, out_channels, H, W), any H, W, see `PyramidUNet`; all of it learns.
 
     Args:
         decoder_channels: as of `ResNet34UNet`.
@@ -31,7 +31,7 @@ class TimmUNet(PyramidUNet):
 
     Raises:
         CvmError: other images than RGB, fewer than two classes, not five positive widths, an unknown normalisation,
-            or an encoder that is no name, has no such normalisation, or cannot be had.
+            or an encoder that is not a name, lacks such a normalisation, or cannot be obtained.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TimmUNet(PyramidUNet):
 
 
 def normalise_by_image(encoder: nn.Module) -> None:
-    """Let each channel of each image have its own mean and deviation, in place; scale and shift are kept.
+    """Replace batch by instance normalisation in place, with the same scale and shift.
 
     Raises:
         CvmError: an encoder without batch normalisation, or with one that does more than normalise.
@@ -94,7 +94,7 @@ def normalise_by_image(encoder: nn.Module) -> None:
 def _encoder(
     path: str | PathLike[str] | None, weights: str | PathLike[str] | None, *, pretrained: bool
 ) -> ImageNetEncoder | TimmEncoder:
-    """What the name stands for."""
+    """Build the encoder that the name means."""
     name = str(path) if is_name(path) and not pretrained else checked_encoder(path, weights)
     if is_imagenet(name):
         return ImageNetEncoder(lite_name(name), pretrained=pretrained)

@@ -1,4 +1,4 @@
-"""The library timm, the names that it knows, and the weights that it publishes: downloaded only when asked for."""
+"""Check names of the library timm, and download the weights that it publishes, only when asked for."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,14 +13,14 @@ from cvm_monai.errors import CvmError
 from cvm_monai.networks.extractor_names import TIMM, TimmName, timm_name
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""What the weights of a repository of timm are called, in the order that timm looks for them."""
+"""File names of the weights in a repository of timm, in the order that timm looks for them."""
 
 
 def checked_name(path: str) -> TimmName:
-    """The parts of `timm:NAME@OPTIONS`, with a name that timm knows.
+    """Parse `timm:NAME@OPTIONS` and check that timm knows the name.
 
     Raises:
-        CvmError: timm is missing or does not start, another form, or an unknown name; the three nearest are named.
+        CvmError: timm is missing or fails to import, another form, or an unknown name; the three nearest are named.
     """
     asked, timm = timm_name(path), timm_library()
     if not timm.is_model(asked.name):
@@ -30,10 +30,10 @@ def checked_name(path: str) -> TimmName:
 
 
 def pinned_name(path: str) -> str:
-    """`timm:NAME@pretrained` with the revision of its weights; they are downloaded where the cache lacks them.
+    """Add the revision of its weights to `timm:NAME@pretrained`, downloading them where the cache lacks them.
 
-    The revision makes a record say which weights a training had, and a later run take the same. Names that do not ask
-    for published weights stay.
+    The revision records which weights a training had, so that a later run takes the same. Names that do not ask for
+    published weights are returned as they are.
 
     Raises:
         CvmError: as `checked_name`, or weights that are not published or cannot be downloaded.
@@ -43,7 +43,7 @@ def pinned_name(path: str) -> str:
 
 
 def published_state(path: str) -> dict[str, torch.Tensor]:
-    """The tensors that timm publishes for `timm:NAME@pretrained`, by timm's names, the classifier among them.
+    """Read the tensors that timm publishes for `timm:NAME@pretrained`, by timm's names, with the classifier.
 
     Raises:
         CvmError: as `pinned_name`, or a name without `@pretrained`.
@@ -55,7 +55,7 @@ def published_state(path: str) -> dict[str, torch.Tensor]:
 
 
 def repository(asked: TimmName) -> str:
-    """Where timm publishes the weights of a name, as `owner/repository` or `owner/repository@revision`.
+    """Return where timm publishes the weights of a name: `owner/repository` or `owner/repository@revision`.
 
     Raises:
         CvmError: an unknown tag, or no published weights.
@@ -73,7 +73,7 @@ def repository(asked: TimmName) -> str:
 
 
 def unreachable(asked: TimmName, error: Exception) -> CvmError:
-    """What is said where a download fails, whatever the reason."""
+    """Return the error for a failed download, whatever the reason."""
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
     return CvmError(
         f"the published weights of {TIMM}{asked.name} are not in the cache of the Hugging Face hub and cannot be "
@@ -82,15 +82,15 @@ def unreachable(asked: TimmName, error: Exception) -> CvmError:
 
 
 def timm_version() -> str:
-    """Of timm, which is installed."""
+    """Return the version of the installed timm."""
     return str(timm_library().__version__)
 
 
 def timm_library() -> Any:
-    """timm itself.
+    """Import timm and return it.
 
     Raises:
-        CvmError: it is missing or does not start.
+        CvmError: it is missing or fails to import.
     """
     try:
         import timm
@@ -99,7 +99,7 @@ def timm_library() -> Any:
         raise CvmError(
             f"an extractor timm:NAME needs timm, which {reason}: pip install 'cvm-monai[vit]', or give a file"
         ) from error
-    except RuntimeError as error:  # torchvision of another torch, or of another kind of it
+    except RuntimeError as error:  # torchvision for another version or build of torch
         raise CvmError(
             f"timm does not start ({error}): install a torchvision of the same index and for the same version as torch"
         ) from error
@@ -108,7 +108,7 @@ def timm_library() -> Any:
 
 @cache
 def _revision(asked: TimmName) -> str:
-    """The commit of the weights, which are in the cache from here on."""
+    """Return the commit of the weights, downloaded into the cache."""
     _downloaded(asked)
     from huggingface_hub import try_to_load_from_cache
 
@@ -122,10 +122,10 @@ def _revision(asked: TimmName) -> str:
 
 
 def _downloaded(asked: TimmName) -> dict[str, torch.Tensor]:
-    """From the cache where it has them; safetensors, or with `weights_only=True`: nothing is unpickled."""
+    """Read weights, from the cache where it has them: safetensors, or with `weights_only=True`, without unpickling."""
     timm, place = timm_library(), repository(asked)
     try:
         state: Mapping[str, torch.Tensor] = timm.models.load_state_dict_from_hf(place, weights_only=True)
-    except Exception as error:  # no network, no such revision, a hub that is down: each client has errors of its own
+    except Exception as error:  # no network, no such revision, a hub that is down: each client has its own errors
         raise unreachable(asked, error) from error
     return dict(state)

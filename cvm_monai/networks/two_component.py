@@ -17,7 +17,7 @@ from cvm_monai.networks.unet import UNet
 from cvm_monai.networks.weights import load_encoder_weights
 
 MAP_CHANNELS = 256
-"""Width of Feature Map 1, what the U-Net is given."""
+"""Width of Feature Map 1, the U-Net's input."""
 
 
 class TwoComponentNet(nn.Module):
@@ -30,8 +30,8 @@ class TwoComponentNet(nn.Module):
         channels: widths of the U-Net from fine to coarse; larger ones cost time and memory; five of 8 to 512.
         normalisation: see `Normalisation`.
         encoder_weights: local file for `load_encoder_weights`; None starts at random.
-        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights`, else the encoder is as the rest.
-        large_images: how Feature Map 1 is computed, and what of it is held for the backward pass.
+        encoder_norm: see `EncoderNorm`; None: `frozen` with `encoder_weights`, else as `normalisation`.
+        large_images: how Feature Map 1 is computed, and which activations are held for the backward pass.
 
     Raises:
         CvmError: not five positive widths, no input channel, fewer than two classes, an unknown normalisation, or
@@ -70,15 +70,15 @@ class TwoComponentNet(nn.Module):
         return self.decode(self.encode(x), (x.shape[-2] + 15) // 16, (x.shape[-1] + 15) // 16)
 
     def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """What the U-Net's decoder is given: its maps of strides 16 to 256, of Feature Map 1."""
+        """Compute the U-Net's encoder maps of Feature Map 1, at strides 16 to 256."""
         height, width = (x.shape[-2] + 15) // 16, (x.shape[-1] + 15) // 16
         padded = pad_to_multiple(x, 16)
-        # Scripting and exporting know the plain forward pass alone, of which the others give the values.
+        # Scripting and exporting take the plain forward pass alone; the other ways give the same values.
         third = self.encoder(padded)[3] if torch.jit.is_scripting() else self._layer3(padded)
         return self.unet.encode(self.in_conv(third)[:, :, :height, :width])
 
     def train(self, mode: bool = True) -> "TwoComponentNet":
-        """Training mode or evaluation mode; frozen statistics stay as they are."""
+        """Set training or evaluation mode; frozen statistics are never updated."""
         super().train(mode)
         if self._frozen:
             keep_statistics(self.encoder)
@@ -86,7 +86,7 @@ class TwoComponentNet(nn.Module):
 
     @torch.jit.unused
     def _layer3(self, padded: torch.Tensor) -> torch.Tensor:
-        """The map of layer 3 in the way that `large_images` says."""
+        """Compute the map of layer 3 in the way that `large_images` says."""
         large, (height, width) = self._large, padded.shape[-2:]
         layer3 = Layer3(self.encoder, checkpointed=large.extraction == "checkpointed")
         if large.extraction != "multi_stage" or max(height, width) <= large.patch_size:
@@ -99,7 +99,7 @@ class TwoComponentNet(nn.Module):
         return self.unet.decode(maps, height, width)
 
     def new_decoder(self) -> nn.Module:
-        """A second decoder of the U-Net's shape with fresh weights, for its `decode` alone."""
+        """Build a second decoder of the U-Net's shape with fresh weights; only its `decode` is used."""
         return self.unet.new_decoder()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The paper's U-Net: the second component of its network, or a network of its own."""
+"""The paper's U-Net: the second component of its network, or a network by itself."""
 
 from collections.abc import Sequence
 
@@ -63,7 +63,7 @@ class UNet(nn.Module):
         return self.decode(self.encode(x), x.shape[-2], x.shape[-1])
 
     def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """What the decoder is given: the maps of strides 1, 2, 4, 8 and 16, of the padded image."""
+        """Compute the decoder's inputs: the maps of strides 1, 2, 4, 8 and 16, of the padded image."""
         d1 = self.down1(pad_to_multiple(x, 16))
         d2 = self.down2(self.pool(d1))
         d3 = self.down3(self.pool(d2))
@@ -77,7 +77,7 @@ class UNet(nn.Module):
         return self.out(last), last
 
     def new_decoder(self) -> nn.Module:
-        """A second decoder of this shape with fresh weights, for its `decode` alone."""
+        """Build a second decoder of this shape with fresh weights; only its `decode` is used."""
         return without_encoder(self, encoder_parts=("down1", "down2", "down3", "down4", "down5"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Encoder weights from a local file: ImageNet's as torchvision saves them, or a pathology model's of that layout."""
+"""Load encoder weights from a local file in torchvision's layout: ImageNet's or a pathology model's."""
 
 from collections.abc import Mapping
 from os import PathLike
@@ -12,7 +12,7 @@ from cvm_monai.errors import CvmError
 from cvm_monai.networks.extractor_names import is_timm
 
 ANCHOR = "layer1.0.conv1.weight"
-"""A key that every ResNet34 has: what precedes it in a file is the file's prefix."""
+"""A key that every ResNet34 has: the text before it in a file's key is the file's prefix."""
 WRAPPERS = ("state_dict", "model")
 
 
@@ -55,14 +55,14 @@ def load_encoder_weights(network: nn.Module, path: str | PathLike[str]) -> None:
 
 
 def _published(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
-    """What timm publishes; timm is looked for only here."""
+    """Read the weights that timm publishes; timm is imported only here."""
     from cvm_monai.networks.timm_weights import published_state
 
     return published_state(str(path))
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file by name."""
+    """Read the tensors of a file by name."""
     if not path.is_file():
         raise CvmError(f"there is no file of encoder weights at {path}")
     try:
@@ -80,7 +80,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _without_prefix(state: dict[str, torch.Tensor], path: str | PathLike[str]) -> dict[str, torch.Tensor]:
-    """The entries under the one prefix of the file's ResNet, without it."""
+    """Return the entries under the prefix of the file's only ResNet, without that prefix."""
     prefixes = sorted(key.removesuffix(ANCHOR) for key in state if key == ANCHOR or key.endswith("." + ANCHOR))
     if len(prefixes) > 1:
         raise CvmError(f"{path} holds several encoders ({', '.join(map(repr, prefixes))}): save the one to use alone")

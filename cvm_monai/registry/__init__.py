@@ -1,4 +1,4 @@
-"""Trained networks where others find them: MLflow's model registry, ONNX and `.pt2` files, self-contained bundles.
+"""Publish trained networks: MLflow's model registry, ONNX and `.pt2` files, self-contained bundles.
 
 Importing this package does not load MLflow; using it does.
 """

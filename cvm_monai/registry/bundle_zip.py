@@ -1,4 +1,4 @@
-"""A bundle that needs no installed `cvm_monai`: the package travels inside its `scripts`."""
+"""Export a bundle that needs no installed `cvm_monai`: its `scripts` contain the package."""
 
 import importlib.metadata
 import re
@@ -29,25 +29,25 @@ LEFT_OUT = ("cli", "doctor", "experiments", "registry", "label_app", "__main__.p
 """Parts of the package that no bundle run needs."""
 IMPORT = re.compile(rf"^(\s*)(from|import) {PACKAGE.name}\b", re.MULTILINE)
 RECORDED = "engines.recorded"
-"""Of configurations that look each knob up in the record."""
+"""Function by which configurations read each knob from the record."""
 DATA = ("classes",)
-"""Knobs that the data set says, beside the machine's and the places: they keep the bundle's defaults."""
+"""Knobs of the data set; like the machine's and the places they keep the bundle's defaults."""
 
 ROOT = (
     f"$str(__import__('pathlib').Path(__import__('re').search({CONFIG_FILE!r}, '\\n'.join([*__import__('sys').argv, "
     "'--config_file', 'configs/inference.json']), 8)[1]).resolve().parent.parent)"
 )
-"""The bundle's root before anything of the bundle can be imported: of the command line, else where one stands; 8 lets
-`^` and `$` be the ends of a line."""
+"""Expression for the bundle's root before anything of the bundle can be imported: from the command line, else the
+working directory; 8 is `re.MULTILINE`."""
 
 
 def export_bundle(output_dir: str | Path, target: str | Path, *, bundle: Path | None = None) -> Path:
-    """Write the network of a finished training as a self-contained bundle, a zip file; written aside and renamed.
+    """Write the network of a finished training as a self-contained bundle, a zip file, replaced atomically.
 
-    Its one folder is named as the file. Configurations hold the training's own settings as defaults.
+    Its only folder has the file's name. The configurations have the training's settings as defaults.
 
     Raises:
-        CvmError: no finished training, no bundle, or a name that does not end in `.zip`.
+        CvmError: the training is not finished, there is no bundle, or the name does not end in `.zip`.
     """
     target = Path(target)
     if target.suffix != ".zip":
@@ -63,10 +63,10 @@ def export_bundle(output_dir: str | Path, target: str | Path, *, bundle: Path | 
 
 
 def gather(trained: Trained, root: Path, *, bundle: Path) -> Path:
-    """The files of the bundle, as a folder."""
+    """Write the files of the bundle into a folder."""
     from cvm_monai.inference import load_network
 
-    load_network(trained.output, weights=trained.weights)  # weights that do not fit are found here
+    load_network(trained.output, weights=trained.weights)  # fails here if the weights do not fit
     root.mkdir()
     copy_bundle(bundle, root)
     shutil.copytree(bundle / "scripts", root / "scripts", ignore=CLUTTER)
@@ -86,7 +86,7 @@ def gather(trained: Trained, root: Path, *, bundle: Path) -> Path:
 
 
 def moved_imports(source: str) -> str:
-    """Python source that finds the package inside `scripts`."""
+    """Rewrite the imports of Python source to find the package inside `scripts`."""
 
     def moved(found: re.Match[str]) -> str:
         indent, word = found.groups()
@@ -116,7 +116,7 @@ def _fitted(config: dict[str, Any], name: str, trained: Trained) -> dict[str, An
 
 
 def _moved(value: Any, knobs: Mapping[str, Any]) -> Any:
-    """Targets inside `scripts`; what the training recorded as the default of what is looked up in its record."""
+    """Rewrite targets to those inside `scripts`, and look-ups in the record to defaults with the recorded values."""
     if isinstance(value, list):
         return [_moved(entry, knobs) for entry in value]
     if not isinstance(value, dict):
@@ -131,7 +131,7 @@ def _moved(value: Any, knobs: Mapping[str, Any]) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """A value itself, rather than how to find it."""
+    """Whether an entry is a plain value, not an expression or reference."""
     return not isinstance(value, dict) and not (isinstance(value, str) and value[:1] in "$@%")
 
 

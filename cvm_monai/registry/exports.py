@@ -1,4 +1,4 @@
-"""Export of the bare network to ONNX and to PyTorch's `.pt2`, with dynamic batch and image size."""
+"""Export the bare network to ONNX and to PyTorch's `.pt2`, with dynamic batch and image size."""
 
 import json
 import warnings
@@ -16,23 +16,23 @@ from cvm_monai.registry.trained import Trained, read_trained
 
 INPUT, OUTPUT = "image", "pred"
 FACTS = "cvm_monai.json"
-"""Name of the facts inside a `.pt2` file."""
+"""Name of the metadata file inside a `.pt2` file."""
 SMALLEST, EXAMPLE = 32, 64
-"""Sides in pixels: of the smallest image, and of the one that is traced."""
+"""Sides in pixels of the smallest image and of the traced one."""
 MULTIPLES: Mapping[str, int] = {"unet": 16, "resnet34_unet": 32, "timm_unet": 32}
-"""To which multiple in pixels the networks pad that give logits of the image's own size."""
+"""Multiple in pixels to which the networks pad that give logits of the image's own size."""
 
 
 def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
     """Write the network of a finished training to each file, in the format of its suffix, `.onnx` or `.pt2`.
 
-    It maps float32 `image` (B, 3, H, W), normalised, any H and W from 32, to logits `pred` (B, classes, h, w). How to
-    normalise and what the classes are is said inside the file: ONNX's metadata, `cvm_monai.json` of a `.pt2`. Files are
-    written aside and renamed.
+    It maps float32 `image` (B, 3, H, W), normalised, any H and W from 32, to logits `pred` (B, classes, h, w). The
+    normalisation and the classes are in the file: ONNX's metadata, `cvm_monai.json` of a `.pt2`. Files are replaced
+    atomically.
 
     Raises:
-        CvmError: no target, another suffix, no finished training, a network that cannot be exported, or a package of
-            the extra `export` that is missing.
+        CvmError: no file to write, an unknown suffix, no finished training, a network that cannot be exported, or a
+            missing package of the extra `export`.
     """
     paths = [Path(target) for target in targets]
     unknown = [path for path in paths if path.suffix not in _WRITERS]
@@ -48,13 +48,13 @@ def export_network(output_dir: str | Path, *targets: str | Path) -> list[Path]:
     _check_grid(network, trained)
     for path in paths:
         with replacing(path) as aside, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporters speak of their own future
+            warnings.simplefilter("ignore")  # silence the exporters' deprecation notices
             _WRITERS[path.suffix](network, aside, facts(trained))
     return paths
 
 
 def facts(trained: Trained) -> dict[str, str]:
-    """What one must know to use the bare network, each as JSON text."""
+    """Return the metadata needed to use the bare network, each as JSON text."""
     knobs = {name: knob.earlier for name, knob in TRAINING.items()} | dict(trained.knobs)
     found = {
         "classes": list(trained.classes),
@@ -71,7 +71,7 @@ def facts(trained: Trained) -> dict[str, str]:
 
 
 def _check_grid(network: Any, trained: Trained) -> None:
-    """CvmError for a network that resamples an extractor's features to a grid of another stride, of any size."""
+    """Raise CvmError for a network that resamples an extractor's features to a grid of another stride."""
     extractor = getattr(network, "extractor", None)
     if extractor is not None and network.stride != extractor.stride:
         raise CvmError(
@@ -89,7 +89,7 @@ def _check_onnx() -> None:
 
 
 def _write_onnx(network: Any, path: Path, facts: Mapping[str, str]) -> None:
-    """By tracing: the networks compute sizes from sizes, so that nothing but the weights is frozen."""
+    """Write ONNX by tracing: the networks compute sizes from sizes, so that only the weights become constants."""
     import onnx
 
     axes = {INPUT: {0: "batch", 2: "height", 3: "width"}, OUTPUT: {0: "batch", 2: "out_height", 3: "out_width"}}
@@ -116,16 +116,16 @@ def _write_pt2(network: Any, path: Path, facts: Mapping[str, str]) -> None:
         whole,
         (torch.zeros(2, 3, EXAMPLE, EXAMPLE + 17),),
         dynamic_shapes=({0: torch.export.Dim("batch", max=2**10), **sides},),
-        prefer_deferred_runtime_asserts_over_guards=True,  # else sizes are narrowed to what can be proved of them
+        prefer_deferred_runtime_asserts_over_guards=True,  # else sizes are restricted to the provable range
     )
     torch.export.save(program, path, extra_files={FACTS: json.dumps(dict(facts))})
 
 
 class PaddedByIndex(nn.Module):
-    """(B, C, H, W) to the network's own logits, up to rounding, padded and cropped by index outside of it.
+    """Map (B, C, H, W) to the network's logits, up to rounding, with padding and cropping by index outside of it.
 
-    `torch.export` takes a padding or a slice that changes nothing for another program than one that does, and keeps the
-    one that its example met. A selection by index is one program for both; inside, the network has nothing to pad.
+    `torch.export` specialises on whether a padding or a slice changes anything in the example. A selection by index is
+    the same program in both cases; inside, the network has nothing to pad.
 
     Args:
         network: pads to `multiple` as `pad_to_multiple` does, and gives logits of its input's size.
@@ -143,7 +143,7 @@ class PaddedByIndex(nn.Module):
         return logits
 
     def _padded(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        """The last row or column repeated: the arithmetic of `pad_to_multiple`."""
+        """Repeat the last row or column as `pad_to_multiple` does."""
         side = x.shape[axis]
         steps = (side + self.multiple - 1) // self.multiple
         steps = steps + 2 // (steps + 1)

@@ -1,7 +1,7 @@
-"""Packing of a trained network into an MLflow model, and the parts that an exported bundle holds as well.
+"""Pack a trained network into an MLflow model, with the parts shared with an exported bundle.
 
-The model is from code: a script, this package, and the bundle's files gathered around the network's weights as arrays
-(`stage`). No network is pickled, and no path of the training's machine or patient's name is given away.
+The model is a "model from code": a script, this package, and the bundle's files with the network's weights as arrays
+(`stage`). No network is pickled, and no path of the training's machine or patient's name is included.
 """
 
 import importlib.metadata
@@ -28,15 +28,15 @@ from cvm_monai.registry.trained import Trained
 
 DISTRIBUTION = "cvm-monai"
 PLACES = ("bundle_root", *names(role="place"))
-"""Knobs that mean places on the machine of the training: left out of what is given away."""
+"""Knobs that are places on the training's machine: left out of published files."""
 RECORDED = ("started", "python", "versions", "commit", "data_sha256", "status")
 BESIDE_WEIGHTS = ("*.json", "*.npz", "*.npy")
-"""What a training may leave beside its weights, such as the stains that its images were normalised to."""
+"""Files that a training may leave beside its weights, such as the target of the stain normalisation."""
 CLUTTER = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
 def save_model(trained: Trained, folder: Path, *, bundle: Path, metadata: Mapping[str, Any]) -> Path:
-    """Write the MLflow model into `folder/model`, having segmented its input example by it once.
+    """Write the MLflow model into `folder/model` and segment its input example with it once.
 
     Raises:
         CvmError: weights that do not fit the network which `run.json` names.
@@ -45,7 +45,7 @@ def save_model(trained: Trained, folder: Path, *, bundle: Path, metadata: Mappin
 
     from cvm_monai.registry.segmenter import BUNDLE, Segmenter
 
-    # Weights of another network: one sentence, where the configuration would wrap it.
+    # Check first: the configuration would wrap the error about weights of another network.
     load_network(trained.output, weights=trained.weights)
     staged = stage(trained, folder / BUNDLE, bundle=bundle)
     example = input_example(trained.knobs.get("mpp"))
@@ -64,11 +64,11 @@ def save_model(trained: Trained, folder: Path, *, bundle: Path, metadata: Mappin
 
 
 def signature(classes: int) -> Any:
-    """Records {image, mpp?} in, {mask, probability, polygons?} out, and the parameter `polygons`."""
+    """Build the signature: records {image, mpp?} to {mask, probability, polygons?}, and the parameter `polygons`."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    # Of any type, and none required: the model itself says what is wrong with which record.
+    # Any type, none required: the model itself reports what is wrong with which record.
     inputs: list[Any] = [ColSpec(AnyType(), "image", required=False), ColSpec(AnyType(), "mpp", required=False)]
     probability = DataType.string if classes == 2 else Array(DataType.string)
     outputs: list[Any] = [ColSpec("string", "mask"), ColSpec(probability, "probability")]
@@ -78,13 +78,13 @@ def signature(classes: int) -> Any:
 
 
 def input_example(mpp: float | None) -> list[dict[str, Any]]:
-    """Two records of different sizes, drawn, so that no patient's image is given away."""
+    """Build two records of synthetic images of different sizes, so that no patient's image is included."""
     records = [{"image": encode_png(_drawing(*shape))} for shape in ((64, 64), (48, 80))]
     return records if mpp is None else [{**record, "mpp": mpp} for record in records]
 
 
 def _drawing(height: int, width: int) -> np.ndarray:
-    """A purple disc on pink, (height, width, 3) uint8."""
+    """Draw a purple disc on pink, (height, width, 3) uint8."""
     rows, columns = np.mgrid[:height, :width]
     disc = np.hypot(rows - height / 2, columns - width / 2) < min(height, width) / 4
     return np.where(disc[..., None], (120, 60, 140), (230, 180, 210)).astype(np.uint8)
@@ -98,7 +98,7 @@ def _segment_example(segmenter: Any, staged: Path, example: list[dict[str, Any]]
 
 
 def package_version() -> str:
-    """Of this package."""
+    """Return the version of this package."""
     import cvm_monai
 
     assert Path(cvm_monai.__file__).parent == PACKAGE
@@ -120,14 +120,14 @@ def stage(trained: Trained, folder: Path, *, bundle: Path) -> Path:
 
 
 def copy_bundle(bundle: Path, folder: Path) -> None:
-    """Configurations, documents and licence of a bundle."""
+    """Copy the configurations, documents and licence of a bundle."""
     for name in ("configs", "docs"):
         shutil.copytree(bundle / name, folder / name, ignore=CLUTTER)
     shutil.copy(bundle / "LICENSE", folder / "LICENSE")
 
 
 def copy_package(folder: Path) -> Path:
-    """A clean copy of this package in `folder`, without the bundle that an installed one holds."""
+    """Copy this package into `folder`, without the bundle that an installed one contains."""
     target = folder / PACKAGE.name
     shutil.copytree(PACKAGE, target, ignore=CLUTTER)
     shutil.rmtree(target / "bundle", ignore_errors=True)
@@ -135,23 +135,23 @@ def copy_package(folder: Path) -> Path:
 
 
 def companions(trained: Trained) -> list[Path]:
-    """The files beside the weights that the inference may look for."""
+    """List the files beside the weights that the inference may read."""
     return [file for pattern in BESIDE_WEIGHTS for file in sorted(trained.weights.parent.glob(pattern))]
 
 
 def public_record(trained: Trained) -> dict[str, Any]:
-    """`run.json` without paths and addresses."""
+    """Return `run.json` without paths and addresses."""
     kept = {name: trained.record[name] for name in RECORDED if name in trained.record}
     return kept | {"knobs": portable_knobs(trained)}
 
 
 def portable_knobs(trained: Trained) -> dict[str, Any]:
-    """Its settings without places; an extractor by name is none, and says which network the weights are of."""
+    """Return the knobs without places; an extractor's name is kept, as it says which network the weights belong to."""
     return {name: value for name, value in trained.knobs.items() if name not in PLACES or is_name(value)}
 
 
 def fitted_metadata(metadata: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    """The bundle's metadata with the classes that this network tells apart."""
+    """Return the bundle's metadata with the classes of this network."""
     fitted: dict[str, Any] = json.loads(json.dumps(metadata))
     pred = fitted["network_data_format"]["outputs"]["pred"]
     pred["num_channels"] = len(classes)
@@ -163,13 +163,13 @@ def fitted_metadata(metadata: Mapping[str, Any], classes: Sequence[str]) -> dict
 
 
 def dependencies() -> tuple[str, ...]:
-    """Names of the packages that this one needs, without its extras.
+    """Return the names of the packages that this one needs, without its extras.
 
-    A checkout's own `pyproject.toml` says it, as the metadata of an editable installation may be older; else the
-    metadata of the installed package.
+    They are read from a checkout's `pyproject.toml`, as the metadata of an editable installation may be older; else
+    from the metadata of the installed package.
 
     Raises:
-        CvmError: neither is there.
+        CvmError: both are missing.
     """
     project = PACKAGE.parent / "pyproject.toml"
     if project.is_file():
@@ -184,24 +184,24 @@ def dependencies() -> tuple[str, ...]:
 
 
 def requirements_of(knobs: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the network of a training needs: timm too, where its extractor is one of timm's.
+    """Return the packages that a training's network needs, with timm where its extractor is one of timm's.
 
-    The weights of an extractor are part of the network's own, so that no package of weights is among them.
+    No package of weights is among them: the network's weights include those of an extractor.
     """
     by_timm = knobs.get("network") in NAMED_NETWORKS and is_timm(knobs.get("extractor_path"))
     return (*dependencies(), "timm") if by_timm else dependencies()
 
 
 def pinned_requirements(knobs: Mapping[str, Any]) -> list[str]:
-    """The versions in use here; a build such as `2.13.0+cpu` is asked for as the release 2.13.0.
+    """Pin the installed versions; a build such as `2.13.0+cpu` is pinned as the release 2.13.0.
 
-    `cvm-monai` is not among them: no index need have it, and its code travels along.
+    `cvm-monai` is not among them: its code is included.
     """
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in requirements_of(knobs)]
 
 
 def write_config(file: Path, content: Any) -> None:
-    """A configuration, in the language that the file's name says; the comments of one that was read are lost."""
+    """Write a configuration as JSON or YAML, by the file's suffix; comments of the original are lost."""
     if file.suffix == ".json":
         write_json(file, content)
         return

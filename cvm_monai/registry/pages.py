@@ -1,4 +1,4 @@
-"""What MLflow's pages say of a registered model, a version, and the model that it is of."""
+"""Texts, tags and links of MLflow's pages of a registered model, a version and its logged model."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from cvm_monai.registry.trained import TEST, Trained
 NOTE = "mlflow.note.content"
 """Tag that MLflow shows as the description of a run or a logged model."""
 VERSIONS = "mlflow.modelVersions"
-"""Tag from which the page of a logged model knows its versions; only MLflow's own `register_model` sets it."""
+"""Tag by which the page of a logged model lists its versions; of MLflow itself only `register_model` sets it."""
 
 MODEL = """\
 Segments histopathology images. Trained from clicked points by cvm_monai. Research only, not for diagnosis.
@@ -29,12 +29,12 @@ model = mlflow.pyfunc.load_model("models:/{name}@{alias}")
 
 
 def model_description(name: str, *, alias: str) -> str:
-    """Of the registered model, Markdown: what it is for and how it is called."""
+    """Write the description of the registered model in Markdown: its purpose and how to call it."""
     return MODEL.format(name=name, alias=alias)
 
 
 def version_description(trained: Trained, *, tests: Mapping[str, float], tags: Mapping[str, str]) -> str:
-    """Of one version, Markdown: a first line that fits into a list, then a table.
+    """Write the description of a version in Markdown: a first line that fits into a list, then a table.
 
     Args:
         tests: `test_*` values.
@@ -57,14 +57,14 @@ def version_description(trained: Trained, *, tests: Mapping[str, float], tags: M
 
 
 def headline(tests: Mapping[str, float]) -> dict[str, float]:
-    """Of the test values those of all classes: means over the images, or medians of distances; or those of points."""
+    """Select the test values over all classes: means over the images, medians of distances, or the values of points."""
     names = [name for metric in METRICS for name in (f"{TEST}{metric}", f"{TEST}{metric}_median")]
     points = [name for name in sorted(tests) if name.startswith(f"{TEST}point_")]
     return {name: tests[name] for name in (*names, *points) if name in tests}
 
 
 def pooled_overlap(tests: Mapping[str, float]) -> dict[str, float]:
-    """Recall and IoU over all pixels, which follow from the pooled Dice D = 2 P R / (P + R) and precision P."""
+    """Compute recall and IoU over all pixels from the pooled Dice D = 2 P R / (P + R) and precision P."""
     dice, precision = tests.get(f"{TEST}pooled_dice"), tests.get(f"{TEST}pooled_precision")
     if dice is None:
         return {}
@@ -73,7 +73,7 @@ def pooled_overlap(tests: Mapping[str, float]) -> dict[str, float]:
 
 
 def _verdict(tests: Mapping[str, float]) -> str:
-    """The Dice with what it is a mean of, or that there is none."""
+    """Describe the Dice and what it is a mean of, or that there is none."""
     if f"{TEST}dice" in tests:
         return f", test Dice {tests[f'{TEST}dice']:.3f}{_spread(f'{TEST}dice', tests)}"
     if f"{TEST}point_balanced_accuracy" not in tests:
@@ -84,7 +84,7 @@ def _verdict(tests: Mapping[str, float]) -> str:
 
 
 def _spread(name: str, tests: Mapping[str, float]) -> str:
-    """Deviation and number of images of a mean; nothing where neither was recorded."""
+    """Describe a mean's deviation and number of images; empty where neither was recorded."""
     images = tests.get(f"{name}_images", tests.get(f"{TEST}dice_images") if name.startswith(f"{TEST}dice") else None)
     found = [f"sd {tests[f'{name}_sd']:.2g}"] if f"{name}_sd" in tests else []
     found += [f"n = {images:.0f}"] if images is not None else []
@@ -92,9 +92,9 @@ def _spread(name: str, tests: Mapping[str, float]) -> str:
 
 
 def link(client: Any, *, model_id: str, run_id: str, name: str, version: str, tests: Mapping[str, float]) -> None:
-    """Let the pages of the run, of the logged model and of the version name each other, and the test values be its own.
+    """Link the pages of the run, the logged model and the version, and copy the test values to the logged model.
 
-    The values are written with the time and step at which the run has them, so that its own history stays as it was.
+    The values are written with the run's time and step, so that the run's history does not change.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 

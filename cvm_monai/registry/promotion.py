@@ -1,4 +1,4 @@
-"""Whether a new version takes the champion's place: one test value, on the same test images."""
+"""Decide whether a new version replaces the champion: compare one test value on the same test images."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,20 +36,20 @@ POINTS: Mapping[str, Better] = {
     "point_recall": "higher",
     "point_cross_entropy": "lower",
 }
-"""Of a test without masks."""
+"""Metrics of a test without masks."""
 SHIFTED = re.compile(rf"stain_(lowest|({'|'.join(STAIN_NAMES)})_[^_]+)_(?=dice$)")
-"""What stands before `dice` in a test under stain shifts: as good when high as the Dice itself."""
+"""Prefixes of `dice` in a test under stain shifts; higher is better, as for the Dice itself."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A test value: its name as recorded, such as `test_dice`, and which way is better."""
+    """A test value's recorded name, such as `test_dice`, and whether higher or lower is better."""
 
     name: str
     better: Better
 
     def beats(self, value: float, other: float) -> bool:
-        """Whether `value` is better than `other`; an equal one is not."""
+        """Whether `value` is strictly better than `other`."""
         return self._merit(value) > self._merit(other)
 
     def _merit(self, value: float) -> float:
@@ -58,7 +58,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that the alias points at now, and what was recorded of it."""
+    """The version that the alias points at now, and its recorded facts."""
 
     version: str
     tests: Mapping[str, float]
@@ -68,17 +68,17 @@ class Champion:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the new version is promoted, and the sentence that says so."""
+    """Whether the new version is promoted, and the message about it."""
 
     promoted: bool
     sentence: str
 
 
 def find_metric(name: str, *, tests: Mapping[str, float], classes: Sequence[str]) -> Metric:
-    """The metric that `name`, with or without `test_`, means.
+    """Find the recorded metric of a name, with or without `test_`.
 
     Raises:
-        CvmError: nothing was recorded by that name, or a value that is neither good nor bad, such as a deviation.
+        CvmError: no such recorded value, or one that has no better direction, such as a deviation.
     """
     full = name if name.startswith(TEST) else TEST + name
     usable = {found: kind for found in sorted(tests) if (kind := _kind(found, classes)) is not None}
@@ -133,7 +133,7 @@ def decide(metric: Metric, value: float, champion: Champion | None, *, name: str
 
 
 def find_champion(client: Any, name: str) -> Champion | None:
-    """The version of the model `name` that has the alias; None where there is no such model or alias."""
+    """Find the version of the model `name` that has the alias; None where there is no such model or alias."""
     found = find_alias(client, name, CHAMPION)
     if found is None:
         return None
@@ -147,7 +147,7 @@ def find_champion(client: Any, name: str) -> Champion | None:
 
 
 def _kind(full: str, classes: Sequence[str]) -> Better | None:
-    """Which way is better, by the metric that a recorded name is made of."""
+    """Return whether higher or lower is better, from the metric in a recorded name."""
     base = full.removeprefix(TEST).removeprefix("pooled_").removesuffix("_median")
     base = SHIFTED.sub("", base)
     for name, better in BETTER.items():

@@ -1,4 +1,4 @@
-"""From a finished training to a version in the registry, whole or not at all."""
+"""Register a finished training as a version, completely or not at all."""
 
 import contextlib
 import os
@@ -42,15 +42,15 @@ Undo = Callable[[Callable[[], Any]], None]
 
 @dataclass(frozen=True)
 class RegistrationRequest:
-    """What to register.
+    """What to register, where and under which name.
 
     Attributes:
-        output: output folder of a training that `evaluating` has scored.
+        output: output folder of an evaluated training.
         name: of the registered model.
-        alias: that the new version gets; it leaves the version that had it.
-        promote: name of a test value; where it is better than the champion's, the new version becomes `champion`.
+        alias: of the new version; it is moved from the version that had it.
+        promote: name of a test value; if it is better than the champion's, the new version becomes `champion`.
         tracking_uri: the store; None: MLFLOW_TRACKING_URI, or else the training's own.
-        stain: of the training's images, as a tag.
+        stain: of the training's images, written as a tag.
         bundle: the MONAI bundle's folder; None: the package's own.
     """
 
@@ -69,8 +69,8 @@ class RegisteredVersion:
 
     Attributes:
         uri: `models:/name@alias`.
-        tracking_uri: where it is.
-        decision: on promotion; None where none was asked for.
+        tracking_uri: the store.
+        decision: on promotion; None where none was requested.
     """
 
     name: str
@@ -81,14 +81,14 @@ class RegisteredVersion:
 
 
 def register(request: RegistrationRequest) -> RegisteredVersion:
-    """Log one MLflow model, register it as a version, set its alias; promote it where asked and where it is better.
+    """Log one MLflow model, register it as a version, set its alias; promote it if requested and better.
 
-    A training that is registered already, with the same values, is one version: its alias and promotion are set anew.
-    All that can be checked is checked before anything is written; what fails later is undone.
+    A training that is already registered with the same values keeps its version; its alias and promotion are set again.
+    All checks that are possible are made before anything is written; a later failure is undone.
 
     Raises:
         CvmError: a bad name or alias, no finished and evaluated training, an unknown metric, a champion tested on
-            other images, or a store that does not answer or refuses.
+            other images, or a store that does not answer or refuses the request.
     """
     from mlflow.exceptions import MlflowException
 
@@ -123,7 +123,7 @@ def register(request: RegistrationRequest) -> RegisteredVersion:
 
 @dataclass(frozen=True)
 class _Registration:
-    """What one registration writes with."""
+    """One registration: its client, request, training and values."""
 
     request: RegistrationRequest
     trained: Trained
@@ -133,7 +133,7 @@ class _Registration:
     undo: Undo
 
     def find_existing(self) -> str | None:
-        """The version that says the same of itself, of this very training; None where there is none."""
+        """Find the version of this training with the same tags; None where there is none."""
         tags = self.tags()
         for version in self.client.search_model_versions(f"name = '{self.request.name}'"):
             if tags.items() <= version.tags.items():
@@ -141,7 +141,7 @@ class _Registration:
         return None
 
     def save(self, folder: Path, bundle: Path) -> Path:
-        """The MLflow model as a local folder."""
+        """Save the MLflow model as a local folder."""
         from cvm_monai.registry.package import save_model
 
         return save_model(self.trained, folder, bundle=bundle, metadata=self.tags())
@@ -177,13 +177,13 @@ class _Registration:
         return str(version), str(logged.model_id)
 
     def link(self, version: str, model_id: str) -> None:
-        """Let the pages of the run, the logged model and the version name each other: last, as it cannot be undone."""
+        """Link the pages of the run, the logged model and the version; done last, as it cannot be undone."""
         name = self.request.name
         run_id = self.client.get_model_version(name, version).run_id
         link(self.client, model_id=model_id, run_id=run_id, name=name, version=version, tests=self.tests)
 
     def set_alias(self, alias: str, version: str) -> None:
-        """Set an alias; undone, it points where it did."""
+        """Set an alias; undoing restores its earlier version."""
         client, name = self.client, self.request.name
         before = find_alias(client, name, alias)
         if before is None:
@@ -193,7 +193,7 @@ class _Registration:
         client.set_registered_model_alias(name, alias, version)
 
     def tags(self) -> dict[str, str]:
-        """What a version says of itself."""
+        """Return the tags of a version."""
         from cvm_monai.registry.package import package_version
 
         trained, knobs = self.trained, self.trained.knobs
@@ -221,7 +221,7 @@ class _Registration:
         return "none: tested on points" if "test_point_count" in self.tests else None
 
     def _run(self) -> str:
-        """The training's own run where this is its store; else a new one that repeats what the training recorded."""
+        """Return the training's run if this is its store; else create a run that repeats the training's record."""
         from cvm_monai.engines.tracking import TrackedRun, unique_run_name
         from cvm_monai.engines.tracking_store import database_file
 
@@ -241,7 +241,7 @@ class _Registration:
         return str(run.run_id)
 
     def _experiment(self, artifacts: Path) -> str:
-        """The usual one; in a database that moved one for its new place, as the usual one's files belong in the old."""
+        """Return the usual experiment, or, in a database that was moved, one whose files are in the new folder."""
         from cvm_monai.engines.tracking_store import SQLITE
 
         found = self.client.get_experiment_by_name(EXPERIMENT) if self.uri.startswith(SQLITE) else None
@@ -251,7 +251,7 @@ class _Registration:
         return EXPERIMENT if place.parent.is_dir() else f"{EXPERIMENT} in {artifacts.parent.resolve()}"
 
     def _registered_model(self) -> None:
-        """Make the registered model where there is none of that name."""
+        """Create the registered model where there is none of that name."""
         client, name = self.client, self.request.name
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name, description=model_description(name, alias=self.request.alias))
@@ -269,23 +269,23 @@ def _promote(entry: _Registration, version: str, metric: Metric, champion: Champ
 
 @contextlib.contextmanager
 def _undoing() -> Iterator[Undo]:
-    """Collects how to undo each step; does so, last step first, where the block fails."""
+    """Collect the undo function of each step, and call them, last step first, if the block fails."""
     steps: list[Callable[[], Any]] = []
     try:
         yield steps.append
     except BaseException:
         for step in reversed(steps):
-            with contextlib.suppress(Exception):  # the first failure is the one to tell of
+            with contextlib.suppress(Exception):  # only the first failure is reported
                 step()
         raise
 
 
 def _write_ids(model: Path, *, model_id: str, run_id: str) -> None:
-    """Write into the model's own description what it is in the store."""
+    """Write the ids of the store into the model's description."""
     from mlflow.models import Model
 
     described = Model.load(str(model))
     described.model_id, described.run_id = model_id, run_id
     for artifact in described.flavors.get("python_function", {}).get("artifacts", {}).values():
-        artifact["uri"] = artifact["path"]  # in the model; where it was staged is nobody's business
+        artifact["uri"] = artifact["path"]  # relative to the model: the staging path is not published
     described.save(str(model / "MLmodel"))

@@ -1,8 +1,8 @@
-"""The MLflow model that serves a trained network: records in, masks out.
+"""The MLflow model that serves a trained network: it maps records to masks.
 
 `Segmenter` checks and decodes each record (`read_record`), segments its image with the steps of the bundle's own
 `configs/inference.yaml` (`BundlePipeline`) and encodes the result (`encode_answer`). The model's script,
-`model_code.py`, imports `cvm_monai.registry.segmenter.Segmenter`: models that are registered already name it so.
+`model_code.py`, imports `cvm_monai.registry.segmenter.Segmenter`: registered models import it by that name.
 """
 
 import base64
@@ -32,20 +32,20 @@ from cvm_monai.inference.write import to_uint8
 from cvm_monai.slides import read_image
 
 BUNDLE = "bundle"
-"""Name of the artifact."""
+"""Name of the artifact that holds the staged bundle."""
 CLASSES = "classes.json"
 WEIGHTS = "weights.npz"
 MOST_PIXELS = 2**28
-"""A working size above this is refused: the um/px of the image must then be wrong."""
+"""Limit of the working size; above it the um/px of the image must be wrong."""
 SEND = "send an (H, W, 3) uint8 array, or a PNG as base64 text"
 
 
 class WrongRecordError(MlflowException):
-    """What is wrong with a record, and nothing else: MLflow's server would put the whole request before the reason."""
+    """Invalid record, reported without the request, which MLflow's server would print before the reason."""
 
     @property
     def message(self) -> str:
-        """The sentence."""
+        """The message."""
         return self._sentence
 
     @message.setter
@@ -54,24 +54,24 @@ class WrongRecordError(MlflowException):
 
 
 class Segmenter(PythonModel):
-    """Segments records {image, mpp?} as the bundle's `inference` does; see `cvm_monai.registry.segmenter`."""
+    """Segment records {image, mpp?} as the bundle's `inference` does."""
 
     def load_context(self, context: Any) -> None:
-        """Build the network from the staged bundle."""
+        """Build the network from the staged bundle of an MLflow context."""
         self.load(Path(context.artifacts[BUNDLE]))
 
     def load(self, folder: Path) -> None:
-        """The same, from its folder."""
+        """Build the network from the staged bundle's folder."""
         self.pipeline = BundlePipeline(folder)
         self.classes = json.loads((folder / CLASSES).read_text(encoding="utf-8"))
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """One answer for each record, in their order; `params` {"polygons": True} adds GeoJSON.
+        """Segment each record, in order; `params` {"polygons": True} adds GeoJSON.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE: which record (from 1), what is wrong with it, what to send.
+            MlflowException: INVALID_PARAMETER_VALUE, with the record's number (from 1), the mistake and the remedy.
         """
         del context
         records = model_input.to_dict("records")
@@ -90,7 +90,7 @@ class Segmenter(PythonModel):
 
 @dataclass(frozen=True)
 class Record:
-    """One record, checked: an image (H, W, 3) uint8, and its micrometres per pixel where they are known."""
+    """A checked record: an image (H, W, 3) uint8, and its micrometres per pixel if known."""
 
     image: np.ndarray
     mpp: float | None
@@ -100,7 +100,7 @@ def read_record(record: Mapping[str, Any]) -> Record:
     """Check and decode one record {image, mpp?}.
 
     Raises:
-        CvmError: what is wrong with it, and what to send.
+        CvmError: an invalid record; the message says what to send.
     """
     if "image" not in record or _missing(record["image"]):
         raise CvmError(f"it has no image: {SEND}, as 'image'")
@@ -108,14 +108,14 @@ def read_record(record: Mapping[str, Any]) -> Record:
 
 
 def encode_answer(probabilities: np.ndarray, *, classes: Sequence[str], polygons: bool = False) -> dict[str, Any]:
-    """{mask, probability, polygons?} of one image, as `inference` writes them: PNG, here as base64 text.
+    """Encode {mask, probability, polygons?} of one image as `inference` writes them: PNG, here as base64 text.
 
-    Of two classes `mask` is 0 and 255, and `probability` round(255 p) of the target. Of more, `mask` holds their
-    numbers, and `probability` is a list, one for each foreground class.
+    For two classes `mask` is 0 and 255, and `probability` round(255 p) of the target. For more, `mask` holds class
+    numbers, and `probability` is a list with one image for each foreground class.
 
     Args:
         probabilities: (1, H, W), the target's, or (C, H, W).
-        classes: names, by number.
+        classes: names, by class number.
         polygons: add a GeoJSON FeatureCollection of the mask's regions, in pixels of the image.
     """
     if len(probabilities) == 1:
@@ -132,19 +132,19 @@ def encode_answer(probabilities: np.ndarray, *, classes: Sequence[str], polygons
 
 
 def encode_png(pixels: np.ndarray) -> str:
-    """A uint8 image, (H, W) or (H, W, 3), as PNG in base64 text."""
+    """Encode a uint8 image, (H, W) or (H, W, 3), as PNG in base64 text."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="PNG")
     return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def decode_png(text: str) -> np.ndarray:
-    """The pixels of a PNG in base64 text, as they are stored: what `encode_png` was given."""
+    """Decode a PNG in base64 text to its stored pixels; the inverse of `encode_png`."""
     return np.array(Image.open(io.BytesIO(base64.b64decode(text))))
 
 
 def _missing(value: Any) -> bool:
-    """None, or the NaN by which a table says that a record lacks an entry."""
+    """Whether a value is None, or the NaN of a table's missing entry."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
@@ -158,20 +158,20 @@ def _image(value: Any) -> np.ndarray:
         return _decode(value)
     try:
         image = np.asarray(value)
-    except ValueError:  # lists of unequal lengths
+    except ValueError:  # rows of unequal lengths
         raise CvmError(f"its image is not a full array: {SEND}") from None
     if isinstance(value, list) and image.dtype == np.int64 and image.size:
         if image.min() < 0 or image.max() > 255:
             wrong = int(image.min() if image.min() < 0 else image.max())
             raise CvmError(f"its image holds the value {wrong}, outside 0 to 255: {SEND}")
-        image = image.astype(np.uint8)  # JSON knows whole numbers only
+        image = image.astype(np.uint8)  # from JSON: integers only
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise CvmError(f"its image is {image.shape} {image.dtype}: {SEND}")
     return image
 
 
 def _decode(content: bytes) -> np.ndarray:
-    """By the reader of image files, so that a pixel is what it is when a file is segmented."""
+    """Decode by the reader of image files, so that pixels agree with those of a segmented file."""
     with temporary_folder() as folder:
         file = folder / "image.png"
         file.write_bytes(content)
@@ -200,13 +200,13 @@ def _geojson(labels: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
 
 
 class BundlePipeline:
-    """Segments as `run inference` does: transforms, network and windows are those of `configs/inference.yaml`.
+    """Segment as `run inference` does, with transforms, network and windows of `configs/inference.yaml`.
 
-    Only reading from a file and writing to one are left out.
+    Only reading and writing files are left out.
 
     Args:
         folder: a staged bundle: `configs/`, `run.json`, `models/weights.npz`.
-        device: where to compute; None takes the configuration's choice, a GPU where there is one.
+        device: where to compute; None: the configuration's choice, a GPU if there is one.
 
     Raises:
         CvmError: weights that do not fit the network.
@@ -229,14 +229,14 @@ class BundlePipeline:
         self._after = _without(content("postprocessing"), SavePredictiond)
 
     def __call__(self, image: np.ndarray, *, mpp: float | None = None) -> np.ndarray:
-        """Probabilities at the image's own size: (1, H, W) of the target, or (C, H, W) of more than two classes.
+        """Compute probabilities at the image's size: (1, H, W) of the target, or (C, H, W) for more than two classes.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            mpp: its micrometres per pixel; a network trained at a `scale` rather than an `mpp` does not look at them.
+            mpp: its micrometres per pixel; ignored by a network trained at a `scale` rather than an `mpp`.
 
         Raises:
-            CvmError: an mpp that the network needs, or one that would make the image huge.
+            CvmError: a missing mpp that the network needs, or one that would make the image too large.
         """
         if self.mpp is not None and mpp is None:
             raise CvmError(f"it has no mpp, and the network was trained at {self.mpp:g} um/px: send the image's")

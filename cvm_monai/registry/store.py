@@ -1,7 +1,7 @@
-"""MLflow's store of runs and registered models: reached by its address, and a training's run in it.
+"""Connect to MLflow's store of runs and registered models, and find or copy a training's run in it.
 
-A training has a run in its own store (`own_store`, `recorded_tests`). In another store, such as a common server, a run
-that repeats it stands for it (`find_common_run`, `fill_common_run`).
+A training has a run in its own store (`own_store`, `recorded_tests`). Another store, such as a common server, gets a
+copy of that run (`find_common_run`, `fill_common_run`).
 """
 
 import contextlib
@@ -24,15 +24,15 @@ ALIAS = re.compile(r"[\w-]+")
 QUIET = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
 RESERVED = re.compile(r"latest|v\d+", re.IGNORECASE)
 ORIGIN = "mlflow_run_id"
-"""Tag of a run that repeats a training's: the id of that run in the training's own store."""
+"""Tag of a copied run: the id of the original run in the training's own store."""
 BATCH = 1000
-"""Most values that MLflow takes at once."""
+"""Maximal number of values per MLflow request."""
 SHOWN = {"figures": ("*.png",), "evaluation": ("*.png", "summary.md", "calibration.csv", "stain_shift.csv")}
-"""Files of the output folder that come along; tables of single cases stay, they name patients."""
+"""Files of the output folder that are copied; tables of single cases are not, as they name patients."""
 
 
 def connect(uri: str) -> Any:
-    """MLflow's client of a database or a server.
+    """Create MLflow's client for a database or a server.
 
     Raises:
         CvmError: an address of another kind, or a server that does not answer.
@@ -43,7 +43,7 @@ def connect(uri: str) -> Any:
 
 @contextlib.contextmanager
 def current_store(uri: str) -> Iterator[None]:
-    """Make it the store that MLflow's `models:/` addresses mean, and keep its bars and notices quiet, for a block."""
+    """Make this the store of MLflow's `models:/` addresses for a block, without MLflow's progress bars and notices."""
     import mlflow
 
     before: Any = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
@@ -65,7 +65,7 @@ def current_store(uri: str) -> Iterator[None]:
 
 
 def find_alias(client: Any, name: str, alias: str) -> Any | None:
-    """MLflow's version of the model `name` that has the alias; None where there is no such model or alias."""
+    """Find MLflow's version of the model `name` that has the alias; None where there is no such model or alias."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -77,7 +77,7 @@ def find_alias(client: Any, name: str, alias: str) -> Any | None:
 
 
 def check_store(uri: str) -> None:
-    """Refuse an address that is no store.
+    """Refuse an address that is not an MLflow store.
 
     Raises:
         CvmError: an address of another kind, or a server that does not answer.
@@ -99,7 +99,7 @@ def check_name(name: str) -> None:
     """Refuse a model's name that MLflow or a `models:/` address could not hold.
 
     Raises:
-        CvmError: what a name may hold.
+        CvmError: an invalid name; the message says what is allowed.
     """
     if not NAME.fullmatch(name):
         raise CvmError(f"--name must be of letters, digits, '_', '-' and '.', got {shown(name)}")
@@ -109,7 +109,7 @@ def check_alias(alias: str) -> None:
     """Refuse an alias that MLflow would refuse.
 
     Raises:
-        CvmError: what an alias may hold.
+        CvmError: an invalid alias; the message says what is allowed.
     """
     if not ALIAS.fullmatch(alias):
         raise CvmError(f"--alias must be of letters, digits, '_' and '-', got {shown(alias)}")
@@ -118,10 +118,10 @@ def check_alias(alias: str) -> None:
 
 
 def recorded_tests(trained: Trained) -> dict[str, float]:
-    """The `test_*` values that `evaluating` recorded on the training's MLflow run.
+    """Read the `test_*` values that the evaluation recorded on the training's MLflow run.
 
     Raises:
-        CvmError: no run, no store that answers or is there, or a run that was not evaluated.
+        CvmError: no run, a store that is missing or does not answer, or a run that was not evaluated.
     """
     from mlflow.exceptions import MlflowException
 
@@ -140,16 +140,16 @@ def recorded_tests(trained: Trained) -> dict[str, float]:
 
 
 def own_store(trained: Trained) -> str:
-    """Where the training's own MLflow store is now.
+    """Find the present address of the training's own MLflow store.
 
     Raises:
-        CvmError: it is gone.
+        CvmError: it no longer exists.
     """
     return recorded_store(trained.record["mlflow_tracking_uri"], output_dir=trained.output)
 
 
 def find_common_run(client: Any, trained: Trained, *, experiment: str) -> str | None:
-    """The id of the run that stands for a training in a store; None where there is none yet."""
+    """Find the id of the copy of a training's run in a store; None where there is none yet."""
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return None
@@ -159,12 +159,12 @@ def find_common_run(client: Any, trained: Trained, *, experiment: str) -> str | 
 
 
 def fill_common_run(run: TrackedRun, client: Any, trained: Trained, *, name: str) -> None:
-    """Repeat a training's run: knobs, every value with its step and time, curves and figures, data set, source.
+    """Copy a training's run: knobs, every value with its step and time, curves and figures, data set, source.
 
     Args:
         run: just started.
         client: of its store.
-        name: of what is registered; the data set's name where the record has none.
+        name: of the registered model; the data set's name where the record has none.
     """
     record, origin = trained.record, str(trained.record["mlflow_run_id"])
     run.params({key: value for key, value in trained.knobs.items() if value is not None})
@@ -180,7 +180,7 @@ def fill_common_run(run: TrackedRun, client: Any, trained: Trained, *, name: str
 
 
 def _copy_values(source: Any, origin: str, client: Any, run_id: str) -> None:
-    """Every value of every metric, as it was logged."""
+    """Copy every value of every metric as it was logged."""
     names = source.get_run(origin).data.metrics
     points = [point for name in names for point in source.get_metric_history(origin, name)]
     for begin in range(0, len(points), BATCH):

@@ -1,4 +1,4 @@
-"""What a finished and evaluated training left behind, checked before anything is made of it."""
+"""Read and check the files of a finished training."""
 
 import json
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_names import is_name
 
 TEST = "test_"
-"""What the names of an evaluation's values begin with."""
+"""Prefix of the names of an evaluation's values."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training.
+    """Files and record of a finished training.
 
     Attributes:
         output: its output folder.
         weights: its `model.pt`.
         record: its `run.json`.
-        classes: names, by number.
+        classes: names, by class number.
     """
 
     output: Path
@@ -34,25 +34,25 @@ class Trained:
 
     @property
     def knobs(self) -> Mapping[str, Any]:
-        """The settings that it was run with."""
+        """The knobs of the run."""
         knobs: Mapping[str, Any] = self.record["knobs"]
         return knobs
 
     @property
     def fold(self) -> str:
-        """The fold that it was tested on, as text."""
+        """The test fold, as text."""
         return str(self.knobs.get("fold"))
 
 
 def read_trained(output_dir: str | Path, *, bundle: Path | None = None) -> Trained:
-    """The training whose output folder this is.
+    """Read the training of an output folder.
 
     Args:
-        bundle: that it may have been run with, beside the package's own: a bundle's default output folder, `eval`, has
-            its weights in the bundle's `models`.
+        bundle: with which it may have been run, beside the package's own: the weights of a bundle's default output
+            folder, `eval`, are in the bundle's `models`.
 
     Raises:
-        CvmError: no such folder, no finished training in it, or a network that needs a further file.
+        CvmError: a missing folder, no finished training in it, or a network that needs a further file.
     """
     output = Path(output_dir)
     record = _read_record(output)
@@ -68,7 +68,7 @@ def read_trained(output_dir: str | Path, *, bundle: Path | None = None) -> Train
 
 
 def _weights(output: Path, bundle: Path | None) -> Path:
-    """Where a training by `bundle`, or else by the package's own bundle, left its network."""
+    """Find the weights of a training run with `bundle`, else with the package's own bundle."""
     from cvm_monai.engines.workflow import bundle_root, models_dir
 
     roots = ([] if bundle is None else [str(bundle)]) + [bundle_root()]
@@ -94,7 +94,7 @@ def _read_record(output: Path) -> dict[str, Any]:
 
 
 def _classes(output: Path, record: Mapping[str, Any]) -> tuple[str, ...]:
-    """Of the data list; of a training whose data list is gone, the usual two, or numbers."""
+    """Read the class names from the data list; without it, use the default two names or numbers."""
     try:
         found = json.loads((output / FILE_NAME).read_text(encoding="utf-8"))["classes"]
         return tuple(sorted(found, key=found.__getitem__))

@@ -1,4 +1,4 @@
-"""Whole slides predicted in bounded memory: tiles of tissue in, a probability pyramid and regions out."""
+"""Prediction of whole slides in bounded memory: from tiles of tissue to a probability pyramid and regions."""
 
 from cvm_monai.inference.whole_slide.find import Slide, find_slides
 from cvm_monai.inference.whole_slide.grid import Grid, TissueOnGrid, make_grid

@@ -1,4 +1,4 @@
-"""Overlapping tiles of logits blended, as much of it held as is not yet finished."""
+"""Blend overlapping tiles of logits, holding only the columns that are not finished."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from torch.nn import functional
 from cvm_monai.errors import CvmError
 
 SIGMA = 0.125
-"""Width of the Gaussian as a part of the tile, MONAI's."""
+"""Standard deviation of the Gaussian as a fraction of the tile's side, as in MONAI."""
 
 TOGETHER = 128
-"""Rows turned into probabilities at a time."""
+"""Rows converted to probabilities at a time."""
 
 COLUMNS = 4096
-"""Columns of the map that are finished together: raising it costs memory and moves larger blocks from a GPU."""
+"""Columns of the map that are finished together: raising it costs memory and transfers larger blocks from a GPU."""
 
 Above = Callable[[int, int], np.ndarray | None]
-"""Of columns from the first to the last (exclusive): what the row of tiles above shares with this one."""
+"""Returns, for columns from the first to the last (exclusive), the sums shared by the row of tiles above."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Block:
 
     Attributes:
         first: column of the map.
-        values: (rows, classes - 1, columns) uint8, round(255 p) of each foreground class, 0 where no tile was.
-        covered: (rows, columns) bool, where one was.
-        shared: (columns, classes, rows) float32, weighted sums and weights of the rows below, which the next row of
-            tiles goes on with; None where no tile reached.
+        values: (rows, classes - 1, columns) uint8, round(255 p) of each foreground class, 0 where there was no tile.
+        covered: (rows, columns) bool, true where there was a tile.
+        shared: (columns, classes, rows) float32, weighted sums and weights of the rows below, to which the next row of
+            tiles adds; None where no tile reached.
     """
 
     first: int
@@ -42,19 +42,19 @@ class Block:
 
 
 class RowBlender:
-    """The Gaussian mean of logits over one row of tiles, in blocks of columns: its memory does not know the width.
+    """Gaussian-weighted mean of logits over one row of tiles, in blocks of columns: memory independent of the width.
 
-    Held are the logits over those of the background, and the weights: 4 bytes x classes x height of a tile x
+    It holds the logits minus the background's, and the weights: 4 bytes x classes x height of a tile x
     (`COLUMNS` + width of a tile).
 
     Args:
         window: (h, w) weights of a tile's output, on the device; see `gaussian`.
         classes: of the network.
         width: of the map.
-        finished: rows that no later tile reaches.
-        shared: rows below, which the next row of tiles reaches too.
-        above: what the row of tiles above shares, in the form of `Block.shared`.
-        on_block: is given the finished columns, from left to right without a gap.
+        finished: number of rows that no later tile reaches.
+        shared: number of rows below, which the next row of tiles reaches too.
+        above: returns the sums shared by the row of tiles above, in the form of `Block.shared`.
+        on_block: called with the finished columns, from left to right without gaps.
     """
 
     def __init__(
@@ -72,15 +72,15 @@ class RowBlender:
         self._window, self._width, self._finished, self._shared = window, width, finished, shared
         self._above, self._on_block = above, on_block
         held = min(width, COLUMNS) + tile  # tiles may reach beyond the map
-        self._sums = torch.zeros((classes, height, held), device=window.device)  # the weights are the last
+        self._sums = torch.zeros((classes, height, held), device=window.device)  # the last channel holds the weights
         self._first = self._loaded = 0
         self._load(held)
 
     def add(self, logits: torch.Tensor, column: int) -> None:
-        """Add a tile's logits (classes, h, w), whose first column of the map is `column`, not left of those before.
+        """Add a tile's logits (classes, h, w) at map column `column`, not to the left of earlier tiles.
 
         Raises:
-            CvmError: the network gave infinite logits, or NaN.
+            CvmError: the network gave infinite or NaN logits.
         """
         z = logits.float()
         while column + z.shape[-1] > self._first + self._sums.shape[2]:
@@ -90,7 +90,7 @@ class RowBlender:
         self._sums[-1, :, place] += self._window
 
     def close(self) -> None:
-        """Finish what is left of the row.
+        """Finish the remaining columns of the row.
 
         Raises:
             CvmError: as `add`.
@@ -99,12 +99,12 @@ class RowBlender:
             self._finish(min(self._width - self._first, COLUMNS))
 
     def _finish(self, count: int) -> None:
-        """Give away the first `count` columns, and go on with those behind them."""
+        """Output the first `count` columns and shift the remaining ones to the front."""
         sums = self._sums[:, :, : min(count, self._width - self._first)]
         if sums.shape[2]:
             self._on_block(self._block(sums))
         held = self._sums.shape[2]
-        for start in range(0, held, count):  # pieces that do not overlap with where they go
+        for start in range(0, held, count):  # in pieces: source and target must not overlap
             piece = self._sums[:, :, start + count : start + 2 * count]
             self._sums[:, :, start : start + piece.shape[2]] = piece
         self._sums[:, :, max(held - count, 0) :] = 0
@@ -127,7 +127,7 @@ class RowBlender:
         return Block(self._first, values, covered, below.permute(2, 0, 1).cpu().numpy() if reached else None)
 
     def _load(self, held: int) -> None:
-        """What the row above shares, of columns that are held now and were not before."""
+        """Add the sums shared by the row above to the newly held columns."""
         last = min(self._first + held, self._width)
         first, self._loaded = max(self._loaded, self._first), max(self._loaded, last)
         found = self._above(first, last) if first < last else None
@@ -137,7 +137,7 @@ class RowBlender:
 
 
 def gaussian(tile: tuple[int, int], output: tuple[int, int]) -> torch.Tensor:
-    """(h, w) float32 weights above 0 of a tile's output pixels, as MONAI's `SlidingWindowInferer` has them."""
+    """Compute positive weights (h, w) float32 of a tile's output pixels, as MONAI's `SlidingWindowInferer` does."""
     weights = compute_importance_map(tile, mode="gaussian", sigma_scale=SIGMA, dtype=torch.float32)
     weights = weights.clamp_min(max(float(weights[weights > 0].min()), 1e-3))
     if tuple(output) != tuple(tile):
@@ -146,7 +146,7 @@ def gaussian(tile: tuple[int, int], output: tuple[int, int]) -> torch.Tensor:
 
 
 def probabilities(above: torch.Tensor) -> torch.Tensor:
-    """(C - 1, H, W) probabilities of the foreground classes from their logits above those of the background."""
+    """Compute probabilities (C - 1, H, W) of the foreground classes from their logits minus the background's."""
     if len(above) == 1:
         return torch.sigmoid(above)
     return torch.softmax(torch.cat([torch.zeros_like(above[:1]), above]), dim=0)[1:]

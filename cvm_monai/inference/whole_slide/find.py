@@ -1,4 +1,4 @@
-"""Which slides are meant, and whether they can be predicted: checked before the first tile."""
+"""Find the slides to predict, and check before the first tile that they can be predicted."""
 
 import hashlib
 import re
@@ -28,16 +28,16 @@ SUFFIXES = tuple(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
 MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".geojson.zip", ".zip", ".png", ".tif", ".tiff")
 
 SAMPLES = 16
-"""Blocks of a file that `fingerprint` looks at; a file of at most so many mebibytes is looked at as a whole."""
+"""Number of 1 MiB blocks of a file that `fingerprint` hashes; a file of at most so many MiB is hashed as a whole."""
 
 
 @dataclass(frozen=True)
 class Slide:
-    """A slide that can be opened.
+    """A slide that can be opened, its scale and its tiles.
 
     Attributes:
         path: of its file.
-        name: of its results' folder.
+        name: of the folder of its results.
         shape: (height, width) of level 0.
         mpp: um/px of level 0.
         mpp_source: `file` or `user`.
@@ -57,12 +57,12 @@ class Slide:
 
 
 def find_slides(names: Iterable[str | Path]) -> tuple[ImageFile, ...]:
-    """Files as they are named, and those of folders, of their `images/`, or of their sub-folders, by name.
+    """Find slides: the named files in their order, and those of folders, their `images/` or sub-folders, by name.
 
-    The files of one DICOM series are one slide. A slide in a sub-folder is called by its path, see `ImageFile`.
+    The files of one DICOM series are one slide. A slide in a sub-folder is named by its path, see `ImageFile`.
 
     Raises:
-        CvmError: no such file or folder, a folder without any, none at all, or two slides of one name.
+        CvmError: no such file or folder, a folder without slides, no slide at all, or two slides of one name.
     """
     named: list[Path] = []
     found: list[ImageFile] = []
@@ -83,7 +83,7 @@ def find_slides(names: Iterable[str | Path]) -> tuple[ImageFile, ...]:
 
 
 def shard_of_slides(slides: Sequence[ImageFile], shard: str | None) -> tuple[ImageFile, ...]:
-    """The slides of one of several array jobs: `3/16` has the 3rd, 19th, 35th ... of them in the order of their names.
+    """Return the slides of one array job: shard `3/16` has the 3rd, 19th, 35th ... in the order of their names.
 
     Every slide is in exactly one shard, and which one depends on the names alone, as long as all jobs are given the
     same slides. None: all of them.
@@ -115,19 +115,19 @@ def look_at(
 ) -> Slide:
     """Open a slide, decide how it is scaled, and close it.
 
-    A model that was trained at some um/px is shown the slide at those. One that was trained at a `scale` of images
-    whose um/px nobody said is shown level 0 at that scale.
+    A model trained at some um/px gets the slide at that um/px. One trained at a `scale` of images with unknown um/px
+    gets level 0 at that scale.
 
     Args:
         path: of the slide.
-        model_mpp: um/px of the training; None: it does not say.
+        model_mpp: um/px of the training; None: unknown.
         model_scale: working size / file size of the training.
-        mpp: um/px of level 0 as the user says.
-        force_mpp: take a um/px that no microscope has, or one more than twice the model's.
+        mpp: um/px of level 0, given by the user.
+        force_mpp: accept a um/px that no microscope has, or one more than twice the model's.
         window, overlap: see `make_grid`.
-        mpp_flag: the option by which the user says `mpp`, for sentences.
+        mpp_flag: the option that sets `mpp`, for error messages.
         origin: what coordinates in files count from.
-        name: of its results' folder; empty: the file's without the suffix.
+        name: of the folder of its results; empty: the file's name without the suffix.
 
     Raises:
         CvmError: a slide that cannot be opened, without um/px, or with one that is refused.
@@ -135,7 +135,7 @@ def look_at(
     with open_image(path, mpp=mpp) as image:
         own = require_mpp(image, mpp_flag)
         try:
-            finer = model_mpp is not None and own <= model_mpp  # which averaging brings to the model's without loss
+            finer = model_mpp is not None and own <= model_mpp  # averaging finer pixels loses nothing
             check_mpp(own, None if finer else model_mpp, force=force_mpp, flag=mpp_flag)
         except ValueError as error:
             raise CvmError(f"{path}: {error}") from None
@@ -147,15 +147,15 @@ def look_at(
 
 
 def open_slide(slide: Slide) -> SlideImage:
-    """Open it again as it was looked at."""
+    """Open the slide again, with the facts found by `look_at`."""
     return open_image(slide.path, mpp=slide.mpp if slide.mpp_source == "user" else None)
 
 
 def mask_file(given: Path, slide: Path, name: str = "") -> Path:
-    """The user's mask of tissue: a file, or the one that has the slide's name in a folder of masks.
+    """Find the user's mask of tissue: a file, or the one with the slide's name in a folder of masks.
 
     Raises:
-        CvmError: neither.
+        CvmError: there is none.
     """
     if not given.is_dir():
         if not given.is_file():
@@ -173,9 +173,10 @@ def mask_file(given: Path, slide: Path, name: str = "") -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of the slide's size and of `SAMPLES` mebibytes, the first, the last and evenly between: cheap for any
-    slide, and another image of the same name and size has another one. Of MRXS the file that names its parts counts
-    too.
+    """Hash (SHA-256) a file's size and `SAMPLES` blocks of 1 MiB: the first, the last and evenly spaced ones between.
+
+    It is cheap for any slide, and different for another image of the same name and size. For MRXS the file that names
+    its parts is hashed too.
     """
     total, block = hashlib.sha256(), 2**20
     index = path.with_suffix("") / "Slidedat.ini"
@@ -191,13 +192,13 @@ def fingerprint(path: Path) -> str:
 
 
 def _inside(folder: Path) -> tuple[ImageFile, ...]:
-    """Images and slides of the folder, else of its `images/`, else of its sub-folders."""
+    """List the images and slides of the folder, else of its `images/`, else of its sub-folders."""
     places = (folder / "images", folder) if not visible(folder, SUFFIXES) else (folder,)
     return next((found for place in places if (found := images_in(place, SUFFIXES))), ())
 
 
 def _check_names(slides: Sequence[ImageFile]) -> None:
-    """Results are named by the slide, so that no two may share a name."""
+    """Refuse two slides of the same name, by which results are named."""
     seen: dict[str, ImageFile] = {}
     for slide in slides:
         other = seen.setdefault(slide.name, slide)

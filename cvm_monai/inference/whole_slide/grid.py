@@ -1,4 +1,4 @@
-"""Where the tiles of a slide lie, in the pixels that the network sees."""
+"""Grid of a slide's tiles, in pixels of the network's input."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from cvm_monai.slides import TissueMask
 
 @dataclass(frozen=True)
 class Grid:
-    """Tiles in rows, overlapping, that cover a slide.
+    """Overlapping tiles in rows that cover a slide.
 
     Attributes:
-        shape: (height, width) of the slide in network pixels, rounded: at most half a pixel of its far borders is lost.
-        scale: level-0 pixels of one network pixel.
+        shape: (height, width) of the slide in network pixels, rounded: at most half a pixel is lost at the far borders.
+        scale: level-0 pixels per network pixel.
         tile: (height, width) of every tile in network pixels; the last ones may reach up to 31 px beyond `shape`.
         rows: first network row of each row of tiles.
         columns: first network column of each tile of a row.
@@ -29,15 +29,15 @@ class Grid:
 
     @property
     def tiles(self) -> int:
-        """How many there are, glass included."""
+        """Number of tiles, glass included."""
         return len(self.rows) * len(self.columns)
 
     def output_shape(self, stride: int) -> tuple[int, int]:
-        """(height, width) of the map of a network whose output has one pixel for `stride` of its input."""
+        """Return (height, width) of the map of a network with one output pixel per `stride` input pixels."""
         return -(-self.shape[0] // stride), -(-self.shape[1] // stride)
 
     def band(self, row: int, stride: int) -> tuple[int, int]:
-        """First and last (exclusive) row of the map that are finished once a row of tiles is."""
+        """Return the first and last (exclusive) map row that are finished once a row of tiles is."""
         last = row + 1 == len(self.rows)
         return self.rows[row] // stride, self.output_shape(stride)[0] if last else self.rows[row + 1] // stride
 
@@ -49,16 +49,16 @@ def make_grid(
     window: int = SLIDE_DEFAULTS["window"],
     overlap: float = SLIDE_DEFAULTS["overlap"],
 ) -> Grid:
-    """The tiles of a slide, placed as `WindowInferer` places its windows on an image.
+    """Place the tiles of a slide as `WindowInferer` places its windows on an image.
 
     Args:
         full: (height, width) of level 0.
-        scale: level-0 pixels of one network pixel; um/px of the network / um/px of the slide.
+        scale: level-0 pixels per network pixel: um/px of the network / um/px of the slide.
         window: side of a tile, see `WindowInferer`.
         overlap: see `WindowInferer`.
 
     Raises:
-        CvmError: a tunable out of its range.
+        CvmError: a window or overlap out of range.
     """
     step = WindowInferer(window=window, overlap=overlap).step
     shape = (max(1, round(full[0] / scale)), max(1, round(full[1] / scale)))
@@ -71,16 +71,16 @@ def make_grid(
 
 
 def _starts(side: int, length: int, step: int) -> tuple[int, ...]:
-    """Steps until the side is covered; the last tile ends where it ends."""
+    """Return the start of each tile along one side; the last tile ends at the side's end."""
     count = -(-(side - length) // step) + 1
     return tuple(min(number * step, side - length) for number in range(count))
 
 
 class TissueOnGrid:
-    """A mask of tissue looked at in network pixels: one is tissue where the mask is at its centre.
+    """Mask of tissue sampled at the centres of network pixels.
 
     Args:
-        mask: of the slide; None: all of it is tissue.
+        mask: of the slide; None: all is tissue.
         grid: of the tiles.
     """
 
@@ -94,7 +94,7 @@ class TissueOnGrid:
         )
 
     def rows(self, first: int, last: int, *, stride: int = 1, columns: tuple[int, int] | None = None) -> np.ndarray:
-        """(last - first, W) bool of the rows of a map with one pixel for `stride` network pixels, at their centres.
+        """Sample rows of a map with one pixel per `stride` network pixels, at the centres: (last - first, W) bool.
 
         Args:
             columns: first and last (exclusive) of the map; None: all.
@@ -106,7 +106,7 @@ class TissueOnGrid:
         return np.asarray(self._mask[self._rows[down]][:, self._columns[across]])
 
     def tiles(self, *, margin: int = 0) -> np.ndarray:
-        """(rows, columns) bool: the tiles that hold tissue, or have it within `margin` network pixels."""
+        """Find the tiles with tissue in them or within `margin` network pixels: (rows, columns) bool."""
         kind = np.int32 if self._mask.size < 2**31 else np.int64
         sums = np.zeros((self._mask.shape[0] + 1, self._mask.shape[1] + 1), kind)
         self._mask.cumsum(0, dtype=kind, out=sums[1:, 1:])
@@ -122,7 +122,7 @@ class TissueOnGrid:
 
 
 def _between(index: np.ndarray, starts: tuple[int, ...], length: int, margin: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and last (exclusive) mask pixel of tiles along one axis."""
+    """Return the first and last (exclusive) mask pixel of tiles along one axis."""
     first = np.maximum(np.array(starts) - margin, 0)
     last = np.minimum(np.array(starts) + length + margin, len(index))
     return index[first], index[last - 1] + 1

@@ -1,4 +1,4 @@
-"""A slide's probability map on disk: written band by band, resumed after an interruption, read back in strips."""
+"""Probability map of a slide on disk: written band by band, resumable, read in strips."""
 
 import json
 import os
@@ -17,22 +17,22 @@ from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 MAP, PROGRESS = "probability.u8", "progress.json"
 
 FLOAT = 4
-"""Bytes."""
+"""Bytes of a float32."""
 HEIGHT = 256
-"""Rows of a strip."""
+"""Rows per strip."""
 
 
 class MapFile:
-    """A map (height, channels, width) uint8 that grows by bands of rows, each with a checksum.
+    """File of a map (height, channels, width) uint8 that grows by bands of rows, each with a checksum.
 
-    A band is written in blocks of columns. After its last one `progress.json` is replaced in one step: what was killed
-    before that is done again, and nothing else. What the band shares with the next is kept beside the map, column by
-    column, in one of two files in turn.
+    A band is written in blocks of columns. After the last one `progress.json` is replaced atomically; only a band
+    interrupted before that is computed again. The sums that the band shares with the next are kept beside the map,
+    column by column, in two files used alternately.
 
     Args:
-        folder: of its files; made. What other settings left there is refused.
+        folder: of its files, created. A partial map made with other settings is refused.
         shape: (height, channels, width).
-        settings: whatever decides what the map holds.
+        settings: all that determines the map's values.
 
     Raises:
         CvmError: the folder holds a part of a map made with other settings.
@@ -43,7 +43,7 @@ class MapFile:
         self._facts: dict[str, Any] = {"shape": list(shape), "settings": plain_settings(settings)}
         self.bands: list[dict[str, Any]] = []
         self._carry: dict[str, Any] | None = None
-        self._written, self._shared_rows = False, 0  # of the band in hand
+        self._written, self._shared_rows = False, 0  # of the current band
         found = read_progress(folder)
         if found is not None:
             if reason := difference(found["settings"], self._facts["settings"]):
@@ -55,18 +55,18 @@ class MapFile:
 
     @property
     def rows(self) -> int:
-        """Rows that are finished."""
+        """Number of finished rows."""
         return int(self.bands[-1]["last"]) if self.bands else 0
 
     @property
     def carries(self) -> bool:
-        """Whether the last finished band shares anything with the next."""
+        """Whether the last finished band shares sums with the next."""
         return self._carry is not None
 
     def carried(self, first: int, last: int) -> np.ndarray | None:
-        """What the last finished band shares with the next, of some columns: (columns, channels + 1, rows) float32.
+        """Read the sums that the last finished band shares with the next: (columns, channels + 1, rows) float32.
 
-        None: nothing.
+        None where there are none.
         """
         if self._carry is None:
             return None
@@ -86,7 +86,7 @@ class MapFile:
         self._written = True
 
     def write_carry(self, column: int, shared: np.ndarray) -> None:
-        """Write some columns of what the next band shares with the one after it, (columns, channels + 1, rows)."""
+        """Write columns of the sums that the next band shares with the one after, (columns, channels + 1, rows)."""
         path, size = self.folder / self._next_carry, shared[0].size * FLOAT
         if self._shared_rows == 0:
             with path.open("wb") as file:
@@ -97,7 +97,7 @@ class MapFile:
             file.write(np.ascontiguousarray(shared).data)
 
     def finish_band(self, rows: int) -> None:
-        """The next band has so many rows, zero where nothing was written, and is done."""
+        """Finish the next band of so many rows, zero where nothing was written."""
         first = self.rows
         check = self._check_rows(first, first + rows) if self._written else 0
         band = {"first": first, "last": first + rows, "crc32": check, "zeros": not self._written}
@@ -111,14 +111,14 @@ class MapFile:
         self._written, self._shared_rows = False, 0
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """(last - first, channels, width) uint8."""
+        """Read rows: (last - first, channels, width) uint8."""
         with (self.folder / MAP).open("rb") as file:
             file.seek(first * self._row)
             values = np.fromfile(file, np.uint8, (last - first) * self._row)
         return values.reshape(-1, *self.shape[1:])
 
     def remove(self) -> None:
-        """Remove all files: the results are made."""
+        """Remove all files, once the results are written."""
         shutil.rmtree(self.folder)
 
     @property
@@ -126,7 +126,7 @@ class MapFile:
         return self.shape[1] * self.shape[2]
 
     def _begin(self) -> None:
-        """An empty map: a sparse file where the file system has them."""
+        """Create an empty map, a sparse file where the file system supports them."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         with (self.folder / MAP).open("wb") as file:
@@ -135,17 +135,17 @@ class MapFile:
 
     @property
     def _next_carry(self) -> str:
-        """The file that the last progress does not name."""
+        """Return the file of shared sums that the last progress does not name."""
         return f"carry_{(len(self.bands) + 1) % 2}.f32"
 
     def _check_rows(self, first: int, last: int) -> int:
-        """Checksum of some rows as they are on disk."""
+        """Compute the checksum of some rows on disk."""
         with (self.folder / MAP).open("rb") as file:
             file.seek(first * self._row)
             return _check(file, (last - first) * self._row)
 
     def _intact(self, found: Mapping[str, Any]) -> bool:
-        """Whether the files are those that the progress speaks of."""
+        """Whether the files agree with the progress record."""
         try:
             if os.path.getsize(self.folder / MAP) != self.shape[0] * self._row:
                 return False
@@ -166,20 +166,20 @@ class MapFile:
 
 
 def read_progress(folder: Path) -> dict[str, Any] | None:
-    """What `progress.json` of a folder says; None where there is none that can be read."""
+    """Read `progress.json` of a folder; None where it is missing or unreadable."""
     found = read_record(folder / PROGRESS)
     known = found is not None and {"shape", "settings", "bands", "carry"} <= set(found)
     return found if known else None
 
 
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings as they read back from JSON."""
+    """Return the settings as they are after a round trip through JSON."""
     found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
     return found
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The first setting that differs, in words; empty where none does."""
+    """Describe the first setting that differs; empty where none does."""
     for name in sorted({*before, *now}):
         if before.get(name) != now.get(name):
             return f"{name} was {_short(before.get(name))}, now it is {_short(now.get(name))}"
@@ -192,7 +192,7 @@ def _check_file(path: Path) -> int:
 
 
 def _check(file: IO[bytes], count: int) -> int:
-    """CRC-32 of the next `count` bytes, read a mebibyte at a time."""
+    """Compute the CRC-32 of the next `count` bytes, read a mebibyte at a time."""
     check = 0
     while count > 0 and (data := file.read(min(count, 2**20))):
         check, count = zlib.crc32(data, check), count - len(data)
@@ -206,15 +206,15 @@ def _short(value: Any) -> str:
 def strips(
     store: MapFile, tissue: TissueOnGrid, *, stride: int, height: int = HEIGHT
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, (h, channels, W) uint8 probabilities), from top to bottom.
+    """Iterate over strips (first row, (h, channels, W) uint8 probabilities), from top to bottom.
 
     A coarse map is resized bilinearly: pixel j of a map of stride k lies over network pixels [j k, (j + 1) k).
 
     Args:
         store: the map.
-        tissue: on the grid.
+        tissue: mask on the grid.
         stride: of the map.
-        height: of the strips, except the last.
+        height: rows per strip; the last may have fewer.
     """
     full = tissue.grid.shape
     for first in range(0, full[0], height):
@@ -224,7 +224,7 @@ def strips(
 
 
 def foreground(values: np.ndarray) -> np.ndarray:
-    """(h, W) uint8 probability of anything but background, of (h, channels, W)."""
+    """Compute the probability of any foreground class, (h, W) uint8, from (h, channels, W)."""
     if values.shape[1] == 1:
         return values[:, 0]
     total = values.sum(1, dtype=np.uint16)
@@ -232,9 +232,9 @@ def foreground(values: np.ndarray) -> np.ndarray:
 
 
 def labels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(h, W) uint8 number of the likeliest class, and its probability as uint8; of two classes 1 where p > 0.5.
+    """Return the argmax class (h, W) uint8 and its probability as uint8; for two classes, 1 where p > 0.5.
 
-    Classes whose probabilities round to the same value: the lowest number.
+    Ties of rounded probabilities go to the lowest class number.
     """
     if values.shape[1] == 1:
         return (values[:, 0] > 127).astype(np.uint8), values[:, 0]
@@ -245,7 +245,7 @@ def labels(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _enlarged(store: MapFile, first: int, last: int, width: int, stride: int) -> np.ndarray:
-    """Rows `first` to `last` of a coarse map at the network's um/px."""
+    """Resize rows `first` to `last` of a coarse map to the network's um/px."""
     below, part = _taps(np.arange(first, last), stride, store.shape[0])
     low = int(below.min())
     rows = store.read(low, min(int(below.max()) + 2, store.shape[0])).astype(np.float32)
@@ -257,7 +257,7 @@ def _enlarged(store: MapFile, first: int, last: int, width: int, stride: int) ->
 
 
 def _taps(pixels: np.ndarray, stride: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The coarse pixel whose centre lies at or before that of a fine one, and how far on it is, in [0, 1)."""
+    """Return the coarse pixel whose centre is at or before a fine pixel's, and the fraction to the next, in [0, 1)."""
     position = np.clip((pixels + 0.5) / stride - 0.5, 0, count - 1)
     below = np.floor(position).astype(np.int64)
     return below, (position - below).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A trained network with all that it must know of the slides it is shown."""
+"""A trained network with its um/px, classes and normalisation, for prediction of slides."""
 
 import hashlib
 import json
@@ -26,14 +26,14 @@ PROBE = 64
 
 @dataclass(frozen=True)
 class SlideModel:
-    """A network, and how slides are brought to what it was trained on.
+    """A network, and how slides are resampled and normalised for it.
 
     Attributes:
         network: logits (B, classes, h, w) from (B, 3, H, W), in evaluation mode, on its device.
-        mpp: um/px that it was trained at; None: it was trained on images at `scale`, whatever their um/px.
+        mpp: um/px of the training; None: it was trained on images at `scale`, with any um/px.
         scale: of the training, working size / file size; used where `mpp` is None.
-        names: of the classes, background first.
-        stain: what the training normalised stains to; None: nothing.
+        names: class names, background first.
+        stain: target of the training's stain normalisation; None: without normalisation.
         image_mean, image_std: of the training's normalisation, for intensities in [0, 1].
         device: to compute on.
         amp: compute in mixed precision: faster on a GPU, slightly less exact.
@@ -51,7 +51,7 @@ class SlideModel:
     _identity: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def logits(self, tiles: torch.Tensor) -> torch.Tensor:
-        """(B, classes, h, w) of uint8 tiles (B, H, W, 3), on the device."""
+        """Compute logits (B, classes, h, w), on the device, of uint8 tiles (B, H, W, 3)."""
         pixels = tiles.to(self.device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
         mean, std = (
             torch.tensor(values, dtype=torch.float32, device=self.device).reshape(3, 1, 1)
@@ -63,10 +63,10 @@ class SlideModel:
         return found
 
     def stride(self) -> int:
-        """Pixels of its input along the side of one of its output.
+        """Input pixels per output pixel along a side.
 
         Raises:
-            CvmError: as many classes as there are names it does not tell apart.
+            CvmError: the number of output classes is not the number of names.
         """
         logits = self.logits(torch.zeros((1, PROBE, PROBE, 3), dtype=torch.uint8))
         if logits.shape[1] != len(self.names):
@@ -74,7 +74,7 @@ class SlideModel:
         return PROBE // int(logits.shape[-1])
 
     def settings(self) -> dict[str, Any]:
-        """What decides its answer, for a record: two models with the same settings give the same."""
+        """Return for the record all that determines the output: models with equal settings give equal predictions."""
         if not self._identity:
             facts = {
                 "model": weights_sha256(self.network),
@@ -100,11 +100,11 @@ def load_slide_model(
     device: torch.device | str = "cpu",
     amp: bool = False,
 ) -> SlideModel:
-    """The network in a training's output folder, or in a bundle, with what its `run.json` says of it.
+    """Load the network in a training's output folder, or in a bundle, with the facts in its `run.json`.
 
     Args:
         folder: the output folder of a training, or a bundle's root.
-        mpp: um/px that it was trained at, instead of what its record says.
+        mpp: um/px of the training, in place of the record's.
         ensemble: output folders of further trainings, see `average_networks`.
         flips: see `Averaged`.
         device: to compute on.
@@ -139,7 +139,7 @@ def load_slide_model(
 
 
 def class_names(output_dir: str | PathLike[str], count: int) -> tuple[str, ...]:
-    """Of the classes, background first: those of the data list that was trained on, else by number."""
+    """Return the class names, background first: those of the training's data list, else by number."""
     by_number = (*CLASSES, *(f"class {number}" for number in range(2, count)))
     if not (Path(output_dir) / "datalist.json").is_file():
         return by_number
@@ -148,7 +148,7 @@ def class_names(output_dir: str | PathLike[str], count: int) -> tuple[str, ...]:
 
 
 def weights_sha256(network: nn.Module) -> str:
-    """Of all parameters and buffers, by name."""
+    """Hash (SHA-256) all parameters and buffers, by name."""
     total = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         total.update(json.dumps([name, list(value.shape), str(value.dtype)]).encode())

@@ -1,4 +1,4 @@
-"""One slide from its file to its results and its record, `run.json`; resumes an attempt that was interrupted."""
+"""Predict one slide, write its results and its record `run.json`, and resume an interrupted attempt."""
 
 import os
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from cvm_monai.provenance import begun, now, software
 from cvm_monai.slides import Origin, SlideImage, TissueMask, read_tissue_mask, tissue_mask
 
 PARTIAL, FILE = ".partial", "run.json"
-"""In a slide's folder: what is not finished, and the record."""
+"""In a slide's folder: the folder of the unfinished map, and the record."""
 
 Outcome = Literal["finished", "no tissue"]
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -28,22 +28,22 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True)
 class SlideOptions:
-    """How slides are predicted.
+    """Options of the prediction of slides.
 
     Attributes:
-        window, overlap: of the tiles, see `WindowInferer`.
+        window, overlap: size and overlap of the tiles, see `WindowInferer`.
         batch_size, num_workers: see `predict_map`.
         tissue: `otsu` finds tissue by its colour, `none` takes all of the slide; else the path of a mask (GeoJSON or a
             label image), or of a folder with one for each slide.
-        mpp: um/px of the slides' level 0, where their files do not say it or say it wrongly.
-        force_mpp: take a um/px that no microscope has, or one more than twice the model's.
-        origin: what coordinates count from, of the regions that are written and of masks of tissue that are read.
-        results: what is made of the map.
-        overwrite: begin again where other settings or another model left results.
-        mpp_flag: the option by which the user says `mpp`, for sentences.
+        mpp: um/px of the slides' level 0, where it is missing or wrong in their files.
+        force_mpp: accept a um/px that no microscope has, or one more than twice the model's.
+        origin: what the coordinates of written regions and of read masks of tissue count from.
+        results: options of the files made from the map.
+        overwrite: begin again where there are results of other settings or another model.
+        mpp_flag: the option that sets `mpp`, for error messages.
 
     Raises:
-        CvmError: a number out of its range.
+        CvmError: a number out of range.
     """
 
     window: int = SLIDE_DEFAULTS["window"]
@@ -67,11 +67,11 @@ class SlideOptions:
 
 @dataclass(frozen=True)
 class SlideSettings:
-    """All that decides a slide's results.
+    """All settings that determine a slide's results.
 
     Attributes:
-        prediction: what decides the probability map.
-        results: what decides the files made from it.
+        prediction: settings that determine the probability map.
+        results: settings that determine the files made from it.
     """
 
     prediction: Mapping[str, Any]
@@ -79,10 +79,10 @@ class SlideSettings:
 
 
 def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> SlideSettings:
-    """All that decides the slide's results.
+    """Return all settings that determine the slide's results.
 
     Raises:
-        CvmError: a mask of tissue that is not there.
+        CvmError: a missing mask of tissue.
     """
     tissue: Any = options.tissue
     if tissue not in ("otsu", "none"):
@@ -114,15 +114,15 @@ class SlideRecord:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
-        self.known: dict[str, Any] = read_record(self.path) or {}  # nothing where it cannot be read
+        self.known: dict[str, Any] = read_record(self.path) or {}  # empty where it cannot be read
 
     @property
     def finished(self) -> bool:
-        """Whether all results are there."""
+        """Whether all results exist."""
         return self.known.get("status") == "FINISHED"
 
     def conflict(self, settings: SlideSettings) -> str:
-        """How a finished slide's settings differ from the asked ones, in words; empty where they do not."""
+        """Describe how a finished slide's settings differ from the requested ones; empty where they do not."""
         if not self.finished:
             return ""
         before: Mapping[str, Any] = self.known.get("settings", {})
@@ -132,7 +132,7 @@ class SlideRecord:
         )
 
     def begin(self, slide: Mapping[str, Any], settings: SlideSettings, *, rows_done: int) -> None:
-        """A new attempt; one that never ended was killed."""
+        """Record a new attempt; an earlier one without an end is marked as killed."""
         attempts = list(self.known.get("attempts", []))
         if attempts and attempts[-1].get("status") == "RUNNING":
             attempts[-1] = {**attempts[-1], "status": "KILLED"}
@@ -148,7 +148,7 @@ class SlideRecord:
         self._write({"status": "RUNNING", "slide": dict(slide), "settings": asked, **software(), "attempts": attempts})
 
     def end(self, status: Status, *, error: str | None = None, **found: Any) -> None:
-        """Close the attempt, with its error or what was found."""
+        """Close the attempt with its error or its results."""
         attempts = list(self.known["attempts"])
         attempts[-1] = {**attempts[-1], "status": status, "ended": now()}
         if error is not None:
@@ -161,7 +161,7 @@ class SlideRecord:
 
 
 def conflict(folder: Path, settings: SlideSettings) -> str:
-    """How what is in the folder was made with other settings, in words; empty where it was not."""
+    """Describe how the settings of earlier results in the folder differ; empty where they do not."""
     record = SlideRecord(folder)
     if record.finished:
         return record.conflict(settings)
@@ -179,16 +179,16 @@ def predict_slide(
     settings: SlideSettings,
     progress: TileProgress,
 ) -> Outcome:
-    """Predict the slide into its folder, which must be locked; `run.json` says how it went, also where it fails.
+    """Predict the slide into its folder, which must be locked; `run.json` records success or failure.
 
     Args:
-        model: with the network.
-        slide: as it was looked at.
-        folder: of its results.
+        model: the network and its settings.
+        slide: as `look_at` returns it.
+        folder: of the results.
         stride: of the model.
-        options: how.
-        settings: of `settings_of`.
-        progress: told of each tile.
+        options: of the prediction.
+        settings: as `settings_of` returns them.
+        progress: notified of each tile.
 
     Raises:
         CvmError: a slide that cannot be read to its end, or a network whose output is not finite.
@@ -222,7 +222,7 @@ def _map(
     settings: SlideSettings,
     told: TileProgress,
 ) -> SlideMap:
-    """The slide's map, finished."""
+    """Compute, or complete, the slide's map."""
     mask = find_tissue(image, slide.path, options.tissue, options.origin, slide.name)
     tissue = TissueOnGrid(mask, slide.grid)
     height, width = slide.grid.output_shape(stride)
@@ -253,7 +253,7 @@ def _map(
 def find_tissue(
     image: SlideImage, path: Path, how: str, origin: Origin = "level0", name: str = ""
 ) -> TissueMask | None:
-    """The slide's mask of tissue, drawn for its file's name or its own; None: all of it.
+    """Find the slide's mask of tissue, by its colour or from the user's file; None: all is tissue.
 
     Raises:
         CvmError: a user's mask that is missing or cannot be read, or a slide that cannot.
@@ -272,7 +272,7 @@ def _tissue_facts(mask: TissueMask | None) -> dict[str, Any]:
 
 
 def sentence(error: BaseException, folder: Path) -> str:
-    """What went wrong with the slide whose results are in the folder, for its record and for the user."""
+    """Describe the error of the slide with this folder, for its record and for the user."""
     if isinstance(error, OSError) and error.errno in FULL:
         return (
             f"{error.filename or folder} cannot be written ({error.strerror}): make room and run again, the slide goes "

@@ -1,4 +1,4 @@
-"""The network over the tissue of a slide: tiles read ahead by threads, blended row by row into a map on disk."""
+"""Run the network over a slide's tissue: threads read tiles ahead, and rows of tiles are blended into a map on disk."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -17,13 +17,13 @@ from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.slides import SlideImage
 
 SAMPLE = 16
-"""Tiles, spread over the tissue, from which a slide's stains are estimated."""
+"""Number of tiles, spread over the tissue, from which a slide's stains are estimated."""
 Change = Callable[[np.ndarray], np.ndarray]
-"""Of the colours of pixels (..., 3) uint8."""
+"""Maps the colours of pixels (..., 3) uint8."""
 
 
 def tissue_tiles(tissue: TissueOnGrid, *, stride: int) -> np.ndarray:
-    """(rows, columns) bool: the tiles that must be run; of a coarse output also those that its resizing reaches."""
+    """Find the tiles to run, (rows, columns) bool; for a coarse output also those that its resizing reaches."""
     return tissue.tiles(margin=2 * stride if stride > 1 else 0)
 
 
@@ -41,21 +41,21 @@ def predict_map(
 ) -> None:
     """Run the network over every tile with tissue, from where `store` ends, and blend the tiles by a Gaussian.
 
-    The order of the sums is the same wherever it was interrupted, and so is each bit of the map.
+    The order of the sums does not depend on interruptions, so that a resumed map is identical to the bit.
 
     Args:
-        model: with the network.
+        model: the network and its settings.
         image: the slide.
-        tissue: on the grid of the tiles.
-        store: of the grid's output shape, one channel for each foreground class.
+        tissue: mask on the grid of the tiles.
+        store: map of the grid's output shape, one channel for each foreground class.
         stride: see `SlideModel.stride`.
-        batch_size: tiles for one pass of the network; raising it keeps a GPU busier and costs its memory.
-        num_workers: threads that read tiles ahead; 0 reads when needed.
-        change: of the tiles' colours.
-        on_tiles: called with how many tiles are done, after each batch.
+        batch_size: tiles per pass of the network; raising it uses a GPU better and costs its memory.
+        num_workers: threads that read tiles ahead; 0 reads each tile when it is needed.
+        change: colour map of the tiles.
+        on_tiles: called after each batch with its number of tiles.
 
     Raises:
-        CvmError: a place of the slide that cannot be read, or a network whose output is not finite.
+        CvmError: a part of the slide that cannot be read, or a network whose output is not finite.
     """
     grid, needed = tissue.grid, tissue_tiles(tissue, stride=stride)
     window, first = _window(model, grid, stride), len(store.bands)
@@ -82,7 +82,7 @@ def predict_map(
 def _row_blender(
     window: torch.Tensor, model: SlideModel, tissue: TissueOnGrid, store: MapFile, row: int, stride: int
 ) -> RowBlender:
-    """The blender of a row of tiles, which writes what is finished and goes on with what the row above shares."""
+    """Build the blender of a row of tiles: it adds the sums of the row above and writes finished columns."""
     grid = tissue.grid
     top, bottom = grid.band(row, stride)
 
@@ -105,7 +105,7 @@ def _row_blender(
 
 
 def _skip_row(tissue: TissueOnGrid, store: MapFile, row: int, stride: int) -> None:
-    """A row without a tile, which no tile above reaches either."""
+    """Skip a row without tiles that no tile above reaches either."""
     top, bottom = tissue.grid.band(row, stride)
     width = tissue.grid.output_shape(stride)[1]
     for column in range(0, width, COLUMNS):
@@ -115,7 +115,7 @@ def _skip_row(tissue: TissueOnGrid, store: MapFile, row: int, stride: int) -> No
 
 
 def _window(model: SlideModel, grid: Grid, stride: int) -> torch.Tensor:
-    """Weights of a tile's output, on the device."""
+    """Compute the blending weights of a tile's output, on the device."""
     output = -(-grid.tile[0] // stride), -(-grid.tile[1] // stride)
     return gaussian(grid.tile, output).to(model.device)
 
@@ -123,9 +123,9 @@ def _window(model: SlideModel, grid: Grid, stride: int) -> torch.Tensor:
 def slide_change(
     model: SlideModel, image: SlideImage, tissue: TissueOnGrid, *, stride: int
 ) -> tuple[Change | None, bool]:
-    """What brings the slide's colours to the model's, from a sample of its tiles; and whether that failed.
+    """Estimate the stain normalisation of the slide from a sample of its tiles; also returns whether it failed.
 
-    It fails where the sample shows too little stained tissue: then the colours stay.
+    It fails where the sample has too little stained tissue; then the colours are kept.
     """
     if model.stain is None:
         return None, False
@@ -144,7 +144,7 @@ def _chosen(grid: Grid, needed: np.ndarray) -> list[int]:
 
 
 def _check_coverage(covered: np.ndarray, tissue: TissueOnGrid, corner: tuple[int, int], stride: int) -> None:
-    """An error of ours, not of the user: a pixel of tissue that no tile reached."""
+    """Raise an internal error if a pixel of tissue was reached by no tile."""
     (first, left), (height, width) = corner, covered.shape
     missing = tissue.rows(first, first + height, stride=stride, columns=(left, left + width)) & ~covered
     if missing.any():
@@ -153,12 +153,12 @@ def _check_coverage(covered: np.ndarray, tissue: TissueOnGrid, corner: tuple[int
 
 
 def read_tile(image: SlideImage, grid: Grid, row: int, column: int, change: Change | None = None) -> np.ndarray:
-    """A tile of the slide, (h, w, 3) uint8, what lies beyond the slide repeated from its border.
+    """Read a tile of the slide, (h, w, 3) uint8, padded beyond the slide by repeating its border.
 
     Args:
         row: its first network row.
         column: its first network column.
-        change: of its colours, before the border is repeated.
+        change: colour map, applied before padding.
     """
     shape = min(grid.tile[0], grid.shape[0] - row), min(grid.tile[1], grid.shape[1] - column)
     origin = (column * grid.scale, row * grid.scale)
@@ -174,13 +174,13 @@ def read_tile(image: SlideImage, grid: Grid, row: int, column: int, change: Chan
 def read_ahead(
     read: Callable[[int, int], np.ndarray], places: Sequence[tuple[int, int]], *, workers: int, ahead: int
 ) -> Generator[tuple[tuple[int, int], np.ndarray], None, None]:
-    """(place, `read(*place)`) in the order of the places.
+    """Iterate over (place, `read(*place)`) in the order of the places, reading ahead in threads.
 
     Args:
         read: called by several threads at once.
         places: (row, column) of the tiles.
-        workers: threads; 0 reads when asked. 2 to 8 keep a network busy.
-        ahead: tiles that wait at most, beside those in the threads' hands.
+        workers: number of threads; 0 reads on demand. 2 to 8 keep a network busy.
+        ahead: maximal number of waiting tiles, beside those being read.
     """
     if workers == 0:
         yield from ((place, read(*place)) for place in places)

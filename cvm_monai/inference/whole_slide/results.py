@@ -1,4 +1,4 @@
-"""What is made of a finished map: a pyramid, regions, a table, a picture; strip by strip."""
+"""Write the results of a finished map strip by strip: a pyramid, regions, a table, an overlay."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,21 +21,21 @@ TABLE, OVERLAY = "classes.csv", "overlay.png"
 
 OVERLAY_SIDE = 1024
 SPECK = 16
-"""Pixels of the picture: smaller regions are not outlined there, where they would hide what lies under them."""
+"""Smallest area in overlay pixels of a region that is outlined there; smaller ones would be hidden by their outline."""
 
 
 @dataclass(frozen=True)
 class ResultOptions:
-    """How results are made of the map.
+    """Options of the results made from the map.
 
     Attributes:
-        min_area_um2: regions below it are left out; raising it leaves out larger ones. From 0.
-        simplify_um: how far the regions' borders may move, in um; raising it makes smaller files. 0 keeps each pixel;
-            otherwise from about 1 to 4 times the network's um/px.
-        class_probabilities: of more than two classes, a pyramid of each foreground class as well.
+        min_area_um2: smaller regions are left out; from 0.
+        simplify_um: tolerance of the simplification of borders, in um; raising it makes smaller files. 0 keeps each
+            pixel; otherwise about 1 to 4 times the network's um/px.
+        class_probabilities: for more than two classes, also write a pyramid of each foreground class.
 
     Raises:
-        CvmError: a number out of its range.
+        CvmError: a number out of range.
     """
 
     min_area_um2: float = SLIDE_DEFAULTS["min_area_um2"]
@@ -49,14 +49,14 @@ class ResultOptions:
 
 @dataclass(frozen=True)
 class SlideMap:
-    """A finished map with what it is of.
+    """A finished map with its slide, tissue, classes and origin.
 
     Attributes:
         image: the slide.
-        mask: of its tissue; None: all of it.
-        tissue: the same on the grid of the tiles.
+        mask: of its tissue; None: all is tissue.
+        tissue: the mask on the grid of the tiles.
         store: the map.
-        stride: network pixels along the side of one of its pixels.
+        stride: network pixels per map pixel along a side.
         names: of the classes, background first.
         corner: (x, y) in level-0 pixels that coordinates in files count from.
     """
@@ -71,11 +71,11 @@ class SlideMap:
 
     @property
     def origin(self) -> tuple[float, float]:
-        """(y, x) of the corner of level 0, as files count."""
+        """(y, x) of level 0's corner in the coordinates of files."""
         return (-float(self.corner[1]), -float(self.corner[0]))
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
-        """See `strips`."""
+        """Iterate over the map's strips, see `strips`."""
         return strips(self.store, self.tissue, stride=self.stride)
 
     @property
@@ -86,11 +86,11 @@ class SlideMap:
 
 
 def write_results(found: SlideMap, folder: Path, *, options: ResultOptions) -> dict[str, Any]:
-    """Write all files of a slide into its folder; returns what `run.json` says of them.
+    """Write all files of a slide into its folder; returns their entries of `run.json`.
 
-    `probability.ome.tif` is the foreground's probability at the network's um/px (255 as 1, 0 outside the tissue),
-    `regions.geojson` the regions of the likeliest class in level-0 pixels, `classes.csv` their areas, `tissue.geojson`
-    where the network looked, `overlay.png` all of it at a glance. The two GeoJSON files count from `found.corner`.
+    `probability.ome.tif` is the foreground's probability at the network's um/px (255 is 1; 0 outside the tissue),
+    `regions.geojson` the regions of the most probable class in level-0 pixels, `classes.csv` their areas,
+    `tissue.geojson` the predicted tissue, `overlay.png` an overview. The two GeoJSON files count from `found.corner`.
     """
     mpp, scale = require_mpp(found.image), found.tissue.grid.scale
     files = _write_pyramids(found, folder, mpp=mpp * scale, options=options)
@@ -117,7 +117,7 @@ def write_results(found: SlideMap, folder: Path, *, options: ResultOptions) -> d
 
 
 def _write_pyramids(found: SlideMap, folder: Path, *, mpp: float, options: ResultOptions) -> list[str]:
-    """The foreground's, and one of each class where asked; their names."""
+    """Write the pyramid of the foreground, and of each class where requested; returns their names."""
     wanted = {PROBABILITY: foreground}
     if options.class_probabilities and len(found.names) > 2:
         for number in range(1, len(found.names)):
@@ -133,7 +133,7 @@ def _channel(values: np.ndarray, *, number: int) -> np.ndarray:
 
 
 def _write_tissue(found: SlideMap, path: Path, mpp: float) -> None:
-    """The mask's polygons; of all of it one rectangle."""
+    """Write the polygons of the mask; without a mask, one rectangle."""
     mask, scale = np.ones((1, 1), np.uint8), (float(found.image.shape[0]), float(found.image.shape[1]))
     if found.mask is not None:
         mask, scale = found.mask.mask.astype(np.uint8), found.mask.scale
@@ -142,7 +142,7 @@ def _write_tissue(found: SlideMap, path: Path, mpp: float) -> None:
 
 
 def _write_overlay(found: SlideMap, path: Path, mpp: float, *, min_area_um2: float) -> None:
-    """The probability in colour over the slide, and the outlines of what is large enough to be seen."""
+    """Write the probability in colour over the slide, with the outlines of regions that are large enough."""
     means = small_map(found, OVERLAY_SIDE)
     thumbnail = found.image.thumbnail(OVERLAY_SIDE)
     height, width = found.image.shape
@@ -159,7 +159,7 @@ def _write_overlay(found: SlideMap, path: Path, mpp: float, *, min_area_um2: flo
 
 
 def small_map(found: SlideMap, side: int) -> np.ndarray:
-    """(h, channels, w) uint8: the probabilities' means over blocks, of a longer side of at most `side` px."""
+    """Reduce the probabilities to block means, (h, channels, w) uint8, with a longer side of at most `side` px."""
     height, width = found.tissue.grid.shape
     factor = -(-max(height, width) // side)
     parts = []
@@ -171,7 +171,7 @@ def small_map(found: SlideMap, side: int) -> np.ndarray:
 
 
 def without_specks(label_map: np.ndarray, *, least: float) -> np.ndarray:
-    """The label map (h, w) without regions of less than `least` pixels."""
+    """Remove regions of less than `least` pixels from the label map (h, w)."""
     from scipy.ndimage import label
 
     kept = np.zeros_like(label_map)

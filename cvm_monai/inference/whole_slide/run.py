@@ -1,4 +1,4 @@
-"""Many slides, one after the other; what fails is recorded, and the others go on."""
+"""Predict many slides one after the other; failures are recorded, and the others continue."""
 
 import logging
 import shutil
@@ -31,14 +31,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class SlidesSummary:
-    """How it went, names of slides each.
+    """Outcome of a run: names of slides in each state.
 
     Attributes:
-        finished: predicted now.
+        finished: predicted by this run.
         empty: of these, those without tissue.
-        skipped: finished before.
-        busy: in another process's hands.
-        failed: with the sentence that says why.
+        skipped: finished earlier.
+        busy: being predicted by another process.
+        failed: with the error message.
     """
 
     finished: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class SlidesSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 where every slide is finished, else 1."""
+        """Exit code: 0 where every slide is finished, else 1."""
         return int(bool(self.failed or self.busy))
 
     def __str__(self) -> str:
@@ -75,19 +75,19 @@ def predict_slides(
     say: Callable[[str], None] = logger.info,
     bar: bool | None = None,
 ) -> SlidesSummary:
-    """Predict every slide into `out/NAME/`; those finished before are passed over, interrupted ones go on.
+    """Predict every slide into `out/NAME/`; finished ones are skipped, interrupted ones resumed.
 
-    Two processes may work on one folder: a slide is in the hands of one of them. A slide that fails is recorded, and
-    the next one is begun.
+    Several processes may work on one folder: each slide is locked by one of them. A failure is recorded, and the next
+    slide is begun.
 
     Args:
-        model: with the network.
+        model: the network and its settings.
         slides: files, and folders of files.
-        out: folder of the results, one folder in it for each slide.
-        options: how.
+        out: folder of the results, with one folder for each slide.
+        options: of the prediction.
         shard: see `shard_of_slides`.
-        say: gets lines of text.
-        bar: draw a progress bar; None: where stderr is a terminal.
+        say: called with lines of text.
+        bar: show a progress bar; None: where stderr is a terminal.
 
     Raises:
         CvmError: before any work: no slide, no such shard, a slide without um/px, none that can be opened,
@@ -118,10 +118,10 @@ def predict_slides(
 
 
 class SlidePredictor:
-    """`predict_slides` as an engine of a bundle's configuration.
+    """Run `predict_slides` as an engine of a bundle's configuration.
 
     Args:
-        model, slides, out, options, shard: see there.
+        model, slides, out, options, shard: see `predict_slides`.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class SlidePredictor:
         self.slides = [slides] if isinstance(slides, str) else list(slides)
 
     def run(self) -> SlidesSummary:
-        """Predict them all."""
+        """Predict all slides."""
         return predict_slides(self.model, self.slides, self.out, options=self.options, shard=self.shard)
 
 
@@ -149,7 +149,7 @@ def _jobs(
     report: SlidesSummary,
     say: Callable[[str], None],
 ) -> list[tuple[Slide, SlideSettings]]:
-    """The slides to predict, all looked at first; those that cannot be opened have failed."""
+    """Open and check all slides first; returns those to predict. Slides that cannot be opened count as failed."""
     jobs = []
     for file in slides:
         try:
@@ -180,11 +180,11 @@ def _jobs(
 
 
 class _NotOpened(CvmError):
-    """A file that is no slide, or a damaged one."""
+    """A file that is not a slide, or is damaged."""
 
 
 def _look(file: ImageFile, model: SlideModel, options: SlideOptions) -> Slide:
-    """Look at a slide; what cannot be opened at all is told apart from what lacks a flag."""
+    """Call `look_at`; a slide that cannot be opened raises another error than one that lacks an option."""
     try:
         open_image(file.path).close()
     except (ValueError, OSError) as error:
@@ -213,7 +213,7 @@ def _predict_locked(
     report: SlidesSummary,
     progress: TileProgress,
 ) -> None:
-    """Predict one slide unless another process does or just did; what goes wrong is in the report."""
+    """Predict one slide unless another process does or just did; errors go into the report."""
     name, folder = slide.name, out / slide.name
     try:
         with lock_folder(folder) as holder:
@@ -233,7 +233,7 @@ def _predict_locked(
             outcome = predict_slide(
                 model, slide, folder, stride=stride, options=options, settings=settings, progress=progress
             )
-    except Exception as error:  # one bad slide must not end the others; its run.json and the report say why
+    except Exception as error:  # a failed slide must not stop the others; its run.json and the report have the reason
         report.failed[name] = sentence(error, folder)
         progress.drop(name)
         progress.line(f"failed: {report.failed[name]}")
@@ -247,6 +247,6 @@ def _predict_locked(
 
 
 def _clear(folder: Path) -> None:
-    """Remove what other settings left of the same slide: its partial map and its record."""
+    """Remove the partial map and the record that other settings left of the same slide."""
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     (folder / FILE).unlink(missing_ok=True)
