@@ -115,13 +115,17 @@ def statistics() -> dict[str, torch.Tensor]:
     return train(network, batch_of(own(4)), method="partial_ce", steps=1).weights
 
 
+PAPER = {"lam": 2.0, "solver": "aos", "iterations": 50, "combination": "mean", "contrast": "one_sided"}
+PAPER |= {"centre": "none", "discriminant": 0.0}
+
+
 def renewal(folder: Path, count: int) -> dict[str, Any]:
     """Pseudo-labels of some cases, and what is said of them."""
     torch.manual_seed(0)
     store = PseudoLabelStore(folder)
     report = PseudoLabelRenewal(
         network=Still(),
-        supervision=build_supervision("cvm"),
+        supervision=build_supervision("cvm", constants={"cvm": PAPER}),  # on small images the defaults give no u
         dataset=Dataset([case(index) for index in range(count)]),
         store=store,
         device="cpu",
