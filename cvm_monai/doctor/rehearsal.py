@@ -123,7 +123,8 @@ def _trim(parser: ConfigParser) -> dict[str, Any]:
     few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
     images = {"length": f"$@batch_size * @accumulation_steps * {STEPS}"}
     parser["train"]["dataset"] |= {"data": few | images, "hash_as_key": True}
-    parser["renewal_dataset"] = {"_target_": "CacheDataset", "data": few, "transform": "@validate#preprocessing"}
+    as_network_sees = {"transform": "@validate#preprocessing", "num_workers": 1, "progress": False}
+    parser["renewal_dataset"] = {"_target_": "CacheDataset", "data": few, **as_network_sees}
     parser["validate"]["dataset"]["cache_num"] = 2
     validation = parser["validate"]["dataset"]["data"]
     parser["validate"]["dataset"]["data"] = {"_target_": "cvm_monai.doctor.rehearsal.first", "records": validation}
