@@ -123,8 +123,10 @@ def _trim(parser: ConfigParser) -> dict[str, Any]:
     few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
     images = {"length": f"$@batch_size * @accumulation_steps * {STEPS}"}
     parser["train"]["dataset"] |= {"data": few | images, "hash_as_key": True}
-    as_network_sees = {"transform": "@validate#preprocessing", "num_workers": 1, "progress": False}
-    parser["renewal_dataset"] = {"_target_": "CacheDataset", "data": few, **as_network_sees}
+    renewal = parser["renewal_dataset"]
+    cached: dict[str, Any] = {"_target_": "cvm_monai.data.epochs.SeededCacheDataset", "data": few, "seed": "@seed"}
+    cached |= {"transform": "@train#preprocessing", "num_workers": 1, "progress": False}
+    renewal |= {"dataset": cached} if "dataset" in renewal else {"data": few}
     parser["validate"]["dataset"]["cache_num"] = 2
     validation = parser["validate"]["dataset"]["data"]
     parser["validate"]["dataset"]["data"] = {"_target_": "cvm_monai.doctor.rehearsal.first", "records": validation}
@@ -168,7 +170,9 @@ class _Run:
             self.stain = self._timed("stain_target") / used
             self.stages.append(Stage("fit stains", self.stain, "image", *self.meter.look()))
         taken = self._timed("train#dataset") + self._timed("renewal_dataset")
-        self.read = taken / sum(len(self._get(name)._cache) for name in ("train#dataset", "renewal_dataset"))
+        renewal = self._get("renewal_dataset")
+        held = (self._get("train#dataset"), getattr(renewal, "dataset", renewal))
+        self.read = taken / sum(len(dataset._cache) for dataset in held)
         self.stages.append(Stage("read images", self.read, "image", *self.meter.look()))
         self._get("validate#dataset")
         start = time.perf_counter()

@@ -110,7 +110,9 @@ def average_networks(
         own = load_stain(folder)
         ways = ["none" if one is None else one.method for one in (own, stain)]
         if ways[0] != ways[1]:
-            raise CvmError(f"{folder} was trained with --stain_normalisation {ways[0]}, not {ways[1]}: leave it out")
+            raise CvmError(
+                f"--ensemble: {folder} was trained with --stain_normalisation {ways[0]}, not {ways[1]}: leave it out"
+            )
     others = [load_network(folder, device=device) for folder in ensemble or ()]
     return Averaged([network, *others], flips=flips).eval()
 
