@@ -87,11 +87,10 @@ def check_extractors(knobs: Mapping[str, Any]) -> None:
         pinned_name(knobs["encoder_weights"])
     if knobs["network"] == "timm_unet":
         checked_encoder(*extractor)
-    if reads_frozen_features(knobs) or knobs["network"] in FROZEN_NETWORKS:
+    frozen = reads_frozen_features(knobs) or knobs["network"] in FROZEN_NETWORKS
+    if frozen:
         checked_extractor(*extractor)
-    elif knobs["network"] != "timm_unet":
-        return
-    if is_imagenet(extractor[0]):
+    if is_imagenet(extractor[0]) and (frozen or knobs["network"] == "timm_unet"):
         check_image_statistics(knobs)
 
 

@@ -65,7 +65,7 @@ class Segmenter:
         kind = output_kind(request.get("result_extension") or ".png")
         numbers = {name: _number(request, name) for name in DEFAULTS}
         with temporary_folder() as folder:
-            found, facts, current = self._segmented(request, path, method, numbers, kind if write else None, folder)
+            found, facts, current = self._segmented(request, path, method, kind if write else None, folder)
             outlines = Outlines(found, **numbers)
             if request.get("polygons", True):
                 facts |= {"regions": len(outlines.regions), "geojson": geojson_document(outlines)}
@@ -83,7 +83,6 @@ class Segmenter:
         request: Mapping[str, Any],
         path: Path,
         method: Method,
-        numbers: Mapping[str, float],
         kind: OutputKind | None,
         folder: Path,
     ) -> tuple[Prediction, dict[str, Any], ActiveModel]:
@@ -92,7 +91,7 @@ class Segmenter:
             current = self.current.get()
             factor = self.factor(image, current)
             if method == "points":
-                found, facts = self._by_clicks(request, image, current, factor, numbers)
+                found, facts = self._by_clicks(request, image, current, factor)
             else:
                 window, facts = read_window(request, image.shape) or whole(image.shape), {}
                 if kind in LABEL_IMAGES:
@@ -122,7 +121,6 @@ class Segmenter:
         image: SlideImage,
         current: ActiveModel,
         factor: float,
-        numbers: Mapping[str, float],
     ) -> tuple[Prediction, dict[str, Any]]:
         window = window_of_clicks(request, image, factor=factor)
         clicks = read_clicks(request, window)
