@@ -74,12 +74,13 @@ class NoProcesses:
 
 @pytest.fixture(autouse=True)
 def own_scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each case imports its own bundle's scripts, as a process of its own would."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(_scripts())
+    """Each case imports its own bundle's scripts, as a process of its own would, whatever ran before it here."""
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not (Path(place) / "scripts").is_dir()])
+    earlier = {name: sys.modules.pop(name) for name in _scripts()}
     yield
-    for name in set(_scripts()) - before:
+    for name in _scripts():
         del sys.modules[name]
+    sys.modules.update(earlier)
 
 
 def _scripts() -> list[str]:
