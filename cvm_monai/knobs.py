@@ -135,8 +135,8 @@ NETWORK = by_name(
          "with `timm:NAME@pretrained` the published weights, the only download there is"),
     Knob("feature_store", Text("a folder"), None, null=True, role="place", help=
          "folder where the features of a frozen extractor are kept, to be computed once; null keeps none. With a "
-         "`frozen_` network it needs `augmentation` `flips` or `none`, `stain_jitter` 0, `crop_size` 0 and "
-         "`batch_size` 1. See `docs/large_images.md`"),
+         "`frozen_` network it needs `augmentation` `flips` or `none`, `stain_jitter` 0, `pen_marks` 0, `crop_size` 0 "
+         "and `batch_size` 1. See `docs/large_images.md`"),
     Knob("feature_dtype", Choice(get_args(FeatureDtype)), "float32",
          "of the features that are kept; `float16` takes half the room and rounds"),
     Knob("extraction", Choice(get_args(Extraction)), "whole",
@@ -222,6 +222,10 @@ IMAGES = by_name(
          "with every method and augmentation: the concentrations of haematoxylin, eosin and the rest become "
          "(1 + a) c + b, a and b up to so much; raising it makes the network less dependent on stain, and colour tell "
          "it less; 0 is off, to 0.3"),
+    Knob("pen_marks", PART, 0.2, before=0.0, help=
+         "share of the crops that get a stroke of pen ink of a random colour, with two background points on it and no "
+         "target under it; raising it keeps ink of any colour from being segmented, and leaves less tissue to learn "
+         "from; 0 is off, to 0.5"),
     Knob("stain_normalisation", Choice(get_args(StainNormalisation)), "none", before=None, help=
          "`macenko` or `reinhard`: every image is brought to the stains of the training set, fitted once on the "
          "training cases of the fold and kept as `stain.json` beside `model.pt`, where `evaluating` and `inference` "

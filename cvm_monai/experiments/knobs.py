@@ -106,8 +106,13 @@ def configuration(
 
 
 def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Describe the first knob in which two configurations differ; empty if they are equal."""
+    """Describe the first knob in which two configurations differ; empty if they are equal.
+
+    A knob that came later was in effect at its value of before (`Knob.earlier`).
+    """
     for name in sorted({*asked, *found} - WHERE):
+        if name in TRAINING and asked.get(name, TRAINING[name].earlier) == found.get(name, TRAINING[name].earlier):
+            continue
         if name not in found:
             return f"{shorten(name)} {_text(asked[name])} is asked for and was not known there"
         if name not in asked:

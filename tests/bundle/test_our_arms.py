@@ -88,7 +88,7 @@ def test_a_training_lowers_its_loss_and_is_evaluated_and_used(phantom, extractor
         assert load_network(output)(image).shape == (1, 2, *size)
 
 
-REPEATED = {"crop_size": 0, "batch_size": 1, "stain_jitter": 0, "tracking_uri": "none"}
+REPEATED = {"crop_size": 0, "batch_size": 1, "stain_jitter": 0, "pen_marks": 0, "tracking_uri": "none"}
 
 
 @pytest.mark.ci
@@ -131,7 +131,7 @@ def transforms_of(phantom, output, **changes):
     return [type(transform).__name__ for transform in transforms if type(transform).__name__.startswith("Rand")]
 
 
-STANDARD = ["RandCropToPointsd", "RandFlipd", "RandRotate90d", "RandStainJitterd", "RandColourJitterd"]
+STANDARD = ["RandCropToPointsd", "RandFlipd", "RandRotate90d", "RandStainJitterd", "RandPenMarkd", "RandColourJitterd"]
 FULL = [*STANDARD[:3], "RandAffineMapsd", *STANDARD[3:], "RandGaussianSmoothd", "RandGaussianNoised"]
 UNSTAINED = [name for name in STANDARD if name != "RandStainJitterd"]
 
@@ -143,8 +143,9 @@ UNSTAINED = [name for name in STANDARD if name != "RandStainJitterd"]
         ({"supervision": "strong_partial_ce"}, FULL),
         ({"augmentation": "standard"}, STANDARD),
         ({"augmentation": "standard", "stain_jitter": 0}, UNSTAINED),
-        ({"augmentation": "flips"}, STANDARD[:4]),
-        ({"augmentation": "none", "stain_jitter": 0}, STANDARD[:1]),
+        ({"augmentation": "standard", "pen_marks": 0}, [name for name in STANDARD if name != "RandPenMarkd"]),
+        ({"augmentation": "flips"}, STANDARD[:5]),
+        ({"augmentation": "none", "stain_jitter": 0, "pen_marks": 0}, STANDARD[:1]),
     ],
 )
 def test_each_augmentation_has_its_transforms_and_all_methods_share_the_full_one(phantom, tmp_path, changes, expected):

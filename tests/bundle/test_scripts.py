@@ -51,6 +51,7 @@ KNOBS = {
     "crop_size": 128,
     "augmentation": "standard",
     "stain_jitter": 0.1,
+    "pen_marks": 0.0,
     "stain_normalisation": "none",
     "lam": 2.0,
     "learning_rate": 0.001,
@@ -181,6 +182,7 @@ STORED = {
     "feature_store": "features",
     "augmentation": "flips",
     "stain_jitter": 0,
+    "pen_marks": 0,
     "crop_size": 0,
     "batch_size": 1,
 }
@@ -191,6 +193,7 @@ STORED = {
     [
         ({"augmentation": "standard"}, "--feature_store needs images that come again: give --augmentation flips"),
         ({"stain_jitter": 0.1}, r"--feature_store needs images that come again: .*--stain_jitter 0"),
+        ({"pen_marks": 0.1}, r"--feature_store needs images that come again: .*--pen_marks 0"),
         ({"crop_size": 128}, r"--feature_store needs images that come again: .*--crop_size 0"),
         ({"supervision": "mixmatch"}, "--supervision mixmatch changes images at random, .*: drop --feature_store"),
         ({"supervision": "uncertainty_aware_mean_teacher"}, "changes images at random, .*: drop --feature_store"),

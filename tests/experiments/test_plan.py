@@ -179,6 +179,8 @@ def test_two_ways_to_write_a_number_are_one_configuration_and_where_it_runs_is_n
     [
         ({"a": 1}, {"a": 2}, "a is 2 there and 1 is asked for"),
         ({"a": 1}, {}, "a 1 is asked for and was not known there"),
+        ({"pen_marks": 0.2}, {}, "pen_marks 0.2 is asked for and was not known there"),
+        ({"pen_marks": 0}, {}, ""),  # as before there were any
         ({}, {"a": "x"}, 'a was "x" there and is not asked for'),
         ({"data_sha256": "1"}, {"data_sha256": "2"}, "it was trained on other data (data_sha256)"),
         ({"a": 1}, {"a": 1.0}, ""),
