@@ -16,8 +16,8 @@ from cvm_monai.errors import CvmError
 from cvm_monai.inference import network_input
 from cvm_monai.interactive import COLD, ColdFeatures, recorded_model, segment_clicks
 from cvm_monai.interactive.cold_start import GRID
-from cvm_monai.label_app.current import ActiveModel
-from cvm_monai.label_app.window import Clicks, Window, read_pixels, working_shape
+from cvm_monai.interactive.current import ActiveModel
+from cvm_monai.interactive.window import Clicks, Window, read_pixels, working_shape
 from cvm_monai.slides import SlideImage
 
 LONGEST = 512

@@ -12,8 +12,8 @@ from cvm_monai.inference import predict_classes
 from cvm_monai.inference.whole_slide import Grid, SlideModel, TissueOnGrid, make_grid
 from cvm_monai.inference.whole_slide.map_file import MapFile, labels, strips
 from cvm_monai.inference.whole_slide.predict_map import predict_map, slide_change, tissue_tiles
-from cvm_monai.label_app.current import ActiveModel
-from cvm_monai.label_app.window import Window, read_pixels, working_shape
+from cvm_monai.interactive.current import ActiveModel
+from cvm_monai.interactive.window import Window, read_pixels, working_shape
 from cvm_monai.slides import SlideImage, tissue_mask
 
 EXACT = 2**24
