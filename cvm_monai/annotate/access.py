@@ -1,15 +1,15 @@
 """Admit only requests of this server's own page: token, Host, Origin, size of the body; and harden what is answered."""
 
 import hmac
-import ipaddress
 import secrets
-from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cvm_monai.interactive.hosts import headers_of, hostname, is_loopback
 
 COOKIE = "cvm_annotate"
 """First part of the cookie's name; the port follows, since browsers send cookies of one host to all its ports."""
@@ -60,7 +60,7 @@ class Access:
         application: that answers admitted requests.
         token: that a request must bring.
         port: of the server.
-        hosts: names by which it may be called; empty: loopback names only.
+        hosts: further names by which it may be called, beside those of loopback; `*`: any.
         max_body: bytes of the largest body.
     """
 
@@ -104,9 +104,9 @@ class Access:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Return status and sentence for a request that no token makes good."""
-        headers = _headers(scope)
-        host = _hostname(f"//{headers.get('host', '')}")
-        if not host or not (is_loopback(host) or host in self.hosts):
+        headers = headers_of(scope)
+        host = hostname(f"//{headers.get('host', '')}")
+        if not host or not (is_loopback(host) or host in self.hosts or "*" in self.hosts):
             return 400, "the Host of a request must be the address that `cvm-monai annotate` printed"
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
@@ -135,7 +135,7 @@ class Access:
 
     def _is_known(self, scope: Scope) -> bool:
         """Whether a request brings the token in its cookie or its header."""
-        headers = _headers(scope)
+        headers = headers_of(scope)
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._is_right(given.strip()):
             return True
@@ -174,25 +174,3 @@ class Access:
                 raise
         if over and not begun:
             await JSONResponse({"detail": self._too_large()}, 413)(scope, receive, send)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _headers(scope: Scope) -> Mapping[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-
-
-def _hostname(address: str) -> str | None:
-    """Return the host of an address; None for a malformed one."""
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
