@@ -18,8 +18,8 @@ from cvm_monai.annotations.model import Region, Ring
 from cvm_monai.annotations.results import AREA, results_document
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, write_text
-from cvm_monai.label_app.prediction import Prediction
-from cvm_monai.label_app.window import Window
+from cvm_monai.interactive.prediction import Prediction
+from cvm_monai.interactive.window import Window
 
 OutputKind = Literal["png", "nifti", "nrrd", "geojson", "asap", "dsa"]
 

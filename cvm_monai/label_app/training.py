@@ -15,10 +15,10 @@ import torch
 from cvm_monai.bundle_files import as_entry, config_file
 from cvm_monai.engines.tracking_store import sqlite_address
 from cvm_monai.errors import CvmError
+from cvm_monai.interactive.current import model_path, recorded_knobs
 from cvm_monai.knob_kinds import Choice, Knob, Number, Whole
 from cvm_monai.knobs import TRAINING
 from cvm_monai.label_app.app_settings import AppSettings
-from cvm_monai.label_app.current import model_path, recorded_knobs
 from cvm_monai.label_app.training_data import check_labels, write_dataset
 
 Start = Literal["current", "scratch"]
