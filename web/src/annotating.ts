@@ -75,6 +75,11 @@ export class Annotating {
     this.journal.push({ op: "remove", id: selected });
   }
 
+  relabelSelected(): void {
+    const { selected, label } = store.state;
+    if (selected !== null) this.journal?.push({ op: "relabel", id: selected, label });
+  }
+
   removeRegion(id: string): void {
     this.journal?.push({ op: "remove_region", id });
   }
@@ -91,10 +96,9 @@ export class Annotating {
       return;
     }
     store.set({ computing: true });
-    const label = foregroundCount() > 1 ? { label: foreground().number } : {};
+    const request = { window: this.window, lam, threshold, label: foreground().number };
     const ask = async (signal: AbortSignal) => {
-      const request = { window: this.window, lam, threshold, ...label };
-      const answer = alone ? await api.prediction(image, threshold, signal) : await api.segment(image, request, signal);
+      const answer = alone ? await api.prediction(image, request, signal) : await api.segment(image, request, signal);
       return { answer, grid: answer.u ? await unpack(answer.u) : null };
     };
     this.latest.run(ask, wait).then(
@@ -172,10 +176,6 @@ export class Annotating {
     const state = image.state === "untouched" && points.length + regions.length > 0 ? "clicked" : image.state;
     replaceImage({ ...image, points: points.length, regions: regions.length, state });
   }
-}
-
-function foregroundCount(): number {
-  return (store.state.project?.classes ?? []).filter((one) => one.number !== 0).length;
 }
 
 function round(value: number): number {

@@ -89,9 +89,9 @@ export interface Rectangle {
 
 export interface SegmentRequest {
   window: Rectangle | null;
-  lam?: number;
-  threshold?: number;
-  label?: number;
+  lam: number;
+  threshold: number;
+  label: number;
 }
 
 export interface Segmentation {
@@ -212,8 +212,10 @@ export const api = {
   redo: (id: string, revision: number) => json<Annotations>("POST", ofImage(id, "redo"), { revision }),
   segment: (id: string, request: SegmentRequest, signal: AbortSignal) =>
     json<Segmentation>("POST", ofImage(id, "segment"), request, signal),
-  prediction: (id: string, threshold: number, signal: AbortSignal) =>
-    json<Segmentation>("GET", ofImage(id, `prediction?threshold=${threshold}`), undefined, signal),
+  prediction: (id: string, { window, threshold, label }: Omit<SegmentRequest, "lam">, signal: AbortSignal) => {
+    const query = Object.entries({ threshold, label, ...window }).map(([name, value]) => `${name}=${value}`);
+    return json<Segmentation>("GET", ofImage(id, `prediction?${query.join("&")}`), undefined, signal);
+  },
   take: (id: string, request: { revision: number; window: Rectangle | null; threshold: number; label: number }) =>
     json<Annotations>("POST", ofImage(id, "take"), request),
   checked: (id: string, checked: boolean) => json<ImageInfo>("POST", ofImage(id, "checked"), { checked }),

@@ -52,6 +52,7 @@ export class Events {
       this.open();
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) this.became("refused");
+      else this.became("lost");
       this.retryLater();
     }
   }

@@ -77,6 +77,7 @@ export class Journal {
     const add = this.pending[unsent];
     if (add?.op === "add" && edit.op === "remove") this.pending.splice(unsent, 1);
     else if (add?.op === "add" && edit.op === "move") this.pending[unsent] = { ...add, x: edit.x, y: edit.y };
+    else if (add?.op === "add" && edit.op === "relabel") this.pending[unsent] = { ...add, label: edit.label };
     else this.pending.push(edit);
     this.listener.changed();
     void this.flush();

@@ -13,7 +13,7 @@ import { helpDialog } from "./help";
 import { listen, type Shortcut } from "./keys";
 import { goWhereNext, side } from "./side";
 import { stage, type Stage } from "./stage";
-import { classes, openImage, replaceImage, shownImages, store } from "./state";
+import { classes, foreground, openImage, replaceImage, shownImages, store } from "./state";
 import { complain, say, toasts } from "./toasts";
 import { registerDialog, trainingPanel } from "./training";
 
@@ -112,6 +112,7 @@ function shortcuts(): Shortcut[] {
     { keys: [..."123456789"], shown: "1 … 9", text: "class of the next point", run: choose },
     { keys: ["z"], shown: "z", text: "undo", run: inImage(() => void annotating.journal?.undo()) },
     { keys: ["Z"], shown: "shift z", text: "redo", run: inImage(() => void annotating.journal?.redo()) },
+    { keys: ["r"], shown: "r", text: "give the selected point this class", run: inImage(() => annotating.relabelSelected()) },
     { keys: ["Delete", "Backspace"], shown: "Delete", text: "remove the selected point", run: inImage(() => annotating.removeSelected()) },
     { keys: [" "], shown: "space", text: "hide or show the overlay", run: () => store.set({ visible: !store.state.visible }) },
     { keys: ["h"], shown: "h", text: "outline or heat", run: () => store.set({ kind: store.state.kind === "heat" ? "outline" : "heat" }) },
@@ -163,7 +164,12 @@ document.addEventListener("click", (event) => {
   const tool = event.target instanceof Element && event.target.closest(".side button, .side input, .top button");
   if (event.detail > 0 && tool && openImage() && !document.querySelector("dialog[open]")) theStage.viewer.element.focus({ preventScroll: true });
 });
-store.on(["whose"], () => annotating.segment());
+let asked = "";
+store.on(["whose", "label"], () => {
+  const question = `${store.state.whose} ${foreground().number}`;
+  if (question !== asked) annotating.segment();
+  asked = question;
+});
 events.open();
 api.project().catch((error: unknown) => {
   if (error instanceof ApiError && error.status === 401) store.set({ connection: "refused" });

@@ -62,7 +62,7 @@ export class Overlay {
     this.outline.replaceChildren();
     if (!shown || !this.grid) return;
     if (kind === "heat") {
-      this.heat.style.opacity = String(opacity);
+      this.heat.style.opacity = String(opacity * 0.8); // the tissue stays visible
       if (this.coloured !== this.grid) heatPicture(this.grid, this.heat);
       this.coloured = this.grid;
     }

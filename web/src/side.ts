@@ -1,9 +1,12 @@
 /** The panel beside the image: classes, segmentation, take, points and regions. */
 
 import type { Annotating } from "./annotating";
+import type { ImageInfo } from "./api";
 import { button, h, swatch } from "./dom";
 import { share } from "./outlines";
-import { classes, classOf, foreground, openImage, store } from "./state";
+import { classes, classOf, foreground, openImage, type Segmented, store } from "./state";
+
+const LARGE = 2048; // pixels of the longer side up to which the server answers for the whole image
 
 export interface SideActions {
   show(x: number, y: number): void;
@@ -90,7 +93,7 @@ export function lamOf(smoothness: number, standard: number): number {
 }
 
 function segmentation(annotating: Annotating, actions: SideActions): HTMLElement {
-  const whose = toggle("whose", "From", [["clicks", "From clicks"], ["network", "Network alone"]]);
+  const whose = toggle("whose", "From", [["clicks", "Clicks"], ["network", "Network alone"]]);
   const opacity = slider("Opacity", { min: 0.1, max: 1, step: 0.05 }, (value) => store.set({ opacity: value }));
   const threshold = slider("Threshold", { min: 0.02, max: 0.98, step: 0.01 }, (value) => store.set({ threshold: value }));
   const standard = () => store.state.project?.settings.lam ?? 1;
@@ -108,7 +111,8 @@ function segmentation(annotating: Annotating, actions: SideActions): HTMLElement
     smooth.row.hidden = store.state.whose === "network";
   });
   const kind = toggle("kind", "Show as", [["outline", "Outline"], ["heat", "Heat"]]);
-  const eye = h("label", { class: "switch" }, h("input", { type: "checkbox", change: () => store.set({ visible: !store.state.visible }) }), h("span", {}, "Show"), h("kbd", {}, "space"));
+  const eye = h("label", { class: "switch" }, h("input", { type: "checkbox", change: () => store.set({ visible: !store.state.visible }) }), h("span", {}, "Show"));
+  eye.title = "Show or hide all that lies on the image (space)";
   store.on(["visible"], () => {
     eye.querySelector("input")!.checked = store.state.visible;
   });
@@ -123,12 +127,18 @@ function answer(annotating: Annotating, actions: SideActions): HTMLElement {
     const { segmented, computing, threshold } = store.state;
     text.classList.toggle("computing", computing);
     const image = openImage();
-    whole.hidden = !(image && segmented?.grid && segmented.answer.window.width * segmented.answer.window.height < 0.99 * image.width * image.height);
+    whole.hidden = !(image && segmented && isLarge(image, segmented));
     if (!segmented) text.textContent = computing ? "Computing the first answer…" : firstStep(annotating);
     else if (!segmented.grid) text.textContent = segmented.answer.reason ?? "No segmentation yet.";
-    else text.textContent = `${foreground().name}: ${covered(share(segmented.grid, threshold))}, ${segmented.answer.seconds.toFixed(2)} s`;
+    else text.textContent = `${foreground().name}: ${covered(share(segmented.grid, threshold))}, ${segmented.answer.seconds.toFixed(2)}\u00a0s`;
   });
   return h("div", {}, text, whole);
+}
+
+// Whether u can be of a part of the image only.
+function isLarge(image: ImageInfo, { answer, grid }: Segmented): boolean {
+  const { width, height } = answer.window;
+  return Math.max(image.width, image.height) > LARGE || (grid !== null && width * height < 0.99 * image.width * image.height);
 }
 
 function firstStep(annotating: Annotating): string {
@@ -140,10 +150,10 @@ function firstStep(annotating: Annotating): string {
 function covered(part: number): string {
   const image = openImage();
   const window = store.state.segmented?.answer.window;
-  const percent = `${(part * 100).toFixed(part < 0.1 ? 1 : 0)} %`;
+  const percent = `${(part * 100).toFixed(part < 0.1 ? 1 : 0)}\u00a0%`;
   if (!image?.mpp || !window) return percent;
   const area = part * window.width * window.height * image.mpp ** 2;
-  return `${percent}, ${area >= 1e5 ? `${(area / 1e6).toPrecision(3)} mm²` : `${Math.round(area)} µm²`}`;
+  return `${percent}, ${area >= 1e5 ? `${(area / 1e6).toPrecision(3)}\u00a0mm²` : `${Math.round(area)}\u00a0µm²`}`;
 }
 
 function finish(annotating: Annotating, actions: SideActions): HTMLElement {

@@ -66,7 +66,10 @@ export function classes(): ClassOfMap[] {
   return [...all].sort((a, b) => (a.number || Infinity) - (b.number || Infinity));
 }
 
+const EXCLUSION: ClassOfMap = { number: 255, name: "exclusion", colour: "#999999" }; // neither learnt nor scored
+
 export function classOf(label: number): ClassOfMap {
+  if (label === EXCLUSION.number) return EXCLUSION;
   return store.state.project?.classes.find((one) => one.number === label) ?? { number: label, name: `class ${label}`, colour: "#888888" };
 }
 

@@ -31,15 +31,15 @@ export class Viewer {
     "aria-label": "Image. Arrows move, plus and minus zoom, Enter places a point in the middle.",
   });
   readonly layer = h("div", { class: "layer" });
-  private readonly osd: OpenSeadragon.Viewer;
+  private osd: OpenSeadragon.Viewer | null = null;
+  private readonly canvas = h("div", { class: "osd" });
+  private readonly overview = h("div", { class: "overview", id: "overview" });
   private readonly bar = h("div", { class: "scalebar", "aria-hidden": "true" });
   private size = { width: 1, height: 1 };
   private mpp: number | null = null;
   private dragging = false;
 
   constructor(private readonly gestures: Gestures) {
-    const canvas = h("div", { class: "osd" });
-    const overview = h("div", { class: "overview", id: "overview" });
     const tools = h(
       "div",
       { class: "zoom-tools" },
@@ -47,29 +47,14 @@ export class Viewer {
       button({ icon: "minus", title: "Zoom out (−)", click: () => this.zoom(1 / 1.5) }),
       button({ icon: "fit", title: "Whole image (0)", click: () => this.fit() }),
     );
-    this.element.append(canvas, this.layer, overview, this.bar, tools, h("div", { class: "crosshair", "aria-hidden": "true" }));
-    this.osd = OpenSeadragon({
-      element: canvas,
-      drawer: "canvas",
-      showNavigationControl: false,
-      showNavigator: true,
-      navigatorElement: overview,
-      navigatorAutoFade: false,
-      gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: false },
-      gestureSettingsPen: { clickToZoom: false, dblClickToZoom: false },
-      gestureSettingsTouch: { clickToZoom: false, dblClickToZoom: false },
-      animationTime: 0.35,
-      springStiffness: 9,
-      visibilityRatio: 0.4,
-      maxZoomPixelRatio: 16,
-      minZoomImageRatio: 0.6,
-      zoomPerScroll: 1.3,
-      imageSmoothingEnabled: true,
-      keyboardNavEnabled: false,
-      tabIndex: -1,
-      crossOriginPolicy: false,
+    this.element.append(this.canvas, this.layer, this.overview, this.bar, tools, h("div", { class: "crosshair", "aria-hidden": "true" }));
+    this.element.addEventListener("keyup", (event) => this.element.classList.toggle("by-keys", /^(Tab|Arrow|Enter)/.test(event.key)));
+    this.element.addEventListener("pointerdown", () => this.element.classList.remove("by-keys"), { capture: true });
+    this.element.addEventListener("pointermove", (event) => {
+      const box = this.element.getBoundingClientRect();
+      const { scale, x, y } = this.placement();
+      this.gestures.hover((event.clientX - box.left - x) / scale, (event.clientY - box.top - y) / scale);
     });
-    this.listen();
   }
 
   /** Show an image; the place on it is the whole. */
@@ -85,17 +70,45 @@ export class Viewer {
       maxLevel: tiles.max_level,
       getTileUrl: (level: number, column: number, row: number) => api.tile(id, level, column, row),
     };
+    this.osd ??= this.make();
     this.osd.open(source as object as OpenSeadragon.TileSourceSpecifier); // its types know no getTileUrl
   }
 
+  // At the first image, not before: OpenSeadragon needs to know its size.
+  private make(): OpenSeadragon.Viewer {
+    const osd = OpenSeadragon({
+      element: this.canvas,
+      drawer: "canvas",
+      showNavigationControl: false,
+      showNavigator: true,
+      navigatorElement: this.overview,
+      navigatorAutoFade: false,
+      gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: false },
+      gestureSettingsPen: { clickToZoom: false, dblClickToZoom: false },
+      gestureSettingsTouch: { clickToZoom: false, dblClickToZoom: false },
+      animationTime: 0.35,
+      springStiffness: 9,
+      visibilityRatio: 0.4,
+      maxZoomPixelRatio: 16,
+      minZoomImageRatio: 0.6,
+      zoomPerScroll: 1.3,
+      imageSmoothingEnabled: true,
+      keyboardNavEnabled: false,
+      tabIndex: -1,
+      crossOriginPolicy: false,
+    });
+    this.listen(osd);
+    return osd;
+  }
+
   close(): void {
-    this.osd.close();
+    this.osd?.close();
   }
 
   placement(): Placement {
-    if (!this.osd.world.getItemCount()) return { scale: 1, x: 0, y: 0 };
-    const item = this.osd.world.getItemAt(0);
-    const [a, b] = [item.imageToViewerElementCoordinates(new OpenSeadragon.Point(0, 0)), item.imageToViewerElementCoordinates(new OpenSeadragon.Point(this.size.width, 0))];
+    const item = this.osd?.world.getItemAt(0);
+    if (!item) return { scale: 1, x: 0, y: 0 };
+    const [a, b] = [0, this.size.width].map((x) => item.imageToViewerElementCoordinates(new OpenSeadragon.Point(x, 0))) as [OpenSeadragon.Point, OpenSeadragon.Point];
     return { scale: (b.x - a.x) / this.size.width, x: a.x, y: a.y };
   }
 
@@ -118,62 +131,60 @@ export class Viewer {
   }
 
   zoom(factor: number): void {
-    this.osd.viewport.zoomBy(factor);
-    this.osd.viewport.applyConstraints();
+    this.osd?.viewport.zoomBy(factor);
+    this.osd?.viewport.applyConstraints();
   }
 
   pan(dx: number, dy: number): void {
-    this.osd.viewport.panBy(this.osd.viewport.deltaPointsFromPixels(new OpenSeadragon.Point(dx, dy)));
-    this.osd.viewport.applyConstraints();
+    const viewport = this.osd?.viewport;
+    viewport?.panBy(viewport.deltaPointsFromPixels(new OpenSeadragon.Point(dx, dy)));
+    viewport?.applyConstraints();
   }
 
   fit(): void {
-    this.osd.viewport.goHome();
+    this.osd?.viewport.goHome();
   }
 
   /** Bring a place into the middle without changing the zoom. */
   show(x: number, y: number): void {
-    if (!this.osd.world.getItemCount()) return;
-    this.osd.viewport.panTo(this.osd.world.getItemAt(0).imageToViewportCoordinates(x, y));
+    const item = this.osd?.world.getItemAt(0);
+    if (item) this.osd?.viewport.panTo(item.imageToViewportCoordinates(x, y));
   }
 
-  private listen(): void {
+  private listen(osd: OpenSeadragon.Viewer): void {
     const here = (event: { position: OpenSeadragon.Point }): [number, number] => {
       const { scale, x, y } = this.placement();
       return [(event.position.x - x) / scale, (event.position.y - y) / scale];
     };
-    this.osd.addHandler("canvas-press", (event) => {
+    osd.addHandler("canvas-press", (event) => {
       this.dragging = this.gestures.press(...here(event));
     });
-    this.osd.addHandler("canvas-drag", (event) => {
+    osd.addHandler("canvas-drag", (event) => {
       if (!this.dragging) return;
       event.preventDefaultAction = true;
       this.gestures.drag(...here(event));
     });
-    this.osd.addHandler("canvas-drag-end", (event) => {
+    osd.addHandler("canvas-drag-end", (event) => {
       if (this.dragging) event.preventDefaultAction = true;
     });
-    this.osd.addHandler("canvas-release", () => {
+    osd.addHandler("canvas-release", () => {
       if (this.dragging) this.gestures.drop();
       this.dragging = false;
     });
-    this.osd.addHandler("canvas-click", (event) => {
+    osd.addHandler("canvas-click", (event) => {
       this.element.focus({ preventScroll: true });
       if (event.quick) this.gestures.click(...here(event));
     });
-    this.osd.addHandler("update-viewport", () => this.moved());
-    this.osd.addHandler("open", () => this.moved());
-    this.osd.addHandler("resize", () => requestAnimationFrame(() => this.moved()));
-    this.element.addEventListener("pointermove", (event) => {
-      const box = this.element.getBoundingClientRect();
-      const { scale, x, y } = this.placement();
-      this.gestures.hover((event.clientX - box.left - x) / scale, (event.clientY - box.top - y) / scale);
-    });
+    osd.addHandler("update-viewport", () => this.moved());
+    osd.addHandler("open", () => this.moved());
+    osd.addHandler("resize", () => requestAnimationFrame(() => this.moved()));
   }
 
   private moved(): void {
     const placement = this.placement();
     this.gestures.moved(placement);
+    const { width, height } = this.seen();
+    this.overview.classList.toggle("needless", width >= 0.98 * this.size.width && height >= 0.98 * this.size.height);
     const { length, text } = barFor(placement.scale, this.mpp);
     this.bar.textContent = text;
     this.bar.style.width = `${length}px`;
