@@ -21,6 +21,8 @@ from cvm_monai.annotate.messages import (
     ProjectMessage,
     SettingsMessage,
 )
+from cvm_monai.annotate.training import Trainings
+from cvm_monai.annotate.training_routes import TrainingRoutes
 from cvm_monai.annotate.workspace import Workspace
 from cvm_monai.errors import CvmError
 from cvm_monai.interactive import ColdFeatures
@@ -64,10 +66,26 @@ def create_app(
     )
     app.include_router(ImageRoutes(workspace).router())
     app.include_router(ProjectRoutes(workspace).router())
+    app.include_router(TrainingRoutes(workspace, _trainings(workspace)).router())
     _answer_errors(app, workspace)
     if page is not None:
         app.mount("/", StaticFiles(directory=page, html=True), name="page")
     return Access(app, token=token, port=port, hosts=hosts)
+
+
+def _trainings(workspace: Workspace) -> Trainings:
+    """Make the trainings of a workspace: a network that is trained is used at once, and pages are told."""
+
+    def trained(folder: Path) -> None:
+        workspace.models.use(folder)
+        workspace.events.publish(type="project")
+
+    return Trainings(
+        workspace.project,
+        device=str(workspace.models.device),
+        trained=trained,
+        changed=lambda: workspace.events.publish(type="training"),
+    )
 
 
 class ProjectRoutes:

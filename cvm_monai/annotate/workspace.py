@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from cvm_monai.annotate.dataset import Annotated
 from cvm_monai.annotate.events import Events
 from cvm_monai.annotate.journal import Journal, Saved
 from cvm_monai.annotate.messages import (
@@ -138,6 +139,16 @@ class Workspace:
         if count:
             return "clicked"
         return "predicted" if self.models.output_dir() is not None else "untouched"
+
+    def annotated(self) -> list[Annotated]:
+        """Return the images with annotations, as they are now."""
+        found = []
+        for image in self.project.images.values():
+            if image.problem is None and self.project.facts(image).problem is None:
+                document = self.journal(image).current().document
+                if any(document.points()) or any(document.regions()):
+                    found.append(Annotated(image, document))
+        return found
 
     def next_image(self, after: str | None) -> tuple[str | None, str]:
         """Choose the next image without annotations, and say why."""
