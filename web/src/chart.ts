@@ -4,7 +4,7 @@ import { h, svg } from "./dom";
 
 const [WIDTH, HEIGHT] = [360, 150];
 const MARGIN = { left: 38, right: 10, top: 8, bottom: 20 };
-const NAMES: Record<string, string> = { train_loss: "training loss", val_loss: "validation loss" };
+const WORDS: Record<string, string> = { train: "training", val: "validation", ce: "CE", kl: "KL" };
 
 export type Curves = Record<string, [number, number][]>;
 
@@ -46,7 +46,10 @@ function legend(drawn: [string, [number, number][]][]): HTMLElement {
 }
 
 function named(name: string): string {
-  return NAMES[name] ?? name.replaceAll("_", " ");
+  return name
+    .split("_")
+    .map((word) => WORDS[word] ?? word)
+    .join(" ");
 }
 
 function described(drawn: [string, [number, number][]][]): string {

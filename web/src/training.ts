@@ -131,10 +131,14 @@ function afterwards(actions: { next(): void; register(): void }): HTMLElement {
 /** Asks for a name and registers the network under it. */
 export function registerDialog(): HTMLDialogElement {
   const name = h("input", { type: "text", required: true, maxlength: 100, autocomplete: "off", "aria-label": "Name" });
+  const register = h("button", { type: "submit", class: "primary" }, "Register");
   const problem = h("p", { class: "failure", hidden: true, role: "alert" });
   const dialog: HTMLDialogElement = h("dialog", { class: "small-dialog", "aria-label": "Register the network" });
   const submit = async (event: Event) => {
     event.preventDefault();
+    problem.hidden = true;
+    register.disabled = true;
+    register.textContent = "Testing the network…";
     try {
       const registered = await api.register(name.value.trim());
       dialog.close();
@@ -143,16 +147,18 @@ export function registerDialog(): HTMLDialogElement {
       problem.hidden = false;
       problem.textContent = error instanceof Error ? error.message : String(error);
     }
+    register.disabled = false;
+    register.textContent = "Register";
   };
   dialog.append(
     h(
       "form",
       { method: "dialog", submit: (event: Event) => void submit(event) },
       h("h2", {}, "Register the network"),
-      h("p", {}, "It gets a new version under this name in the model registry, where other programs find it."),
+      h("p", {}, "It is tested, which may take a minute, and gets a new version under this name in the model registry."),
       h("label", { class: "field" }, h("span", {}, "Name"), name),
       problem,
-      h("div", { class: "actions" }, button({ text: "Cancel", click: () => dialog.close() }), h("button", { type: "submit", class: "primary" }, "Register")),
+      h("div", { class: "actions" }, button({ text: "Cancel", click: () => dialog.close() }), register),
     ),
   );
   return dialog;
