@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,8 @@ from cvm_monai.inference import working_factor
 from cvm_monai.interactive import ColdFeatures
 from cvm_monai.interactive.current import ActiveModel, ModelLoader
 from cvm_monai.interactive.next_place import NextPlace, where_next
-from cvm_monai.interactive.prediction import entropy_map, probabilities_of
+from cvm_monai.interactive.outlines import Outlines
+from cvm_monai.interactive.prediction import entropy_map, probabilities_of, segment_window
 from cvm_monai.interactive.segmenter import ClickSegmenter
 from cvm_monai.interactive.window import Clicks, Window, clipped, read_pixels, whole, window_around, working_shape
 from cvm_monai.slides import SlideImage
@@ -152,6 +154,20 @@ class Answers:
         if found is None or found.u is None:
             raise CvmError("there is no segmentation of this image to take: click first")
         return found
+
+    def outlined(self, image: ProjectImage, folder: Path) -> Outlines:
+        """Segment a whole image of any size by the network; large ones tile by tile, with files in `folder`.
+
+        Raises:
+            CvmError: there is no trained network, or it is of other classes.
+        """
+        opened, current = self.project.opened(image), self.models.get()
+        factor, names = self._factor(opened, current), tuple(self.project.classes.names)
+        with self._computing:
+            found = segment_window(
+                opened, whole(opened.shape), current=current, factor=factor, names=names, folder=folder
+            )
+        return Outlines(replace(found, mpp=self.project.known_mpp(opened)))
 
     def uncertainty(self, image: ProjectImage) -> float:
         """Compute the mean entropy in bits of the network's prediction, once for each network.

@@ -5,14 +5,17 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from threading import Thread
+from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.background import BackgroundTask
 
 from cvm_monai import __version__
 from cvm_monai.annotate.access import Access
+from cvm_monai.annotate.exports import Source, What, export
 from cvm_monai.annotate.image_routes import ImageRoutes, MissingError, StaleRevisionError
 from cvm_monai.annotate.messages import (
     ClassMessage,
@@ -99,6 +102,7 @@ class ProjectRoutes:
         router = APIRouter(prefix="/api", tags=["project"])
         router.add_api_route("/project", self.describe, methods=["GET"])
         router.add_api_route("/next", self.next, methods=["GET"])
+        router.add_api_route("/export", self.export, methods=["GET"], response_class=FileResponse)
         router.add_api_route("/events", self.events, methods=["GET"], response_class=StreamingResponse)
         return router
 
@@ -125,6 +129,22 @@ class ProjectRoutes:
         """The image to annotate next."""
         found, reason = self.workspace.next_image(after)
         return NextMessage(id=found, reason=reason)
+
+    def export(
+        self,
+        what: What = "geojson",
+        images: Annotated[str, Query(max_length=40)] = "all",
+        source: Source = "annotations",
+    ) -> FileResponse:
+        """A file of annotations or predictions, an archive for several images."""
+        chosen = list(self.project.images.values())
+        if images != "all":
+            if images not in self.project.images:
+                raise MissingError("there is no such image")
+            chosen = [self.project.images[images]]
+        made = export(self.workspace, chosen, what=what, source=source)
+        cleaning = BackgroundTask(made.path.unlink, missing_ok=True)
+        return FileResponse(made.path, filename=made.name, background=cleaning, headers={"cache-control": "no-store"})
 
     async def events(self) -> StreamingResponse:
         """Server-sent events: what has changed, in this page or in another."""

@@ -14,6 +14,7 @@ from cvm_monai.files import temporary_file, temporary_folder
 from cvm_monai.inference import working_factor
 from cvm_monai.interactive import ColdFeatures
 from cvm_monai.interactive.current import ActiveModel, ModelLoader
+from cvm_monai.interactive.outlines import Outlines, check_label_size
 from cvm_monai.interactive.prediction import Prediction, segment_window
 from cvm_monai.interactive.segmenter import ClickSegmenter
 from cvm_monai.interactive.window import whole
@@ -23,9 +24,7 @@ from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.outputs import (
     LABEL_IMAGES,
     SUFFIXES,
-    Outlines,
     OutputKind,
-    check_label_size,
     contour_annotations,
     geojson_document,
     output_kind,

@@ -12,11 +12,11 @@ from shapely.geometry import shape
 
 from cvm_monai.inference.whole_slide import ResultOptions, SlideModel, SlideOptions, predict_slides
 from cvm_monai.interactive.current import ActiveModel, ModelLoader, recorded_knobs
+from cvm_monai.interactive.outlines import Outlines
 from cvm_monai.interactive.prediction import Prediction, entropy, segment_large
 from cvm_monai.interactive.window import Window
 from cvm_monai.label_app.answer import Segmenter
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.outputs import Outlines
 from cvm_monai.slides import open_image
 
 
@@ -125,7 +125,7 @@ def test_at_half_the_size_the_label_image_is_the_image_s_own(segmenter, image, c
 
 
 def test_a_label_image_that_is_too_large_is_refused_before_the_network_runs(segmenter, image, network, monkeypatch):
-    monkeypatch.setattr("cvm_monai.label_app.outputs.MAX_LABEL_PIXELS", 10000)
+    monkeypatch.setattr("cvm_monai.interactive.outlines.MAX_LABEL_PIXELS", 10000)
     with pytest.raises(ValueError, match=r"a label image of 240 x 200 px is too large: ask for polygons"):
         segmenter({}, image, method="network")
     assert network.seen == []
