@@ -13,7 +13,7 @@ from cvm_monai.annotations.labels import class_colours, class_names, label_key, 
 from cvm_monai.annotations.model import Colour
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.errors import CvmError
-from cvm_monai.files import check_lockable, read_table, sha256_of
+from cvm_monai.files import check_lockable, read_table, sha256_of, try_folder
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES, SlideImage, open_image
 from cvm_monai.slides.files import ImageFile, images_in, visible
 from cvm_monai.slides.names import Names, normal
@@ -203,8 +203,6 @@ def check_writable(folder: Path) -> None:
     Raises:
         CvmError: they cannot.
     """
-    from cvm_monai.files import try_folder
-
     try:
         try_folder(folder)
     except OSError as error:

@@ -153,6 +153,12 @@ export class Unreachable extends Error {
   }
 }
 
+/** The server's messages are written for a terminal, without capital and full stop. */
+export function sentence(message: string): string {
+  const begun = message.charAt(0).toUpperCase() + message.slice(1);
+  return /[.!?…]$/.test(begun) ? begun : `${begun}.`;
+}
+
 export function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
 }
@@ -183,8 +189,7 @@ async function refusal(response: Response): Promise<ApiError> {
     // Not JSON: the status has to do.
   }
   const detail = (body as { detail?: unknown } | null)?.detail;
-  const sentence = typeof detail === "string" ? detail : `The server answered ${response.status}.`;
-  return new ApiError(response.status, sentence, body);
+  return new ApiError(response.status, sentence(typeof detail === "string" ? detail : `The server answered ${response.status}`), body);
 }
 
 async function json<T>(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<T> {

@@ -84,8 +84,9 @@ export class Journal {
   }
 
   async load(): Promise<void> {
-    this.accept(await this.server.annotations(this.image));
+    const annotations = await this.server.annotations(this.image);
     this.loaded = true;
+    this.accept(annotations);
   }
 
   /** Take the annotations of an answer to another request. */
@@ -106,8 +107,7 @@ export class Journal {
   async recover(): Promise<void> {
     await this.running?.catch(() => undefined);
     const known = new Set(this.stored.points.map((point) => point.id));
-    this.accept(await this.server.annotations(this.image));
-    this.loaded = true;
+    await this.load();
     this.pending = this.pending.filter((edit) => edit.op !== "add" || !this.created(edit, known));
     this.keepApplicable();
     this.listener.changed();

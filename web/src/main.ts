@@ -3,7 +3,7 @@
 import "./style.css";
 
 import { Annotating } from "./annotating";
-import { api, ApiError, type ServerEvent, Unreachable } from "./api";
+import { api, ApiError, sentence, type ServerEvent, Unreachable } from "./api";
 import { type Connection, Events } from "./connection";
 import { h } from "./dom";
 import { exportDialog } from "./exporting";
@@ -50,7 +50,7 @@ function step(by: number): void {
 async function mostUseful(): Promise<void> {
   try {
     const { id, reason } = await api.next(store.state.image);
-    say(reason);
+    if (reason) say(sentence(reason));
     if (id !== null) go(id);
   } catch (error) {
     complain(error);

@@ -1,7 +1,7 @@
 /** The panel beside the image: classes, segmentation, take, points and regions. */
 
 import type { Annotating } from "./annotating";
-import type { ImageInfo } from "./api";
+import { type ImageInfo, sentence } from "./api";
 import { button, h, swatch } from "./dom";
 import { share } from "./outlines";
 import { classes, classOf, foreground, openImage, type Segmented, store } from "./state";
@@ -129,7 +129,7 @@ function answer(annotating: Annotating, actions: SideActions): HTMLElement {
     const image = openImage();
     whole.hidden = !(image && segmented && isLarge(image, segmented));
     if (!segmented) text.textContent = computing ? "Computing the first answer…" : firstStep(annotating);
-    else if (!segmented.grid) text.textContent = segmented.answer.reason ?? "No segmentation yet.";
+    else if (!segmented.grid) text.textContent = sentence(segmented.answer.reason ?? "No segmentation yet");
     else text.textContent = `${foreground().name}: ${covered(share(segmented.grid, threshold))}, ${segmented.answer.seconds.toFixed(2)}\u00a0s`;
   });
   return h("div", {}, text, whole);

@@ -5,7 +5,7 @@ import { api, type ImageInfo } from "./api";
 import { h } from "./dom";
 import { Latest } from "./latest";
 import { Overlay } from "./overlay";
-import { classOf, foreground, openImage, store } from "./state";
+import { classes, classOf, foreground, openImage, store } from "./state";
 import { Viewer } from "./viewer";
 
 const REACH = 11; // screen pixels from a point that still hit it
@@ -71,7 +71,7 @@ export function stage(annotating: Annotating): Stage {
   draw(annotating, overlay, drawPoints);
 
   return {
-    element: h("div", { class: "stage" }, viewer.element),
+    element: h("div", { class: "stage" }, viewer.element, hint(annotating)),
     viewer,
     async open(image) {
       if (image === null) return viewer.close();
@@ -83,6 +83,25 @@ export function stage(annotating: Annotating): Stage {
       if (viewer.contains(x, y)) annotating.place(x, y);
     },
   };
+}
+
+// What to do first, until there are points of the target and of the background.
+function hint(annotating: Annotating): HTMLElement {
+  const element = h("div", { class: "hint", role: "status", hidden: true });
+  store.on(["marks", "project", "label", "segmented"], () => {
+    const points = annotating.journal?.points() ?? [];
+    const inside = points.some((point) => point.label !== 0);
+    const outside = points.some((point) => point.label === 0);
+    const [target, background] = [foreground(), classOf(0)];
+    const keyOf = (label: number) => classes().findIndex((one) => one.number === label) + 1;
+    element.hidden = !annotating.journal?.loaded || (inside && outside) || store.state.segmented?.grid != null;
+    if (!inside && !outside) element.textContent = `Click on ${store.state.label === 0 ? background.name : target.name}`;
+    else if (inside && store.state.label === 0) element.textContent = `Now click on ${background.name}`;
+    else if (inside) element.textContent = `Now press ${keyOf(0)} for ${background.name} and click beside it`;
+    else if (store.state.label !== 0) element.textContent = `Now click on ${target.name}`;
+    else element.textContent = `Now press ${keyOf(target.number)} for ${target.name} and click on it`;
+  });
+  return element;
 }
 
 // Each part of the overlay is drawn anew when what it shows has changed.

@@ -1,6 +1,6 @@
 /** The training panel: start, progress, curves, pictures of u, stop, resume, register. */
 
-import { api, type Training } from "./api";
+import { api, sentence, type Training } from "./api";
 import { chart } from "./chart";
 import { button, h } from "./dom";
 import { store } from "./state";
@@ -66,7 +66,7 @@ function progress(training: Training | null): HTMLElement {
     h("p", { class: "lead", "aria-live": "polite" }, headline(training)),
     bar,
     h("p", { class: "facts" }, h("span", {}, `Epoch ${training.epoch} of ${training.max_epochs}`), h("span", {}, time(training))),
-    training.message ? h("p", { class: training.state === "failed" ? "failure" : "note" }, training.message) : null,
+    training.message ? h("p", { class: training.state === "failed" ? "failure" : "note" }, sentence(training.message)) : null,
     training.run ? h("p", { class: "run" }, `Run ${training.run}`) : null,
   );
 }

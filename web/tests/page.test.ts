@@ -3,6 +3,7 @@ import { join } from "node:path";
 
 import { describe, expect, it, vi } from "vitest";
 
+import { sentence } from "../src/api";
 import { range, ticks } from "../src/chart";
 import { button, h } from "../src/dom";
 import { heatColours } from "../src/heat";
@@ -60,6 +61,13 @@ describe("of several requests", () => {
 
   it("an error of the last one is reported", async () => {
     await expect(new Latest().run(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
+  });
+});
+
+describe("the server's messages", () => {
+  it("become sentences", () => {
+    expect(sentence("click once more")).toBe("Click once more.");
+    expect(sentence("Done.")).toBe("Done.");
   });
 });
 
