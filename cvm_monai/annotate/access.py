@@ -61,10 +61,13 @@ def kept_token(folder: Path) -> str:
         if len(token) == TOKEN_LENGTH:
             return token
     token = secrets.token_urlsafe(24)
-    with replacing(path) as temporary:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
-            file.write(token)
+    with replacing(path) as temporary, open(temporary, "w", encoding="ascii", opener=_private) as file:
+        file.write(token)
     return token
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class Access:
