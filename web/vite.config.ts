@@ -7,6 +7,7 @@ export default defineConfig({
   build: {
     outDir: "../cvm_monai/annotate/page",
     emptyOutDir: true,
+    license: { fileName: "assets/licenses.md" }, // of what is built in
     assetsInlineLimit: 0, // nothing inline: the server's content security policy forbids it
     chunkSizeWarningLimit: 700,
   },

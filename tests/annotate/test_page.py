@@ -286,9 +286,14 @@ class TestNothingIsLost:
         second = page.context.new_page()
         second.goto(page.url)
         second.wait_for_selector(f".place strong:has-text('{case.name}')")
+        third = page.context.new_page()
+        third.goto(page.url.partition("#")[0])
+        third.wait_for_selector(f".card[data-state=untouched]:has-text('{case.name}')")
         click(page, "1", (120, 130))
         wait_for_count(second, SAVED, 1)
+        third.wait_for_selector(f".card[data-state=clicked]:has-text('{case.name}')")
         second.close()
+        third.close()
 
     def test_a_killed_server_that_is_started_again_has_all_that_was_shown_as_saved(
         self, browser: Any, tmp_path: Path

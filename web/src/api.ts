@@ -125,7 +125,7 @@ export interface Training {
 
 export type ServerEvent =
   | { type: "annotations"; image: string; revision: number }
-  | { type: "image"; image: ImageInfo | string }
+  | { type: "image"; image: string }
   | { type: "training" }
   | { type: "project" };
 

@@ -13,7 +13,7 @@ import { helpDialog } from "./help";
 import { listen, type Shortcut } from "./keys";
 import { goWhereNext, side } from "./side";
 import { stage, type Stage } from "./stage";
-import { classes, foreground, openImage, replaceImage, shownImages, store } from "./state";
+import { classes, foreground, openImage, shownImages, store } from "./state";
 import { complain, say, toasts } from "./toasts";
 import { registerDialog, trainingPanel } from "./training";
 
@@ -73,6 +73,14 @@ function reload(): Promise<void> {
   return loading;
 }
 
+let soon: ReturnType<typeof setTimeout> | undefined;
+
+// States and counts of other images: once for the many events of a change of many.
+function reloadSoon(): void {
+  clearTimeout(soon);
+  soon = setTimeout(() => quietly(reload()), 400);
+}
+
 async function loadTraining(): Promise<void> {
   store.set({ training: await api.training() });
 }
@@ -82,10 +90,12 @@ function quietly(task: Promise<unknown>): void {
 }
 
 function received(event: ServerEvent): void {
-  if (event.type === "annotations") quietly(annotating.changedElsewhere(event.image, event.revision));
-  else if (event.type === "image" && typeof event.image === "object") replaceImage(event.image);
+  if (event.type === "annotations") {
+    if (event.image === store.state.image) quietly(annotating.changedElsewhere(event.image, event.revision));
+    else reloadSoon();
+  } else if (event.type === "image") reloadSoon();
   else if (event.type === "training") quietly(loadTraining());
-  else quietly(reload().then(() => event.type === "project" && annotating.segment()));
+  else quietly(reload().then(() => annotating.segment()));
 }
 
 // Also after a restart of the server: everything may have changed meanwhile.
