@@ -116,7 +116,7 @@ function running(training: Training): HTMLElement {
 }
 
 function previews(urls: string[]): HTMLElement {
-  return h("div", { class: "previews" }, h("h3", {}, "u as it learns"), ...urls.map((url) => h("img", { src: url, alt: "u of training images", loading: "lazy" })));
+  return h("div", { class: "previews" }, h("h3", {}, "u as it learns"), ...urls.map((url) => h("a", { href: url, target: "_blank", rel: "noopener", title: "Open in full size" }, h("img", { src: url, alt: "u of training images", loading: "lazy" }))));
 }
 
 function afterwards(actions: { next(): void; register(): void }): HTMLElement {
