@@ -2,10 +2,8 @@
 
 import contextlib
 import hmac
-import ipaddress
 import os
 import secrets
-from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -15,6 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cvm_monai.files import replacing
+from cvm_monai.interactive.hosts import headers_of, hostname, is_loopback
 
 TOKEN_LENGTH = 32
 """Characters of a token."""
@@ -80,7 +79,7 @@ class Access:
         application: that answers admitted requests.
         token: that a request must bring.
         port: of the server.
-        hosts: names by which it may be called; empty: loopback names only.
+        hosts: further names by which it may be called, beside those of loopback; `*`: any.
         max_body: bytes of the largest body.
     """
 
@@ -124,9 +123,9 @@ class Access:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Return status and sentence for a request that no token makes good."""
-        headers = _headers(scope)
-        host = _hostname(f"//{headers.get('host', '')}")
-        if not host or not (is_loopback(host) or host in self.hosts):
+        headers = headers_of(scope)
+        host = hostname(f"//{headers.get('host', '')}")
+        if not host or not (is_loopback(host) or host in self.hosts or "*" in self.hosts):
             return 400, "the Host of a request must be the address that `cvm-monai annotate` printed"
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
@@ -155,7 +154,7 @@ class Access:
 
     def _is_known(self, scope: Scope) -> bool:
         """Whether a request brings the token in its cookie or its header."""
-        headers = _headers(scope)
+        headers = headers_of(scope)
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self._is_right(given.strip()):
             return True
@@ -194,25 +193,3 @@ class Access:
                 raise
         if over and not begun:
             await JSONResponse({"detail": self._too_large()}, 413)(scope, receive, send)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _headers(scope: Scope) -> Mapping[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-
-
-def _hostname(address: str) -> str | None:
-    """Return the host of an address; None for a malformed one."""
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None

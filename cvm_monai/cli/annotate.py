@@ -25,6 +25,7 @@ FIRST_PORT, PORTS = 8000, 100
 """Without --port the first free one of these is taken."""
 
 LOOPBACK = "127.0.0.1"
+EVERYWHERE = ("0.0.0.0", "::")
 
 
 def add_parser(commands: Any) -> None:
@@ -138,15 +139,20 @@ def _serve(project: "Project", arguments: argparse.Namespace, listener: socket.s
     from cvm_monai.annotate.server import create_app
     from cvm_monai.annotate.workspace import Workspace
     from cvm_monai.files import lock_folder
+    from cvm_monai.interactive.hosts import is_loopback
 
     with lock_folder(project.hidden, option="DIR") as holder:
         if holder is not None:
             raise CvmError(f"{project.folder} is served already by {holder}: use its page, or end it first")
         workspace = Workspace(project, device=_device(arguments.device), model=arguments.model)
         port, token = listener.getsockname()[1], kept_token(project.hidden)
-        hosts = () if arguments.host == LOOPBACK else (arguments.host,)
+        everywhere = arguments.host in EVERYWHERE
+        hosts = ("*",) if everywhere else (arguments.host,)
+        host = socket.gethostname() if everywhere else arguments.host
+        if not is_loopback(arguments.host):
+            print("cvm-monai: warning: other machines can reach this server, without encryption", file=sys.stderr)
         app = create_app(workspace, token=token, port=port, hosts=hosts, page=page)
-        shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{port}/?token={token}"
         print(f"{len(project.images)} images of {project.folder}\n{address}", flush=True)
         if not arguments.no_browser and page is not None:
