@@ -1,15 +1,22 @@
 """Admit only requests of this server's own page: token, Host, Origin, size of the body; and harden what is answered."""
 
+import contextlib
 import hmac
+import os
 import secrets
 from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cvm_monai.files import replacing
 from cvm_monai.interactive.hosts import headers_of, hostname, is_loopback
+
+TOKEN_LENGTH = 32
+"""Characters of a token."""
 
 COOKIE = "cvm_annotate"
 """First part of the cookie's name; the port follows, since browsers send cookies of one host to all its ports."""
@@ -21,7 +28,7 @@ POLICY = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
-        "style-src 'self' 'unsafe-inline'",
+        "style-src 'self'",
         "img-src 'self' data: blob:",
         "connect-src 'self'",
         "font-src 'self'",
@@ -30,7 +37,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""Content security policy: nothing from other servers, no inline scripts; OpenSeadragon sets inline styles."""
+"""Content security policy: nothing from other servers, no inline scripts or styles."""
 
 HEADERS = {
     "content-security-policy": POLICY,
@@ -45,9 +52,21 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 """Methods that change nothing."""
 
 
-def new_token() -> str:
-    """Make a random token of 192 bits."""
-    return secrets.token_urlsafe(24)
+def kept_token(folder: Path) -> str:
+    """Return the folder's random token of 192 bits, made on first use: a page survives a restart of its server."""
+    path = folder / "token"
+    with contextlib.suppress(OSError, UnicodeError):
+        token = path.read_text("ascii")
+        if len(token) == TOKEN_LENGTH:
+            return token
+    token = secrets.token_urlsafe(24)
+    with replacing(path) as temporary, open(temporary, "w", encoding="ascii", opener=_private) as file:
+        file.write(token)
+    return token
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 class Access:

@@ -135,7 +135,7 @@ def _serve(project: "Project", arguments: argparse.Namespace, listener: socket.s
     """
     import uvicorn
 
-    from cvm_monai.annotate.access import new_token
+    from cvm_monai.annotate.access import kept_token
     from cvm_monai.annotate.server import create_app
     from cvm_monai.annotate.workspace import Workspace
     from cvm_monai.files import lock_folder
@@ -145,7 +145,7 @@ def _serve(project: "Project", arguments: argparse.Namespace, listener: socket.s
         if holder is not None:
             raise CvmError(f"{project.folder} is served already by {holder}: use its page, or end it first")
         workspace = Workspace(project, device=_device(arguments.device), model=arguments.model)
-        port, token = listener.getsockname()[1], new_token()
+        port, token = listener.getsockname()[1], kept_token(project.hidden)
         everywhere = arguments.host in EVERYWHERE
         hosts = ("*",) if everywhere else (arguments.host,)
         host = socket.gethostname() if everywhere else arguments.host

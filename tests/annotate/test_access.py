@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from cvm_monai.annotate.access import is_loopback
+from cvm_monai.annotate.access import kept_token
 from cvm_monai.annotate.project import Project
+from cvm_monai.interactive.hosts import is_loopback
 from tests.annotate.conftest import PORT, TOKEN, add, draw
 
 COOKIE = f"cvm_annotate_{PORT}"
@@ -185,3 +186,21 @@ def raw_status(app, path):
 @pytest.mark.parametrize("host, own", [("localhost", True), ("127.3.2.1", True), ("::1", True), ("10.0.0.1", False)])
 def test_which_hosts_are_this_machine(host, own):
     assert is_loopback(host) == own
+
+
+def test_a_folders_token_outlives_its_server_and_only_the_user_can_read_it(tmp_path):
+    token = kept_token(tmp_path)
+    assert kept_token(tmp_path) == token
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    assert kept_token(tmp_path / "other") != token
+
+
+def test_a_token_that_is_cut_short_is_made_anew(tmp_path):
+    (tmp_path / "token").write_text("")
+    assert len(kept_token(tmp_path)) == 32
+
+
+def test_the_page_may_run_no_script_and_no_style_that_is_written_into_it(client):
+    policy = client.get("/api/project").headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
