@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE =
 # MONAI warns at each start that configurations execute code: this one is the project's own.
 RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle.scripts -m monai.bundle run
 
-.PHONY: demo test test-ci test-label lint venv dev label-env format lock clean
+.PHONY: demo test test-ci test-label test-web web lint venv dev label-env format lock clean
 
 demo: venv
 	test -f data/phantom/datalist.json || $(BIN)/cvm-monai phantom data/phantom
@@ -30,13 +30,23 @@ test: dev
 	$(BIN)/python -m pytest
 
 # Triton comes with CUDA builds of torch; elsewhere it is taken for its interpreter, which runs the GPU kernels here.
-test-ci: dev test-label
+test-ci: dev web test-label
+	$(BIN)/python tools/page.py test
 	$(BIN)/python -c "import triton" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "triton>=3.4,<4"
 	$(BIN)/python -m pytest -m ci
 
 # The MONAI Label app with MONAI Label itself: its own environment, the same package.
 test-label: label-env
 	$(LABEL_BIN)/python -m pytest -m "not slow" tests/label_app
+
+# The page of `cvm-monai annotate`, built into cvm_monai/annotate/page: a wheel that is built afterwards carries it.
+web: venv
+	$(BIN)/python tools/page.py build
+
+# Its units, then all of it in headless Chromium (skipped, with the reason, where there is none).
+test-web: dev web
+	$(BIN)/python tools/page.py test
+	$(BIN)/python -m pytest -m ci -rs tests/annotate/test_page.py
 
 lint: dev
 	$(BIN)/ruff check .

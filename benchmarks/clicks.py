@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from cvm_monai.data.phantom import generate_phantom
+from cvm_monai.interactive.current import ActiveModel, ModelLoader, recorded_knobs
 from cvm_monai.label_app.answer import Segmenter
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.current import ActiveModel, ModelLoader, recorded_knobs
 from cvm_monai.networks import build_network
 
 FIRST, LATER = 3.0, 0.5

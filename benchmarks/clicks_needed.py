@@ -7,6 +7,10 @@ the middle of the class's largest region, and then always in the middle of the l
 segmentation method: the mean Dice after 2, 5, 10 and 20 clicks, and NoC@80, @85, @90: the mean number of clicks until
     that Dice,
 images that never reach it counted with the maximal number, and the fraction of images that reach it.
+
+With --places the first method is measured alone, by where the annotator clicks: `largest error` knows the mask,
+`where next` clicks where `interactive.next_place.where_next` says (at random where u is certain), `random` anywhere.
+Each click gets the class that the mask has there.
 """
 
 import argparse
@@ -22,8 +26,12 @@ from torch.nn import functional
 from cvm_monai.inference import load_network, network_input
 from cvm_monai.interactive import ColdFeatures, recorded_model, segment_clicks
 from cvm_monai.interactive.cold_start import GRID
+from cvm_monai.interactive.next_place import where_next
 from cvm_monai.slides import read_image, read_mask
 from cvm_monai.variational import centred, nearest_point_vote
+
+Place = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[int, int] | None]
+"""The mask, the probability and a generator, to the next click (row, column); None where nothing is left to correct."""
 
 Answer = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """In-target and out-of-target clicks (N, 2), (row, column) of the image, to the probability (H, W) of the target."""
@@ -37,15 +45,26 @@ def main() -> int:
     parser.add_argument("--clicks", type=int, default=20, help="most clicks on an image")
     parser.add_argument("--model", type=Path, help="output folder of a training: its network's clicks too")
     parser.add_argument("--images", type=int, help="only so many")
-    parser.add_argument("--seed", type=int, default=0, help="of the random forest")
+    parser.add_argument("--seed", type=int, default=0, help="of the random forest, and of clicks at random")
+    parser.add_argument("--places", action="store_true", help="compare places of clicks in place of methods")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cases = _cases(arguments.folder)[: arguments.images]
     curves: dict[str, list[list[float]]] = {}
     for image, mask in cases:
-        for name, answer in answers(image, model=arguments.model, seed=arguments.seed).items():
+        found = answers(image, model=arguments.model, seed=arguments.seed)
+        if arguments.places:
+            answer = found["trained network + CVM"] if arguments.model else next(iter(found.values()))
+            for name, place in PLACES.items():
+                curve = annotate(mask, answer, most=arguments.clicks, place=place, seed=arguments.seed)
+                curves.setdefault(name, []).append(curve)
+            continue
+        for name, answer in found.items():
             curves.setdefault(name, []).append(annotate(mask, answer, most=arguments.clicks))
-    print(f"{len(cases)} images of {arguments.folder.name}, the annotator clicks in the middle of the largest error\n")
+    where = (
+        "by the places of the clicks" if arguments.places else "the annotator clicks in the middle of the largest error"
+    )
+    print(f"{len(cases)} images of {arguments.folder.name}, {where}\n")
     heads = [f"Dice after {count}" for count in SHOWN if count <= arguments.clicks]
     print("| answer | " + " | ".join([*heads, *(f"NoC@{100 * level:.0f}" for level in LEVELS)]) + " |")
     print("|---" * (1 + len(heads) + len(LEVELS)) + "|")
@@ -54,20 +73,44 @@ def main() -> int:
     return 0
 
 
-def annotate(mask: np.ndarray, answer: Answer, *, most: int) -> list[float]:
-    """Dice after each click from the second on; it stops where nothing is wrong."""
+def at_largest_error(mask: np.ndarray, u: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
+    """The middle of the largest error; None where nothing is wrong."""
+    del rng
+    found = u > 0.5
+    wrong = max((mask & ~found, found & ~mask), key=lambda error: _largest(error)[1])
+    return middle(wrong) if wrong.any() else None
+
+
+def at_random(mask: np.ndarray, u: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Any pixel."""
+    del u
+    return int(rng.integers(mask.shape[0])), int(rng.integers(mask.shape[1]))
+
+
+def at_where_next(mask: np.ndarray, u: np.ndarray, rng: np.random.Generator) -> tuple[int, int] | None:
+    """Where `where_next` says; at random where it says nothing."""
+    found = where_next(u)
+    return at_random(mask, u, rng) if found is None else (found.row, found.column)
+
+
+PLACES: dict[str, Place] = {"largest error": at_largest_error, "where next": at_where_next, "random": at_random}
+
+
+def annotate(
+    mask: np.ndarray, answer: Answer, *, most: int, place: Place = at_largest_error, seed: int = 0
+) -> list[float]:
+    """Dice after each click from the second on; it stops where `place` finds none, or one that was clicked already."""
+    rng = np.random.default_rng(seed)
     clicks: dict[bool, list[tuple[int, int]]] = {True: [middle(mask)], False: [middle(~mask)]}
     scores: list[float] = []
     while len(clicks[True]) + len(clicks[False]) <= most:
-        found = answer(np.array(clicks[True]), np.array(clicks[False])) > 0.5
+        u = answer(np.array(clicks[True]), np.array(clicks[False]))
+        found = u > 0.5
         scores.append(2 * float((found & mask).sum()) / max(1.0, float(found.sum() + mask.sum())))
-        wrong = max((mask & ~found, found & ~mask), key=lambda error: _largest(error)[1])
-        if not wrong.any():
+        following = place(mask, u, rng)
+        if following is None or following in clicks[bool(mask[following])]:
             break
-        place = middle(wrong)
-        if place in clicks[bool(mask[place])]:
-            break
-        clicks[bool(mask[place])].append(place)
+        clicks[bool(mask[following])].append(following)
     return scores + [scores[-1]] * (most - 1 - len(scores))
 
 

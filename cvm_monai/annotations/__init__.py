@@ -7,7 +7,7 @@ from cvm_monai.annotations.labels import class_colours
 from cvm_monai.annotations.model import BACKGROUND, TARGET, UNLABELLED, Annotations, Point, Region, first_pairs
 from cvm_monai.annotations.outside import clip
 from cvm_monai.annotations.points_csv import read_points_csv
-from cvm_monai.annotations.polygons import RegionResult, regions_from_labels, regions_from_rows
+from cvm_monai.annotations.polygons import RegionResult, measured_regions, regions_from_labels, regions_from_rows
 from cvm_monai.annotations.raster import rasterise_points, rasterise_regions, region_points
 from cvm_monai.annotations.reader import iter_annotations, read_annotations
 from cvm_monai.annotations.results import ClassTotal, total_by_class, write_region_table, write_results_geojson
@@ -28,6 +28,7 @@ __all__ = [
     "describe",
     "first_pairs",
     "iter_annotations",
+    "measured_regions",
     "rasterise_points",
     "rasterise_regions",
     "read_annotations",

@@ -87,10 +87,10 @@ def write_geojson(
     features = []
     for label in dict.fromkeys(point.label for point in annotations.points):
         positions = [[point.x, point.y] for point in annotations.points if point.label == label]
-        features.append(_feature("MultiPoint", positions, title[label], colours[label]))
+        features.append(annotation_feature("MultiPoint", positions, title[label], colours[label]))
     for region in annotations.regions:
         rings = [[list(vertex) for vertex in (*ring, ring[0])] for ring in (region.exterior, *region.holes)]
-        features.append(_feature("Polygon", rings, title[region.label], colours[region.label]))
+        features.append(annotation_feature("Polygon", rings, title[region.label], colours[region.label]))
     lines = ",\n".join(json.dumps(feature) for feature in features)
     write_text(Path(path), f'{{"type": "FeatureCollection", "features": [\n{lines}\n]}}\n')
 
@@ -108,7 +108,7 @@ def label_colours(
     return further | dict(colours)
 
 
-def _feature(kind: str, coordinates: list[Any], name: str, colour: tuple[int, int, int]) -> dict[str, Any]:
+def annotation_feature(kind: str, coordinates: list[Any], name: str, colour: tuple[int, int, int]) -> dict[str, Any]:
     """Make one annotation object with QuPath's property names."""
     classification = {"name": name, "color": list(colour)}
     properties = {"objectType": "annotation", "classification": classification}

@@ -126,6 +126,15 @@ def regions_from_rows(
     return _results(scanned, least_pixels, scale=scale, origin=origin, mpp=mpp, tolerance=simplify_um / mpp)
 
 
+def measured_regions(regions: Collection[Region], *, mpp: float) -> tuple[RegionResult, ...]:
+    """Measure drawn regions: area of each polygon without its holes, in pixels (rounded) and square micrometres."""
+    import shapely
+
+    areas = [shapely.Polygon(region.exterior, region.holes).area for region in regions]
+    pairs = zip(regions, areas, strict=True)
+    return tuple(RegionResult(region, round(area), area * mpp**2) for region, area in pairs)
+
+
 def _results(
     scanned: Scan,
     least_pixels: float,

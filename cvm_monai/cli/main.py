@@ -10,6 +10,7 @@ from types import ModuleType
 from cvm_monai import __version__
 from cvm_monai.cli import (
     ablate,
+    annotate,
     camelyon16,
     compare,
     doctor,
@@ -27,6 +28,7 @@ from cvm_monai.errors import CvmError
 COMMANDS: tuple[ModuleType, ...] = (
     phantom,
     prepare,
+    annotate,
     camelyon16,
     compare,
     ablate,
@@ -44,6 +46,7 @@ EPILOG = """\
 first steps:
   cvm-monai doctor                      check the installation
   cvm-monai phantom data/phantom        an example data set, made in seconds
+  cvm-monai annotate MY_FOLDER          click points on your own images in the browser, and train
   cvm-monai prepare MY_FOLDER --out OUT your own images and points
   cvm-monai prepare SLIDES --out OUT --mpp 0.5 --tile 1024   tiles cut from slides around your points
   python -m monai.bundle run training --config_file bundle/configs/train.yaml --dataset_dir OUT

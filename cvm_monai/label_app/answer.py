@@ -13,25 +13,25 @@ from cvm_monai.errors import CvmError
 from cvm_monai.files import temporary_file, temporary_folder
 from cvm_monai.inference import working_factor
 from cvm_monai.interactive import ColdFeatures
+from cvm_monai.interactive.current import ActiveModel, ModelLoader
+from cvm_monai.interactive.outlines import Outlines, check_label_size
+from cvm_monai.interactive.prediction import Prediction, segment_window
+from cvm_monai.interactive.segmenter import ClickSegmenter
+from cvm_monai.interactive.window import whole
 from cvm_monai.knob_kinds import Number, Whole
 from cvm_monai.knobs import MODEL
 from cvm_monai.label_app.app_settings import AppSettings
-from cvm_monai.label_app.current import ActiveModel, ModelLoader
-from cvm_monai.label_app.interactive import ClickSegmenter
 from cvm_monai.label_app.outputs import (
     LABEL_IMAGES,
     SUFFIXES,
-    Outlines,
     OutputKind,
-    check_label_size,
     contour_annotations,
     geojson_document,
     output_kind,
     predicted_names,
     write_output,
 )
-from cvm_monai.label_app.prediction import Prediction, segment_window
-from cvm_monai.label_app.window import read_box, read_clicks, read_window, whole, window_of_clicks
+from cvm_monai.label_app.request_region import read_box, read_clicks, read_window, window_of_clicks
 from cvm_monai.slides import SlideImage, open_image
 
 Method = Literal["points", "network"]

@@ -18,12 +18,12 @@ from monailabel.utils.async_tasks import utils as async_utils
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import private_temporary_folder
+from cvm_monai.interactive.current import ModelLoader
+from cvm_monai.interactive.prediction import UNTRAINED
 from cvm_monai.label_app.answer import Segmenter
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.current import ModelLoader
 from cvm_monai.label_app.datastore import StudiesDatastore
 from cvm_monai.label_app.guard import secure
-from cvm_monai.label_app.prediction import UNTRAINED
 from cvm_monai.label_app.request_checks import checked_request, secure_background_tasks, secure_forms
 from cvm_monai.label_app.running import end_with_server, take_up
 from cvm_monai.label_app.strategies import First, MostUncertain, Random

@@ -8,7 +8,6 @@ which MONAI Label has already, marks the answers to other sites' pages but does 
 """
 
 import argparse
-import ipaddress
 import logging
 import multiprocessing
 import sys
@@ -21,6 +20,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cvm_monai.errors import CvmError
+from cvm_monai.interactive.hosts import headers_of, hostname, is_loopback
 
 SERVED = ("info", "infer", "batch", "train", "activelearning", "scoring", "datastore", "logs", "static", "docs")
 """First parts of the paths that are served, beside `/`, `/openapi.json` and `/favicon.ico`."""
@@ -75,10 +75,10 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Return status and message for a refused request; None for an accepted one."""
-        headers = _headers(scope)
+        headers = headers_of(scope)
         if self.local_only and not is_loopback((scope.get("client") or ("",))[0]):
             return 403, "this server answers its own machine alone: start it with --host to open it"
-        host = _hostname(f"//{headers.get('host', '')}")
+        host = hostname(f"//{headers.get('host', '')}")
         if host is None:
             return 400, "the Host of a request must be a name or an address"
         if self.local_only and not is_loopback(host):
@@ -96,7 +96,7 @@ class Guard:
         return None
 
     def _known_origin(self, origin: str, host: str) -> bool:
-        name = _hostname(origin)
+        name = hostname(origin)
         if name is None:
             return False
         return origin.rstrip("/") in self.origins or urlsplit(origin).netloc == host or is_loopback(name)
@@ -151,34 +151,11 @@ def _with_json_type(scope: Scope) -> Scope:
     QuPath's plug-in sends JSON without one. FastAPI refuses that, since pages of other sites can send it too; here
     those are refused by their Origin.
     """
-    untyped = not _headers(scope).get("content-type", "").strip()
+    untyped = not headers_of(scope).get("content-type", "").strip()
     if not untyped or scope["method"] != "POST" or not scope["path"].startswith(JSON_BODIES):
         return scope
     kept = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-type"]
     return {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-
-
-def _hostname(address: str) -> str | None:
-    """Return the host of an address; None for a malformed one."""
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:  # brackets without an IPv6 address
-        return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address is loopback."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)  # type: ignore[union-attr]
 
 
 def _is_served(path: str) -> bool:

@@ -3,8 +3,6 @@
 import gzip
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
@@ -12,14 +10,13 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import numpy as np
 from PIL import Image
 
-from cvm_monai.annotations import COLOURS, RegionResult, regions_from_rows, write_results_geojson
+from cvm_monai.annotations import COLOURS, RegionResult, write_results_geojson
 from cvm_monai.annotations.geojson import label_colours
 from cvm_monai.annotations.model import Region, Ring
 from cvm_monai.annotations.results import AREA, results_document
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, write_text
-from cvm_monai.label_app.prediction import Prediction
-from cvm_monai.label_app.window import Window
+from cvm_monai.interactive.outlines import Outlines, label_image, whole_label_image
 
 OutputKind = Literal["png", "nifti", "nrrd", "geojson", "asap", "dsa"]
 
@@ -51,9 +48,6 @@ space origin: (0,0,0)
 PREDICTED = " (predicted)"
 """Suffix of predicted class names: QuPath's plug-in deletes objects whose class is one of the model's."""
 
-MAX_LABEL_PIXELS = 2**27
-"""Limit of the pixels of a label image; larger regions are given as polygons."""
-
 
 def output_kind(name: object) -> OutputKind:
     """Return the kind of file that a request asks for, by the kind's name or its suffix.
@@ -75,89 +69,9 @@ def predicted_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name + PREDICTED for name in names)
 
 
-@dataclass(frozen=True)
-class Outlines:
-    """Outlines of a prediction, computed once for all files and documents.
-
-    Attributes:
-        prediction: whose regions are outlined.
-        simplify: tolerance in segmented pixels; raising it leaves fewer vertices; 0 keeps the pixels' outline, 0 to 4.
-        min_area: smaller regions are left out, in square level-0 pixels; from 0.
-    """
-
-    prediction: Prediction
-    simplify: float = 1.0
-    min_area: float = 0.0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Predicted class names by number."""
-        return predicted_names(self.prediction.names)
-
-    @cached_property
-    def regions(self) -> tuple[RegionResult, ...]:
-        """Compute the connected regions in level-0 pixels, with holes; areas in square pixels where um/px are unknown.
-
-        Raises:
-            CvmError: a tunable out of its range.
-        """
-        found = self.prediction
-        window, scale, mpp = found.window, found.scale, found.mpp or 1.0
-        return tuple(
-            regions_from_rows(
-                found.strips(),
-                mpp=mpp,
-                scale=scale,
-                origin=(window.y, window.x),
-                simplify_um=self.simplify * min(scale) * mpp,
-                min_area_um2=self.min_area * mpp**2,
-            )
-        )
-
-
-def label_image(found: Prediction) -> np.ndarray:
-    """Compute class numbers (height, width) uint8 of the window at level 0; probabilities are resized, not labels.
-
-    Raises:
-        CvmError: a window that is too large for a label image.
-    """
-    check_label_size(found.window)
-    width, height = found.window.width, found.window.height
-    if found.labels.shape == (height, width):
-        return found.labels
-    if found.probability is None:
-        return np.array(Image.fromarray(found.labels).resize((width, height), Image.Resampling.NEAREST))
-    resized = Image.fromarray(found.probability).resize((width, height), Image.Resampling.BILINEAR)
-    half = 127 if found.probability.dtype == np.uint8 else 0.5
-    return (np.asarray(resized) > half).astype(np.uint8)
-
-
-def whole_label_image(found: Prediction) -> np.ndarray:
-    """Compute class numbers (height, width) uint8 of the whole image at level 0, background outside the window.
-
-    Raises:
-        CvmError: an image that is too large for a label image.
-    """
-    height, width = found.image_shape
-    window = found.window
-    check_label_size(Window(0, 0, width, height))
-    labels = np.zeros((height, width), np.uint8)
-    labels[window.y : window.y + window.height, window.x : window.x + window.width] = label_image(found)
-    return labels
-
-
-def check_label_size(window: Window) -> None:
-    """Refuse a label image of a window that is too large for one.
-
-    Raises:
-        CvmError: it is too large; the message says what to request instead.
-    """
-    width, height = window.width, window.height
-    if width * height > MAX_LABEL_PIXELS:
-        raise CvmError(
-            f"a label image of {width} x {height} px is too large: ask for polygons (result_extension .geojson, "
-            ".xml or .json), or for a smaller region by location and size"
-        )
+def names_of(outlines: Outlines) -> tuple[str, ...]:
+    """Return the predicted class names of outlines, by number."""
+    return predicted_names(outlines.prediction.names)
 
 
 def write_output(
@@ -177,7 +91,7 @@ def write_output(
     Raises:
         CvmError: as `Outlines.regions` and `label_image`.
     """
-    path, found, names = Path(path), outlines.prediction, outlines.names
+    path, found, names = Path(path), outlines.prediction, names_of(outlines)
     if kind in LABEL_IMAGES:
         _write_labels(path, whole_label_image(found) if whole else label_image(found), kind)
         return 0
@@ -194,7 +108,7 @@ def write_output(
 
 def geojson_document(outlines: Outlines) -> dict[str, Any]:
     """Build GeoJSON of the regions, without areas where the um/px are unknown."""
-    document = results_document(outlines.regions, names=outlines.names)
+    document = results_document(outlines.regions, names=names_of(outlines))
     if outlines.prediction.mpp is None:
         for feature in document["features"]:
             feature["properties"]["measurements"].pop(AREA, None)
@@ -229,7 +143,7 @@ def contour_annotations(outlines: Outlines, *, title: str = "") -> list[dict[str
     contours: dict[str, list[list[list[float]]]] = {}
     for result in outlines.regions:
         ring = keyhole_ring(result.region)
-        contours.setdefault(outlines.names[result.region.label], []).append([[x, y] for x, y in ring])
+        contours.setdefault(names_of(outlines)[result.region.label], []).append([[x, y] for x, y in ring])
     elements = [{"label": label, "contours": rings} for label, rings in contours.items()]
     return [{"annotation": {"name": title, "description": "predicted by cvm_monai", "elements": elements}}]
 

@@ -11,10 +11,12 @@ import numpy as np
 
 from cvm_monai.annotations import Annotations
 from cvm_monai.errors import CvmError
+from cvm_monai.interactive.next_place import lattice, mean_in
+from cvm_monai.interactive.prediction import entropy_map
+from cvm_monai.interactive.window import Window
 from cvm_monai.label_app.answer import Segmenter
-from cvm_monai.label_app.prediction import entropy_map
+from cvm_monai.label_app.request_region import read_pair
 from cvm_monai.label_app.uploads import read_label
-from cvm_monai.label_app.window import Window, read_pair
 from cvm_monai.slides import open_image, tissue_mask
 
 logger = logging.getLogger(__name__)
@@ -27,10 +29,6 @@ RECENT = 300
 
 PATCH = (1024, 1024)
 """Default width and height of a patch in level-0 pixels."""
-
-SMALLEST = 16
-MOST = 10**6
-"""Maximal number of patches of an image."""
 
 TISSUE = 0.2
 """Minimal fraction of tissue in a patch, if any patch reaches it."""
@@ -180,34 +178,6 @@ class NextPatch:
             return patches
         found = read_label(Path(label), path, classes=self.segmenter.settings.classes)
         return [patch for patch in patches if not _annotated(found, patch)] or patches
-
-
-def lattice(shape: tuple[int, int], size: tuple[float, float]) -> list[Window]:
-    """Place patches of (width, height) over an image of (height, width), row by row; the last end at its border.
-
-    Raises:
-        CvmError: patches that are too small.
-    """
-    (height, width), (across, down) = shape, size
-    if min(size) < SMALLEST or (width / across + 1) * (height / down + 1) > MOST:
-        raise CvmError(f"patch_size must be a width and a height from {SMALLEST} px, got {across:g} x {down:g}")
-    w, h = min(int(across), width), min(int(down), height)
-    columns, rows = (
-        sorted({min(start, side - step) for start in range(0, side, step)}) for side, step in ((width, w), (height, h))
-    )
-    return [Window(x, y, w, h) for y in rows for x in columns]
-
-
-def mean_in(values: np.ndarray, shape: tuple[int, int], patches: Sequence[Window]) -> np.ndarray:
-    """Compute the mean in each patch of a map of a whole image of (height, width)."""
-    scale_y, scale_x = values.shape[0] / shape[0], values.shape[1] / shape[1]
-    means = []
-    for patch in patches:
-        top, left = int(patch.y * scale_y), int(patch.x * scale_x)
-        bottom = max(top + 1, round((patch.y + patch.height) * scale_y))
-        right = max(left + 1, round((patch.x + patch.width) * scale_x))
-        means.append(values[top:bottom, left:right].mean())
-    return np.array(means)
 
 
 def _told_shape(image_id: str, request: Mapping[str, Any]) -> tuple[int, int]:

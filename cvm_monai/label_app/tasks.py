@@ -13,10 +13,10 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
 from cvm_monai.errors import CvmError
+from cvm_monai.interactive.current import ModelLoader
 from cvm_monai.label_app.answer import DEFAULTS as OUTLINES
 from cvm_monai.label_app.answer import Method, Segmenter
 from cvm_monai.label_app.app_settings import AppSettings
-from cvm_monai.label_app.current import ModelLoader
 from cvm_monai.label_app.outputs import predicted_names
 from cvm_monai.label_app.running import recorded, say
 from cvm_monai.label_app.strategies import First, MostUncertain, Random

@@ -1,38 +1,35 @@
 """Run one training as the bundle's own command, in a separate process."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
-from cvm_monai.bundle_files import as_entry, config_file
+from cvm_monai.bundle_files import as_entry
 from cvm_monai.engines.tracking_store import sqlite_address
 from cvm_monai.errors import CvmError
-from cvm_monai.knob_kinds import Choice, Knob, Number, Whole
-from cvm_monai.knobs import TRAINING
+from cvm_monai.interactive.current import model_path, recorded_knobs
+from cvm_monai.interactive.trainings import (
+    TRAINABLE,
+    bundle_command,
+    new_run_folder,
+    training_configuration,
+    training_environment,
+)
+from cvm_monai.knob_kinds import Choice, Knob
 from cvm_monai.label_app.app_settings import AppSettings
-from cvm_monai.label_app.current import model_path, recorded_knobs
 from cvm_monai.label_app.training_data import check_labels, write_dataset
 
 Start = Literal["current", "scratch"]
 """Whether a training continues from the current network's weights or starts at random ones."""
 
-OWN = ("fold", "classes", "val_interval")
-"""Knobs that are determined by the labelled images."""
 KNOBS: Mapping[str, Knob] = {
     "start": Knob("start", Choice(get_args(Start)), "current", "whether it goes on from the network in use"),
-    **{
-        name: knob
-        for name, knob in TRAINING.items()
-        if knob.role == "science" and isinstance(knob.kind, Choice | Whole | Number) and name not in OWN
-    },
+    **TRAINABLE,
 }
 """Keys of a request that configure a training."""
 DEFAULTS: Mapping[str, Any] = {name: KNOBS[name].default for name in ("max_epochs", "start")}
@@ -41,7 +38,6 @@ MAKING = ("network_channels", "normalisation", "encoder_norm", "extractor_path",
 KEPT = ("network", "scale", "mpp", "stain_normalisation", "image_mean", "image_std")
 EVIDENCE = ("contrast", "centre", "combination", "discriminant")
 """Further knobs that the next training inherits: the images' normalisation and the pseudo-labels."""
-QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
 
 
 @dataclass(frozen=True)
@@ -84,17 +80,9 @@ def check_training(
     Raises:
         CvmError: no bundle, labels that are unreadable or insufficient, or unknown um/px.
     """
-    _configuration(settings)
+    training_configuration(settings.bundle)
     _, scale, mpp = _working_size(knobs, current)
     check_labels(labelled, classes=settings.classes, scale=scale, mpp=mpp, image_mpp=settings.image_mpp)
-
-
-def _configuration(settings: AppSettings) -> Path:
-    """Find the bundle's configuration of a training."""
-    config = config_file(settings.bundle / "configs", "train")
-    if not config.is_file():
-        raise CvmError(f"there is no bundle to train with at {settings.bundle}: give --conf bundle DIR")
-    return config
 
 
 def _working_size(knobs: Mapping[str, Any], current: Path | None) -> tuple[dict[str, Any], float, float | None]:
@@ -125,10 +113,10 @@ def train(
     Raises:
         CvmError: no bundle, insufficient labels, or a failed training, with its last line of output.
     """
-    config = _configuration(settings)
+    config = training_configuration(settings.bundle)
     inherited, scale, mpp = _working_size(knobs, current)
     chosen = {key: value for key, value in knobs.items() if key != "start"}
-    output = _new_folder(settings.work / "runs")
+    output = new_run_folder(settings.work / "runs")
     datalist = write_dataset(
         labelled,
         output / "dataset",
@@ -139,8 +127,7 @@ def train(
         seed=chosen.get("seed", 0),
     )
     going_on = knobs.get("start") == "current" and _same_network(inherited, chosen, current, len(settings.names))
-    words = ["-m", "monai.bundle", "run", "training", "--config_file", str(config)]
-    words += _options(
+    values = _options(
         chosen,
         inherited,
         output=output,
@@ -148,7 +135,7 @@ def train(
         trained=current is not None,
         weights=model_path(current, bundle=settings.bundle) if going_on and current else None,
     )
-    code, last = _run([sys.executable, *QUIET, *words], log=output / "training.log", say=say)
+    code, last = _run(bundle_command("training", str(config), values), log=output / "training.log", say=say)
     if code != 0 or not model_path(output, bundle=settings.bundle).is_file():
         raise CvmError(f"the training ended with code {code}: {last} ({output / 'training.log'})")
     return Trained(output, len(datalist.cases))
@@ -178,7 +165,7 @@ def _options(
     settings: AppSettings,
     trained: bool,
     weights: Path | None,
-) -> list[str]:
+) -> dict[str, Any]:
     """Return the overrides of the bundle's training configuration; `trained`: there is a training to inherit from."""
     dataset = as_entry(output / "dataset")
     kept = _inherited(chosen, inherited, going_on=weights is not None) if trained else {}
@@ -213,17 +200,12 @@ def _options(
         }
         target = "cvm_monai.networks.state.load_weights"
         values["network_def"] = {"_target_": target, "network": network, "path": str(weights)}
-    return [word for name, value in values.items() for word in (f"--{name}", _word(value))]
-
-
-def _word(value: Any) -> str:
-    """Format a value so that python-fire parses it back."""
-    return value if isinstance(value, str) else repr(value)
+    return values
 
 
 def _run(command: Sequence[str], *, log: Path, say: Callable[[str], None]) -> tuple[int, str]:
     """Run the command; returns exit code and last non-empty line. Output is passed on line by line and logged."""
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    environment = training_environment()
     last = ""
     with (
         log.open("w", encoding="utf-8") as file,
@@ -237,19 +219,6 @@ def _run(command: Sequence[str], *, log: Path, say: Callable[[str], None]) -> tu
             say(line.rstrip())
             last = line.strip() or last
     return process.returncode, last
-
-
-def _new_folder(runs: Path) -> Path:
-    """Create a new folder named by the time."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for number in range(1000):
-        folder = runs / (stamp if number == 0 else f"{stamp}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise CvmError(f"no new folder can be made in {runs}")
 
 
 def summary(output_dir: Path) -> dict[str, Any]:

@@ -44,3 +44,20 @@ def test_clicks_go_where_the_error_is_largest_until_nothing_is_wrong(benchmark):
 def test_the_clicks_needed_count_images_that_never_reach_a_level_as_the_most(benchmark):
     row = benchmark._row([[0.7, 0.82, 0.86], [0.5, 0.5, 0.5]], most=4)
     assert row == ["0.600", "3.5 (50 %)", "4.0 (50 %)", "4.0 (0 %)"]
+
+
+def test_places_are_chosen_by_the_mask_by_u_or_by_chance(benchmark):
+    mask = np.zeros((9, 9), dtype=bool)
+    mask[:, :5] = True
+    u = np.where(mask, 0.9, 0.1)
+    u[3:6, 6:9] = 0.8
+    u[0:5, 0:3] = 0.55
+    rng = np.random.default_rng(0)
+    assert benchmark.at_largest_error(mask, u, rng) == (4, 7)
+    assert benchmark.at_where_next(mask, u, rng) == (1, 1)
+    assert benchmark.at_largest_error(mask, mask * 1.0, rng) is None
+    row, column = benchmark.at_where_next(mask, mask * 1.0, rng)
+    assert 0 <= row < 9
+    assert 0 <= column < 9
+    curve = benchmark.annotate(mask, lambda *_: u, most=5, place=benchmark.at_random)
+    assert len(curve) == 4

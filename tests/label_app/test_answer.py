@@ -10,9 +10,9 @@ from PIL import Image
 from cvm_monai.annotations import regions_from_rows
 from cvm_monai.data.stain import fit_target, normalise_stain
 from cvm_monai.interactive import ClickModel, segment_clicks
+from cvm_monai.interactive.current import ActiveModel, ModelLoader, recorded_knobs
 from cvm_monai.label_app.answer import Segmenter
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.current import ActiveModel, ModelLoader, recorded_knobs
 
 
 class Colours(torch.nn.Module):
@@ -86,7 +86,7 @@ def test_u_is_made_by_the_constants_of_the_network_s_training_but_for_what_the_r
 
     own = {"eta": 0.3, "lam": 0.7, "solver": "aos", "iterations": 20, "contrast": "one_sided", "centre": "both"}
     knobs = recorded_knobs(None) | own | {"combination": "max", "discriminant": 0.25}
-    monkeypatch.setattr("cvm_monai.label_app.interactive.segment_clicks", watched)
+    monkeypatch.setattr("cvm_monai.interactive.segmenter.segment_clicks", watched)
     monkeypatch.setattr(
         segmenter.current, "get", lambda: ActiveModel(Colours().eval(), tmp_path / "run", knobs, "constants")
     )

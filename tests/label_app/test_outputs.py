@@ -11,9 +11,10 @@ import shapely
 from PIL import Image
 
 from cvm_monai.annotations import Region, rasterise_regions, read_annotations
-from cvm_monai.label_app.outputs import Outlines, contour_annotations, keyhole_ring, output_kind, write_output
-from cvm_monai.label_app.prediction import Prediction
-from cvm_monai.label_app.window import Window
+from cvm_monai.interactive.outlines import Outlines
+from cvm_monai.interactive.prediction import Prediction
+from cvm_monai.interactive.window import Window
+from cvm_monai.label_app.outputs import contour_annotations, keyhole_ring, output_kind, write_output
 
 NAMES = ("background", "target")
 CLASSES = {"target (predicted)": "target"}

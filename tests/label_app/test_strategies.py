@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from cvm_monai.annotations import Annotations, Point, write_geojson
-from cvm_monai.label_app.strategies import First, MostUncertain, NextPatch, Random, lattice, mean_in
-from cvm_monai.label_app.window import Window
+from cvm_monai.interactive.next_place import lattice, mean_in
+from cvm_monai.interactive.window import Window
+from cvm_monai.label_app.strategies import First, MostUncertain, NextPatch, Random
 
 ASKED = {"image": "a", "patch_size": [100, 100], "image_size": [0, 0]}
 

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cvm_monai.label_app.window import Window, far_corners, read_clicks, read_window, window_of_clicks, working_shape
+from cvm_monai.interactive.window import Window, far_corners, working_shape
+from cvm_monai.label_app.request_region import read_clicks, read_window, window_of_clicks
 
 
 def test_a_region_is_cut_to_the_image():

@@ -16,8 +16,8 @@ from cvm_monai.errors import CvmError
 from cvm_monai.inference import network_input
 from cvm_monai.interactive import COLD, ColdFeatures, recorded_model, segment_clicks
 from cvm_monai.interactive.cold_start import GRID
-from cvm_monai.label_app.current import ActiveModel
-from cvm_monai.label_app.window import Clicks, Window, read_pixels, working_shape
+from cvm_monai.interactive.current import ActiveModel
+from cvm_monai.interactive.window import Clicks, Window, read_pixels, working_shape
 from cvm_monai.slides import SlideImage
 
 LONGEST = 512
@@ -56,14 +56,20 @@ class RegionFeatures:
     Attributes:
         values: (C, h, w) float32, on the CPU.
         parts: channels of each stage, see `centred`.
-        probability: (h, w) of the target by the trained network; None without a trained network.
+        probabilities: (classes - 1, h, w) of the classes from 1 by the trained network; None without one.
         spacing: input pixels from one feature vector to the next, see `segment_clicks`.
     """
 
     values: torch.Tensor
     parts: tuple[int, ...] | None
-    probability: torch.Tensor | None
+    probabilities: torch.Tensor | None
     spacing: float
+
+    def probability(self, label: int | None) -> torch.Tensor | None:
+        """Return the probability (h, w) of a class, or of all but the background; None without a trained network."""
+        if self.probabilities is None:
+            return None
+        return self.probabilities.sum(dim=0) if label is None else self.probabilities[label - 1]
 
 
 class ClickSegmenter:
@@ -83,6 +89,7 @@ class ClickSegmenter:
         current: ActiveModel,
         factor: float,
         chosen: Mapping[str, Any] = MappingProxyType({}),
+        label: int | None = None,
     ) -> ClickSegmentation:
         """Segment a region: features of the current network, evidence, variational model, u; see `segment_clicks`.
 
@@ -90,6 +97,7 @@ class ClickSegmenter:
             factor: working px of one level-0 pixel.
             chosen: knobs of the model in the request; the others are those of the network's training, or of `COLD`
                 where none is trained.
+            label: class of the target, whose probability by the network the clicks correct; None: all but background.
 
         Raises:
             CvmError: a knob out of range, or clicks that give no segmentation (the message says why).
@@ -105,7 +113,7 @@ class ClickSegmenter:
             outside,
             model=model,
             parts=found.parts,
-            probability=found.probability,
+            probability=found.probability(label),
             spacing=found.spacing,
         )
         if result.u is None:
@@ -155,14 +163,15 @@ class ClickSegmenter:
         if self._pretrained is None:
             self._pretrained = ColdFeatures().eval()
         logits, own = network.features(inputs)
-        probability = torch.softmax(logits[0].float(), dim=0)[1:].sum(dim=0)
+        probabilities = torch.softmax(logits[0].float(), dim=0)[1:]
         size = _at_most(own.shape[-2:], FINEST)
-        maps = torch.cat([own.float(), probability[None, None]], dim=1)
+        maps = torch.cat([own.float(), probabilities[None]], dim=1)
         if size != tuple(own.shape[-2:]):
             maps = functional.adaptive_avg_pool2d(maps, size)
-        values = torch.cat([maps[:, :-1], self._pretrained.to(device).on_grid(usual, size)], dim=1)
-        parts, spacing = (own.shape[1], *self._pretrained.parts), inputs.shape[-1] / size[1]
-        return RegionFeatures(values[0].cpu(), parts, maps[0, -1].cpu(), spacing)
+        width = own.shape[1]
+        values = torch.cat([maps[:, :width], self._pretrained.to(device).on_grid(usual, size)], dim=1)
+        parts, spacing = (width, *self._pretrained.parts), inputs.shape[-1] / size[1]
+        return RegionFeatures(values[0].cpu(), parts, maps[0, width:].cpu(), spacing)
 
 
 def _at_most(shape: Sequence[int], longest: int) -> tuple[int, int]:

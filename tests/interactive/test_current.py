@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from cvm_monai.label_app.current import ModelLoader, recorded_knobs
+from cvm_monai.interactive.current import ModelLoader, recorded_knobs
 from cvm_monai.networks import build_network
 
 CHANNELS = [2, 3, 4, 5, 6]
@@ -34,7 +34,7 @@ def test_the_own_model_of_a_given_bundle_answers(bundle, tmp_path):
 
 
 def test_the_packages_own_model_is_found_beside_another_bundle(bundle, tmp_path, monkeypatch):
-    monkeypatch.setattr("cvm_monai.label_app.current.bundle_root", lambda: str(bundle))
+    monkeypatch.setattr("cvm_monai.interactive.current.bundle_root", lambda: str(bundle))
     current = ModelLoader(tmp_path / "work", bundle=tmp_path / "other")
     assert current.output_dir() is None
     current.use(bundle / "eval")

@@ -1,49 +1,16 @@
-"""Read a request's region and clicks, and the size at which the region is read."""
+"""Read the region and the clicks of a request."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from cvm_monai.errors import CvmError
+from cvm_monai.interactive.window import Clicks, Window, clipped, far_corners, window_around
 from cvm_monai.slides import SlideImage
-
-FLAT = 4096
-"""Longest side in px of an image that is used whole where a request names no region."""
 
 MOST_CLICKS = 100
 """Maximal number of clicks of a class: each needs a map, and each pair a pass over it."""
-
-AROUND = 512
-"""Side in working px of the region around the clicks in a larger image."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """A part of an image in level-0 pixels: the upper left corner and the size."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Clicks:
-    """Click positions (x, y) in level-0 pixels inside a window.
-
-    Attributes:
-        outside: number of clicks outside the window.
-        assumed: class whose missing clicks were replaced, `foreground` or `background`; None where there are both.
-    """
-
-    foreground: tuple[tuple[float, float], ...]
-    background: tuple[tuple[float, float], ...]
-    outside: int = 0
-    assumed: Literal["foreground", "background"] | None = None
 
 
 def read_window(request: Mapping[str, Any], shape: tuple[int, int]) -> Window | None:
@@ -66,14 +33,13 @@ def read_window(request: Mapping[str, Any], shape: tuple[int, int]) -> Window | 
     width, height = (math.ceil(value) for value in read_pair("size", (0, 0) if size is None else size))
     if width < 0 or height < 0:
         raise CvmError(f"size must be a width and a height from 0, got {size!r}")
-    right = shape[1] if width == 0 else min(shape[1], x + width)
-    bottom = shape[0] if height == 0 else min(shape[0], y + height)
-    x, y = max(0, x), max(0, y)
-    if right <= x or bottom <= y:
+    reach = (shape[1] - x if width == 0 else width, shape[0] - y if height == 0 else height)
+    window = clipped(x, y, *reach, shape)
+    if window is None:
         raise CvmError(
             f"the region at {location!r} of size {size!r} lies outside the image, {shape[1]} x {shape[0]} px"
         )
-    return Window(x, y, right - x, bottom - y)
+    return window
 
 
 def read_box(request: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
@@ -100,11 +66,6 @@ def read_box(request: Mapping[str, Any]) -> tuple[float, float, float, float] | 
 def _is_whole(pair: Any) -> bool:
     """Whether both values of a location or a size are -1."""
     return isinstance(pair, list | tuple) and len(pair) == 2 and all(value == -1 for value in pair)
-
-
-def whole(shape: tuple[int, int]) -> Window:
-    """Return the window of a whole image of (height, width)."""
-    return Window(0, 0, shape[1], shape[0])
 
 
 def read_positions(request: Mapping[str, Any], name: str) -> list[tuple[float, float]]:
@@ -161,14 +122,6 @@ def read_clicks(request: Mapping[str, Any], window: Window) -> Clicks:
     return Clicks(inside["foreground"], inside["background"], outside, assumed)
 
 
-def far_corners(clicks: Sequence[tuple[float, float]], window: Window) -> tuple[tuple[float, float], ...]:
-    """Return the window's corner pixels at least half as far from their nearest click as the farthest corner is."""
-    columns, rows = (window.x + 0.5, window.x + window.width - 0.5), (window.y + 0.5, window.y + window.height - 0.5)
-    corners = [(x, y) for y in rows for x in columns]
-    distances = [min(math.dist(corner, click) for click in clicks) for corner in corners]
-    return tuple(c for c, distance in zip(corners, distances, strict=True) if distance >= max(distances) / 2)
-
-
 def window_of_clicks(request: Mapping[str, Any], image: SlideImage, *, factor: float) -> Window:
     """Return the request's region, else all of a small image, else a region around the clicks.
 
@@ -182,27 +135,7 @@ def window_of_clicks(request: Mapping[str, Any], image: SlideImage, *, factor: f
     if given is not None:
         return given
     clicks = [*read_positions(request, "foreground"), *read_positions(request, "background")]
-    clicks = [(x, y) for x, y in clicks if 0 <= x < image.shape[1] and 0 <= y < image.shape[0]]
-    if max(image.shape) <= FLAT or not clicks:
-        return whole(image.shape)
-    (left, top), (right, bottom) = (tuple(edge(values) for values in zip(*clicks, strict=True)) for edge in (min, max))
-    side = max(AROUND / factor, 1.5 * (right - left), 1.5 * (bottom - top))
-    x, y = math.floor((left + right - side) / 2), math.floor((top + bottom - side) / 2)
-    found = read_window({"location": (x, y), "size": (side, side)}, image.shape)
-    assert found is not None
-    return found
-
-
-def working_shape(window: Window, *, factor: float, longest: float = math.inf) -> tuple[int, int]:
-    """Compute (height, width) of a window at `factor` working px per level-0 pixel, with sides of at most `longest`."""
-    shrink = min(1.0, longest / (factor * max(window.width, window.height)))
-    return max(1, round(window.height * factor * shrink)), max(1, round(window.width * factor * shrink))
-
-
-def read_pixels(image: SlideImage, window: Window, shape: tuple[int, int]) -> np.ndarray:
-    """Read a window of an image at a working (height, width), (h, w, 3) uint8."""
-    scale = (window.height / shape[0], window.width / shape[1])
-    return image.read_scaled((window.x, window.y), shape=shape, scale=scale)
+    return window_around(clicks, image.shape, factor=factor)
 
 
 def read_pair(name: str, value: Any) -> tuple[float, float]:

@@ -53,12 +53,18 @@ class ModelLoader:
         work: the app's folder; its `current.json` names the output folder of the training in use.
         bundle: its own model is used where there is no pointer; None: the bundle beside the package.
         device: to compute on.
+        own: whether the bundle's own model is used at all.
     """
 
     def __init__(
-        self, work: str | Path, *, bundle: str | Path | None = None, device: torch.device | str = "cpu"
+        self,
+        work: str | Path,
+        *,
+        bundle: str | Path | None = None,
+        device: torch.device | str = "cpu",
+        own: bool = True,
     ) -> None:
-        self.work, self.device = Path(work), torch.device(device)
+        self.work, self.device, self.own = Path(work), torch.device(device), own
         self.bundle = Path(bundle_root()) if bundle is None else Path(bundle)
         self._lock = threading.Lock()
         self._loaded: ActiveModel | None = None
@@ -76,7 +82,7 @@ class ModelLoader:
                 raise CvmError(f"{pointer} does not name an output_dir: remove it, or give --conf model OUTPUT_DIR")
             return Path(found["output_dir"])
         default = self.bundle / "eval"
-        return default if model_path(default, bundle=self.bundle).is_file() else None
+        return default if self.own and model_path(default, bundle=self.bundle).is_file() else None
 
     def use(self, output_dir: str | Path) -> None:
         """Use the network of a training from now on.

@@ -11,12 +11,12 @@ from PIL import Image
 from shapely.geometry import shape
 
 from cvm_monai.inference.whole_slide import ResultOptions, SlideModel, SlideOptions, predict_slides
+from cvm_monai.interactive.current import ActiveModel, ModelLoader, recorded_knobs
+from cvm_monai.interactive.outlines import Outlines
+from cvm_monai.interactive.prediction import Prediction, entropy, segment_large
+from cvm_monai.interactive.window import Window
 from cvm_monai.label_app.answer import Segmenter
 from cvm_monai.label_app.app_settings import read_settings
-from cvm_monai.label_app.current import ActiveModel, ModelLoader, recorded_knobs
-from cvm_monai.label_app.outputs import Outlines
-from cvm_monai.label_app.prediction import Prediction, entropy, segment_large
-from cvm_monai.label_app.window import Window
 from cvm_monai.slides import open_image
 
 
@@ -48,7 +48,7 @@ def current(tmp_path, network):
 def segmenter(tmp_path, monkeypatch, current):
     found = Segmenter(read_settings({}, studies=tmp_path), ModelLoader(tmp_path / "work"))
     monkeypatch.setattr(found.current, "get", lambda: current)
-    monkeypatch.setattr("cvm_monai.label_app.prediction.MOST", 2**12)
+    monkeypatch.setattr("cvm_monai.interactive.prediction.MOST", 2**12)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     return found
@@ -125,7 +125,7 @@ def test_at_half_the_size_the_label_image_is_the_image_s_own(segmenter, image, c
 
 
 def test_a_label_image_that_is_too_large_is_refused_before_the_network_runs(segmenter, image, network, monkeypatch):
-    monkeypatch.setattr("cvm_monai.label_app.outputs.MAX_LABEL_PIXELS", 10000)
+    monkeypatch.setattr("cvm_monai.interactive.outlines.MAX_LABEL_PIXELS", 10000)
     with pytest.raises(ValueError, match=r"a label image of 240 x 200 px is too large: ask for polygons"):
         segmenter({}, image, method="network")
     assert network.seen == []
@@ -137,7 +137,7 @@ def test_strips_of_rows_give_the_regions_of_the_whole(monkeypatch):
     labels = (rng.random((37, 23)) > 0.6).astype(np.uint8)
     found = Prediction(labels, None, Window(5, 7, 46, 74), (200, 200), ("background", "target"))
     whole = outlines(found)
-    monkeypatch.setattr("cvm_monai.label_app.prediction.STRIP", 4 * 23)
+    monkeypatch.setattr("cvm_monai.interactive.prediction.STRIP", 4 * 23)
     assert len(list(found.strips())) == 10
     assert outlines(found) == whole
 

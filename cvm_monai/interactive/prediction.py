@@ -12,8 +12,8 @@ from cvm_monai.inference import predict_classes
 from cvm_monai.inference.whole_slide import Grid, SlideModel, TissueOnGrid, make_grid
 from cvm_monai.inference.whole_slide.map_file import MapFile, labels, strips
 from cvm_monai.inference.whole_slide.predict_map import predict_map, slide_change, tissue_tiles
-from cvm_monai.label_app.current import ActiveModel
-from cvm_monai.label_app.window import Window, read_pixels, working_shape
+from cvm_monai.interactive.current import ActiveModel
+from cvm_monai.interactive.window import Window, read_pixels, working_shape
 from cvm_monai.slides import SlideImage, tissue_mask
 
 EXACT = 2**24
@@ -104,7 +104,7 @@ def segment_window(
         )
     exact = window.width * window.height <= EXACT
     shape = (window.height, window.width) if exact else working
-    probabilities = _probabilities(
+    probabilities = probabilities_of(
         current, read_pixels(image, window, shape), scale=factor if exact else 1.0, window_px=window_px
     )
     two = len(probabilities) == 2
@@ -119,7 +119,7 @@ def entropy_map(image: SlideImage, *, current: ActiveModel, factor: float) -> np
     """
     whole = Window(0, 0, image.shape[1], image.shape[0])
     shape = working_shape(whole, factor=factor, longest=GLANCE)
-    probabilities = _probabilities(current, read_pixels(image, whole, shape), scale=1.0, window_px=1024)
+    probabilities = probabilities_of(current, read_pixels(image, whole, shape), scale=1.0, window_px=1024)
     return entropy(probabilities)
 
 
@@ -129,7 +129,7 @@ def entropy(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(-(probabilities * np.log2(p)).sum(axis=0))
 
 
-def _probabilities(current: ActiveModel, pixels: np.ndarray, *, scale: float, window_px: int) -> np.ndarray:
+def probabilities_of(current: ActiveModel, pixels: np.ndarray, *, scale: float, window_px: int) -> np.ndarray:
     """Compute probabilities (C, H, W) of pixels (H, W, 3)."""
     knobs = current.knobs
     return predict_classes(

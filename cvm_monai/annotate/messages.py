@@ -1,0 +1,212 @@
+"""The messages of the server's API: what a request may hold and what an answer holds. OpenAPI is made from them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ImageState = Literal["untouched", "clicked", "predicted", "checked"]
+TrainingState = Literal["none", "preparing", "running", "stopping", "stopped", "finished", "failed"]
+Position = tuple[float, float]
+Coordinate = Annotated[float, Field(allow_inf_nan=False, gt=-(2**31), lt=2**31)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Id = Annotated[str, Field(max_length=20, pattern=r"^[0-9]+$")]
+
+
+class Message(BaseModel):
+    """Any message; unknown fields of a request are refused, since a misspelt one would be passed over."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ClassMessage(Message):
+    number: int
+    name: str
+    colour: str
+
+
+class ModelMessage(Message):
+    name: str
+    source: Literal["training", "given"]
+    trained_at: str | None
+
+
+class SettingsMessage(Message):
+    lam: float
+    eta: float
+    threshold: float = 0.5
+
+
+class ImageMessage(Message):
+    id: str
+    name: str
+    width: int
+    height: int
+    mpp: float | None
+    state: ImageState
+    points: int
+    regions: int
+    revision: int
+    problem: str | None
+
+
+class ProjectMessage(Message):
+    folder: str
+    classes: list[ClassMessage]
+    model: ModelMessage | None
+    features: str
+    settings: SettingsMessage
+    images: list[ImageMessage]
+
+
+class TilesMessage(Message):
+    width: int
+    height: int
+    tile_size: int
+    overlap: int = 0
+    max_level: int
+
+
+class PointMessage(Message):
+    id: str
+    x: float
+    y: float
+    label: int
+
+
+class OutlineMessage(Message):
+    exterior: list[Position]
+    holes: list[list[Position]]
+
+
+class RegionMessage(OutlineMessage):
+    id: str
+    label: int
+
+
+class AnnotationsMessage(Message):
+    revision: int
+    points: list[PointMessage]
+    regions: list[RegionMessage]
+    can_undo: bool
+    can_redo: bool
+    checked: bool
+
+
+class AddEdit(Message):
+    op: Literal["add"]
+    x: Coordinate
+    y: Coordinate
+    label: int
+
+
+class MoveEdit(Message):
+    op: Literal["move"]
+    id: Id
+    x: Coordinate
+    y: Coordinate
+
+
+class RemoveEdit(Message):
+    op: Literal["remove", "remove_region"]
+    id: Id
+
+
+class RelabelEdit(Message):
+    op: Literal["relabel"]
+    id: Id
+    label: int
+
+
+Edit = Annotated[AddEdit | MoveEdit | RemoveEdit | RelabelEdit, Field(discriminator="op")]
+
+
+class EditsRequest(Message):
+    revision: int
+    edits: list[Edit] = Field(max_length=10_000)
+
+
+class RevisionRequest(Message):
+    revision: int
+
+
+class WindowMessage(Message):
+    x: Coordinate
+    y: Coordinate
+    width: Annotated[float, Field(gt=0, lt=2**31)]
+    height: Annotated[float, Field(gt=0, lt=2**31)]
+
+    def box(self) -> tuple[float, float, float, float]:
+        """Return x, y, width and height."""
+        return self.x, self.y, self.width, self.height
+
+
+class SegmentRequest(Message):
+    window: WindowMessage | None = None
+    label: int = 1
+    lam: float | None = None
+    eta: float | None = None
+    threshold: Share = 0.5
+
+
+class PlaceMessage(Message):
+    x: float
+    y: float
+    reason: str
+
+
+class SegmentMessage(Message):
+    window: WindowMessage
+    width: int
+    height: int
+    label: int
+    source: Literal["clicks", "clicks+network", "network"]
+    features: str
+    seconds: float
+    first: bool
+    u: str | None
+    outlines: list[OutlineMessage]
+    reason: str | None
+    where_next: PlaceMessage | None
+
+
+class TakeRequest(Message):
+    revision: int
+    window: WindowMessage | None = None
+    threshold: Share = 0.5
+    label: int = 1
+
+
+class CheckedRequest(Message):
+    checked: bool
+
+
+class NextMessage(Message):
+    id: str | None
+    reason: str
+
+
+class TrainingRequest(Message):
+    max_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    knobs: dict[str, float | int | str | bool | None] = Field(default_factory=dict, max_length=50)
+
+
+class TrainingMessage(Message):
+    state: TrainingState
+    run: str | None = None
+    epoch: int = 0
+    max_epochs: int = 0
+    seconds: float = 0.0
+    remaining_seconds: float | None = None
+    curves: dict[str, list[tuple[int, float]]] = Field(default_factory=dict)
+    previews: list[str] = Field(default_factory=list)
+    message: str | None = None
+    can_resume: bool = False
+
+
+class RegisterRequest(Message):
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class RegisteredMessage(Message):
+    name: str
+    version: str

@@ -1,0 +1,165 @@
+/** The training panel: start, progress, curves, pictures of u, stop, resume, register. */
+
+import { api, sentence, type Training } from "./api";
+import { chart } from "./chart";
+import { button, h } from "./dom";
+import { store } from "./state";
+import { complain, say } from "./toasts";
+
+const BUSY = new Set<Training["state"]>(["preparing", "running", "stopping"]);
+
+export function isBusy(training: Training | null): boolean {
+  return training !== null && BUSY.has(training.state);
+}
+
+async function asked(task: Promise<Training>): Promise<void> {
+  try {
+    store.set({ training: await task });
+  } catch (error) {
+    complain(error);
+  }
+}
+
+export function trainingPanel(actions: { next(): void; register(): void }): HTMLElement {
+  const body = h("div", { class: "training-body" });
+  const panel = h(
+    "aside",
+    { class: "training", "aria-label": "Training", hidden: true },
+    h("header", {}, h("h2", {}, "Training"), button({ icon: "close", title: "Close", class: "quiet", click: () => store.set({ trainingOpen: false }) })),
+    body,
+  );
+  const epochs = h("input", { type: "number", min: 1, max: 10000, placeholder: "as configured", "aria-label": "Epochs" });
+  const begin = () => void asked(api.train(epochs.value ? { max_epochs: Number(epochs.value) } : {}));
+  store.on(["trainingOpen"], () => {
+    panel.hidden = !store.state.trainingOpen;
+  });
+  store.on(["training", "project", "images"], () => {
+    const { training } = store.state;
+    const busy = isBusy(training);
+    body.replaceChildren(
+      ...[
+        progress(training),
+        training && Object.values(training.curves).some((curve) => curve.length) ? chart(training.curves, training.max_epochs) : null,
+        busy ? null : start(epochs, begin, training),
+        busy ? running(training!) : null,
+        training?.previews.length ? previews(training.previews) : null,
+        busy || !store.state.project?.model ? null : afterwards(actions),
+      ].filter((part) => part !== null),
+    );
+  });
+  return panel;
+}
+
+function progress(training: Training | null): HTMLElement {
+  const { images } = store.state;
+  if (!training || training.state === "none") {
+    const clicked = images.filter((image) => image.points + image.regions > 0).length;
+    const text = clicked === 0 ? "Click on a few images first." : `${clicked} of ${images.length} images have clicks or regions to learn from.`;
+    return h("p", { class: "lead" }, text);
+  }
+  const done = training.max_epochs > 0 ? training.epoch / training.max_epochs : 0;
+  const bar = h("progress", { max: 1, "aria-label": "Progress of the training" });
+  if (training.state !== "preparing") bar.value = done;
+  return h(
+    "div",
+    { class: `progress ${training.state}` },
+    h("p", { class: "lead", "aria-live": "polite" }, headline(training)),
+    bar,
+    h("p", { class: "facts" }, h("span", {}, `Epoch ${training.epoch} of ${training.max_epochs}`), h("span", {}, time(training))),
+    training.message ? h("p", { class: training.state === "failed" ? "failure" : "note" }, sentence(training.message)) : null,
+    training.run ? h("p", { class: "run" }, `Run ${training.run}`) : null,
+  );
+}
+
+function headline(training: Training): string {
+  const texts: Record<Training["state"], string> = {
+    none: "Nothing trained yet.",
+    preparing: "Preparing folds and data list…",
+    running: "Learning from your clicks",
+    stopping: "Stopping after this epoch…",
+    stopped: "Stopped; nothing is lost.",
+    finished: "Finished. The network draws on all images.",
+    failed: "The training failed.",
+  };
+  return texts[training.state];
+}
+
+function time(training: Training): string {
+  if (isBusy(training) && training.remaining_seconds !== null) return `about ${duration(training.remaining_seconds)} left`;
+  return training.seconds > 0 ? `took ${duration(training.seconds)}` : "";
+}
+
+/** Seconds in the two largest of hours, minutes and seconds. */
+export function duration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}
+
+function start(epochs: HTMLInputElement, begin: () => void, training: Training | null): HTMLElement {
+  const again = training !== null && training.state !== "none";
+  const resume = training?.can_resume ? button({ icon: "play", text: "Resume", class: "wide", click: () => void asked(api.resume()) }) : null;
+  return h(
+    "div",
+    { class: "start" },
+    h("label", { class: "field" }, h("span", {}, "Epochs"), epochs),
+    button({ icon: "train", text: again ? "Train again" : "Train", class: "wide primary", click: begin }),
+    resume,
+  );
+}
+
+function running(training: Training): HTMLElement {
+  const stop = button({ icon: "stop", text: "Stop", class: "wide", click: () => void asked(api.stop()) });
+  stop.disabled = training.state === "stopping";
+  return h("div", { class: "start" }, stop);
+}
+
+function previews(urls: string[]): HTMLElement {
+  return h("div", { class: "previews" }, h("h3", {}, "u as it learns"), ...urls.map((url) => h("a", { href: url, target: "_blank", rel: "noopener", title: "Open in full size" }, h("img", { src: url, alt: "u of training images", loading: "lazy" }))));
+}
+
+function afterwards(actions: { next(): void; register(): void }): HTMLElement {
+  return h(
+    "div",
+    { class: "start" },
+    button({ icon: "next", text: "Next most uncertain image", class: "wide", click: actions.next }),
+    button({ icon: "check", text: "Register this network…", class: "wide", click: actions.register }),
+  );
+}
+
+/** Asks for a name and registers the network under it. */
+export function registerDialog(): HTMLDialogElement {
+  const name = h("input", { type: "text", required: true, maxlength: 100, autocomplete: "off", "aria-label": "Name" });
+  const register = h("button", { type: "submit", class: "primary" }, "Register");
+  const problem = h("p", { class: "failure", hidden: true, role: "alert" });
+  const dialog: HTMLDialogElement = h("dialog", { class: "small-dialog", "aria-label": "Register the network" });
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    problem.hidden = true;
+    register.disabled = true;
+    register.textContent = "Testing the network…";
+    try {
+      const registered = await api.register(name.value.trim());
+      dialog.close();
+      say(`Registered as ${registered.name}, version ${registered.version}.`);
+    } catch (error) {
+      problem.hidden = false;
+      problem.textContent = error instanceof Error ? error.message : String(error);
+    }
+    register.disabled = false;
+    register.textContent = "Register";
+  };
+  dialog.append(
+    h(
+      "form",
+      { method: "dialog", submit: (event: Event) => void submit(event) },
+      h("h2", {}, "Register the network"),
+      h("p", {}, "It is tested, which may take a minute, and gets a new version under this name in the model registry."),
+      h("label", { class: "field" }, h("span", {}, "Name"), name),
+      problem,
+      h("div", { class: "actions" }, button({ text: "Cancel", click: () => dialog.close() }), register),
+    ),
+  );
+  return dialog;
+}
