@@ -13,13 +13,13 @@ from typing import Any, Literal, get_args
 import torch
 
 from cvm_monai.bundle_files import as_entry, config_file
-from cvm_monai.engines.tracking_store import sqlite_address
 from cvm_monai.errors import CvmError
 from cvm_monai.knob_kinds import Choice, Knob, Number, Whole
 from cvm_monai.knobs import TRAINING
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import model_path, recorded_knobs
 from cvm_monai.label_app.training_data import check_labels, write_dataset
+from cvm_monai.runs.store import sqlite_address
 
 Start = Literal["current", "scratch"]
 """Whether a training continues from the current network's weights or starts at random ones."""

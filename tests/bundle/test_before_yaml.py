@@ -8,10 +8,11 @@ import monai
 import pytest
 
 from cvm_monai.bundle_files import config_file, read_config
-from cvm_monai.experiments.knobs import configuration, difference, parse_knobs, read_train_config
+from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config
+from cvm_monai.experiments.state import decisive
+from cvm_monai.files import first_difference, sha256
 from cvm_monai.inference import load_network
 from cvm_monai.knobs import names
-from cvm_monai.provenance import sha256
 
 from .conftest import BUNDLE, SMALL, TRAIN
 
@@ -72,8 +73,8 @@ def test_a_finished_run_of_a_comparison_is_that_of_today(bundle):
         config = read_train_config(folder)
         knobs = parse_knobs(["--network", "unet", "--checkpoint_seconds", "30"], config) | {"supervision": "cvm"}
         asked = configuration(config, knobs, fold=0, seed=0, data_sha256="0" * 64)
-        assert difference(asked, before) == ""
-        assert difference(before, asked) == ""
+        assert first_difference(decisive(asked), decisive(before)) == ""
+        assert first_difference(decisive(before), decisive(asked)) == ""
 
 
 def test_yaml_goes_before_json_and_what_is_no_configuration_is_named(bundle, tmp_path):

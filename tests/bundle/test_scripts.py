@@ -372,8 +372,8 @@ def test_imagenet_features_are_of_images_normalised_by_imagenet_alone(script, pl
 
 
 def test_the_revision_of_an_encoder_by_name_is_recorded(monkeypatch):
-    from cvm_monai.engines import settings
+    from cvm_monai.engines import workflow
 
-    monkeypatch.setattr(settings, "absolute_extractor", lambda value: f"{value}:abc")
+    monkeypatch.setattr(workflow, "absolute_extractor", lambda value: f"{value}:abc")
     parser = ConfigParser({"encoder_weights": "timm:resnet34@pretrained"})
-    assert settings._value(parser, "encoder_weights") == "timm:resnet34@pretrained:abc"
+    assert workflow._value(parser, "encoder_weights") == "timm:resnet34@pretrained:abc"

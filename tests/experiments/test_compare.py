@@ -124,7 +124,7 @@ def test_what_is_missing_is_done(ask, tmp_path):
 
 def test_a_finished_run_of_another_configuration_is_refused_before_any_training(ask):
     ask(only="1")
-    with pytest.raises(ValueError, match="fold1_seed0 is finished with another configuration: max_epochs is 40 there"):
+    with pytest.raises(ValueError, match="fold1_seed0 is finished with another configuration: max_epochs was 40 and"):
         ask(knobs=("--max_epochs", "3", *QUIET))
     assert ask.executor.done == []
 
@@ -134,7 +134,7 @@ def test_other_data_is_another_configuration(ask, user_folder, tmp_path):
     (tmp_path / "out" / "dataset" / "points" / "case_000.geojson").unlink()
     ask(folder=user_folder, folds=2)
     assert ask.executor.done == []  # the same points are sampled again
-    with pytest.raises(ValueError, match="it was trained on other data"):
+    with pytest.raises(ValueError, match="another configuration: data has other content"):
         ask(folder=user_folder, folds=2, knobs=("--pairs", "3", *QUIET))
 
 
