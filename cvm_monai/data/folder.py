@@ -16,6 +16,9 @@ from cvm_monai.slides.files import JOINED, Names, below, images_in, normal, othe
 
 RESERVED_COLUMNS = frozenset(KNOWN_KEYS) - {"case_id", "patient_id", "mpp"} | {"points_source"}
 
+ANNOTATION_SUFFIXES = (".geojson", ".xml", ".gz", ".zip")
+"""Suffixes of annotation files, which may lie beside `images/` by mistake; `.json` files there are the project's."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -94,6 +97,8 @@ def _read(
     masks, novel = (_label_images(folder / name, images, names, warnings) for name in ("masks", "novel"))
     tissue = _point_files(folder / "tissue", images, names, (), warnings) if slides else {}
     rows = _rows(folder / "cases.csv", images, names, warnings)
+    beside = {file.name for file in visible(folder, ANNOTATION_SUFFIXES)}
+    _warn_unmatched("passed over, annotations are read from points/, one file for each image:", beside, warnings)
     _warn_unmatched("points.csv: no image for case", set(tables) - set(images), warnings)
     both = sorted(set(tables) & set(files))
     if both:
