@@ -260,7 +260,7 @@ def test_a_server_that_dies_and_comes_back_has_everything_once(tmp_path, monkeyp
         run.start("name")
         run.metrics({"a": 1.0}, step=1)
         stop_server(process)
-        (out).mkdir()
+        out.mkdir(exist_ok=True)
         (out / "run.json").write_text(json.dumps({"mlflow_run_id": run.run_id, "mlflow_tracking_uri": uri}))
         asked = []
         request = requests.Session.request
