@@ -1,6 +1,5 @@
 """Run one training as the bundle's own command, in a separate process."""
 
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from cvm_monai.knobs import TRAINING
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.current import model_path, recorded_knobs
 from cvm_monai.label_app.training_data import check_labels, write_dataset
+from cvm_monai.runs import RunFolder
 from cvm_monai.runs.store import sqlite_address
 
 Start = Literal["current", "scratch"]
@@ -254,9 +254,7 @@ def _new_folder(runs: Path) -> Path:
 
 def summary(output_dir: Path) -> dict[str, Any]:
     """Summarise a training's `run.json` for MONAI Label's `train_stats`; empty without one."""
-    try:
-        facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if not (facts := RunFolder(output_dir).known):
         return {}
     shown = ("status", "started", "training_seconds", "renewal_seconds", "mlflow_run_id")
     return {"output_dir": output_dir.name} | {name: facts[name] for name in shown if name in facts}
