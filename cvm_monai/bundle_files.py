@@ -58,12 +58,20 @@ def config_file(folder: Path, name: str) -> Path:
     return next((file for file in files if file.is_file()), files[0])
 
 
+def named_otherwise(path: Path) -> str:
+    """Advise to give the configuration of the same name and another suffix, if it is there: they were JSON once."""
+    other = config_file(path.parent, path.stem)
+    return f"{path} does not exist: give {other}, its name now" if other.is_file() and not path.exists() else ""
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Read a configuration without resolving references or evaluating expressions.
 
     Raises:
         CvmError: a file that is missing or unreadable, or whose content is not a mapping.
     """
+    if advice := named_otherwise(path):
+        raise CvmError(advice)
     content = _read_yaml(path) if path.suffix in (".yaml", ".yml") else read_json(path)
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise CvmError(f"{path} is no configuration: an object is expected, with entries by name")

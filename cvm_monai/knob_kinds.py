@@ -57,7 +57,8 @@ class Whole:
     @property
     def words(self) -> str:
         if self.multiple > 1:
-            return f"a multiple of {self.multiple} of at least {self.low} pixels"
+            size = f"of at least {self.low}" if self.high == 2**31 else f"from {self.low} to {self.high}"
+            return f"a multiple of {self.multiple} {size} pixels"
         most = f"from {self.low} to {self.high}" if self.high < 2**31 else f"of at least {self.low}"
         return f"a whole number {most}"
 
@@ -225,7 +226,7 @@ class Knob:
             CvmError: stating what it must be, with its name as an option.
         """
         if not self.fits(value):
-            raise CvmError(f"--{self.name} must be {self.words}, got {quoted(value)}")
+            raise CvmError(f"--{self.name} must be {self._words_for(value)}, got {quoted(value)}")
 
     def read(self, value: Any) -> Any:
         """Convert a value sent by a client to the knob's type; accepts numbers as text, and `3.0` for a whole number.
@@ -235,8 +236,14 @@ class Knob:
         """
         found = value if isinstance(self.kind, Choice) else _number(value, whole=isinstance(self.kind, Whole))
         if not self.kind.fits(found):
-            raise CvmError(f"{self.name} must be {self.words}, got {quoted(value)}")
+            raise CvmError(f"{self.name} must be {self._words_for(found)}, got {quoted(value)}")
         return found
+
+    def _words_for(self, value: Any) -> str:
+        """What its value must be, with the limit of all numbers where this value is beyond it."""
+        unbounded = isinstance(self.kind, Number) and min(self.kind.high, self.kind.below) == math.inf
+        too_large = unbounded and type(value) in (int, float) and value >= LARGEST
+        return f"{self.words} and less than {LARGEST:g}" if too_large else self.words
 
 
 def _number(value: Any, *, whole: bool) -> float | None:

@@ -294,7 +294,7 @@ EVALUATION = by_name(
 )
 NETWORK_INPUT = by_name(
     Knob("image_mpp", POSITIVE, None, null=True, help="um/px of images whose files do not say it"),
-    Knob("window", Whole(64, multiple=32), 1024,
+    Knob("window", Whole(64, 16384, multiple=32), 1024,
          "side of the windows that larger images are cut into; raising it costs memory and shows more context"),
     Knob("overlap", Number(0, 0.75), 0.25,
          "part of a window that its neighbour repeats; raising it makes seams fainter"),

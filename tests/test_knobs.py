@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from cvm_monai.bundle_files import read_config
-from cvm_monai.engines.trained import check_recorded
 from cvm_monai.inference.whole_slide import SlideOptions
 from cvm_monai.interactive import ClickModel
 from cvm_monai.knob_kinds import Choice, Computed, Knob, Number, Several, Switch, Text, Whole, by_name
 from cvm_monai.knobs import INFERENCE, MODEL, SLIDES, TRAINING, check, names, plain_path_names
+from cvm_monai.runs.folder import check_recorded
 from cvm_monai.supervision.cvm import ContrastVariational
 from cvm_monai.variational import ContrastEvidence, contrast_maps, segment, solve
 
@@ -177,8 +177,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from cvm_monai.knobs import DEFAULTS, check, names
-from cvm_monai.engines.trained import check_recorded
-from cvm_monai.engines.trained import TrainedKnobs
+from cvm_monai.runs.folder import check_recorded
+from cvm_monai.runs.folder import TrainedKnobs
 from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config
 from cvm_monai.label_app.training import read_knobs
 

@@ -12,7 +12,6 @@ from cvm_monai.data.records import check_split
 from cvm_monai.engines.memory_needs import check_training_memory
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
 from cvm_monai.engines.restarts import restart_epochs
-from cvm_monai.engines.tracking import check_tracking_uri
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shown, try_folder
@@ -22,6 +21,7 @@ from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.networks.extractor_files import checked_encoder, checked_extractor
 from cvm_monai.networks.extractor_names import is_imagenet, is_timm
 from cvm_monai.networks.timm_weights import pinned_name
+from cvm_monai.runs.store import check_tracking_uri
 from cvm_monai.supervision.factory import METHODS, check_classes
 
 from .errors import exit_on_error

@@ -18,7 +18,7 @@ from cvm_monai.data.slide_plan import CutSettings
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_table, write_text
 from cvm_monai.slides import IMAGE_SUFFIXES
-from cvm_monai.slides.names import Names
+from cvm_monai.slides.files import Names
 
 FLAT = 4096
 """Longest side in px of an image that is trained on as a whole; tiles are cut from larger ones."""

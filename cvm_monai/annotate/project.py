@@ -15,8 +15,7 @@ from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.errors import CvmError
 from cvm_monai.files import check_lockable, read_table, sha256_of, try_folder
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES, SlideImage, open_image
-from cvm_monai.slides.files import ImageFile, images_in, visible
-from cvm_monai.slides.names import Names, normal
+from cvm_monai.slides.files import ImageFile, Names, images_in, normal, visible
 
 HIDDEN = ".cvm-annotate"
 """Folder in the annotated one for the history of edits, trainings and their runs."""

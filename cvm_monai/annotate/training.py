@@ -19,7 +19,6 @@ import torch
 from cvm_monai.annotate.dataset import Annotated, check_annotated, make_dataset
 from cvm_monai.annotate.project import Project
 from cvm_monai.bundle_files import as_entry, checked_bundle
-from cvm_monai.engines.tracking_store import sqlite_address
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_record, write_json
 from cvm_monai.interactive.trainings import (
@@ -29,6 +28,7 @@ from cvm_monai.interactive.trainings import (
     training_configuration,
     training_environment,
 )
+from cvm_monai.runs.store import sqlite_address
 
 Phase = Literal["none", "preparing", "running", "stopping", "stopped", "finished", "failed"]
 

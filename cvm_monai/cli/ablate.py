@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 from cvm_monai.cli.compare import add_place, add_runs, setup_of, tell
-from cvm_monai.cli.record import begin_record
 
 DESCRIPTION = """\
 Vary one choice of the method, train and evaluate each value on every fold, and write a table, a plot with error bars,
@@ -42,8 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the ablation; returns 1 where a run failed."""
     from cvm_monai.experiments.ablation import AblationRequest, ablate
     from cvm_monai.experiments.execute import Processes, workers_of
+    from cvm_monai.runs import OutputRecord
 
-    record = begin_record("ablate", arguments)
+    record = OutputRecord.of_command("ablate", arguments)
     request = AblationRequest(**setup_of(arguments), what=arguments.what, values=arguments.values)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the current runs as Ctrl-C does
     result = ablate(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))

@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.cli.record import begin_record
-
 DESCRIPTION = """\
 Cut crops around the lesions of Camelyon16's positive slides, draw their masks from the XML files (exclusions are
 background), sample points from the masks, write OUT/manifest.csv and OUT/datalist.json. Each slide is a patient.
@@ -47,8 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
     from cvm_monai.data.datalist import FILE_NAME
     from cvm_monai.data.slide_plan import CutSettings
     from cvm_monai.data.tiles import check_tile_size
+    from cvm_monai.runs import OutputRecord
 
-    record = begin_record("camelyon16", arguments)
+    record = OutputRecord.of_command("camelyon16", arguments)
     check_tile_size(arguments.size, "--size")
     settings = CutSettings(
         mpp=arguments.mpp,

@@ -7,11 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cvm_monai.cli.record import begin_record
-
 if TYPE_CHECKING:
     from cvm_monai.experiments.compare import Result
-    from cvm_monai.provenance import OutputRecord
+    from cvm_monai.runs import OutputRecord
 
 DESCRIPTION = """\
 Train and evaluate every method on every fold, and write tables, paired statistics, figures and one page about them.
@@ -59,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the comparison; returns 1 where a run failed."""
     from cvm_monai.experiments.compare import ComparisonRequest, compare
     from cvm_monai.experiments.execute import Processes, workers_of
+    from cvm_monai.runs import OutputRecord
 
-    record = begin_record("compare", arguments)
+    record = OutputRecord.of_command("compare", arguments)
     request = ComparisonRequest(**setup_of(arguments), methods=arguments.methods)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the current runs as Ctrl-C does
     result = compare(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))

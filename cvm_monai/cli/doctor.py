@@ -135,11 +135,13 @@ def _config(arguments: argparse.Namespace) -> Path:
     Raises:
         CvmError: a missing file, or no bundle.
     """
-    from cvm_monai.bundle_files import checked_bundle, config_file
+    from cvm_monai.bundle_files import checked_bundle, config_file, named_otherwise
 
     if arguments.config_file is None:
         return config_file(checked_bundle() / "configs", "train")
     file = Path(arguments.config_file)
+    if advice := named_otherwise(file):
+        raise CvmError(f"--config_file {advice}")
     if not file.is_file():
         raise CvmError(f"--config_file {file} does not exist: give a configuration such as bundle/configs/train.yaml")
     return file.resolve()

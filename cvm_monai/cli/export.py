@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.cli.record import begin_record
-
 
 def add_parser(commands: Any) -> None:
     """Add the command to the main parser's sub-parsers."""
@@ -21,10 +19,10 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export the network."""
-    from cvm_monai.provenance import RUN_FILE
     from cvm_monai.registry.exports import export_network
+    from cvm_monai.runs import RUN_FILE, OutputRecord
 
-    record = begin_record("export", arguments)
+    record = OutputRecord.of_command("export", arguments)
     for path in export_network(arguments.output, *arguments.targets):
         record.write_beside(path, data={path.name: path, RUN_FILE: Path(arguments.output, RUN_FILE)})
         print(f"wrote {path}")

@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.cli.record import begin_record
-
 DESCRIPTION = """\
 Write the network of a training as a self-contained MONAI bundle: configurations, weights, card, and the package's code
 inside scripts/. Where MONAI and the packages that its metadata list are installed,
@@ -31,10 +29,10 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Export the bundle."""
     from cvm_monai.bundle_files import checked_bundle
-    from cvm_monai.provenance import RUN_FILE
     from cvm_monai.registry.bundle_zip import export_bundle
+    from cvm_monai.runs import RUN_FILE, OutputRecord
 
-    record = begin_record("export-bundle", arguments)
+    record = OutputRecord.of_command("export-bundle", arguments)
     bundle = checked_bundle(None if arguments.bundle is None else Path(arguments.bundle))
     output = bundle / "eval" if arguments.output_dir is None else Path(arguments.output_dir)
     target = export_bundle(output, arguments.target, bundle=bundle)

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.cli.record import begin_record
 from cvm_monai.errors import CvmError
 
 FOLDS = 4
@@ -37,11 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     from cvm_monai.data.datalist import FILE_NAME
     from cvm_monai.data.phantom import PHANTOM_CLASSES, generate_phantom
     from cvm_monai.data.prepare import prepare
+    from cvm_monai.runs import OutputRecord
 
     cases, out = arguments.cases, Path(arguments.out)
     if cases < FOLDS:
         raise CvmError(f"{cases} cases cannot be spread over {FOLDS} folds: give at least --cases {FOLDS}")
-    record = begin_record("phantom", arguments)
+    record = OutputRecord.of_command("phantom", arguments)
     patients = None if cases > 2 * FOLDS else FOLDS
     classes = arguments.classes
     generate_phantom(out, cases=cases, size=arguments.size, seed=arguments.seed, patients=patients, classes=classes)

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.cli.record import begin_record
 from cvm_monai.errors import CvmError
 
 DESCRIPTION = """\
@@ -92,8 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Prepare the data set and print the report."""
     from cvm_monai.annotations.class_map import read_class_map
     from cvm_monai.data.datalist import FILE_NAME
+    from cvm_monai.runs import OutputRecord
 
-    record = begin_record("prepare", arguments)
+    record = OutputRecord.of_command("prepare", arguments)
     options = {name: getattr(arguments, name) for name in ("out", "pairs", "folds", "seed", "outside")}
     options["classes"] = read_class_map(arguments.classes, unclassified=arguments.unclassified)
     print(_slides(arguments, options) if _about_slides(arguments) else _images(arguments, options))

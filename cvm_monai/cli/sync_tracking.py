@@ -6,8 +6,9 @@ from typing import Any
 DESCRIPTION = """\
 Send the contents of OUTPUT_DIR/mlflow_outbox.jsonl to MLflow.
 
-A training continues while the MLflow server does not answer: parameters, metrics, tags and files wait in that file
-and are sent when it answers again. If it still did not answer at the end, this command sends them later.
+A training writes parameters, metrics, tags and files there first, and removes them when MLflow has them. It continues
+while the MLflow server does not answer, and sends what waits when it answers again. If it still did not answer at the
+end, this command sends the rest later.
 """
 
 
@@ -25,7 +26,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Send the stored entries and print their number."""
-    from cvm_monai.engines.tracking import send_waiting
+    from cvm_monai.runs.tracking import send_waiting
 
     print(f"sent {send_waiting(arguments.output)} entries to MLflow")
     return 0

@@ -14,7 +14,7 @@ from cvm_monai.data.folder import Source
 from cvm_monai.data.sampling import sample_points
 from cvm_monai.errors import CvmError
 from cvm_monai.slides import Picture, read_mask, read_picture
-from cvm_monai.slides.mpp import DISAGREE
+from cvm_monai.slides.resolution import DISAGREE
 
 Outside = Literal["drop", "refuse"]
 """What to do with points that lie outside their image."""

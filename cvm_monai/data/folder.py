@@ -12,10 +12,12 @@ from cvm_monai.data.output import noted
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_number, read_table
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES
-from cvm_monai.slides.files import JOINED, below, images_in, other_names, visible
-from cvm_monai.slides.names import Names, normal
+from cvm_monai.slides.files import JOINED, Names, below, images_in, normal, other_names, visible
 
 RESERVED_COLUMNS = frozenset(KNOWN_KEYS) - {"case_id", "patient_id", "mpp"} | {"points_source"}
+
+ANNOTATION_SUFFIXES = (".geojson", ".xml", ".gz", ".zip")
+"""Suffixes of annotation files, which may lie beside `images/` by mistake; `.json` files there are the project's."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def read_folder(
 
     The case id is the image's name without its suffix; if ``images/`` holds only sub-folders it is the path, joined by
     two underscores (``patient/a.svs`` is ``patient__a``). The files of a DICOM series are one image. Annotations, masks
-    and rows may use the path, or an unambiguous name, with or without the suffix, see ``slides.names``. Those without
+    and rows may use the path, or an unambiguous name, with or without the suffix, see ``slides.files``. Those without
     an image are ignored with a warning; an image without a row in cases.csv is refused, since its patient is unknown.
 
     Args:
@@ -95,6 +97,8 @@ def _read(
     masks, novel = (_label_images(folder / name, images, names, warnings) for name in ("masks", "novel"))
     tissue = _point_files(folder / "tissue", images, names, (), warnings) if slides else {}
     rows = _rows(folder / "cases.csv", images, names, warnings)
+    beside = {file.name for file in visible(folder, ANNOTATION_SUFFIXES)}
+    _warn_unmatched("passed over, annotations are read from points/, one file for each image:", beside, warnings)
     _warn_unmatched("points.csv: no image for case", set(tables) - set(images), warnings)
     both = sorted(set(tables) & set(files))
     if both:

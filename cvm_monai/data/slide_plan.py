@@ -29,7 +29,7 @@ from cvm_monai.slides import (
     tissue_mask,
     warnings_of,
 )
-from cvm_monai.slides.mpp import DISAGREE, LIMITS, MAX_RATIO
+from cvm_monai.slides.resolution import DISAGREE, LIMITS, MAX_RATIO
 
 MAX_WHOLE = 2**28
 """Largest number of pixels of a core or crop that is cut as a whole (16,384 x 16,384; 768 MiB of RGB)."""

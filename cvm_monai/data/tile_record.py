@@ -9,7 +9,7 @@ from typing import Any
 from cvm_monai.data.cutting import tile_files
 from cvm_monai.data.slide_plan import SlidePlan
 from cvm_monai.errors import CvmError
-from cvm_monai.files import read_json, sha256, write_text
+from cvm_monai.files import read_json, refuse_difference, sha256, write_text
 
 FILE_NAME = "tiles.json"
 VERSION = 2
@@ -34,13 +34,12 @@ def check_record(out: Path, *, settings: Mapping[str, Any]) -> dict[str, Any]:
         raise CvmError(f"the tiles in {out} were cut by an earlier version, by other rules: give another --out")
     if version != VERSION or not isinstance(record.get("slides"), dict):
         raise CvmError(f"{path} is no record of tiles that this version knows: give another --out")
-    wanted, found = json.loads(json.dumps(dict(settings))), record.get("settings") or {}
-    for name in sorted({*wanted, *found}):
-        if wanted.get(name) != found.get(name):
-            raise CvmError(
-                f"the tiles in {out} were cut with {name} = {_shown(found.get(name))}, now it is "
-                f"{_shown(wanted.get(name))}: give another --out, or the same settings"
-            )
+    refuse_difference(
+        record.get("settings"),
+        settings,
+        what=f"the tiles in {out} were cut with other settings",
+        advice="give another --out, or the same settings",
+    )
     return record
 
 
@@ -97,7 +96,3 @@ def _facts(plan: SlidePlan) -> dict[str, Any]:
 
 def _write(out: Path, record: Mapping[str, Any]) -> None:
     write_text(out / FILE_NAME, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-
-
-def _shown(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -37,8 +37,7 @@ def check_store(uri: str | None, *, output: Path) -> Finding:
         output: of the training.
     """
     try:
-        from cvm_monai.engines.tracking import check_tracking_uri, default_tracking_uri
-        from cvm_monai.engines.tracking_store import database_file
+        from cvm_monai.runs.store import check_tracking_uri, database_file, default_tracking_uri
 
         address = uri or default_tracking_uri(output_dir=str(output))
         check_tracking_uri(address)

@@ -22,9 +22,9 @@ from cvm_monai.data.records import case_record, case_records
 from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, seconds
 from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
 from cvm_monai.doctor.workflow import opened, reason, tidy
-from cvm_monai.engines.tracking_store import sqlite_address
 from cvm_monai.errors import CvmError
 from cvm_monai.files import temporary_folder
+from cvm_monai.runs.store import sqlite_address
 
 EPOCHS = 2
 """Number of epochs. The first one warms up (workers start, kernels are chosen); the second is measured."""

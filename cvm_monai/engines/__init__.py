@@ -3,21 +3,20 @@
 from cvm_monai.engines.evaluation import TestReport
 from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.network_options import training_network
-from cvm_monai.engines.output_record import OutputRecorder
 from cvm_monai.engines.processes import SharedEvaluator, process_device, rank_seed, shared_network
 from cvm_monai.engines.progress import EpochMeans, Progress
-from cvm_monai.engines.record import RunRecorder
+from cvm_monai.engines.record import OutputRecorder, RunRecorder
 from cvm_monai.engines.renewal import PseudoLabelRenewal
 from cvm_monai.engines.restarts import Restarts
 from cvm_monai.engines.resume import Checkpoints, finished_training
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
-from cvm_monai.engines.settings import run_knobs
 from cvm_monai.engines.stain_shifts import StainShiftTest
-from cvm_monai.engines.tracking import default_tracking_uri, unique_run_name
-from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.engines.trainer import InOrder, PointTrainer
 from cvm_monai.engines.weight_average import InferenceWeights, WeightAverage
-from cvm_monai.engines.workflow import bundle_root, follow_parser, models_dir, read_nulls, recorded
+from cvm_monai.engines.workflow import bundle_root, follow_parser, models_dir, read_nulls, recorded, run_knobs
+from cvm_monai.runs.folder import TrainedKnobs
+from cvm_monai.runs.store import default_tracking_uri
+from cvm_monai.runs.tracking import unique_run_name
 
 __all__ = [
     "BestModelSaver",

@@ -1,6 +1,5 @@
 """Evaluate a trained network on the test fold: per-case scores, summary and figures, logged to the training's run."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +17,11 @@ from cvm_monai.engines.previews import foreground, point_rows
 from cvm_monai.engines.renewal import class_evidence, feature_sums, mean_of_sums
 from cvm_monai.engines.scoring import TargetScoring, full_probabilities, full_probability, scoring_of
 from cvm_monai.engines.stain_shifts import FIGURE, TABLE, StainShiftTest, report_shifts
-from cvm_monai.engines.tracking import OFF, TrackedRun, recorded_store
-from cvm_monai.engines.tracking_store import artifact_folder
 from cvm_monai.errors import CvmError
 from cvm_monai.figures import FigureRow, dice_box, paper_figure, save_figure
 from cvm_monai.files import write_text
 from cvm_monai.metrics import ShiftedDice, holds_instances, shift_metrics
+from cvm_monai.runs.tracking import recorded_run
 from cvm_monai.slides import read_image, read_mask
 from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.categorical import join_classes
@@ -200,15 +198,11 @@ class TestReport:
         return full_probabilities(logits, shape)[1:].sum(axis=0).clip(0, 1)
 
     def _log(self, found: Mapping[str, float], files: Sequence[str]) -> None:
-        record = json.loads((self.output / "run.json").read_text()) if (self.output / "run.json").is_file() else {}
-        recorded = record.get("mlflow_tracking_uri") or OFF
         try:
-            uri = recorded_store(recorded, output_dir=self.output)
+            run = recorded_run(self.output)
         except ValueError as error:
             logger.warning("the scores are not in MLflow: %s", error)
             return
-        run = TrackedRun(tracking_uri=uri, experiment="", artifact_dir=artifact_folder(uri, output_dir=self.output))
-        if run.join(record.get("mlflow_run_id")):
-            run.metrics({name: value for name, value in found.items() if np.isfinite(value)})
-            for file in files:
-                run.artifact(self.folder / file, folder="evaluation")
+        run.metrics(found)
+        for file in files:
+            run.artifact(self.folder / file, folder="evaluation")

@@ -1,13 +1,12 @@
-"""The Ignite handler that records a training: `run.json`, the MLflow run, curves and overlays."""
+"""The Ignite handlers that record: a training, in `run.json` and MLflow with its curves and overlays; other outputs."""
 
 import atexit
 import copy
-import json
 import logging
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,19 @@ from monai.handlers import MLFlowHandler
 
 from cvm_monai.data.datalist import read_datalist, write_datalist
 from cvm_monai.data.stain import TARGET_FILE
-from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.previews import preview_figure
 from cvm_monai.engines.selection import SelectionEvents, listen
-from cvm_monai.engines.tracking import TrackedRun, writer_of
-from cvm_monai.engines.tracking_store import artifact_folder
 from cvm_monai.engines.trainer import divergence
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.figures import save_figure, training_curves
-from cvm_monai.files import update_json, write_json
-from cvm_monai.provenance import RUN_FILE, now, plain, run_facts
+from cvm_monai.files import sha256, write_json
+from cvm_monai.runs import OutputRecord, RunFolder, Status
+from cvm_monai.runs.folder import begun, plain
+from cvm_monai.runs.outbox import FILE
+from cvm_monai.runs.store import artifact_folder
+from cvm_monai.runs.tracking import SOURCE, TrackedRun, writer_of
 
 logger = logging.getLogger(__name__)
-
-SOURCE = {"mlflow.source.name": "cvm_monai", "mlflow.source.type": "LOCAL"}
-"""MLflow's source name of a run, shown beside its commit."""
 
 
 class RunRecorder:
@@ -66,7 +63,7 @@ class RunRecorder:
         parent_run_id: str | None = None,
     ) -> None:
         self.folder = Path(output_dir)
-        self.run_file = self.folder / RUN_FILE
+        self.record = RunFolder(output_dir)
         self.run_name, self.validator, self.knobs = run_name, validator, dict(knobs)
         self.datalist, self.model_path = Path(datalist), Path(model_path)
         self.parent_run_id = parent_run_id
@@ -122,15 +119,16 @@ class RunRecorder:
         owners = [getattr(entry[0], "__self__", None) for entry in engine._event_handlers[Events.STARTED]]
         self._others = [owner for owner in owners if isinstance(owner, MLFlowHandler)]
         self._shared = bool(self._others)
-        facts = run_facts(knobs=self.knobs, data=self.datalist)
+        knobs = {name: plain(value) for name, value in self.knobs.items()}
+        facts = {"kind": "training", **begun(), "knobs": knobs, "data_sha256": sha256(self.datalist)}
         self._began = time.perf_counter()
         if not self._go_on(facts):
             self.run.start(self.run_name)
         if stale := self.run.close_stale():
             logger.info("MLflow: %d runs of trainings here that were killed are closed", stale)
-        facts |= {"processes": idist.get_world_size(), "status": "RUNNING"}
         facts |= {"mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
-        write_json(self.run_file, facts)
+        facts |= {"processes": idist.get_world_size()}
+        facts = self.record.begin(facts, goes_on=facts["resumed"] > 0)
         self._open = True
         atexit.register(self._end, "KILLED")
         if self.datalist.resolve().parent != self.folder.resolve():
@@ -141,7 +139,7 @@ class RunRecorder:
             if not self._shared:
                 self.run.artifact(self.folder / "config.json")
         own = {"max_epochs"} if self._shared else set()
-        self.run.params({name: plain(value) for name, value in self.knobs.items() if name not in own})
+        self.run.params({name: value for name, value in knobs.items() if name not in own})
         self.run.tags({name: facts[name] for name in ("commit", "data_sha256", "resumed")})
         self.run.tags(SOURCE | {"mlflow.source.git.commit": facts["commit"]})
         folder = self.datalist.resolve().parent
@@ -152,7 +150,7 @@ class RunRecorder:
     def _go_on(self, facts: dict[str, Any]) -> bool:
         """Continue the run that `run.json` names, if this training is resumed; writes to `facts` how often it was."""
         facts |= {"resumed": 0, "resumed_after_epochs": []}
-        before = json.loads(self.run_file.read_text(encoding="utf-8")) if self.run_file.is_file() else {}
+        before = self.record.known
         if self._resumed_from is None and not _cut_off(before, facts):
             return False
         after = [*before.get("resumed_after_epochs", ()), self._resumed_from or 0]
@@ -189,7 +187,7 @@ class RunRecorder:
         found = divergence(self.history, learning_rate=self.knobs.get("learning_rate"))
         if found is not None and self._diverged is None:
             logger.warning(found)
-            update_json(self.run_file, diverged=found)
+            self.record.update(diverged=found)
             self.run.tags({"diverged": found})
         self._diverged = self._diverged or found
 
@@ -215,7 +213,7 @@ class RunRecorder:
     def _complete(self, engine: Engine) -> None:
         del engine
         seconds = self._seconds()
-        update_json(self.run_file, training_seconds=seconds, renewal_seconds=self._renewal_seconds)
+        self.record.update(training_seconds=seconds, renewal_seconds=self._renewal_seconds)
         share = self._renewal_seconds / seconds
         logger.info(
             "trained in %.0f s, of which %.0f s (%.1f %%) renewed pseudo-labels",
@@ -226,10 +224,10 @@ class RunRecorder:
         self.run.artifact(self.model_path, folder="model")
         self.run.artifact(self.model_path.with_name(TARGET_FILE), folder="model")
         self._end("FINISHED")
-        self.run.artifact(self.run_file)
+        self.run.artifact(self.record.path)
         self._settle()
         if self._diverged is not None:
-            update_json(self.run_file, diverged=self._diverged)
+            self.record.update(diverged=self._diverged)
             print(f"warning: {self._diverged}", file=sys.stderr, flush=True)
 
     def _settle(self) -> None:
@@ -260,7 +258,7 @@ class RunRecorder:
             logger.warning("the end of the training is not recorded: %s", other)
         raise error
 
-    def _end(self, status: str) -> None:
+    def _end(self, status: Status) -> None:
         """Close the record once; a run still open at the interpreter's exit was interrupted.
 
         Until this training has written its record, `run.json` belongs to another training and is left unchanged.
@@ -268,7 +266,7 @@ class RunRecorder:
         atexit.unregister(self._end)
         if self._open:
             self._open = False
-            update_json(self.run_file, status=status, ended=now())
+            self.record.end(status)
             self._draw()
         self.run.end(status)
 
@@ -277,3 +275,43 @@ def _cut_off(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether the earlier record is of this same training, killed before its first checkpoint."""
     same = before.get("knobs") == now["knobs"] and now["knobs"].get("resume") == "auto"
     return same and before.get("status") != "FINISHED"
+
+
+class OutputRecorder:
+    """Records command, knobs, versions, commit, hashes, seed, host and times when the engine has completed.
+
+    Args:
+        kind: of the output, such as `inference`.
+        folder: of the output; gets `run.json`, or `run_KIND.json` if it holds another command's `run.json`.
+        knobs: name and value of each setting.
+        files: files whose SHA-256 is recorded: weights, data list.
+        records: cases whose images' SHA-256 is recorded too.
+        seed: of all random numbers; None: the command uses none.
+    """
+
+    def __init__(
+        self,
+        *,
+        kind: str,
+        folder: str,
+        knobs: Mapping[str, Any],
+        files: Sequence[str] = (),
+        records: Sequence[Mapping[str, Any]] = (),
+        seed: int | None = None,
+    ) -> None:
+        self.kind, self.folder, self.knobs, self.seed = kind, Path(folder), knobs, seed
+        self.files = {Path(file).name: Path(file) for file in files}
+        self.files |= {str(record["image"]): Path(record["image"]) for record in records}
+
+    def attach(self, engine: Engine) -> None:
+        """Add the handlers to the evaluator; call it after attaching the handlers that write the output."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self._complete)
+
+    def _start(self, engine: Engine) -> None:
+        del engine
+        self._record = OutputRecord(self.kind, configuration=self.knobs, seed=self.seed)
+
+    def _complete(self, engine: Engine) -> None:
+        del engine
+        self._record.write(self.folder, data=self.files)

@@ -11,19 +11,20 @@ from ignite.engine import Engine, Events
 
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.checkpoints import CheckpointFolder, Manifest, random_states, set_random_states
-from cvm_monai.engines.outbox import FILE
 from cvm_monai.engines.processes import from_first, gathered
-from cvm_monai.engines.settings import first_difference, training_settings
+from cvm_monai.engines.workflow import training_settings
 from cvm_monai.errors import CvmError
-from cvm_monai.files import remove_leftovers
+from cvm_monai.files import refuse_difference, remove_leftovers
 from cvm_monai.knobs import ResumeRule
+from cvm_monai.runs import RUN_FILE
+from cvm_monai.runs.outbox import FILE
 from cvm_monai.supervision.factory import METHODS
 from cvm_monai.supervision.moving_average import bare
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
-WRITTEN = ("run.json", "config.json", "datalist.json", FILE, "figures/training.png", "figures/pseudo_labels.png")
+WRITTEN = (RUN_FILE, "config.json", "datalist.json", FILE, "figures/training.png", "figures/pseudo_labels.png")
 """Files of the output folder whose temporary files a kill may have left behind."""
 
 
@@ -70,12 +71,12 @@ def check_same(
                 "--output_dir, or --resume never to train anew"
             )
         before = {**before, "max_epochs": settings["max_epochs"]}
-    difference = first_difference(before, settings)
-    if difference is not None:
-        raise CvmError(
-            f"the checkpoints in {Path(output_dir) / FOLDER} are of another training: {difference}; give the former "
-            "value, another --output_dir, or --resume never to train anew"
-        )
+    refuse_difference(
+        before,
+        settings,
+        what=f"the checkpoints in {Path(output_dir) / FOLDER} are of another training",
+        advice="give the former value, another --output_dir, or --resume never to train anew",
+    )
 
 
 def _is_longer(manifest: Manifest, settings: Mapping[str, Any]) -> bool:

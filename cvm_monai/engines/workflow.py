@@ -1,9 +1,9 @@
-"""Find a bundle run's root, parsed configuration and folders."""
+"""A bundle run: its root, parsed configuration, folders, knobs, and the settings that its result depends on."""
 
 import functools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from cvm_monai.bundle_files import bundle_folder
-from cvm_monai.engines.trained import TrainedKnobs
+from cvm_monai.files import sha256
+from cvm_monai.knobs import names
+from cvm_monai.networks.extractor_files import absolute_extractor
+from cvm_monai.runs.folder import TrainedKnobs, plain
 
 NULL = "null"
 """Text for a missing value in the configurations."""
@@ -19,6 +22,11 @@ COMMAND = "monai/bundle/__main__.py"
 """Ending of the first word of a `python -m monai.bundle` command."""
 CONFIG_FILE = r"""^-+config[-_]file[=\n][\[(\s'"]*(.+?\.(?:json|ya?ml))(?=[\s'",)\]]|$)"""
 """Matches the first configuration file in a command's words, one per line, given one file or a list."""
+
+SECTIONS = ("network_def", "optimizer", "load", "train#preprocessing", "val_interval")
+"""Sections of the configuration that affect the weights, beside the knobs and the constants of the supervision."""
+FILES_OR_NAMES = ("encoder_weights", "extractor_path", "extractor_weights")
+"""Knobs recorded with an absolute path if they name a file, with a revision if they name weights."""
 
 _resolving: ContextVar[ConfigParser | None] = ContextVar("resolving", default=None)
 
@@ -114,3 +122,36 @@ def recorded(*, output_dir: str, key: str, default: Any) -> Any:
         CvmError: the file is not the record of a training, or the value is invalid for the knob.
     """
     return TrainedKnobs(output_dir, {key: default})[key]
+
+
+def run_knobs(run: str = "training") -> dict[str, Any]:
+    """Return {name: value} of all recorded knobs of the running configuration, in the order of `cvm_monai.knobs`.
+
+    Args:
+        run: the run id whose knobs they are.
+
+    Raises:
+        RuntimeError: outside of a bundle's run.
+    """
+    parser = running_parser("run_knobs")
+    return {name: _value(parser, name) for name in names(run=run, recorded=True) if name in parser}
+
+
+def _value(parser: ConfigParser, name: str) -> Any:
+    value = parser.get_parsed_content(name)
+    return absolute_extractor(value) if name in FILES_OR_NAMES else value
+
+
+def training_settings(*, knobs: Mapping[str, Any], datalist: str | Path) -> dict[str, Any]:
+    """Collect the decisive knobs, the data list's hash, and the unresolved sections of the running configuration.
+
+    Two trainings with equal settings, in one version of this package on one machine, give the same weights.
+    """
+    where = names(decisive=False)  # a training may be resumed elsewhere
+    settings = {name: plain(value) for name, value in knobs.items() if name not in where}
+    settings["data_sha256"] = sha256(Path(datalist))
+    parser = active_parser()
+    if parser is not None:
+        constants = f"method_constants#{knobs.get('supervision')}"
+        settings |= {section: plain(parser.get(section)) for section in (*SECTIONS, constants)}
+    return settings

@@ -15,14 +15,14 @@ from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_c
 from cvm_monai.experiments.layout import TABLE_1, Layout
 from cvm_monai.experiments.plan import UPPER, Arm, Run, parse_methods, parse_only, plan_runs
 from cvm_monai.experiments.report import Comparison, write_report
-from cvm_monai.experiments.state import run_state
-from cvm_monai.experiments.tracking import COMPARE, ParentRun, check_study
+from cvm_monai.experiments.state import COMPARE, ParentRun, check_study, run_state
 from cvm_monai.files import lock_folder, remove_all_leftovers, sha256
 from cvm_monai.files import shown as quoted
 from cvm_monai.losses.checks import check_whole
 from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_files import absolute_extractor
 from cvm_monai.networks.frozen import FrozenExtractor
+from cvm_monai.runs import Status
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def _train_and_report(setup: Setup, study: Study, work: _Work, execute: Executor
     say(f"{len(work.runs)} runs, of which {finished} finished before; {setup.jobs} at once:")
     for run, _ in work.todo:
         say(commands[run.folder])
-    status, files, output = "KILLED", [], setup.output.resolve()
+    files, output = [], setup.output.resolve()
+    status: Status = "KILLED"
     try:
         failures = run_all(work.todo, work.place, execute=execute, jobs=setup.jobs, finished=finished)
         status = "FAILED"

@@ -7,7 +7,6 @@ import numpy as np
 
 from cvm_monai.annotations import BACKGROUND, TARGET, first_pairs, read_annotations
 from cvm_monai.data.datalist import Case, DataList
-from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.errors import CvmError
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.scores import Row, case_means, read_rows
@@ -15,6 +14,7 @@ from cvm_monai.figures import MethodMaps
 from cvm_monai.figures.panels import LONGEST_SIDE
 from cvm_monai.files import shown
 from cvm_monai.inference import load_network, load_stain, predict, working_factor
+from cvm_monai.runs.folder import TrainedKnobs
 from cvm_monai.slides import read_image, read_mask
 
 CASES = 4

@@ -105,29 +105,6 @@ def configuration(
     return {name: value for name, value in chosen.items() if name not in WHERE}
 
 
-def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Describe the first knob in which two configurations differ; empty if they are equal.
-
-    A knob that came later was in effect at its value of before (`Knob.earlier`).
-    """
-    for name in sorted({*asked, *found} - WHERE):
-        if name in TRAINING and asked.get(name, TRAINING[name].earlier) == found.get(name, TRAINING[name].earlier):
-            continue
-        if name not in found:
-            return f"{shorten(name)} {_text(asked[name])} is asked for and was not known there"
-        if name not in asked:
-            return f"{shorten(name)} was {_text(found[name])} there and is not asked for"
-        if asked[name] != found[name] and name == "data_sha256":
-            return "it was trained on other data (data_sha256)"
-        if asked[name] != found[name]:
-            return f"{shorten(name)} is {_text(found[name])} there and {_text(asked[name])} is asked for"
-    return ""
-
-
-def _text(value: Any) -> str:
-    return shorten(json.dumps(value))
-
-
 def read_words(
     words: Sequence[str], config: Mapping[str, Any], *, own: Mapping[str, str], command: str = "comparison"
 ) -> dict[str, str]:

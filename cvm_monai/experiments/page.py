@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from typing import Any
 
@@ -24,12 +25,19 @@ LONG_TEXT = 40
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its heading, the sentence under it, and the name of its own file, if any."""
+    """A figure with its heading, the sentence under it, and the name of its own file."""
 
     heading: str
     figure: Figure
     caption: str
-    file: str = ""
+    file: str
+
+    @cached_property
+    def png(self) -> bytes:
+        """The figure as PNG, drawn once for the page and the file."""
+        stream = BytesIO()
+        self.figure.savefig(stream, format="png", dpi=self.figure.dpi, metadata={"Software": None})
+        return stream.getvalue()
 
 
 def make_page(
@@ -43,7 +51,7 @@ def make_page(
         loader=PackageLoader("cvm_monai.experiments", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters["code"] = _code
-    shown = [(picture, _png(picture.figure), _width(picture.figure)) for picture in pictures]
+    shown = [(picture, base64.b64encode(picture.png).decode("ascii"), _width(picture.figure)) for picture in pictures]
     return (
         environment.get_template("page.html.j2").render(
             title=name,
@@ -66,13 +74,6 @@ def _row(table: Table, arm: str) -> dict[str, Any]:
     apart = arm == table.upper
     cells = [(cell(table.means[arm][name]), not apart and arm == table.best(name)) for name in METRICS]
     return {"arm": arm, "title": title(arm), "apart": apart, "cells": cells, "folds": folds(table, arm)}
-
-
-def _png(figure: Figure) -> str:
-    """Encode the figure as base64 PNG."""
-    stream = BytesIO()
-    figure.savefig(stream, format="png", dpi=figure.dpi, metadata={"Software": None})
-    return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _width(figure: Figure) -> int:

@@ -24,8 +24,8 @@ from cvm_monai.experiments.result_tables import (
 from cvm_monai.experiments.scores import Row, case_means, read_rows, write_rows
 from cvm_monai.experiments.state import read_cost
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
-from cvm_monai.figures import method_boxes, method_maps, save_figure
-from cvm_monai.files import write_text
+from cvm_monai.figures import method_boxes, method_maps
+from cvm_monai.files import write_bytes, write_text
 
 SCALE_OF_WORK = ("network", "network_channels", "scale", "mpp", "crop_size", "pairs", "max_epochs")
 """Knobs that determine the size of a comparison: the header always states them."""
@@ -90,8 +90,8 @@ def write_report(comparison: Comparison, output: Path) -> list[Path]:
     for name, text in texts.items():
         write_text(output / name, text)
     write_rows(output / "per_case.csv", [row for own in rows.values() for row in own])
-    for picture in (picture for picture in pictures if picture.file):
-        save_figure(picture.figure, output / picture.file)
+    for picture in pictures:
+        write_bytes(output / picture.file, picture.png)
     return [
         output / name for name in ("report.html", f"{layout.stem}.md", "claims.md", "statistics.md", "per_case.csv")
     ]

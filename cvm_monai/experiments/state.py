@@ -1,18 +1,27 @@
-"""State of a run on disk: finished, to be done, or of another configuration."""
+"""What a comparison leaves on disk and in MLflow: each run's state and cost, and the record of all of them."""
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from cvm_monai.errors import CvmError
-from cvm_monai.experiments.knobs import difference
+from cvm_monai.experiments.knobs import WHERE
 from cvm_monai.experiments.plan import Run
-from cvm_monai.files import is_leftover, read_record, remove_folder, remove_leftovers, shown, write_json
+from cvm_monai.files import is_leftover, refuse_difference, remove_folder, remove_leftovers, shown
+from cvm_monai.knob_kinds import SAME
+from cvm_monai.knobs import TRAINING
+from cvm_monai.runs import RunFolder, Status
+from cvm_monai.runs.store import check_tracking_uri, default_tracking_uri
+from cvm_monai.runs.tracking import TrackedRun, unique_run_name
 
-MARKER = "compare.json"
+MARKER, RECORD = "compare.json", "comparison.json"
+"""In the folder of a run, and in that of the comparison."""
+EXPERIMENT = "cvm_monai"
+COMPARE = "compare"
+"""Name of the study of Table 1; ablations have other names."""
 State = Literal["finished", "to do"]
 
 
@@ -31,42 +40,52 @@ def run_state(run: Run, asked: Mapping[str, Any]) -> State:
     Raises:
         CvmError: it is complete with another one, its folder holds other files, or another process is working in it.
     """
-    marker = _marker(run.folder)
-    if marker is None:
+    record = _record(run)
+    marker = record.known
+    if not record.path.is_file() or not marker:
         if run.folder.is_dir() and not all(map(is_leftover, run.folder.iterdir())):
             raise CvmError(f"{run.folder} holds files that are no run of a comparison: give another --output")
         return "to do"
-    if _complete(run.folder, marker):
+    if _complete(run):
         known = marker.get("configuration")
-        if found := difference(asked, known if isinstance(known, dict) else {}):
-            raise CvmError(
-                f"{run.folder} is finished with another configuration: {found}; give another --output, or remove that "
-                "folder to run it again"
-            )
+        refuse_difference(
+            *(decisive(settings) for settings in (known if isinstance(known, dict) else {}, asked)),
+            what=f"{run.folder} is finished with another configuration",
+            advice="give another --output, or remove that folder to run it again",
+        )
         return "finished"
     if (process := marker.get("process")) and _works_in(process, run.folder):
         raise CvmError(f"process {process} still works in {run.folder}: wait for it, or end it")
     return "to do"
 
 
+def decisive(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the knobs that affect where and how a run is computed, but not its result.
+
+    A knob that the configuration does not have yet has the value that was in effect then (`Knob.before`).
+    """
+    then = {name: knob.before for name, knob in TRAINING.items() if knob.before is not SAME}
+    return {name: value for name, value in sorted({**then, **configuration}.items()) if name not in WHERE}
+
+
 def open_run(run: Run, asked: Mapping[str, Any]) -> None:
     """Remove the files of an interrupted run, and record the new run in its folder."""
     remove_leftovers(run.folder)
     remove_folder(run.folder)  # atomic: a partial folder would not be recognised as ours
-    write_json(run.folder / MARKER, {"state": "running", "configuration": dict(asked)})
+    _record(run).begin({"configuration": dict(asked)})
 
 
 def note_process(run: Run, process: int) -> None:
     """Record the id of the process that works in the folder."""
-    _update(run, process=process)
+    _record(run).update(process=process)
 
 
 def close_run(run: Run, *, cost: Cost | None) -> None:
     """Record that the run has ended: finished at some cost, or failed."""
     if cost is None:
-        _update(run, state="failed")
+        _record(run).end("FAILED")
     else:
-        _update(run, state="finished", cost=asdict(cost))
+        _record(run).end("FINISHED", cost=asdict(cost))
 
 
 def read_cost(run: Run) -> Cost:
@@ -76,7 +95,7 @@ def read_cost(run: Run) -> Cost:
         CvmError: its record has no cost.
     """
     try:
-        cost = (_marker(run.folder) or {})["cost"]
+        cost = _record(run).known["cost"]
         return Cost(**{field.name: _seconds_or_mib(cost[field.name]) for field in fields(Cost)})
     except (KeyError, TypeError, ValueError) as error:
         raise CvmError(
@@ -90,19 +109,15 @@ def _seconds_or_mib(value: Any) -> float:
     return float(value)
 
 
-def _marker(folder: Path) -> dict[str, Any] | None:
-    return read_record(folder / MARKER)
+def _record(run: Run) -> RunFolder:
+    return RunFolder(run.folder, file=MARKER)
 
 
-def _update(run: Run, **changes: Any) -> None:
-    write_json(run.folder / MARKER, {**(_marker(run.folder) or {}), **changes})
-
-
-def _complete(folder: Path, marker: Mapping[str, Any]) -> bool:
+def _complete(run: Run) -> bool:
     """Whether both commands succeeded and all files for the report exist."""
-    status = (read_record(folder / "run.json") or {}).get("status")
-    files = (folder / "models" / "model.pt", folder / "evaluation" / "per_case.csv")
-    return marker.get("state") == "finished" and status == "FINISHED" and all(file.is_file() for file in files)
+    files = (run.folder / "models" / "model.pt", run.folder / "evaluation" / "per_case.csv")
+    trained = RunFolder(run.folder).finished
+    return _record(run).finished and trained and all(file.is_file() for file in files)
 
 
 def _works_in(process: int, folder: Path) -> bool:
@@ -114,3 +129,52 @@ def _works_in(process: int, folder: Path) -> bool:
     except OSError:
         return False
     return os.fsencode(folder) in words
+
+
+class ParentRun:
+    """The MLflow run above all runs of a comparison, reopened by a later command on the same output folder.
+
+    Args:
+        output: folder of `comparison.json` with the run's id and, by default, MLflow's database.
+        tracking_uri: database or server, or `none`; by default as `default_tracking_uri`.
+        experiment: of MLflow.
+        study: name of the study, in one word.
+    """
+
+    def __init__(
+        self, output: Path, *, tracking_uri: str | None = None, experiment: str = EXPERIMENT, study: str = COMPARE
+    ) -> None:
+        self.record, self.study = RunFolder(output, file=RECORD), study
+        self.tracking_uri = tracking_uri or default_tracking_uri(output_dir=str(output))
+        check_tracking_uri(self.tracking_uri)
+        artifacts = output / "mlruns"
+        self.run = TrackedRun(tracking_uri=self.tracking_uri, experiment=experiment, artifact_dir=artifacts)
+
+    def open(self) -> str | None:
+        """Return the run's id, joined or new; None if tracking is off."""
+        known = self.record.known
+        if known.get("mlflow_tracking_uri") != self.tracking_uri or not self.run.join(known.get("mlflow_run_id")):
+            self.run.start(unique_run_name(prefix=self.study))
+        facts = {"mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.tracking_uri, "study": self.study}
+        self.record.begin({**known, **facts}, goes_on=True)
+        return self.run.run_id
+
+    def close(self, status: Status, *, facts: Mapping[str, object], files: Sequence[Path] = ()) -> None:
+        """Log the report, and end the run as FINISHED, FAILED or KILLED."""
+        self.run.tags(facts)
+        for file in files:
+            self.run.artifact(file)
+        self.run.end(status)
+        self.record.end(status)
+
+
+def check_study(output: Path, study: str) -> None:
+    """Refuse an output folder of another study, whose report and data set would be overwritten.
+
+    Raises:
+        CvmError: the message names the study in the folder.
+    """
+    record = RunFolder(output, file=RECORD)
+    found = record.known.get("study", COMPARE) if record.path.is_file() else study
+    if found != study:
+        raise CvmError(f"{output} holds the runs and the report of another study ({found}): choose another --output")

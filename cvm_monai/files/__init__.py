@@ -27,6 +27,7 @@ from cvm_monai.files.temporary import (
 )
 from cvm_monai.files.text import (
     TOO_LONG,
+    first_difference,
     opened,
     opened_bytes,
     read_json,
@@ -34,6 +35,7 @@ from cvm_monai.files.text import (
     read_record,
     read_table,
     read_text,
+    refuse_difference,
     shorten,
     shown,
     update_json,
@@ -49,6 +51,7 @@ __all__ = [
     "NoLocksError",
     "archived_name",
     "check_lockable",
+    "first_difference",
     "is_leftover",
     "iter_json",
     "lock_folder",
@@ -63,6 +66,7 @@ __all__ = [
     "read_record",
     "read_table",
     "read_text",
+    "refuse_difference",
     "remove_all_leftovers",
     "remove_folder",
     "remove_leftovers",

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import unicodedata
@@ -164,6 +165,52 @@ def write_json(path: Path, content: Any) -> None:
 def update_json(path: Path, **changes: Any) -> None:
     """Change some keys of a JSON object on disk."""
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **changes})
+
+
+def first_difference(before: Any, now: Any) -> str:
+    """Describe the first difference of two JSON values, as `train#size was 3 and is 4`; empty where there is none.
+
+    Both are compared as JSON holds them: a tuple equals a list. A missing entry equals null and an empty object.
+    Entries of an object and of a list are named by `#` and their key or number.
+
+    Args:
+        before: the former value, such as an object of settings.
+        now: the requested one; the order of its entries is that of the search.
+    """
+    return _difference(*(json.loads(json.dumps(value, default=str)) for value in (before, now)))
+
+
+def _difference(before: Any, now: Any, name: str = "") -> str:
+    if isinstance(before or {}, dict) and isinstance(now or {}, dict):
+        before, now = before or {}, now or {}
+        keys = [*now, *(key for key in before if key not in now)]
+        entries = [(key, before.get(key), now.get(key)) for key in keys]
+    elif isinstance(before, list) and isinstance(now, list):
+        entries = [(str(number), *pair) for number, pair in enumerate(itertools.zip_longest(before, now))]
+    elif before == now:
+        return ""
+    elif name.endswith("_sha256"):
+        return f"{name.removesuffix('_sha256')} has other content ({name})"
+    else:
+        former, present = ("nothing" if value is None else shorten(json.dumps(value)) for value in (before, now))
+        return f"{shorten(name)} was {former} and is {present}"
+    found = (_difference(old, new, f"{name}#{key}" if name else key) for key, old, new in entries)
+    return next(filter(None, found), "")
+
+
+def refuse_difference(before: Any, now: Any, *, what: str, advice: str) -> None:
+    """Refuse to go on with what was made with other settings; nothing happens where they are equal.
+
+    Args:
+        before, now: as of `first_difference`.
+        what: what was made otherwise, as `the map in FOLDER is of other settings`.
+        advice: what to do.
+
+    Raises:
+        CvmError: the settings differ; the message names the first that does.
+    """
+    if difference := first_difference(before, now):
+        raise CvmError(f"{what}: {difference}; {advice}")
 
 
 def _delimiter(names: str, required: tuple[str, ...]) -> str:

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from cvm_monai.data.stain import StainTarget, stored_method, stored_target
-from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.engines.workflow import bundle_root, models_dir
 from cvm_monai.errors import CvmError
 from cvm_monai.networks import build_network
 from cvm_monai.networks.state import load_weights
+from cvm_monai.runs.folder import TrainedKnobs
 
 VIEWS = 8
 """Number of views: four rotations by 90 degrees, each plain and mirrored."""

@@ -17,15 +17,13 @@ from cvm_monai.data.stain import StainTarget, normalise_stain
 from cvm_monai.data.transforms import resize_image
 from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.errors import CvmError
-from cvm_monai.knobs import SLIDE_DEFAULTS
+from cvm_monai.knobs import SLIDE_DEFAULTS, SLIDES
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 logger = logging.getLogger(__name__)
 
 GRID = 32
 """Windows begin at multiples of this, so that the networks' pooling grids agree with those of the whole image."""
-MINIMUM = 64
-"""Smallest window, in pixels."""
 STITCH_ON_CPU = 4096**2
 """Number of pixels of an image from which its windows are blended in main memory instead of on the GPU."""
 
@@ -128,10 +126,8 @@ class WindowInferer(Inferer):
 
     def __init__(self, *, window: int = SLIDE_DEFAULTS["window"], overlap: float = SLIDE_DEFAULTS["overlap"]) -> None:
         super().__init__()
-        if not isinstance(window, int) or window < MINIMUM or window % GRID:
-            raise CvmError(f"window must be a multiple of {GRID} from {MINIMUM} px, got {window!r}")
-        if not isinstance(overlap, int | float) or not 0 <= overlap <= 0.75:
-            raise CvmError(f"overlap must lie in [0, 0.75], got {overlap!r}")
+        SLIDES["window"].check(window)
+        SLIDES["overlap"].check(overlap)
         self.window, self.overlap = window, overlap
 
     @property

@@ -19,7 +19,7 @@ from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.errors import CvmError
 from cvm_monai.inference.predict import network_input, working_factor
 from cvm_monai.inference.write import check_output, write_classes, write_prediction
-from cvm_monai.knobs import OutputFormat, ProbabilityType
+from cvm_monai.knobs import INFERENCE, OutputFormat, ProbabilityType
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.slides import IMAGE_SUFFIXES, image_header, read_picture
 
@@ -189,6 +189,7 @@ class SavePredictiond(Transform):
         class_probabilities: bool = False,
     ) -> None:
         check_output(output_format, probability_type)
+        INFERENCE["class_probabilities"].check(class_probabilities)
         self.folder = Path(folder)
         self.output_format, self.probability_type = output_format, probability_type
         self.class_probabilities = class_probabilities

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from cvm_monai.data.stain import StainTarget
-from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.engines.workflow import bundle_root, models_dir
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_json, write_text
 from cvm_monai.inference import load_network, load_stain
 from cvm_monai.interactive import ColdFeatures
 from cvm_monai.knobs import DEFAULTS, TRAINING
+from cvm_monai.runs.folder import TrainedKnobs
 
 POINTER = "current.json"
 

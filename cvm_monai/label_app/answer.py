@@ -185,10 +185,14 @@ def _mpp(request: Mapping[str, Any], name: str) -> float | None:
 
 def _number(request: Mapping[str, Any], name: str) -> float:
     """Read a tunable of a request, or its default."""
-    value = request.get(name)
-    if value is None and name == "min_area":
-        value = request.get("min_poly_area")
-    return DEFAULTS[name] if value in (None, "") else _finite(name, value)
+    given = "min_poly_area" if name == "min_area" and request.get(name) is None else name
+    value = request.get(given)
+    if value in (None, ""):
+        return DEFAULTS[name]
+    number = _finite(given, value)
+    if number < 0:
+        raise CvmError(f"{given} must be a number from 0, got {value!r}"[:200])
+    return number
 
 
 def _finite(name: str, value: Any) -> float:

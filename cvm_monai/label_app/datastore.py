@@ -18,8 +18,7 @@ from monailabel.interfaces.exception import ImageNotFoundException
 from cvm_monai.errors import CvmError
 from cvm_monai.files import replacing, write_text
 from cvm_monai.label_app.uploads import IMAGES, LABELS, check_image_id, check_tag, lies_inside, split_suffix
-from cvm_monai.slides.dicom import DICOM_SUFFIX, one_of_each_series, series_uid
-from cvm_monai.slides.files import visible
+from cvm_monai.slides.files import DICOM_SUFFIX, one_of_each_series, series_uid, visible
 
 Check = Callable[[Path, str], object]
 """Reads an uploaded file and raises CvmError where it is invalid; the text is the image's id."""

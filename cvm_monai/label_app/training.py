@@ -1,6 +1,5 @@
 """Run one training as the bundle's own command, in a separate process."""
 
-import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from typing import Any, Literal, get_args
 import torch
 
 from cvm_monai.bundle_files import as_entry
-from cvm_monai.engines.tracking_store import sqlite_address
 from cvm_monai.errors import CvmError
 from cvm_monai.interactive.current import model_path, recorded_knobs
 from cvm_monai.interactive.trainings import (
@@ -23,6 +21,8 @@ from cvm_monai.interactive.trainings import (
 from cvm_monai.knob_kinds import Choice, Knob
 from cvm_monai.label_app.app_settings import AppSettings
 from cvm_monai.label_app.training_data import check_labels, write_dataset
+from cvm_monai.runs import RunFolder
+from cvm_monai.runs.store import sqlite_address
 
 Start = Literal["current", "scratch"]
 """Whether a training continues from the current network's weights or starts at random ones."""
@@ -223,9 +223,7 @@ def _run(command: Sequence[str], *, log: Path, say: Callable[[str], None]) -> tu
 
 def summary(output_dir: Path) -> dict[str, Any]:
     """Summarise a training's `run.json` for MONAI Label's `train_stats`; empty without one."""
-    try:
-        facts = json.loads((output_dir / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    if not (facts := RunFolder(output_dir).known):
         return {}
     shown = ("status", "started", "training_seconds", "renewal_seconds", "mlflow_run_id")
     return {"output_dir": output_dir.name} | {name: facts[name] for name in shown if name in facts}

@@ -222,8 +222,8 @@ class _Registration:
 
     def _run(self) -> str:
         """Return the training's run if this is its store; else create a run that repeats the training's record."""
-        from cvm_monai.engines.tracking import TrackedRun, unique_run_name
-        from cvm_monai.engines.tracking_store import database_file
+        from cvm_monai.runs.store import database_file
+        from cvm_monai.runs.tracking import TrackedRun, unique_run_name
 
         record = self.trained.record
         if self.uri == record["mlflow_tracking_uri"]:
@@ -242,7 +242,7 @@ class _Registration:
 
     def _experiment(self, artifacts: Path) -> str:
         """Return the usual experiment, or, in a database that was moved, one whose files are in the new folder."""
-        from cvm_monai.engines.tracking_store import SQLITE
+        from cvm_monai.runs.store import SQLITE
 
         found = self.client.get_experiment_by_name(EXPERIMENT) if self.uri.startswith(SQLITE) else None
         if found is None or not found.artifact_location.startswith("file:"):

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.engines.record import SOURCE
-from cvm_monai.engines.tracking import OFF, TrackedRun, check_tracking_uri, recorded_store
-from cvm_monai.engines.tracking_store import client_of
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shown
 from cvm_monai.registry.trained import TEST, Trained
+from cvm_monai.runs.store import OFF, check_tracking_uri, client_of, recorded_store
+from cvm_monai.runs.tracking import TrackedRun
 
 NAME = re.compile(r"[\w.-]+( [\w.-]+)*")
 ALIAS = re.compile(r"[\w-]+")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cvm_monai.data.datalist import CLASSES, FILE_NAME
-from cvm_monai.engines.trained import check_recorded
 from cvm_monai.errors import CvmError
 from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_names import is_name
+from cvm_monai.runs.folder import check_recorded
 
 TEST = "test_"
 """Prefix of the names of an evaluation's values."""

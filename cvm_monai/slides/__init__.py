@@ -1,16 +1,21 @@
 """Open images and slides, and read them at a requested um/px."""
 
 from cvm_monai.knobs import Origin
-from cvm_monai.slides.bounds import Bounds, corner, warnings_of
 from cvm_monai.slides.image import IMAGE_SUFFIXES, read_mask
-from cvm_monai.slides.levels import Level
-from cvm_monai.slides.mpp import Mpp, check_mpp, require_mpp
-from cvm_monai.slides.opening import SLIDE_SUFFIXES, open_image
+from cvm_monai.slides.opening import (
+    SLIDE_SUFFIXES,
+    Picture,
+    image_header,
+    image_size,
+    open_image,
+    read_image,
+    read_picture,
+)
 from cvm_monai.slides.pyramid import write_pyramid
-from cvm_monai.slides.slide import SlideImage
-from cvm_monai.slides.tissue import TissueMask, tissue_mask
-from cvm_monai.slides.tissue_file import read_tissue_mask
-from cvm_monai.slides.whole import Picture, image_header, image_size, read_image, read_picture
+from cvm_monai.slides.resolution import Level, Mpp, check_mpp, require_mpp
+from cvm_monai.slides.slide import SlideImage, corner, warnings_of
+from cvm_monai.slides.source import Bounds
+from cvm_monai.slides.tissue import TissueMask, read_tissue_mask, tissue_mask
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -1,12 +1,18 @@
-"""Open images and slides; the file's type decides which reader is used."""
+"""Open images and slides, by regions or decoded as a whole; the file's type decides which reader is used."""
 
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from cvm_monai.annotations.stored import is_tiff
 from cvm_monai.errors import CvmError
-from cvm_monai.slides.image import IMAGE_SUFFIXES, UndeclaredChannelsError, error_reason
+from cvm_monai.slides import image
+from cvm_monai.slides.image import IMAGE_SUFFIXES, UndeclaredChannelsError, error_reason, sentences
+from cvm_monai.slides.resolution import LIMITS, decide_mpp
 from cvm_monai.slides.slide import SlideImage
-from cvm_monai.slides.source import FlatSource, Source
+from cvm_monai.slides.source import FlatSource, OpenSlideSource, Source
+from cvm_monai.slides.tiff_source import TiffSource
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 OPENSLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".czi", ".dcm")
@@ -28,14 +34,13 @@ def open_image(path: str | Path, *, mpp: float | None = None) -> SlideImage:
         CvmError: no such file, a folder, an empty file, an unknown suffix, a file that cannot be read, a flat image
             that is too large to hold (over 2^30 px), or a ``mpp`` that is not a positive number.
     """
-    path = Path(path)
+    return SlideImage(Path(path), checked_source, mpp=mpp)
+
+
+def checked_source(path: Path) -> Source:
+    """Open the reader of a file after simple checks, whose messages are better than the readers'."""
     _check(path)
-    return SlideImage(path, open_source, mpp=mpp)
-
-
-def reopen(path: Path, mpp: float | None) -> SlideImage:
-    """Open an image again when it is unpickled."""
-    return open_image(path, mpp=mpp)
+    return open_source(path)
 
 
 def _check(path: Path) -> None:
@@ -63,9 +68,6 @@ def open_source(path: Path) -> Source:
 
 def _by_openslide(path: Path) -> Source:
     """Open with OpenSlide, or, if OpenSlide refuses a TIFF with another suffix, with tifffile."""
-    from cvm_monai.slides.openslide_source import OpenSlideSource
-    from cvm_monai.slides.tiff_source import TiffSource
-
     try:
         return OpenSlideSource(path)
     except Exception as error:  # OpenSlide raises several types
@@ -77,9 +79,6 @@ def _by_openslide(path: Path) -> Source:
 
 def _tiff_source(path: Path) -> Source:
     """Open a vendor's TIFF with OpenSlide, a generic one with the reader that finds more in it, else a flat image."""
-    from cvm_monai.slides.openslide_source import OpenSlideSource
-    from cvm_monai.slides.tiff_source import TiffSource
-
     slide: OpenSlideSource | None
     try:
         slide = OpenSlideSource(path)
@@ -108,4 +107,92 @@ def _flat_tiff(path: Path, refused: Exception) -> Source:
         source.read(0, 0, 0, 1, 1)
     except ValueError:
         raise CvmError(f"{path} cannot be opened as an image: {error_reason(refused)}") from None
+    return source
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture and the metadata of its file.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        mpp: the file's um/px if plausible, see `believed`.
+        unbelieved: the file's um/px if implausible for a microscope.
+        warnings: messages for the user about how the file was read.
+    """
+
+    pixels: np.ndarray
+    mpp: float | None
+    unbelieved: float | None
+    warnings: tuple[str, ...]
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode an image as (H, W, 3) uint8 RGB, as `open_image` reads it.
+
+    Grey becomes RGB, transparency is composited on white, of 16-bit values the upper eight of the used bits are kept.
+
+    Raises:
+        CvmError: a file that is missing, unreadable or truncated, or pixels of another type (float, many channels).
+    """
+    return read_picture(path).pixels
+
+
+def read_picture(path: str | Path) -> Picture:
+    """Decode an image, with its file's um/px and warnings; see `read_image`."""
+    path = Path(path)
+    with sentences(path, "an image"):
+        source = _source(path)
+        try:
+            height, width = source.sizes[0]
+            pixels = source.read(0, 0, 0, width, height)
+            said, warnings = decide_mpp(path, source.mpp, None)
+            mpp = believed(said.value)
+            unbelieved = said.value if mpp is None else None
+            return Picture(pixels, mpp, unbelieved, (*source.warnings, *warnings))
+        finally:
+            source.close()
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Read (height, width) from the file's header, without decoding.
+
+    Raises:
+        CvmError: a file that is missing or not an image.
+    """
+    return image_header(path)[0]
+
+
+def image_header(path: str | Path) -> tuple[tuple[int, int], float | None]:
+    """Read (height, width) and the file's um/px, checked by `believed`, without decoding.
+
+    Raises:
+        CvmError: a file that is missing or not an image.
+    """
+    path = Path(path)
+    with sentences(path, "an image"):
+        source = _source(path)
+        try:
+            return source.sizes[0], believed(decide_mpp(path, source.mpp, None)[0].value)
+        finally:
+            source.close()
+
+
+def believed(mpp: float | None) -> float | None:
+    """Return a um/px if it is plausible for a microscope, else None, such as for 352.8 (72 dpi)."""
+    return mpp if mpp is not None and LIMITS[0] <= mpp <= LIMITS[1] else None
+
+
+def _source(path: Path) -> Source:
+    """Open the reader of a file, and check that the picture is small enough to hold."""
+    known = path.suffix.lower() in (*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)
+    try:
+        source = open_source(path) if known and path.stat().st_size else FlatSource(path)
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{path} cannot be opened as an image: ")
+        raise CvmError(reason) from None
+    height, width = source.sizes[0]
+    if height * width > image.MAX_PIXELS:
+        source.close()
+        raise CvmError(f"{width} x {height} px are too many for a flat image; cut it into tiles")
     return source

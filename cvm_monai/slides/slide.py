@@ -1,21 +1,20 @@
-"""An opened image or slide: read regions at any um/px, from any reader."""
+"""An opened image or slide: read regions at any um/px, from any reader, in the coordinates of either origin."""
 
 import math
 import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 
 from cvm_monai.errors import CvmError
-from cvm_monai.slides.bounds import Bounds, crop_warning
+from cvm_monai.knobs import Origin
 from cvm_monai.slides.image import error_reason
-from cvm_monai.slides.levels import Level, best_level, make_levels, pyramid_sizes
-from cvm_monai.slides.mpp import Mpp, decide_mpp, require_mpp
 from cvm_monai.slides.resample import Axis, plan_axis, resample
-from cvm_monai.slides.source import Source
+from cvm_monai.slides.resolution import Level, Mpp, best_level, decide_mpp, make_levels, pyramid_sizes, require_mpp
+from cvm_monai.slides.source import Bounds, Source
 
 BLOCK_PIXELS = 2**23
 """Level pixels decoded together; a larger read is split (2^23 pixels are 24 MiB of RGB, 96 MiB of float32)."""
@@ -192,10 +191,47 @@ class SlideImage:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from cvm_monai.slides.opening import reopen
-
-        return reopen, (self.path, self._user_mpp)
+        return _opened_again, (self.path, self._opener, self._user_mpp)
 
     def __repr__(self) -> str:
         value = "unknown" if self.mpp.value is None else f"{self.mpp.value:g}"
         return f"SlideImage({str(self.path)!r}, {self.shape[1]} x {self.shape[0]} px, {value} um/px)"
+
+
+def _opened_again(path: Path, opener: Callable[[Path], Source], mpp: float | None) -> SlideImage:
+    """Open an image again when it is unpickled."""
+    return SlideImage(path, opener, mpp=mpp)
+
+
+def corner(image: SlideImage, origin: Origin) -> tuple[int, int]:
+    """Return the origin of coordinates, (x, y) in level-0 pixels.
+
+    Raises:
+        CvmError: an unknown origin.
+    """
+    if origin not in get_args(Origin):
+        raise CvmError(f"--origin must be one of {', '.join(get_args(Origin))}, got {origin!r}")
+    if origin == "level0" or image.bounds is None:
+        return (0, 0)
+    return (image.bounds.x, image.bounds.y)
+
+
+def warnings_of(image: SlideImage, origin: Origin) -> tuple[str, ...]:
+    """Return the image's warnings, and a note if the origin of coordinates is the scanned part."""
+    if origin == "level0" or image.bounds is None:
+        return image.warnings
+    others = tuple(sentence for sentence in image.warnings if sentence != crop_warning(image.path, image.bounds))
+    x, y = corner(image, origin)
+    return (
+        *others,
+        f"{image.path}: coordinates count from ({x}, {y}), the corner of the part that was scanned, as QuPath's do",
+    )
+
+
+def crop_warning(path: Path, bounds: Bounds) -> str:
+    """Make the warning that QuPath counts coordinates from the scanned part."""
+    return (
+        f"{path}: the {bounds.width} x {bounds.height} px at ({bounds.x}, {bounds.y}) were scanned, and QuPath counts "
+        "coordinates from there; here they count from the corner of all: give --origin bounds where the command has "
+        "it, or open the slide in QuPath with --no-crop"
+    )

@@ -1,7 +1,8 @@
 """Read TIFFs by tiles or strips: OME-TIFF with SubIFDs, flat TIFFs, and others of which OpenSlide reads less."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,17 @@ import tifffile
 
 from cvm_monai.annotations.stored import largest_series
 from cvm_monai.errors import CvmError
-from cvm_monai.slides.bounds import Bounds
-from cvm_monai.slides.byte_cache import ByteCache
-from cvm_monai.slides.depth import brightest_bits, brightness, declared_bits, together
-from cvm_monai.slides.image import MAX_PIXELS, colour_samples, rgb_of_samples
-from cvm_monai.slides.tiff_channels import colour_planes, ome_pixels
-from cvm_monai.slides.tiff_mpp import tiff_mpp
+from cvm_monai.slides.image import (
+    MAX_PIXELS,
+    brightest_bits,
+    brightness,
+    colour_samples,
+    declared_bits,
+    rgb_of_samples,
+    together,
+)
+from cvm_monai.slides.source import Bounds
+from cvm_monai.slides.tiff_metadata import colour_planes, ome_pixels, tiff_mpp
 
 CACHE_BYTES = 2**26
 """Bytes of the cache of decoded tiles of an opened file: 64 MiB, 85 tiles of 512 x 512 RGB."""
@@ -251,3 +257,35 @@ def _check(page: tifffile.TiffPage) -> None:
         raise CvmError(f"its compression {page.compression} is unknown; save it as JPEG, LZW or deflate")
     if page.imagedepth > 1:
         raise CvmError(f"it has {page.imagedepth} planes; save the one that is meant as RGB")
+
+
+class ByteCache:
+    """Keeps the most recently used arrays, up to a total number of bytes; a larger array is kept alone.
+
+    Args:
+        limit: bytes; raising it saves decoding where reads overlap, until the tiles of one row of reads fit.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        self._lock = threading.Lock()
+        self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+
+    def get(self, key: Hashable) -> np.ndarray | None:
+        """Return the array, or None where it is not cached."""
+        with self._lock:
+            if key in self._arrays:
+                self._arrays.move_to_end(key)
+            return self._arrays.get(key)
+
+    def put(self, key: Hashable, array: np.ndarray) -> None:
+        """Add an array, and drop the least recently used ones."""
+        with self._lock:
+            if key in self._arrays:
+                return
+            self._arrays[key] = array
+            self.held += array.nbytes
+            while self.held > self.limit and len(self._arrays) > 1:
+                _, oldest = self._arrays.popitem(last=False)
+                self.held -= oldest.nbytes

@@ -55,6 +55,9 @@ def geodesic_distance(
     and too long elsewhere, at most by ln(1 + E) / 3 pixels at the Euclidean distance E; a pixel between two diagonally
     adjacent points gets 0.71 pixels, which is too short.
 
+    Example: `solve(z, lam=2, fitting=3 * geodesic_distance(z, in_points))` keeps, of several objects that are alike,
+    those with a point.
+
     Only the ratios of the three weights matter. The cost is H W times the updates of a pixel, measured as 2 to 4 where
     phi is constant and 10 to 80 where edges bend the paths; on one core about 0.02 s at 128 x 128 pixels, 0.1 s at
     256 x 256 and 0.6 s at 512 x 512, more in mazes.

@@ -8,12 +8,13 @@ import monai
 import pytest
 
 from cvm_monai.bundle_files import config_file, read_config
-from cvm_monai.experiments.knobs import configuration, difference, parse_knobs, read_train_config
+from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_config
+from cvm_monai.experiments.state import decisive
+from cvm_monai.files import first_difference, sha256
 from cvm_monai.inference import load_network
 from cvm_monai.knobs import names
-from cvm_monai.provenance import sha256
 
-from .conftest import BUNDLE, SMALL, TRAIN
+from .conftest import BUNDLE, SMALL
 
 BEFORE = Path(__file__).parent / "before_yaml"
 """Configurations and records as that version wrote them."""
@@ -75,8 +76,8 @@ def test_a_finished_run_of_a_comparison_is_that_of_today(bundle):
         words += ["--pen_marks", "0"] if "pen_marks" in config else []  # which came later, and are on by default
         knobs = parse_knobs(words, config) | {"supervision": "cvm"}
         asked = configuration(config, knobs, fold=0, seed=0, data_sha256="0" * 64)
-        assert difference(asked, before) == ""
-        assert difference(before, asked) == ""
+        assert first_difference(decisive(asked), decisive(before)) == ""
+        assert first_difference(decisive(before), decisive(asked)) == ""
 
 
 def test_yaml_goes_before_json_and_what_is_no_configuration_is_named(bundle, tmp_path):

@@ -169,7 +169,7 @@ def test_both_run_ids_mean_the_same():
             "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, "
             "frozen_two_component, got 'vgg'",
         ),
-        ({"window": 100}, "--window must be a multiple of 32 of at least 64 pixels, got 100"),
+        ({"window": 100}, "--window must be a multiple of 32 from 64 to 16384 pixels, got 100"),
         ({"scale": 0}, "--scale must be a number greater than 0, got 0"),
         ({"mpp": 0.5}, "trained at 0.5 um/px and those of the image a are not known: give --image_mpp"),
         ({"images": ["missing.png"]}, "the image missing.png is neither in"),

@@ -13,7 +13,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from cvm_monai.bundle_files import as_entry
-from cvm_monai.engines.tracking_store import database_file, sqlite_address
+from cvm_monai.runs.store import database_file, sqlite_address
 
 from .conftest import INFERENCE, SMALL, TRAIN
 from .test_scripts import script  # noqa: F401

@@ -242,7 +242,7 @@ def test_good_knobs_pass(script):
             True,
             "--extractor_path must be null or the path of a file, timm:NAME or imagenet, got True",
         ),
-        ("mpp", 10**30, "--mpp must be null or a number greater than 0, got 1000"),
+        ("mpp", 10**30, "--mpp must be null or a number greater than 0 and less than 1e.09, got 1000"),
         ("stain_jitter", 1, r"--stain_jitter must be a number in \[0, 1\), got 1"),
         ("stain_jitter", "0.1", r"--stain_jitter must be a number in \[0, 1\), got '0.1'"),
         ("combination", "median", "--combination must be one of mean, pooled, max, vote, got 'median'"),
@@ -258,6 +258,7 @@ def test_good_knobs_pass(script):
         ("crop_size", None, "--crop_size must be a whole number of at least 0, got None"),
         ("lam", 0, "--lam must be a number greater than 0, got 0"),
         ("learning_rate", float("nan"), "--learning_rate must be a number greater than 0, got nan"),
+        ("learning_rate", 1e18, "--learning_rate must be a number greater than 0 and less than 1e.09, got 1e.18"),
         ("scale", None, "--scale must be a number greater than 0, got None"),
         ("restarts", 1.0, "--restarts must be a whole number of at least 0, got 1.0"),
         ("restarts", 30, "--restarts 30 cuts the training in 31 parts, and --max_epochs is 30"),
@@ -375,8 +376,8 @@ def test_imagenet_features_are_of_images_normalised_by_imagenet_alone(script, pl
 
 
 def test_the_revision_of_an_encoder_by_name_is_recorded(monkeypatch):
-    from cvm_monai.engines import settings
+    from cvm_monai.engines import workflow
 
-    monkeypatch.setattr(settings, "absolute_extractor", lambda value: f"{value}:abc")
+    monkeypatch.setattr(workflow, "absolute_extractor", lambda value: f"{value}:abc")
     parser = ConfigParser({"encoder_weights": "timm:resnet34@pretrained"})
-    assert settings._value(parser, "encoder_weights") == "timm:resnet34@pretrained:abc"
+    assert workflow._value(parser, "encoder_weights") == "timm:resnet34@pretrained:abc"

@@ -1,5 +1,7 @@
 """`cvm-monai doctor` as it is typed: what is printed, how it ends, knobs that are refused."""
 
+from pathlib import Path
+
 import pytest
 
 from cvm_monai.cli import doctor
@@ -61,9 +63,14 @@ def test_no_dry_run_where_something_fails(monkeypatch, capsys):
         (["--crop_size"], "--crop_size has no value: give --crop_size VALUE"),
         (["--dataset_dir", "x"], "the doctor sets --dataset_dir itself: give the data set as DIR"),
         (["--config_file", "none.json"], "--config_file none.json does not exist: give a configuration such as"),
+        (
+            ["--config_file", "bundle/configs/train.json"],
+            "--config_file bundle/configs/train.json does not exist: give bundle/configs/train.yaml, its name now",
+        ),
     ],
 )
-def test_wrong_words_are_one_sentence_and_2(capsys, words, sentence):
+def test_wrong_words_are_one_sentence_and_2(capsys, monkeypatch, words, sentence):
+    monkeypatch.chdir(Path(__file__).parents[2])
     assert main(["doctor", *words]) == 2
     said = capsys.readouterr()
     assert said.err.startswith(f"cvm-monai: error: {sentence}")

@@ -154,7 +154,9 @@ def test_a_second_run_changes_nothing_and_other_settings_are_refused(make, tmp_p
     before = {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()}
     make()
     assert {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
-    with pytest.raises(ValueError, match="were cut with crops_per_slide = 2, now it is 3: give another --out"):
+    with pytest.raises(
+        ValueError, match="were cut with other settings: crops_per_slide was 2 and is 3; give another --out"
+    ):
         make(crops_per_slide=3)
 
 

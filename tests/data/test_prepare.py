@@ -252,6 +252,14 @@ def test_users_file_is_never_replaced(folder):
     assert snapshot(folder) == before
 
 
+def test_annotation_files_beside_the_images_folder_are_named_as_passed_over(folder, tmp_path):
+    for name in ("points.zip", "a.geojson", "b.xml.gz", "notes.txt", "run.json"):
+        (folder / name).write_text("{}")
+    warnings = prepare(folder, out=tmp_path / "out").warnings
+    what = "passed over, annotations are read from points/, one file for each image:"
+    assert [text for text in warnings if text.startswith(what)] == [f"{what} a.geojson, b.xml.gz, points.zip"]
+
+
 def test_failure_leaves_an_earlier_list_as_it_was(folder, tmp_path):
     for name in "abcd":
         add_mask(folder, name)

@@ -172,7 +172,7 @@ def test_a_test_fold_without_masks_and_points_is_refused_before_the_network_runs
 @pytest.mark.parametrize("there", [True, False])
 def test_a_training_that_moved_is_logged_where_its_database_is(tmp_path, monkeypatch, caplog, there):
     output, old, runs = tmp_path / "out", tmp_path / "old", Mock()
-    monkeypatch.setattr("cvm_monai.engines.evaluation.TrackedRun", runs)
+    monkeypatch.setattr("cvm_monai.runs.tracking.TrackedRun", runs)
     output.mkdir()
     if there:
         with closing(sqlite3.connect(output / "mlruns.db")) as database:

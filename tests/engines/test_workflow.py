@@ -1,8 +1,6 @@
 """Folders, recorded knobs and the facts of a run."""
 
 import json
-import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +9,12 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
-from cvm_monai import provenance
 from cvm_monai.bundle_files import read_config
 from cvm_monai.engines import bundle_root, models_dir, recorded
 from cvm_monai.engines.previews import point_rows, preview_figure
 from cvm_monai.engines.renewal import Preview
 from cvm_monai.engines.workflow import active_parser, follow_parser
 from cvm_monai.files import update_json, write_json
-from cvm_monai.provenance import plain, run_facts
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundle"
 
@@ -123,52 +119,6 @@ def test_json_is_replaced_in_one_step_and_updated(tmp_path):
     update_json(file, a=2, b="ä")
     assert json.loads(file.read_text(encoding="utf-8")) == {"a": 2, "path": "x", "b": "ä"}
     assert [path.name for path in file.parent.iterdir()] == ["a.json"]
-
-
-@pytest.mark.parametrize(
-    "value, expected",
-    [
-        ((1, "a", None), [1, "a", None]),
-        ({1: torch.device("cpu")}, {"1": "cpu"}),
-        (Path("a") / "b", "a/b"),
-        (True, True),
-        (0.5, 0.5),
-    ],
-)
-def test_values_become_what_json_holds(value, expected):
-    assert plain(value) == expected
-    assert type(plain(value)) is type(expected)
-
-
-def test_facts_of_a_run(tmp_path, monkeypatch):
-    data = tmp_path / "datalist.json"
-    data.write_bytes(b"abc")
-    monkeypatch.setattr("sys.argv", ["/some/where/monai", "run", "training", "--lam", "3"])
-    facts = run_facts(knobs={"lam": 3, "device": torch.device("cpu")}, data=data)
-    assert facts["command"] == ["monai", "run", "training", "--lam", "3"]
-    assert facts["knobs"] == {"lam": 3, "device": "cpu"}
-    assert facts["data_sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", facts["started"])
-    assert facts["versions"]["numpy"] == np.__version__
-    assert json.loads(json.dumps(facts)) == facts
-
-
-def test_the_commit_is_that_of_a_checkout_and_not_of_a_repository_around_an_installed_package(tmp_path, monkeypatch):
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    file = tmp_path / "cvm_monai" / "provenance.py"
-    file.parent.mkdir(parents=True)
-    file.touch()
-    (tmp_path / "other").touch()
-    monkeypatch.setattr(provenance, "__file__", str(file))
-    for command in (["init", "-q"], ["add", "other"], ["commit", "-q", "-m", "first"]):
-        subprocess.run([*git, *command], check=True)
-    assert provenance._commit() is None
-    for command in (["add", "."], ["commit", "-q", "-m", "second"]):
-        subprocess.run([*git, *command], check=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert provenance._commit() == head
-    monkeypatch.setenv("PATH", "")
-    assert provenance._commit() is None
 
 
 def test_points_are_drawn_at_pixel_centres():

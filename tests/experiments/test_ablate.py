@@ -81,7 +81,7 @@ def test_the_same_command_runs_nothing_a_further_value_only_itself_and_another_c
     assert sorted(ask.executor.done) == [
         f"3_pairs_{name}, fold 0, seed 0" for name in ("cross_entropy", "partial_CE", "weighted_KL")
     ]
-    with pytest.raises(ValueError, match=r"1_pair_.* finished with another configuration: eta is 0\.6 there and"):
+    with pytest.raises(ValueError, match=r"1_pair_.* finished with another configuration: eta was 0\.6 and is"):
         ask(only="0", knobs=("--eta", "0.3", *QUIET))
 
 

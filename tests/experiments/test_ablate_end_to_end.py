@@ -39,4 +39,4 @@ def test_both_losses_are_trained_resumed_and_reported(phantom, tmp_path, capfd):
     assert main(words) == 0
     assert "3 runs, of which 3 finished before" in capfd.readouterr().out
     assert main([*words, "--max_epochs", "3"]) == 2
-    assert "max_epochs is 2 there and 3 is asked for" in capfd.readouterr().err
+    assert "max_epochs was 2 and is 3" in capfd.readouterr().err

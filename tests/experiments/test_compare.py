@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cvm_monai.annotations import read_annotations
@@ -47,7 +49,9 @@ def table_of(folder):
 
 
 @pytest.mark.usefixtures("drawn")
-def test_every_method_runs_on_every_fold_and_seed_and_all_is_written(ask, tmp_path):
+def test_every_method_runs_on_every_fold_and_seed_and_all_is_written(ask, tmp_path, monkeypatch):
+    drawings, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda *a, **o: drawings.append(a[0]) or savefig(*a, **o))
     said = ask(seeds=2)
     assert len(ask.executor.done) == 3 * 4 * 2
     assert said[1] == "24 runs, of which 0 finished before; 1 at once:"
@@ -57,6 +61,9 @@ def test_every_method_runs_on_every_fold_and_seed_and_all_is_written(ask, tmp_pa
     assert names >= {"table1.md", "table1.csv", "table1.tex", "per_case.csv", "statistics.md", "report.html",
                      "dice.png", "cases.png"}  # fmt: skip
     assert all(min(Image.open(tmp_path / "out" / name).size) > 300 for name in ("dice.png", "cases.png"))
+    assert len(drawings) == 2  # each picture once, for its file and for the page
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert all(b64encode((tmp_path / "out" / name).read_bytes()).decode() in page for name in ("dice.png", "cases.png"))
     text = (tmp_path / "out" / "table1.md").read_text()
     assert "- 8 test cases of 4 patients, all 4 folds by patient (0, 1, 2, 3), 2 seeds." in text
     assert "All at the bundle's defaults." in text
@@ -124,7 +131,7 @@ def test_what_is_missing_is_done(ask, tmp_path):
 
 def test_a_finished_run_of_another_configuration_is_refused_before_any_training(ask):
     ask(only="1")
-    with pytest.raises(ValueError, match="fold1_seed0 is finished with another configuration: max_epochs is 40 there"):
+    with pytest.raises(ValueError, match="fold1_seed0 is finished with another configuration: max_epochs was 40 and"):
         ask(knobs=("--max_epochs", "3", *QUIET))
     assert ask.executor.done == []
 
@@ -134,7 +141,7 @@ def test_other_data_is_another_configuration(ask, user_folder, tmp_path):
     (tmp_path / "out" / "dataset" / "points" / "case_000.geojson").unlink()
     ask(folder=user_folder, folds=2)
     assert ask.executor.done == []  # the same points are sampled again
-    with pytest.raises(ValueError, match="it was trained on other data"):
+    with pytest.raises(ValueError, match="another configuration: data has other content"):
         ask(folder=user_folder, folds=2, knobs=("--pairs", "3", *QUIET))
 
 

@@ -48,4 +48,4 @@ def test_methods_are_trained_resumed_and_reported(phantom, tmp_path, capfd, meth
     assert all("test_dice" in run.data.metrics for run in children)
 
     assert main([*words, "--max_epochs", "3"]) == 2
-    assert "max_epochs is 2 there and 3 is asked for" in capfd.readouterr().err
+    assert "max_epochs was 2 and is 3" in capfd.readouterr().err

@@ -48,7 +48,7 @@ class Scripted:
 
 
 def states(runs):
-    return [json.loads((run.folder / "compare.json").read_text())["state"] for run, _ in runs]
+    return [json.loads((run.folder / "compare.json").read_text())["status"] for run, _ in runs]
 
 
 def test_a_failed_run_is_reported_and_the_others_go_on(runs, capsys):
@@ -57,7 +57,7 @@ def test_a_failed_run_is_reported_and_the_others_go_on(runs, capsys):
         ("cvm, fold 0, seed 0", "error: no"),
         ("cvm, fold 1, seed 0", "error: no"),
     ]
-    assert states(runs) == ["finished", "failed", "finished"] * 2
+    assert states(runs) == ["FINISHED", "FAILED", "FINISHED"] * 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "done   partial_ce, fold 0, seed 0: 12 s, 300 MiB (3/8 runs, 00:00 left)"
     assert lines[1].startswith("FAILED cvm, fold 0, seed 0: error: no (4/8 runs")
@@ -79,7 +79,7 @@ def test_an_interruption_stops_what_runs_and_leaves_it_unfinished(runs):
     with pytest.raises(KeyboardInterrupt):
         run_all(runs, PLACE, execute=executor, jobs=1)
     assert executor.stopped
-    assert json.loads((runs[1][0].folder / "compare.json").read_text())["state"] == "running"
+    assert json.loads((runs[1][0].folder / "compare.json").read_text())["status"] == "RUNNING"
     assert not runs[-1][0].folder.exists()
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
@@ -39,8 +40,17 @@ def test_a_run_without_a_folder_is_to_do(run):
 
 
 def test_a_finished_run_of_another_configuration_is_refused_by_name(finished):
-    with pytest.raises(ValueError, match=r"fold0_seed0 is finished with another .*: max_epochs is 3 there and 4 is"):
+    with pytest.raises(ValueError, match=r"fold0_seed0 is finished with another .*: max_epochs was 3 and is 4; "):
         run_state(finished, ASKED | {"max_epochs": 4})
+
+
+def test_a_run_of_an_earlier_version_is_known(finished):
+    marker = {"state": "finished", "configuration": ASKED, "process": 1, "cost": asdict(COST)}
+    (finished.folder / "compare.json").write_text(json.dumps(marker))
+    assert run_state(finished, ASKED) == "finished"
+    assert read_cost(finished) == COST
+    (finished.folder / "compare.json").write_text(json.dumps(marker | {"state": "failed"}))
+    assert run_state(finished, ASKED) == "to do"
 
 
 @pytest.mark.parametrize("file", ["models/model.pt", "evaluation/per_case.csv", "run.json"])

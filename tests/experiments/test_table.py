@@ -92,7 +92,9 @@ def test_the_page_is_whole_in_itself_and_well_formed():
         ResultTable("Heading <1>", ("A", "B"), (("x < y", "z" * 50),), ("A `note`.",)),
         ResultTable("None", (), (), ()),
     ]
-    page = make_page("Name & <b>", table(), [Picture("Picture", Figure((1, 1)), "caption")], findings, ["python -m x"])
+    page = make_page(
+        "Name & <b>", table(), [Picture("Picture", Figure((1, 1)), "caption", "a.png")], findings, ["python -m x"]
+    )
     parser = Images()
     parser.feed(page)
     assert parser.open == []

@@ -6,12 +6,14 @@ import os
 import pytest
 
 from cvm_monai.files import (
+    first_difference,
     nameless_file,
     private_temporary_folder,
     read_json,
     read_record,
     read_table,
     read_text,
+    refuse_difference,
     sha256,
     sha256_of,
     temporary_file,
@@ -123,3 +125,30 @@ def test_a_folder_is_tried_before_long_work(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"File exists: '.*/file'"):
         try_folder(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    "before, now, sentence",
+    [
+        ({"a": 1}, {"a": 1.0}, ""),
+        ({"a": [1, 2]}, {"a": (1, 2)}, ""),
+        ({"a": None, "b": {}}, {}, ""),
+        ({"a": 2, "b": 1}, {"b": 3, "a": 1}, "b was 1 and is 3"),
+        ({}, {"a": 1}, "a was nothing and is 1"),
+        ({"a": "x"}, {}, 'a was "x" and is nothing'),
+        ({"a": False}, {"a": True}, "a was false and is true"),
+        ({"a": {"b": [1, {"c": 2}]}}, {"a": {"b": [1, {"c": 3}]}}, "a#b#1#c was 2 and is 3"),
+        ({"a": [1]}, {"a": [1, 2]}, "a#1 was nothing and is 2"),
+        ({"a": None}, {"a": [100, 50]}, "a was nothing and is [100, 50]"),
+        ({"a": 3}, {"a": {"b": 1}}, 'a was 3 and is {"b": 1}'),
+        ({"data_sha256": "1"}, {"data_sha256": "2"}, "data has other content (data_sha256)"),
+    ],
+)
+def test_the_first_difference_of_two_settings_is_named(before, now, sentence):
+    assert first_difference(before, now) == sentence
+
+
+def test_what_was_made_with_other_settings_is_refused_with_advice():
+    refuse_difference({"a": 1}, {"a": 1}, what="the map is another", advice="remove it")
+    with pytest.raises(ValueError, match=r"^the map is another: a was 1 and is 2; remove it$"):
+        refuse_difference({"a": 1}, {"a": 2}, what="the map is another", advice="remove it")

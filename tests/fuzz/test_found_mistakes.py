@@ -19,15 +19,15 @@ from cvm_monai.data.datalist import DataList, read_datalist
 from cvm_monai.doctor.project import check_config
 from cvm_monai.doctor.rehearsal import rehearse
 from cvm_monai.engines import recorded
-from cvm_monai.engines.outbox import Delivery, Outbox
-from cvm_monai.engines.tracking import client_of, recorded_store
 from cvm_monai.experiments.heatmaps import case_maps
-from cvm_monai.experiments.knobs import difference
 from cvm_monai.experiments.plan import Run, parse_only, plan_runs
 from cvm_monai.experiments.scores import read_rows
 from cvm_monai.experiments.state import read_cost, run_state
-from cvm_monai.files import read_json, shown
+from cvm_monai.files import first_difference, read_json, shown
 from cvm_monai.registry.trained import read_trained
+from cvm_monai.runs.outbox import FILE, Outbox
+from cvm_monai.runs.store import client_of, recorded_store
+from cvm_monai.runs.tracking import TrackedRun
 from cvm_monai.slides import image_size, open_image
 
 from .broken_images import lying_png, noise_image
@@ -269,10 +269,12 @@ def test_an_entry_removes_no_file_but_one_that_waited_beside_it(tmp_path):
     for file in (waiting, other):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"a figure")
-        outbox.add({"kind": "artifact", "run_id": "r", "path": str(file), "folder": None, "temporary": True})
+        outbox.add([{"kind": "artifact", "run_id": "r", "path": str(file), "folder": None, "temporary": True}])
     sent = []
     client = SimpleNamespace(log_artifact=lambda run_id, path, artifact_path: sent.append(path))
-    assert Delivery(client, outbox=outbox).flush(now=True) == 0
+    run = TrackedRun(tracking_uri="none", experiment="e", artifact_dir=tmp_path, outbox=tmp_path / FILE)
+    run.run_id, run._client = "r", client
+    assert run.settle() == 0
     assert sent == [str(waiting), str(other)]
     assert (waiting.exists(), other.exists()) == (False, True)
 
@@ -334,7 +336,7 @@ def test_a_score_that_is_no_number_is_named_with_its_line(tmp_path):
 
 
 def test_configurations_that_differ_in_a_long_value_are_told_apart_in_short():
-    assert len(difference({"a": "x" * 5000}, {"a": 1})) < 100
+    assert len(first_difference({"a": "x" * 5000}, {"a": 1})) < 100
 
 
 def test_a_scored_case_that_the_data_list_lacks_is_named():

@@ -215,7 +215,7 @@ def test_windows_begin_at_multiples_of_32_and_overlap_by_at_least_what_was_asked
 
 
 def test_a_window_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="window must be a multiple of 32 from 64 px, got 100"):
+    with pytest.raises(ValueError, match="--window must be a multiple of 32 from 64 to 16384 pixels, got 100"):
         WindowInferer(window=100)
-    with pytest.raises(ValueError, match=r"overlap must lie in \[0, 0.75\], got 1"):
+    with pytest.raises(ValueError, match=r"--overlap must be a number in \[0, 0.75\], got 1"):
         WindowInferer(overlap=1)

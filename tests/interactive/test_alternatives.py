@@ -1,8 +1,5 @@
 """The benchmark of alternatives: a random walker and classifiers from points, and the table that compares them."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image as PilImage
@@ -10,14 +7,7 @@ from PIL import Image as PilImage
 from cvm_monai.annotations import Annotations, Point, write_geojson
 from cvm_monai.data.datalist import Case
 
-
-@pytest.fixture(scope="module")
-def benchmark():
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "alternatives.py"
-    spec = importlib.util.spec_from_file_location("alternatives", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+BENCHMARK = "alternatives"
 
 
 @pytest.fixture

@@ -1,19 +1,9 @@
 """The simulated annotator of the benchmark: where it clicks, and what it counts."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-
-@pytest.fixture(scope="module")
-def benchmark():
-    path = Path(__file__).resolve().parents[2] / "benchmarks" / "clicks_needed.py"
-    spec = importlib.util.spec_from_file_location("clicks_needed", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+BENCHMARK = "clicks_needed"
 
 
 def test_the_middle_is_the_pixel_of_the_largest_part_farthest_from_its_border(benchmark):

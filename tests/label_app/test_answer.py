@@ -170,7 +170,9 @@ ANOTHER_KIND = ["x", True, [[]], [None], [[1], 2], {"a": 1}, [["x", "y"]], [10**
         ("roi", [*ANOTHER_KIND, 5, 1e300], "roi must be .left, top, right, bottom., got "),
         ("mpp", [*ANOTHER_KIND, 1e300], "mpp must be a (positive )?number"),
         ("eta", [*ANOTHER_KIND, 5, 1e300], "eta must be a number in .0, 1., got "),
-        ("min_poly_area", ANOTHER_KIND, "min_(poly_)?area must be a number, got "),
+        ("min_poly_area", ANOTHER_KIND, "min_poly_area must be a number, got "),
+        ("min_poly_area", [-5], "min_poly_area must be a number from 0, got -5"),
+        ("min_area", [-5], "min_area must be a number from 0, got -5"),
     ],
 )
 def test_a_value_of_another_kind_is_one_sentence(segmenter, image, name, values, beginning):

@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from cvm_monai.engines.tracking import TrackedRun
 from cvm_monai.files import write_json
 from cvm_monai.networks import build_network
+from cvm_monai.runs.tracking import TrackedRun
 
 CHANNELS = [4, 8, 8, 8, 8]
 INFERENCE = str(Path(__file__).resolve().parents[2] / "bundle" / "configs" / "inference.yaml")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cvm_monai.slides.dicom import one_of_each_series, series_uid
-from cvm_monai.slides.files import images_in, other_names
+from cvm_monai.slides.files import images_in, one_of_each_series, other_names, series_uid
 
 
 @pytest.mark.parametrize("implicit", [False, True])

@@ -2,8 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cvm_monai.slides.files import images_in, other_names
-from cvm_monai.slides.names import Names, bare, normal
+from cvm_monai.slides.files import Names, bare, images_in, normal, other_names
 
 COMPOSED, DECOMPOSED = "Pr\u00e4parat", "Pra\u0308parat"
 

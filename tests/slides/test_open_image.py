@@ -12,8 +12,7 @@ import tifffile
 from PIL import Image
 
 from cvm_monai.slides import open_image
-from cvm_monai.slides.byte_cache import ByteCache
-from cvm_monai.slides.tiff_source import Segments, TiffSource
+from cvm_monai.slides.tiff_source import ByteCache, Segments, TiffSource
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif"])

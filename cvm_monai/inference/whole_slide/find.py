@@ -20,9 +20,7 @@ from cvm_monai.slides import (
     require_mpp,
     warnings_of,
 )
-from cvm_monai.slides.dicom import one_of_each_series
-from cvm_monai.slides.files import ImageFile, images_in, visible
-from cvm_monai.slides.names import Names
+from cvm_monai.slides.files import ImageFile, Names, images_in, one_of_each_series, visible
 
 SUFFIXES = tuple(dict.fromkeys((*SLIDE_SUFFIXES, *IMAGE_SUFFIXES)))
 MASK_SUFFIXES = (".geojson", ".geojson.gz", ".json", ".geojson.zip", ".zip", ".png", ".tif", ".tiff")

@@ -1,6 +1,5 @@
 """Probability map of a slide on disk: written band by band, resumable, read in strips."""
 
-import json
 import os
 import shutil
 import zlib
@@ -10,8 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from cvm_monai.errors import CvmError
-from cvm_monai.files import read_record, write_json
+from cvm_monai.files import read_record, refuse_difference, write_json
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
 
 MAP, PROGRESS = "probability.u8", "progress.json"
@@ -40,14 +38,18 @@ class MapFile:
 
     def __init__(self, folder: Path, shape: tuple[int, int, int], settings: Mapping[str, Any]) -> None:
         self.folder, self.shape = folder, shape
-        self._facts: dict[str, Any] = {"shape": list(shape), "settings": plain_settings(settings)}
+        self._facts: dict[str, Any] = {"shape": list(shape), "settings": dict(settings)}
         self.bands: list[dict[str, Any]] = []
         self._carry: dict[str, Any] | None = None
         self._written, self._shared_rows = False, 0  # of the current band
         found = read_progress(folder)
         if found is not None:
-            if reason := difference(found["settings"], self._facts["settings"]):
-                raise CvmError(f"{folder} holds a part made with other settings: {reason}")
+            refuse_difference(
+                found["settings"],
+                self._facts["settings"],
+                what=f"{folder} holds a part made with other settings",
+                advice="give another folder, or remove it",
+            )
             if found["shape"] == list(shape) and self._intact(found):
                 self.bands, self._carry = found["bands"], found["carry"]
                 return
@@ -172,20 +174,6 @@ def read_progress(folder: Path) -> dict[str, Any] | None:
     return found if known else None
 
 
-def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as they are after a round trip through JSON."""
-    found: dict[str, Any] = json.loads(json.dumps(settings, default=str))
-    return found
-
-
-def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Describe the first setting that differs; empty where none does."""
-    for name in sorted({*before, *now}):
-        if before.get(name) != now.get(name):
-            return f"{name} was {_short(before.get(name))}, now it is {_short(now.get(name))}"
-    return ""
-
-
 def _check_file(path: Path) -> int:
     with path.open("rb") as file:
         return _check(file, path.stat().st_size)
@@ -197,10 +185,6 @@ def _check(file: IO[bytes], count: int) -> int:
     while count > 0 and (data := file.read(min(count, 2**20))):
         check, count = zlib.crc32(data, check), count - len(data)
     return check
-
-
-def _short(value: Any) -> str:
-    return json.dumps(value)[:80]
 
 
 def strips(

@@ -13,13 +13,13 @@ from torch import nn
 
 from cvm_monai.data.datalist import CLASSES, read_datalist
 from cvm_monai.data.stain import StainTarget, stored_method, stored_target
-from cvm_monai.engines.trained import TrainedKnobs
 from cvm_monai.engines.workflow import bundle_root, models_dir
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256_of
 from cvm_monai.inference.network import Averaged, average_networks, network_of
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.networks.state import load_weights
+from cvm_monai.runs.folder import TrainedKnobs
 
 PROBE = 64
 

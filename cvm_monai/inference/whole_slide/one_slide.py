@@ -1,29 +1,27 @@
 """Predict one slide, write its results and its record `run.json`, and resume an interrupted attempt."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cvm_monai.errors import CvmError
-from cvm_monai.files import FULL, read_record, sha256, write_json
+from cvm_monai.files import FULL, first_difference, sha256
 from cvm_monai.inference.progress import TileProgress
 from cvm_monai.inference.whole_slide.find import Slide, fingerprint, mask_file, open_slide
 from cvm_monai.inference.whole_slide.grid import TissueOnGrid
-from cvm_monai.inference.whole_slide.map_file import MapFile, difference, plain_settings, read_progress
+from cvm_monai.inference.whole_slide.map_file import MapFile, read_progress
 from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.predict_map import predict_map, slide_change, tissue_tiles
 from cvm_monai.inference.whole_slide.results import ResultOptions, SlideMap, write_results
 from cvm_monai.knobs import SLIDE_DEFAULTS, SLIDES
-from cvm_monai.provenance import begun, now, software
+from cvm_monai.runs import RunFolder
 from cvm_monai.slides import Origin, SlideImage, TissueMask, read_tissue_mask, tissue_mask
 
-PARTIAL, FILE = ".partial", "run.json"
-"""In a slide's folder: the folder of the unfinished map, and the record."""
+PARTIAL = ".partial"
+"""Folder of the unfinished map, in a slide's folder."""
 
 Outcome = Literal["finished", "no tissue"]
-Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True)
@@ -102,71 +100,25 @@ def settings_of(slide: Slide, model: SlideModel, options: SlideOptions) -> Slide
     results = asdict(options.results) | moved
     if options.tissue not in ("otsu", "none"):
         prediction = {**prediction, **moved}
-    return SlideSettings(plain_settings(prediction), plain_settings(results))
+    return SlideSettings(prediction, results)
 
 
-class SlideRecord:
-    """The record in a slide's folder.
-
-    Args:
-        folder: of the slide's results.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE
-        self.known: dict[str, Any] = read_record(self.path) or {}  # empty where it cannot be read
-
-    @property
-    def finished(self) -> bool:
-        """Whether all results exist."""
-        return self.known.get("status") == "FINISHED"
-
-    def conflict(self, settings: SlideSettings) -> str:
-        """Describe how a finished slide's settings differ from the requested ones; empty where they do not."""
-        if not self.finished:
-            return ""
-        before: Mapping[str, Any] = self.known.get("settings", {})
-        return difference(
-            {**before.get("prediction", {}), **before.get("results", {})},
-            plain_settings({**settings.prediction, **settings.results}),
-        )
-
-    def begin(self, slide: Mapping[str, Any], settings: SlideSettings, *, rows_done: int) -> None:
-        """Record a new attempt; an earlier one without an end is marked as killed."""
-        attempts = list(self.known.get("attempts", []))
-        if attempts and attempts[-1].get("status") == "RUNNING":
-            attempts[-1] = {**attempts[-1], "status": "KILLED"}
-        attempts.append(
-            {
-                "status": "RUNNING",
-                **begun(),
-                "process": os.getpid(),
-                "rows_already_done": rows_done,
-            }
-        )
-        asked = {"prediction": dict(settings.prediction), "results": dict(settings.results)}
-        self._write({"status": "RUNNING", "slide": dict(slide), "settings": asked, **software(), "attempts": attempts})
-
-    def end(self, status: Status, *, error: str | None = None, **found: Any) -> None:
-        """Close the attempt with its error or its results."""
-        attempts = list(self.known["attempts"])
-        attempts[-1] = {**attempts[-1], "status": status, "ended": now()}
-        if error is not None:
-            attempts[-1]["error"] = error
-        self._write({**self.known, "status": status, "attempts": attempts, **found})
-
-    def _write(self, content: dict[str, Any]) -> None:
-        write_json(self.path, content)
-        self.known = content
+def finished_settings(folder: Path) -> SlideSettings | None:
+    """Return the settings of the finished results in a slide's folder; None where there are none."""
+    record = RunFolder(folder)
+    settings = record.known.get("settings")
+    if not record.finished:
+        return None
+    parts = (settings.get(part) if isinstance(settings, dict) else None for part in ("prediction", "results"))
+    return SlideSettings(*(part if isinstance(part, dict) else {} for part in parts))
 
 
 def conflict(folder: Path, settings: SlideSettings) -> str:
     """Describe how the settings of earlier results in the folder differ; empty where they do not."""
-    record = SlideRecord(folder)
-    if record.finished:
-        return record.conflict(settings)
+    if (found := finished_settings(folder)) is not None:
+        return first_difference({**found.prediction, **found.results}, {**settings.prediction, **settings.results})
     partial = read_progress(folder / PARTIAL)
-    return "" if partial is None else difference(partial["settings"], settings.prediction)
+    return "" if partial is None else first_difference(partial["settings"], settings.prediction)
 
 
 def predict_slide(
@@ -193,10 +145,13 @@ def predict_slide(
     Raises:
         CvmError: a slide that cannot be read to its end, or a network whose output is not finite.
     """
-    record = SlideRecord(folder)
+    record, partial = RunFolder(folder), read_progress(folder / PARTIAL)
     facts = {"path": str(slide.path.resolve()), "mpp_source": slide.mpp_source, "warnings": list(slide.warnings)}
-    partial = read_progress(folder / PARTIAL)
-    record.begin(facts, settings, rows_done=0 if partial is None else len(partial["bands"]))
+    record.begin(
+        {"slide": facts, "settings": {"prediction": dict(settings.prediction), "results": dict(settings.results)}},
+        goes_on=True,
+        rows_already_done=0 if partial is None else len(partial["bands"]),
+    )
     try:
         with open_slide(slide) as image:
             found = _map(model, slide, image, folder, stride=stride, options=options, settings=settings, told=progress)

@@ -43,7 +43,7 @@ class ResultOptions:
     class_probabilities: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("min_area_um2", "simplify_um"):
+        for name in ("min_area_um2", "simplify_um", "class_probabilities"):
             SLIDES[name].check(getattr(self, name))
 
 

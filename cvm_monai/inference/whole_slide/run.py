@@ -13,16 +13,15 @@ from cvm_monai.inference.progress import TileProgress
 from cvm_monai.inference.whole_slide.find import Slide, find_slides, look_at, shard_of_slides
 from cvm_monai.inference.whole_slide.model import SlideModel
 from cvm_monai.inference.whole_slide.one_slide import (
-    FILE,
     PARTIAL,
     SlideOptions,
-    SlideRecord,
     SlideSettings,
     conflict,
     predict_slide,
     sentence,
     settings_of,
 )
+from cvm_monai.runs import RunFolder
 from cvm_monai.slides import open_image
 from cvm_monai.slides.files import ImageFile
 
@@ -165,7 +164,7 @@ def _jobs(
             )
         for warning in slide.warnings:
             say(f"warning: {warning}")
-        if SlideRecord(folder).finished and not reason:
+        if RunFolder(folder).finished and not reason:
             report.skipped.append(slide.name)
         else:
             jobs.append((slide, settings))
@@ -224,7 +223,7 @@ def _predict_locked(
                 return
             remove_all_leftovers(folder)
             reason = conflict(folder, settings)
-            if SlideRecord(folder).finished and not reason:
+            if RunFolder(folder).finished and not reason:
                 report.skipped.append(name)
                 progress.drop(name)
                 return
@@ -249,4 +248,4 @@ def _predict_locked(
 def _clear(folder: Path) -> None:
     """Remove the partial map and the record that other settings left of the same slide."""
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
-    (folder / FILE).unlink(missing_ok=True)
+    RunFolder(folder).path.unlink(missing_ok=True)

@@ -79,7 +79,7 @@ def test_a_mask_of_tissue_drawn_in_qupath_is_read_where_it_was_drawn(red, slide,
 
 def test_results_of_the_other_origin_are_refused_by_name(red, slide, tmp_path):
     predict(red, slide, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"origin was null, now it is \[100, 50\]"):
+    with pytest.raises(ValueError, match=r"origin was nothing and is \[100, 50\]"):
         predict(red, slide, tmp_path / "out", origin="bounds")
 
 

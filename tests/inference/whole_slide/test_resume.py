@@ -108,7 +108,7 @@ def test_a_finished_slide_is_passed_over(slide, tmp_path):
 def test_a_part_or_a_result_of_another_model_or_setting_is_refused_by_name_and_overwritten_on_request(slide, tmp_path):
     predict_killed(slide, tmp_path / "out", kill_at=2 * COLUMNS)
     changed = SlideOptions(window=128, overlap=0.25, tissue="none")
-    with pytest.raises(ValueError, match=r"other settings: overlap was 0.5, now it is 0.25; .* --overwrite"):
+    with pytest.raises(ValueError, match=r"other settings: overlap was 0.5 and is 0.25; .* --overwrite"):
         predict_slides(model(), [slide], tmp_path / "out", options=changed, bar=False)
     other = model()
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_a_part_or_a_result_of_another_model_or_setting_is_refused_by_name_and_o
     assert len(json.loads((tmp_path / "out/a/.partial/progress.json").read_text())["bands"]) == 2  # nothing is lost
     overwrite = SlideOptions(**{**vars(OPTIONS), "overwrite": True})
     assert predict_slides(other, [slide], tmp_path / "out", options=overwrite, bar=False).finished == ["a"]
-    with pytest.raises(ValueError, match=r"min_area_um2 was 100\.0, now it is 50\.0"):
+    with pytest.raises(ValueError, match=r"min_area_um2 was 100\.0 and is 50\.0"):
         predict_slides(
             other, [slide], tmp_path / "out", options=SlideOptions(window=128, overlap=0.5, tissue="none"), bar=False
         )

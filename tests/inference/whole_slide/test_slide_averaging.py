@@ -96,7 +96,7 @@ def test_results_of_one_network_are_no_results_of_its_ensemble_or_of_its_flips(f
     path = write_slide(tmp_path / "a.tif", pixels(64, 64))
     run(load_slide_model(folds[0]), path, tmp_path / "out")
     for options, reason in (
-        ({"flips": True}, "test_time_flips was false, now it is true"),
+        ({"flips": True}, "test_time_flips was false and is true"),
         ({"ensemble": [str(folds[1])]}, "model was"),
     ):
         with pytest.raises(ValueError, match=f"a was made with other settings: {reason}"):

@@ -6,8 +6,8 @@ import tifffile
 from PIL import Image
 
 from cvm_monai.slides import Mpp, check_mpp, open_image, require_mpp
-from cvm_monai.slides.mpp import decide_mpp
-from cvm_monai.slides.tiff_mpp import ome_mpp
+from cvm_monai.slides.resolution import decide_mpp
+from cvm_monai.slides.tiff_metadata import ome_mpp
 
 GREY = np.full((32, 32), 200, dtype=np.uint8)
 

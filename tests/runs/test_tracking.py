@@ -20,7 +20,8 @@ from cvm_monai.data.datalist import Case, read_datalist, write_datalist
 from cvm_monai.engines import EpochMeans, LowestMetric, RunRecorder, default_tracking_uri, unique_run_name
 from cvm_monai.engines.renewal import Preview, RenewalReport
 from cvm_monai.engines.selection import SelectionEvents
-from cvm_monai.engines.tracking import TrackedRun, check_tracking_uri, writer_of
+from cvm_monai.runs.store import check_tracking_uri
+from cvm_monai.runs.tracking import TrackedRun, writer_of
 
 # addresses
 

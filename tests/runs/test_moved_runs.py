@@ -7,10 +7,10 @@ import shutil
 import mlflow
 import pytest
 
-from cvm_monai.engines.outbox import FILE, Outbox
-from cvm_monai.engines.tracking import TrackedRun, recorded_store, send_waiting
-from cvm_monai.engines.tracking_store import follow_move, sqlite_address
 from cvm_monai.files import write_json
+from cvm_monai.runs.outbox import FILE, Outbox
+from cvm_monai.runs.store import follow_move, recorded_store, sqlite_address
+from cvm_monai.runs.tracking import TrackedRun, send_waiting
 
 
 def tracked(folder, **options) -> TrackedRun:
@@ -84,9 +84,11 @@ def test_a_database_that_others_share_keeps_its_places(old, tmp_path):
 def test_what_waits_in_a_moved_folder_is_sent_from_there(old, tmp_path):
     waiting = tracked(old, outbox=old / FILE)
     waiting.join(run_id_of(old))
-    waiting._delivery.outbox.add(
-        {"kind": "artifact", "run_id": run_id_of(old), "path": waiting._named(old / "a.txt"), "folder": "later"}
-        | {"temporary": False}
+    waiting.outbox.add(
+        [
+            {"kind": "artifact", "run_id": run_id_of(old), "path": waiting.outbox.name_of(old / "a.txt")}
+            | {"folder": "later", "temporary": False}
+        ]
     )
     new = tmp_path / "new"
     old.rename(new)

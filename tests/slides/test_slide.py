@@ -138,7 +138,7 @@ def test_a_thumbnail_shows_the_whole_image_and_is_never_enlarged(slide_path, pix
 
 @pytest.mark.parametrize("size", [(1001, 1333), (46000, 32914)])
 def test_a_rounded_side_is_still_halved_exactly(size):
-    from cvm_monai.slides.levels import downsample, make_levels
+    from cvm_monai.slides.resolution import downsample, make_levels
 
     for factor in (2, 4, 16):
         assert downsample(size, (size[0] // factor, size[1] // factor)) == factor
@@ -147,6 +147,6 @@ def test_a_rounded_side_is_still_halved_exactly(size):
 
 
 def test_what_is_no_level_of_the_pyramid_is_left_out(tmp_path, pixels):
-    from cvm_monai.slides.levels import pyramid_sizes
+    from cvm_monai.slides.resolution import pyramid_sizes
 
     assert pyramid_sizes([(1000, 2000), (500, 1000), (600, 600), (250, 500), (250, 500)]) == [0, 1, 3]

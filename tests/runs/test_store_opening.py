@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cvm_monai.engines.tracking import TrackedRun
-from cvm_monai.engines.tracking_store import client_of, sqlite_address
+from cvm_monai.runs.store import client_of, sqlite_address
+from cvm_monai.runs.tracking import TrackedRun
 
-PRELOAD = ["mlflow.store.tracking.sqlalchemy_store", "cvm_monai.engines.tracking"]
+PRELOAD = ["mlflow.store.tracking.sqlalchemy_store", "cvm_monai.runs.tracking"]
 
 
 def make_and_run(file: Path, name: str, together: Any) -> None:

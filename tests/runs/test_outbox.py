@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 from cvm_monai.cli.main import main
-from cvm_monai.engines import outbox
-from cvm_monai.engines.outbox import FILE, Delivery, Outbox
-from cvm_monai.engines.tracking import TrackedRun
+from cvm_monai.runs import tracking
+from cvm_monai.runs.outbox import FILE, Outbox
+from cvm_monai.runs.tracking import TrackedRun
 
 
 class Client:
@@ -41,9 +41,6 @@ class Client:
     def log_artifact(self, run_id, path, *, artifact_path):
         self._call(run_id, Path(path).name, artifact_path)
 
-    def log_figure(self, run_id, figure, name):
-        self._call(run_id, name)
-
 
 AWAY = MlflowException("API request failed: connection refused")
 REFUSED = MlflowException("no such name", error_code=INVALID_PARAMETER_VALUE)
@@ -53,88 +50,131 @@ def metric(step: int) -> dict:
     return {"kind": "metric", "run_id": "r", "name": "a", "value": 0.5, "step": step, "time": 1000 + step}
 
 
+def run_of(client: Client, folder: Path, **options) -> TrackedRun:
+    run = TrackedRun(tracking_uri="none", experiment="e", artifact_dir=folder, **options)
+    run.run_id, run._client = "r", client
+    return run
+
+
 @pytest.fixture
 def client() -> Client:
     return Client()
 
 
 @pytest.fixture
-def sender(client, tmp_path) -> Delivery:
-    return Delivery(client, outbox=Outbox(tmp_path / FILE))
+def run(client, tmp_path, monkeypatch) -> TrackedRun:
+    monkeypatch.setattr(tracking, "_now", lambda: 1000)
+    return run_of(client, tmp_path, outbox=tmp_path / FILE)
 
 
-def test_what_cannot_be_sent_waits_and_is_sent_in_order_with_its_own_time(sender, client):
-    sender.send(metric(1))
+def log(run: TrackedRun, step: int) -> None:
+    run.metrics({"a": 0.5}, step=step)
+
+
+def steps(run: TrackedRun) -> list[int]:
+    assert run.outbox is not None
+    return [entry["step"] for entry in run.outbox.entries()]
+
+
+def test_what_cannot_be_sent_waits_and_is_sent_in_order_with_its_own_time(run, client, monkeypatch):
+    log(run, 1)
     client.error = AWAY
-    sender.send(metric(2))
-    sender.send({"kind": "tag", "run_id": "r", "name": "b", "value": "x"})
+    log(run, 2)
+    monkeypatch.setattr(tracking, "_now", lambda: 2000)
+    run.tags({"b": "x"})
     client.error = None
-    assert sender.flush(now=True) == 0
-    sender.send(metric(3))
-    steps = [("r", "a", 0.5, 1000 + step, step) for step in (1, 2, 3)]
-    assert client.got == [*steps[:2], ("r", "b", "x"), steps[2]]
-    assert not sender.outbox.path.exists()
+    assert run.settle() == 0
+    log(run, 3)
+    assert client.got == [("r", "a", 0.5, 1000, 1), ("r", "a", 0.5, 1000, 2), ("r", "b", "x"), ("r", "a", 0.5, 2000, 3)]
+    assert not run.outbox.path.exists()
 
 
-def test_a_server_that_is_away_is_asked_once_in_a_while_only(sender, client, monkeypatch):
+def test_a_server_that_is_away_is_asked_once_in_a_while_only_and_gets_all_when_it_is_back(run, client, monkeypatch):
     asked = []
-    monkeypatch.setattr(client, "log_metric", lambda *_, **__: asked.append(1) or client._call())
+    sent = client.log_metric
+    monkeypatch.setattr(client, "log_metric", lambda *a, **o: asked.append(1) or sent(*a, **o))
     client.error = AWAY
     clock = [0.0]
-    monkeypatch.setattr(outbox.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
     for step in range(5):
-        sender.send(metric(step))
+        log(run, step)
     assert len(asked) == 1
-    clock[0] = outbox.RETRY_SECONDS + 1
-    sender.send(metric(5))
+    clock[0] = tracking.RETRY_SECONDS + 1
+    log(run, 5)
     assert len(asked) == 2
-    assert [entry["step"] for entry in sender.outbox.entries()] == [0, 1, 2, 3, 4, 5]
+    assert steps(run) == [0, 1, 2, 3, 4, 5]
+    client.error, clock[0] = None, 2 * clock[0]
+    log(run, 6)
+    assert [call[-1] for call in client.got] == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_it_is_said_once_that_the_server_is_away(sender, client, caplog):
+def test_an_entry_is_on_disk_before_mlflow_is_asked(run, client, monkeypatch):
+    found = []
+    monkeypatch.setattr(client, "log_metric", lambda *_, **__: found.append(steps(run)))
+    run.metrics({"a": 0.5}, step=3)
+    assert found == [[3]]
+
+
+def test_it_is_said_once_that_the_server_is_away(run, client, caplog):
     client.error = AWAY
     with caplog.at_level("WARNING"):
         for step in range(3):
-            sender.send(metric(step))
-            sender.flush(now=True)
+            log(run, step)
+            run.settle()
     assert caplog.messages == [f"MLflow does not answer ({AWAY}): the training goes on, the record waits on disk"]
 
 
-def test_what_mlflow_refuses_is_left_out_and_does_not_hold_up_the_rest(sender, client, caplog):
+def test_what_mlflow_refuses_is_left_out_and_does_not_hold_up_the_rest(run, client, caplog):
     client.error = REFUSED
-    sender.send(metric(1))
+    log(run, 1)
     assert caplog.messages == ["MLflow refuses an entry, which is left out: INVALID_PARAMETER_VALUE: no such name"] or (
         caplog.messages == ["MLflow refuses an entry, which is left out: no such name"]
     )
     client.error = None
-    sender.send(metric(2))
+    log(run, 2)
     assert [call[-1] for call in client.got] == [2]
-    assert len(sender.outbox) == 0
+    assert len(run.outbox) == 0
 
 
-def test_without_an_outbox_a_failure_is_the_caller_s(client):
+def test_without_an_outbox_a_failure_is_the_caller_s(client, tmp_path):
     client.error = AWAY
     with pytest.raises(MlflowException, match="connection refused"):
-        Delivery(client).send(metric(1))
+        log(run_of(client, tmp_path), 1)
 
 
-def test_steps_that_the_run_has_are_not_sent_again(sender, client):
-    sender.known = {("a", 1)}
+def test_steps_that_the_run_has_are_not_sent_again(run, client):
+    run._known = {("r", "a", 1), ("other", "a", 2)}
     client.error = AWAY
-    sender.send(metric(2))
+    log(run, 2)
     client.error = None
-    sender.flush(now=True)
-    sender.send(metric(1))
+    run.settle()
+    log(run, 1)
     assert [call[-1] for call in client.got] == [2]
+
+
+@pytest.mark.parametrize("value", [1e30, -1e300])
+def test_a_loss_that_explodes_is_logged_as_any_other(run, client, value):
+    run.metrics({"a": value}, step=1)
+    assert client.got == [("r", "a", value, 1000, 1)]
+
+
+def test_a_damaged_outbox_is_refused_before_a_run_is_created(tmp_path):
+    (tmp_path / FILE).write_text("nothing\n")
+    run = TrackedRun(
+        tracking_uri=f"sqlite:///{tmp_path}/m.db", experiment="e", artifact_dir=tmp_path, outbox=tmp_path / FILE
+    )
+    with pytest.raises(ValueError, match=r"mlflow_outbox\.jsonl: line 1 is no JSON .*: correct or remove it"):
+        run.start("name")
+    assert not (tmp_path / "m.db").exists()
 
 
 def test_a_last_line_that_a_kill_cut_off_is_left_out_and_spoils_no_other(tmp_path):
     outbox = Outbox(tmp_path / "run" / FILE)
-    outbox.add(metric(1))
+    outbox.add([metric(1)])
     with outbox.path.open("a") as file:
         file.write('{"kind": "met')
     assert [entry["step"] for entry in outbox.entries()] == [1]
-    outbox.add(metric(2))
+    outbox.add([metric(2)])
     assert [entry["step"] for entry in Outbox(outbox.path).entries()] == [1, 2]
 
 
@@ -145,10 +185,10 @@ def test_a_line_within_that_is_no_json_is_named(tmp_path):
         Outbox(tmp_path / FILE).entries()
 
 
-def test_an_interruption_while_sending_keeps_what_was_not_sent(sender, client):
+def test_an_interruption_while_sending_keeps_what_was_not_sent(run, client):
     client.error = AWAY
     for step in range(3):
-        sender.send(metric(step))
+        log(run, step)
     client.error = None
     calls = iter([None, KeyboardInterrupt()])
 
@@ -159,13 +199,11 @@ def test_an_interruption_while_sending_keeps_what_was_not_sent(sender, client):
 
     client.log_metric = stop
     with pytest.raises(KeyboardInterrupt):
-        sender.flush(now=True)
-    assert [entry["step"] for entry in sender.outbox.entries()] == [1, 2]
+        run.settle()
+    assert steps(run) == [1, 2]
 
 
-def test_a_figure_waits_as_a_file_that_is_removed_when_it_was_sent(client, tmp_path):
-    run = TrackedRun(tracking_uri="none", experiment="e", artifact_dir=tmp_path, outbox=tmp_path / FILE)
-    run.run_id, run._client, run._delivery = "r", client, Delivery(client, outbox=run.outbox)
+def test_a_figure_waits_as_a_file_that_is_removed_when_it_was_sent(run, client, tmp_path):
     client.error = AWAY
     run.figure(Figure(), "pseudo_labels/epoch_0001.png")
     waiting = tmp_path / "mlflow_outbox" / "pseudo_labels" / "epoch_0001.png"
@@ -174,6 +212,7 @@ def test_a_figure_waits_as_a_file_that_is_removed_when_it_was_sent(client, tmp_p
     assert run.settle() == 0
     assert client.got == [("r", "epoch_0001.png", "pseudo_labels")]
     assert not waiting.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sync_tracking_without_a_training_is_one_sentence(tmp_path, capsys):
@@ -221,7 +260,7 @@ def test_a_server_that_dies_and_comes_back_has_everything_once(tmp_path, monkeyp
         run.start("name")
         run.metrics({"a": 1.0}, step=1)
         stop_server(process)
-        (out).mkdir()
+        out.mkdir(exist_ok=True)
         (out / "run.json").write_text(json.dumps({"mlflow_run_id": run.run_id, "mlflow_tracking_uri": uri}))
         asked = []
         request = requests.Session.request

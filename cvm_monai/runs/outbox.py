@@ -1,10 +1,14 @@
-"""Send log entries to MLflow, or queue them as JSON lines while its server does not answer, and send them later."""
+"""Entries of a run's log as JSON lines on disk, until MLflow has them: `RUN/mlflow_outbox.jsonl`.
+
+A training writes each entry here first; it is removed when MLflow has taken it. So nothing is lost while the server
+does not answer, and `cvm-monai sync-tracking` sends what is left.
+"""
 
 import json
-import logging
+import math
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +18,14 @@ from cvm_monai.files import shown, write_bytes
 FILE = "mlflow_outbox.jsonl"
 
 LARGEST = 2**63
-"""Numbers from this magnitude on do not fit into MLflow's databases."""
+"""Whole numbers from this magnitude on do not fit into MLflow's databases."""
 
 Entry = Mapping[str, Any]
 """{kind, run_id, and the fields of that kind}; see `TrackedRun`."""
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < LARGEST  # NaN compares false
+    return (isinstance(value, float) and math.isfinite(value)) or (type(value) is int and abs(value) < LARGEST)
 
 
 NAMED = {"name": lambda value: isinstance(value, str), "value": lambda value: isinstance(value, str)}
@@ -101,8 +105,8 @@ class Outbox:
             found.append(entry)
         return found
 
-    def add(self, entry: Entry) -> None:
-        """Append one entry."""
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Append entries."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab+") as file:
             if file.tell():
@@ -110,7 +114,7 @@ class Outbox:
                 if file.read(1) != b"\n":  # a kill left an incomplete line, which would corrupt this one
                     keep = self.path.read_bytes()
                     file.truncate(keep.rfind(b"\n") + 1)
-            file.write(json.dumps(dict(entry)).encode() + b"\n")
+            file.write(b"".join(json.dumps(dict(entry)).encode() + b"\n" for entry in entries))
 
     def send(self, deliver: Callable[[Entry], bool]) -> int:
         """Pass the entries to `deliver` one by one until it returns False; returns how many are left.
@@ -129,106 +133,25 @@ class Outbox:
             self._keep(entries[sent:] if sent else entries)
         return len(entries) - sent
 
+    def name_of(self, file: Path) -> str:
+        """Express a file's path relative to the outbox's folder, which may move before the entry is sent."""
+        folder = self.path.parent.resolve()
+        return str(file.resolve().relative_to(folder) if file.resolve().is_relative_to(folder) else file.resolve())
+
+    def remove(self, file: Path) -> None:
+        """Remove a file that waited, and its folder if it is empty then; never a path outside `files`."""
+        if self.files.resolve() not in file.resolve().parents:
+            return
+        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            for folder in (file.resolve().parent, self.files):
+                folder.rmdir()
+
     def _keep(self, entries: list[dict[str, Any]]) -> None:
         if entries:
             write_bytes(self.path, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
         else:
             self.path.unlink(missing_ok=True)
-
-
-logger = logging.getLogger(__name__)
-
-RETRY_SECONDS = 30.0
-"""Seconds without a new attempt after a server did not answer, so that a training is hardly delayed."""
-
-
-class Delivery:
-    """Sends entries to MLflow in their order.
-
-    With an outbox no failure of MLflow stops the caller: what cannot be sent waits there, and what MLflow rejects is
-    dropped with a warning. Without an outbox each failure is raised to the caller.
-
-    Args:
-        client: an `MlflowClient`.
-        outbox: where entries wait.
-    """
-
-    def __init__(self, client: Any, *, outbox: Outbox | None = None) -> None:
-        self.client, self.outbox = client, outbox
-        self.known: set[tuple[str, int]] = set()
-        """(metric, step) pairs that the run already has; they are not sent again."""
-        self._away_until = 0.0
-        self._away = outbox is not None and len(outbox) > 0
-
-    def send(self, entry: Entry) -> None:
-        """Send an entry, or queue it behind those that wait."""
-        if self.outbox is None:
-            bring(self.client, entry)
-        elif (self._away and self.flush()) or not self._bring(entry):
-            self.outbox.add(entry)
-
-    def call(self, action: Callable[[], Any]) -> bool:
-        """Call `action` now, if MLflow answers; returns whether it was done, or rejected for good."""
-        if self.outbox is None:
-            action()
-            return True
-        if self._away and self.flush():
-            return False
-        return self._reached(action)
-
-    def count(self, action: Callable[[], int]) -> int:
-        """Return the result of `action`; 0 if MLflow does not answer."""
-        found: list[int] = []
-        self.call(lambda: found.append(action()))
-        return sum(found)
-
-    def flush(self, *, now: bool = False) -> int:
-        """Send the waiting entries, unless the server failed to answer a moment ago; returns how many are left.
-
-        Args:
-            now: try even if it just failed to answer.
-        """
-        if self.outbox is None:
-            return 0
-        if not now and time.monotonic() < self._away_until:
-            return 1
-        left = self.outbox.send(self._bring)
-        self._away = left > 0
-        return left
-
-    def _bring(self, entry: Entry) -> bool:
-        if entry["kind"] == "metric" and (entry["name"], entry["step"]) in self.known:
-            return True
-        if entry["kind"] == "artifact" and self.outbox is not None:
-            entry = {**entry, "path": str(self.outbox.path.parent / entry["path"])}
-        if not self._reached(lambda: bring(self.client, entry)):
-            return False
-        if entry["kind"] == "artifact" and entry["temporary"]:
-            self._remove(Path(entry["path"]))
-        return True
-
-    def _remove(self, file: Path) -> None:
-        """Remove a file in the outbox's own folder of waiting files; never a path outside it."""
-        if self.outbox is not None and self.outbox.files.resolve() in file.resolve().parents:
-            file.unlink(missing_ok=True)
-
-    def _reached(self, action: Callable[[], Any]) -> bool:
-        """Run `action`; returns whether MLflow answered. What it rejects is dropped."""
-        from mlflow.exceptions import MlflowException
-        from requests.exceptions import RequestException
-
-        try:
-            action()
-        except (MlflowException, RequestException) as error:
-            reason = " ".join(str(error).split())[:200]
-            if refused(error):
-                logger.warning("MLflow refuses an entry, which is left out: %s", reason)
-                return True
-            if not self._away:
-                logger.warning("MLflow does not answer (%s): the training goes on, the record waits on disk", reason)
-            self._away, self._away_until = True, time.monotonic() + RETRY_SECONDS
-            return False
-        return True
 
 
 def refused(error: Exception) -> bool:

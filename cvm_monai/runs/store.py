@@ -1,9 +1,11 @@
-"""MLflow's SQLite databases: addresses, locked creation, and updated artifact paths after a move."""
+"""MLflow's stores: their addresses, checks before they are used, locked creation, and databases that were moved."""
 
 import os
 import sqlite3
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,23 +13,18 @@ from urllib.request import url2pathname
 
 from cvm_monai.errors import CvmError
 from cvm_monai.files import made_by_one, shown
+from cvm_monai.runs.folder import RunFolder
 
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # MLflow's default of 7 delays a training for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+
+OFF = "none"
+DATABASE = "mlruns.db"
 SQLITE = "sqlite:///"
-OPTIONS = frozenset(
-    [
-        "cache",
-        "cached_statements",
-        "check_same_thread",
-        "detect_types",
-        "immutable",
-        "isolation_level",
-        "mode",
-        "nolock",
-        "psow",
-        "timeout",
-        "uri",
-        "vfs",
-    ]
+OPTIONS = (
+    *("cache", "cached_statements", "check_same_thread", "detect_types", "immutable", "isolation_level"),
+    *("mode", "nolock", "psow", "timeout", "uri", "vfs"),
 )
 """Parameters that may follow `?` in such an address."""
 
@@ -77,6 +74,84 @@ def artifact_folder(uri: str, *, output_dir: str | Path) -> Path:
     """Folder of the runs' artifacts: `mlruns` beside a local database, else below the output folder."""
     file = database_file(uri)
     return (Path(output_dir) if file is None else file.absolute().parent) / "mlruns"
+
+
+def default_tracking_uri(*, output_dir: str) -> str:
+    """Return MLFLOW_TRACKING_URI if it is set, else the address of a SQLite file in the output folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_address(Path(output_dir).resolve() / DATABASE)
+
+
+def check_tracking_uri(uri: str) -> None:
+    """Raise CvmError if MLflow does not accept this kind of address, or no server answers at it."""
+    if uri == OFF:
+        return
+    scheme = uri.partition("://")[0] if "://" in uri else ""
+    if scheme in ("http", "https"):
+        try:
+            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+                return
+        except (OSError, HTTPException) as error:
+            raise CvmError(
+                f"no MLflow server answers at {uri} ({getattr(error, 'reason', error)}): start it, or pass "
+                "--tracking_uri none to train without tracking"
+            ) from error
+    if scheme in ("", "file"):
+        raise CvmError(
+            f"tracking_uri {uri!r} is a folder, which MLflow no longer takes: use sqlite:////path/mlruns.db, the "
+            "address of a server, or none"
+        )
+    database_file(uri)
+
+
+def recorded_store(uri: str, *, output_dir: str | Path) -> str:
+    """Find the store that a training recorded: at its address, or as `mlruns.db` of an output folder that moved.
+
+    For a copied folder it is the copy's store. The check is needed since MLflow creates a missing database silently.
+
+    Raises:
+        CvmError: no address, neither file exists, or the file is not an MLflow database.
+    """
+    if not isinstance(uri, str):
+        raise CvmError(f"the training in {output_dir} recorded no MLflow store, but {shown(uri)}: train again")
+    file = database_file(uri)
+    if file is None:
+        return uri
+    moved = Path(output_dir).resolve() / DATABASE
+    if file.is_file() and not _holds_run_of(moved, RunFolder(output_dir)):
+        check_database(file)
+        return uri
+    if not moved.is_file():
+        raise CvmError(
+            f"the MLflow database that the training in {output_dir} recorded, {file}, is not there, nor is {moved}: "
+            "put it there, or train again"
+        )
+    check_database(moved)
+    return sqlite_address(moved)
+
+
+def _holds_run_of(database: Path, record: RunFolder) -> bool:
+    """Whether a database contains the run that a training recorded."""
+    run_id = record.known.get("mlflow_run_id")
+    try:
+        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as found:
+            return found.execute("SELECT 1 FROM runs WHERE run_uuid = ?", [run_id]).fetchone() is not None
+    except sqlite3.Error:
+        return False
+
+
+def check_database(file: Path) -> None:
+    """Check a database without changing it; MLflow would create its tables in an empty one.
+
+    Raises:
+        CvmError: it is damaged, or not an MLflow database.
+    """
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            found = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
+    except sqlite3.Error as error:
+        raise CvmError(f"the MLflow database {file} is damaged ({error}): restore it, or train again") from error
+    if found is None:
+        raise CvmError(f"{file} is no MLflow database: restore it, or train again")
 
 
 def _read(address: str) -> str | None:
