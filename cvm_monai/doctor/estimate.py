@@ -37,6 +37,7 @@ class Counts:
         renews: whether the method computes pseudo-labels, and whether only once.
         renew_from: first epoch with pseudo-labels.
         renew_every: epochs after which they are renewed even without a new low; 0: never.
+        renew_limit: most renewals at new lows that the plan pays for; None: no limit.
     """
 
     train_images: int
@@ -48,6 +49,7 @@ class Counts:
     renews_once: bool = False
     renew_from: int = 0
     renew_every: int = 0
+    renew_limit: int | None = None
 
     @property
     def steps(self) -> int:
@@ -69,6 +71,8 @@ class Counts:
         most = max(0, min(most, 1) if self.renews_once else most)
         waited = self.max_epochs - self.renew_from
         due = waited // self.renew_every + (self.renew_from > 0) if self.renew_every and waited >= 0 else 0
+        if self.renew_limit is not None:
+            most = min(most, self.renew_limit + due)
         return min(max(1, due), most), most
 
 

@@ -22,6 +22,7 @@ from cvm_monai.data.records import case_record, case_records
 from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, seconds
 from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
 from cvm_monai.doctor.workflow import opened, reason, tidy
+from cvm_monai.engines.renewal_plan import RenewalPlan, pixels_of
 from cvm_monai.engines.tracking_store import sqlite_address
 from cvm_monai.errors import CvmError
 from cvm_monai.files import temporary_folder
@@ -30,6 +31,8 @@ EPOCHS = 2
 """Number of epochs. The first one warms up (workers start, kernels are chosen); the second is measured."""
 STEPS = 3
 """Number of steps of each epoch."""
+ASKED = ("max_epochs", "val_interval", "renew_from", "renew_every", "renew_share")
+"""Knobs that the dry run changes and the estimate needs."""
 IMAGES = 4
 """Number of images that are read."""
 
@@ -118,7 +121,7 @@ def _built(config: Path) -> Iterator[None]:
 
 def _trim(parser: ConfigParser) -> dict[str, Any]:
     """Reduce the training to a few images and epochs; returns the changed values of the real training."""
-    asked = {name: parser[name] for name in ("max_epochs", "val_interval", "renew_from", "renew_every")}
+    asked = {name: parser[name] for name in ASKED}
     where = {"dataset_dir": "@dataset_dir", "fold": "@fold", "seed": "@seed"}
     few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
     images = {"length": f"$@batch_size * @accumulation_steps * {STEPS}"}
@@ -130,9 +133,8 @@ def _trim(parser: ConfigParser) -> dict[str, Any]:
     parser["validate"]["dataset"]["cache_num"] = 2
     validation = parser["validate"]["dataset"]["data"]
     parser["validate"]["dataset"]["data"] = {"_target_": "cvm_monai.doctor.rehearsal.first", "records": validation}
-    parser.update(
-        {"max_epochs": EPOCHS, "val_interval": 1, "renew_from": 0, "renew_every": 1, "renew_below": None, "restarts": 0}
-    )
+    rule = {"renew_from": 0, "renew_every": 1, "renew_below": None, "renew_share": None}
+    parser.update({"max_epochs": EPOCHS, "val_interval": 1, "restarts": 0, **rule})
     return asked
 
 
@@ -221,9 +223,13 @@ class _Run:
 
     def _counts(self) -> Counts:
         where = self._where()
+        train, validation = (len(case_records(part=part, **where)) for part in ("train", "validation"))
+        share, validated = self.asked["renew_share"], validation / train / self.asked["val_interval"]
+        plan = RenewalPlan(share=share, crop_size=self._get("crop_size"), validated=validated)
+        pixels = pixels_of(self._get("renewal_dataset"))
         return Counts(
-            train_images=len(case_records(part="train", **where)),
-            validation_images=len(case_records(part="validation", **where)),
+            train_images=train,
+            validation_images=validation,
             batch_size=self._get("batch_size") * self._get("accumulation_steps"),
             max_epochs=self.asked["max_epochs"],
             val_interval=self.asked["val_interval"],
@@ -231,6 +237,7 @@ class _Run:
             renews_once=self.method.renews_once,
             renew_from=self.asked["renew_from"],
             renew_every=self.asked["renew_every"],
+            renew_limit=None if share is None else plan.most(pixels, epochs=self.asked["max_epochs"]),
         )
 
     def _costs(self) -> Costs:

@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.files import sha256
-from cvm_monai.knobs import names
+from cvm_monai.knobs import TRAINING, names
 from cvm_monai.networks.extractor_files import absolute_extractor
 from cvm_monai.provenance import plain
 
@@ -35,8 +35,9 @@ def training_settings(*, knobs: Mapping[str, Any], datalist: str | Path) -> dict
 def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Describe the first setting that differs, as `learning_rate was 0.001 and is 0.01`; None if all are equal.
 
-    A setting without a value equals a missing one.
+    A setting without a value equals a missing one; a missing knob has its value of earlier trainings.
     """
+    before = {name: TRAINING[name].earlier for name in now if name in TRAINING and name not in before} | dict(before)
     old, new = dict(_flat(before)), dict(_flat(now))
     for name in [*new, *(name for name in old if name not in new)]:
         if old.get(name) != new.get(name):

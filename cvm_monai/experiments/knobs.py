@@ -106,7 +106,12 @@ def configuration(
 
 
 def difference(asked: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """Describe the first knob in which two configurations differ; empty if they are equal."""
+    """Describe the first knob in which two configurations differ; empty if they are equal.
+
+    A knob that one of them does not know has the value that `cvm_monai.knobs` gives for earlier trainings.
+    """
+    known = {name: TRAINING[name].earlier for name in {*asked, *found} if name in TRAINING}
+    asked, found = known | dict(asked), known | dict(found)
     for name in sorted({*asked, *found} - WHERE):
         if name not in found:
             return f"{shorten(name)} {_text(asked[name])} is asked for and was not known there"

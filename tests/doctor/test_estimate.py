@@ -39,6 +39,8 @@ def test_the_whole_is_the_sum_of_its_parts():
         ({"renews": True, "val_interval": 11}, (0, 0)),
         ({"renews": True, "renew_every": 3}, (3, 10)),
         ({"renews": True, "renew_every": 1, "renew_from": 4}, (7, 7)),
+        ({"renews": True, "renew_limit": 3}, (1, 3)),
+        ({"renews": True, "renew_limit": 2, "renew_every": 5}, (2, 4)),
     ],
 )
 def test_renewals_are_between_one_and_one_for_each_validation(changes, renewals):
