@@ -18,6 +18,8 @@ from cvm_monai.free_memory import free_memory, gib
 from cvm_monai.networks import build_network
 from cvm_monai.networks.extractor_names import is_timm
 from cvm_monai.slides import image_size
+from cvm_monai.variational.grid import spacing_for
+from cvm_monai.variational.representatives import MOST
 
 RAW, PREPARED = 3, 12
 """Bytes per pixel of an image: as read (uint8), and as network input (float32)."""
@@ -30,7 +32,7 @@ NUMBER = 4
 STRIDES: Mapping[str, int] = {"two_component": 16, "frozen_probe": 32, "frozen_two_component": 32}
 """Image pixels per output pixel, in each direction; for a frozen extractor the largest such value."""
 BY_POINT = ("cvm", "contrast_map", "frozen_cvm")
-"""Methods that hold one map per point."""
+"""Methods that hold one map per point, of the first `MOST` of a class."""
 POINTS_OF_A_REGION = 5
 HELD = 8
 """Images whose maps a renewal holds at the same time, at most."""
@@ -187,11 +189,15 @@ def _maps(seen: Sequence[Sized], knobs: Mapping[str, Any]) -> list[Need]:
     if not both:
         return []
 
+    def cells(case: Sized) -> float:
+        found = _cells(case.pixels, knobs)
+        return found / spacing_for((1, round(found)), knobs.get("solver_spacing")) ** 2
+
     def contrast(case: Sized) -> float:
-        return _cells(case.pixels, knobs) * NUMBER * (4 * case.inside + case.outside)
+        return cells(case) * NUMBER * (2 * min(case.inside, MOST) + min(case.outside, MOST))
 
     largest = max(both, key=contrast)
-    least = sorted(_cells(case.pixels, knobs) * NUMBER * case.inside for case in both)[:HELD]
+    least = sorted(cells(case) * NUMBER * min(case.inside, MOST) for case in both)[:HELD]
     size = contrast(largest) + (0 if knobs["combination"] == "max" else sum(least))
     what = f"the contrast maps of the {largest.inside} + {largest.outside} points of case {largest.case_id}"
     return [Need(size, what, f"lower --pairs, annotate by fewer points and regions, or {_size_remedy(knobs)}")]
