@@ -87,7 +87,7 @@ def test_methods_without_maps_for_points_and_evaluations_are_not_asked_for_them(
 
 
 def test_hundreds_of_points_are_weighed_as_those_that_stand_for_them_on_the_grid_that_is_solved(monkeypatch, datalist):
-    assert refused(monkeypatch, datalist, free=2**30, **MANY | {"scale": 6.0}) is None
+    assert refused(monkeypatch, datalist, free=2**31, **MANY | {"scale": 6.0}) is None
     assert refused(monkeypatch, datalist, free=2**31, **MANY | {"solver_spacing": None}) is None
 
 
