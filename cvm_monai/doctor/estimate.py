@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from cvm_monai.free_memory import gib
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -126,6 +128,19 @@ def cache_mib(costs: Costs, counts: Counts, *, held: tuple[int, int]) -> float:
     more = (counts.train_images - train) * costs.cached_train
     more += (counts.validation_images - validation) * costs.cached_validation
     return max(0, more) / 2**20
+
+
+def cache_words(costs: Costs, counts: Counts, *, limit: float) -> str:
+    """Say how many of the training's decoded images are held in memory, of a limit in bytes, and how many on disk."""
+    left, held = limit, 0
+    for count, size in ((counts.train_images, costs.cached_train), (counts.validation_images, costs.cached_validation)):
+        fit = min(count, int(min(left / max(size, 1), count)))
+        held, left = held + fit, left - fit * size
+    count = counts.train_images + counts.validation_images
+    whole = counts.train_images * costs.cached_train + counts.validation_images * costs.cached_validation
+    if held == count:
+        return f"all {count} decoded images are held in memory, {gib(whole)}"
+    return f"{held} of {count} decoded images are held in memory, the others in output_dir/cache: {gib(whole)} in all"
 
 
 def table(stages: Sequence[Stage]) -> str:

@@ -11,15 +11,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
 from cvm_monai.bundle_files import as_entry, config_file
+from cvm_monai.data.cache import bytes_of
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.data.folds import case_labels, check_trainable, split, teaches
 from cvm_monai.data.records import case_record, case_records
-from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, seconds
+from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, cache_words, seconds
 from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
 from cvm_monai.doctor.workflow import opened, reason, tidy
 from cvm_monai.engines.renewal_plan import RenewalPlan, pixels_of
@@ -48,6 +48,7 @@ class Rehearsal:
         memory_mib: peak main memory of the real training's process.
         gpu_mib: peak memory on the GPU; None on a CPU.
         device: of the dry run.
+        images: where its decoded images will be, in words.
     """
 
     stages: tuple[Stage, ...]
@@ -57,6 +58,7 @@ class Rehearsal:
     memory_mib: float
     gpu_mib: float | None
     device: str
+    images: str = ""
 
 
 def few_records(*, dataset_dir: str, fold: int, seed: int, images: int = IMAGES, length: int = IMAGES) -> list[Any]:
@@ -217,9 +219,11 @@ class _Run:
         stages += [Stage("record", costs.record, "epoch", *watch.memory["validation"]), self.inference]
         fewest, most = seconds(costs, counts)
         held = (len(self._get("train#dataset")._cache), len(self._get("validate#dataset")._cache))
-        memory = self.meter.most + cache_mib(costs, counts, held=held)
+        limit = self._get("cache_budget").limit
+        memory = self.meter.most + min(cache_mib(costs, counts, held=held), limit / 2**20)
         gpu = None if self.meter.gpu is None else self.meter.most_gpu
-        return Rehearsal(tuple(stages), counts, fewest, most, memory, gpu, str(self.device))
+        images = cache_words(costs, counts, limit=limit)
+        return Rehearsal(tuple(stages), counts, fewest, most, memory, gpu, str(self.device), images)
 
     def _counts(self) -> Counts:
         where = self._where()
@@ -258,18 +262,9 @@ class _Run:
             validate=watch.validations[-1] / len(validation),
             renew=renewing[0] / len(renewal),
             renewal=renewing[1] - renewing[0],
-            cached_train=_bytes_of(train._cache[0]),
-            cached_validation=_bytes_of(validation._cache[0]),
+            cached_train=bytes_of(train.item(0)),
+            cached_validation=bytes_of(validation.item(0)),
         )
 
 
 DATASETS = ("train#dataset", "renewal_dataset", "validate#dataset")
-
-
-def _bytes_of(item: Any) -> int:
-    """Return the bytes of the arrays in a cached item."""
-    if isinstance(item, torch.Tensor | np.ndarray):
-        return int(item.nbytes)
-    if isinstance(item, dict):
-        return sum(map(_bytes_of, item.values()))
-    return sum(map(_bytes_of, item)) if isinstance(item, list | tuple) else 0

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cvm_monai.annotations import BACKGROUND, UNLABELLED, first_pairs, read_annotations
+from cvm_monai.data.cache import cache_limit
 from cvm_monai.data.datalist import Case, DataList
 from cvm_monai.data.folds import split
 from cvm_monai.errors import CvmError
@@ -95,7 +96,7 @@ def check_training_memory(knobs: Mapping[str, Any], datalist: DataList, *, train
         sized(case, knobs, datalist.classes, points=with_points) for case in (parts.train if trains else parts.test)
     ]
     checked = [sized(case, knobs, datalist.classes) for case in parts.validation] if trains else seen
-    held = _caches(seen if trains else [], checked)
+    held = _caches(seen if trains else [], checked, limit=cache_limit(knobs.get("cache"), free=free_memory()))
     computed = [_forward([*seen, *checked], knobs)]
     if trains:
         computed += [*_batch(knobs, len(seen)), *_maps(seen, knobs), *_weights(knobs)]
@@ -152,14 +153,13 @@ def _size_remedy(knobs: Mapping[str, Any]) -> str:
     return "lower --scale" if knobs["mpp"] is None else "raise --mpp"
 
 
-def _caches(seen: Sequence[Sized], checked: Sequence[Sized]) -> list[Need]:
-    """Cached images in main memory: training images as uint8, validation images as the network takes them."""
-    size = sum(case.pixels * (RAW + MAPS) for case in seen)
-    size += sum(case.pixels * (PREPARED + MAPS) for case in checked)
+def _caches(seen: Sequence[Sized], checked: Sequence[Sized], *, limit: float) -> list[Need]:
+    """Cached images in main memory, as uint8; `cache` bounds them."""
+    size = min(sum(case.pixels * (RAW + MAPS) for case in (*seen, *checked)), limit)
     count = len({case.case_id for case in (*seen, *checked)})
     largest = max((*seen, *checked), key=lambda case: case.pixels)
     what = f"{count} images of up to {largest.sides} ({largest.case_id})"
-    return [Need(size, what, "lower --scale (or raise --mpp), or take fewer or smaller images")]
+    return [Need(size, what, "lower --cache, or lower --scale (or raise --mpp)")]
 
 
 def _forward(cases: Sequence[Sized], knobs: Mapping[str, Any]) -> Need:

@@ -38,7 +38,7 @@ def test_a_configuration_in_json_trains_evaluates_and_infers(bundle, phantom, tm
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "FINISHED"
     without = {"extractor_path", "extractor_weights"}  # MONAI drops a listed knob that has no value
-    younger = {"renew_share", "solver_spacing"}
+    younger = {"renew_share", "solver_spacing", "cache"}
     assert set(record["knobs"]) == set(names(recorded=True)) - without - younger
     both = [train, str(bundle / "evaluate.json")]
     monai.bundle.run("evaluating", config_file=both, output_dir=output, device="cpu")

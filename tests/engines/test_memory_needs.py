@@ -65,8 +65,10 @@ def test_a_network_on_an_encoder_by_name_is_weighed_without_its_weights(monkeypa
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"scale": 1000.0}, ["images of up to 256000 x 200000 px (c", "lower --scale"]),
-        ({"mpp": 0.0005}, ["images of up to 256000 x 200000 px (c", "raise --mpp"]),
+        ({"scale": 1000.0}, ["the 256000 x 200000 px of case c", "lower --scale"]),
+        ({"mpp": 0.0005}, ["the 256000 x 200000 px of case c", "raise --mpp"]),
+        ({"cache": 5.0, "scale": 60.0}, ["images of up to 15360 x 12000 px (c", "lower --cache, or lower --scale"]),
+        ({"cache": 5.0, "mpp": 0.005}, ["images of up to 25600 x 20000 px (c", "raise --mpp"]),
         (MANY, ["the contrast maps of the 400 + 400 points of case c", "lower --pairs"]),
         ({"crop_size": 100_000}, ["the crops of 100000 x 100000 px of a step take", "lower --crop_size"]),
         ({"network_channels": [4096] * 5}, ["the network, its gradients and Adam's moments", "--network_channels"]),
