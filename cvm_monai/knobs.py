@@ -197,6 +197,14 @@ RENEWAL = by_name(
     Knob("renew_below", POSITIVE, None, null=True, help=
          "pseudo-labels only while the validation partial cross-entropy is below this; 0.693 = ln 2 is a network that "
          "knows nothing of two classes. null is the paper's rule"),
+    Knob("renew_share", Number(0.001, below=1), 0.12, null=True, help=
+         "most of a training's computation that renewals may take, counted in pixels: a low that comes too soon is "
+         "made up for at the first validation at which so much has been earned; raising it renews more often. null "
+         "(the paper) renews at every new low. `renew_every` comes all the same"),
+    Knob("solver_spacing", Whole(1, 16), None, null=True, help=
+         "features to a cell of the grid on which u is solved, in each direction: the features are averaged over a "
+         "cell, u is resampled. 1 (the paper) solves on every feature; null takes 1, 2 or 4, the smallest that leaves "
+         "at most 256 x 256 cells; raising it saves time and drops what is finer"),
     Knob("restarts", Whole(), 0,
          "how often the network begins anew, at equal shares of `max_epochs`, while its pseudo-labels and the best "
          "score stay: it then learns from the start with those of the best network before it. A second start can help "
@@ -249,6 +257,10 @@ LEARNING = by_name(
 )
 MACHINE = by_name(
     Knob("num_workers", Whole(), 0, role="machine", help="loader processes"),
+    Knob("cache", Number(0), None, null=True, role="machine", help=
+         "GiB of memory for decoded images; those that do not fit are kept decoded in `output_dir/cache` while the run "
+         "lasts, and read again. null: half of the memory that is free at the start; 0: none is held. See "
+         "`docs/scale.md`"),
     Knob("device", Device(), Computed("first GPU, else CPU"), role="machine", help="where to compute"),
     Knob("amp", SWITCH, Computed("True with a GPU"), role="machine", decides=True, help="mixed precision, on GPUs"),
     Knob("channels_last", SWITCH, False, role="machine", decides=True, help=
@@ -364,6 +376,11 @@ def check(values: Mapping[str, Any], run: str = "training") -> None:
         CvmError: what it must be, naming it as an option.
     """
     check_all(values, TABLES[run])
+
+
+def with_earlier(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the knobs that recorded settings lack, with the values that were in effect then (`Knob.earlier`)."""
+    return {name: knob.earlier for name, knob in TRAINING.items()} | dict(settings)
 
 
 def names(

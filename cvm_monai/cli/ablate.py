@@ -40,11 +40,11 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the ablation; returns 1 where a run failed."""
     from cvm_monai.experiments.ablation import AblationRequest, ablate
-    from cvm_monai.experiments.execute import Processes, workers_of
+    from cvm_monai.experiments.execute import processes_for
     from cvm_monai.runs import OutputRecord
 
     record = OutputRecord.of_command("ablate", arguments)
     request = AblationRequest(**setup_of(arguments), what=arguments.what, values=arguments.values)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the current runs as Ctrl-C does
-    result = ablate(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))
+    result = ablate(request, execute=processes_for(request.jobs), say=partial(print, flush=True))
     return tell(result, request.output / "ablation.md", record)

@@ -56,13 +56,13 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the comparison; returns 1 where a run failed."""
     from cvm_monai.experiments.compare import ComparisonRequest, compare
-    from cvm_monai.experiments.execute import Processes, workers_of
+    from cvm_monai.experiments.execute import processes_for
     from cvm_monai.runs import OutputRecord
 
     record = OutputRecord.of_command("compare", arguments)
     request = ComparisonRequest(**setup_of(arguments), methods=arguments.methods)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the current runs as Ctrl-C does
-    result = compare(request, execute=Processes(workers=workers_of(request.jobs)), say=partial(print, flush=True))
+    result = compare(request, execute=processes_for(request.jobs), say=partial(print, flush=True))
     return tell(result, request.output / "table1.md", record)
 
 

@@ -120,6 +120,8 @@ def report(found: "Rehearsal") -> Finding:
         )
     else:
         print(f"The whole training, {sizes}: {most}")
+    if found.images:
+        print(f"  {found.images[0].upper()}{found.images[1:]}")
     gpu = "" if found.gpu_mib is None else f", {found.gpu_mib / 2**10:.1f} GiB on the GPU"
     detail = f"the whole training takes {found.memory_mib / 2**10:.1f} GiB{gpu}"
     free = available_memory()

@@ -1,40 +1,38 @@
 """Datasets and samplers of an epoch: transforms seeded by epoch and case, micro-batches, shards of processes."""
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import CacheDataset, Dataset
+from monai.data import Dataset
 from monai.data.utils import list_data_collate
 from monai.transforms import Compose
 from torch.utils.data import Sampler
 
+from cvm_monai.data.cache import CaseCache
 from cvm_monai.errors import CvmError
 
 
-class SeededCacheDataset(CacheDataset):
-    """A `CacheDataset` of MONAI whose random transforms are reseeded for each item from (seed, epoch, index).
+class SeededCacheDataset(CaseCache):
+    """A `CaseCache` whose random transforms are reseeded for each item from (seed, epoch, index).
 
     So an item's augmentation in an epoch does not depend on the loader's workers, on the items before it, or on
     whether the training was resumed.
 
     Args:
-        data: as `CacheDataset`.
+        data: as `CaseCache`.
         transform: a `Compose`; its random transforms draw from their own `R`, as MONAI's and this package's do.
         seed: another seed gives other random numbers.
-        options: options of `CacheDataset`.
+        options: options of `CaseCache`.
 
     Raises:
-        TypeError: a transform that is not a `Compose`.
+        TypeError, CvmError: as `CaseCache`.
     """
 
     def __init__(
         self, data: Sequence[Mapping[Hashable, Any]], *, transform: Compose, seed: int, **options: Any
     ) -> None:
-        if not isinstance(transform, Compose):
-            raise TypeError(f"transform must be a Compose, got {type(transform).__name__}")
         self.seed = seed
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that outlive an epoch see it too
         super().__init__(data=data, transform=transform, **options)
@@ -45,14 +43,7 @@ class SeededCacheDataset(CacheDataset):
 
     def prepared(self, index: int) -> Any:
         """A copy of an item after its deterministic transforms alone, from the cache where it is cached."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"case {index} of {len(self)}")
-        position = index % len(self)
-        if self.hash_as_key or position >= self.cache_num:
-            return self._load_cache_item(position)
-        if self._cache[position] is None:
-            self._cache[position] = self._load_cache_item(position)
-        return deepcopy(self._cache[position])
+        return self.item(index)
 
     def _transform(self, index: int) -> Any:
         key = (self.seed % 2**32, int(self._epoch), index % len(self))

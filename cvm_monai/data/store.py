@@ -14,6 +14,8 @@ from cvm_monai.files import remove_leftovers, write_bytes
 
 POINTER = "current.json"
 INDEX = "index.json"
+UNCHANGED = 1e-4
+"""Mean difference of two labels of a case up to which they are the same."""
 
 
 class PseudoLabelStore:
@@ -32,11 +34,14 @@ class PseudoLabelStore:
         self._stamp: tuple[int, int] | None = None
         self._pointer: dict = {}
         self._held: frozenset[int] = frozenset()
+        self.unchanged = 0
+        """Labels of the last `write` that equalled the current ones."""
 
     def publish(self, labels: Mapping[str, np.ndarray]) -> int:
         """Write `labels` as the next renewal and make it current; return its number, from 1.
 
-        Case id -> float32, (H, W) in [0, 1] or, with more than two classes, (C, H, W), -1 where unknown.
+        Case id -> float32, (H, W) in [0, 1] or, with more than two classes, (C, H, W), -1 where unknown; on the
+        network's output grid or a coarser one.
         """
         version = self.begin()
         self.commit(version, self.write(labels, version=version))
@@ -53,21 +58,47 @@ class PseudoLabelStore:
     def write(self, labels: Mapping[str, np.ndarray], *, version: int, writer: int = 0) -> dict[str, str]:
         """Write labels of a renewal that is not current yet; return the file of each case.
 
-        Several processes may write concurrently, each with its own `writer` number.
+        Several processes may write concurrently, each with its own `writer` number. A label that differs from the
+        case's current one by at most `UNCHANGED` on average is not written again: the current file gets a second name.
 
         Raises:
             OSError: no space, or no permission; the current renewal is unchanged.
         """
         folder = self._renewal(version)
-        files = {}
+        files, self.unchanged = {}, 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for index, (case_id, label) in enumerate(labels.items()):
                 files[case_id] = f"{folder.name}/{writer}-{index:06d}.npy"
-                _save(self.folder / files[case_id], np.asarray(label, dtype=np.float32))
+                values = np.asarray(label, dtype=np.float32)
+                if self._linked(case_id, values, self.folder / files[case_id]):
+                    self.unchanged += 1
+                else:
+                    _save(self.folder / files[case_id], values)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(folder)) from None
         return files
+
+    def _linked(self, case_id: str, values: np.ndarray, path: Path) -> bool:
+        """Give the case's current file a second name if the values are those in it; False where it has to be written.
+
+        Of a file system without hard links nothing is said: the file is written.
+        """
+        file = self._current().get("files", {}).get(case_id)
+        try:
+            before = None if file is None else np.load(self.folder / file, allow_pickle=False)
+            if before is None or before.shape != values.shape or np.abs(before - values).mean() > UNCHANGED:
+                return False
+            path.unlink(missing_ok=True)
+            path.hardlink_to(self.folder / str(file))
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def stored_bytes(self) -> int:
+        """Size of all labels that the folder holds, of the current renewal and those kept, each file once."""
+        found = [path.stat() for path in self.folder.glob("*/*.npy")]
+        return sum({entry.st_ino: entry.st_size for entry in found}.values())
 
     def commit(self, version: int, files: Mapping[str, str]) -> None:
         """Make a renewal current; `files` are all files that `write` returned, of all writers."""

@@ -27,6 +27,7 @@ from cvm_monai.annotations.raster import points_to_pixels
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.errors import CvmError
 from cvm_monai.slides import read_image, read_mask
+from cvm_monai.variational.grid import on_full_grid
 
 Item = dict[Hashable, Any]
 
@@ -184,7 +185,7 @@ class JoinPseudoLabeld(Transform, RandomizableTrait):
     """Add the case's current pseudo-label as `pseudo_label` float32, -1 where it has none.
 
     (1, h, w), the target's, with two classes; (C, h, w) with more. It changes with each renewal, and is therefore
-    marked as random so that it is not cached.
+    marked as random so that it is not cached. One that was solved on a coarser grid is resampled.
 
     Args:
         classes: C, including background.
@@ -196,10 +197,11 @@ class JoinPseudoLabeld(Transform, RandomizableTrait):
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
         shape = (self.channels, *item["label"].shape[1:])
         found = self.store.get(item["case_id"])
-        if found is None or found.size != np.prod(shape) or found.shape[-2:] != shape[1:]:
+        full = None if found is None else on_full_grid(found, shape[1:])
+        if full is None or full.size != np.prod(shape):
             label = torch.full(shape, NO_PSEUDO_LABEL)
         else:
-            label = torch.from_numpy(found).reshape(shape)
+            label = torch.from_numpy(full).reshape(shape)
         return {**item, "pseudo_label": label}
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from cvm_monai.free_memory import gib
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -37,6 +39,7 @@ class Counts:
         renews: whether the method computes pseudo-labels, and whether only once.
         renew_from: first epoch with pseudo-labels.
         renew_every: epochs after which they are renewed even without a new low; 0: never.
+        renew_limit: most renewals at new lows that the plan pays for; None: no limit.
     """
 
     train_images: int
@@ -48,6 +51,7 @@ class Counts:
     renews_once: bool = False
     renew_from: int = 0
     renew_every: int = 0
+    renew_limit: int | None = None
 
     @property
     def steps(self) -> int:
@@ -69,6 +73,8 @@ class Counts:
         most = max(0, min(most, 1) if self.renews_once else most)
         waited = self.max_epochs - self.renew_from
         due = waited // self.renew_every + (self.renew_from > 0) if self.renew_every and waited >= 0 else 0
+        if self.renew_limit is not None:
+            most = min(most, self.renew_limit + due)
         return min(max(1, due), most), most
 
 
@@ -122,6 +128,19 @@ def cache_mib(costs: Costs, counts: Counts, *, held: tuple[int, int]) -> float:
     more = (counts.train_images - train) * costs.cached_train
     more += (counts.validation_images - validation) * costs.cached_validation
     return max(0, more) / 2**20
+
+
+def cache_words(costs: Costs, counts: Counts, *, limit: float) -> str:
+    """Say how many of the training's decoded images are held in memory, of a limit in bytes, and how many on disk."""
+    left, held = limit, 0
+    for count, size in ((counts.train_images, costs.cached_train), (counts.validation_images, costs.cached_validation)):
+        fit = min(count, int(min(left / max(size, 1), count)))
+        held, left = held + fit, left - fit * size
+    count = counts.train_images + counts.validation_images
+    whole = counts.train_images * costs.cached_train + counts.validation_images * costs.cached_validation
+    if held == count:
+        return f"all {count} decoded images are held in memory, {gib(whole)}"
+    return f"{held} of {count} decoded images are held in memory, the others in output_dir/cache: {gib(whole)} in all"
 
 
 def table(stages: Sequence[Stage]) -> str:

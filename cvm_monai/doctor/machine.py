@@ -85,7 +85,7 @@ def check_solver(compiled: bool) -> Finding:
     """Report which implementation the variational solver uses on the CPU."""
     if compiled:
         return Finding("solver", "PASS", f"compiled by numba {metadata.version('numba')}")
-    return Finding("solver", "WARN", "runs in NumPy, several times slower", f"pip install '{DISTRIBUTION}[fast]'")
+    return Finding("solver", "WARN", "runs in NumPy, several times slower", "pip install numba")
 
 
 def check_pretrained(installed: bool) -> Finding:

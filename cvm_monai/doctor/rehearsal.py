@@ -11,17 +11,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
 from cvm_monai.bundle_files import as_entry, config_file
+from cvm_monai.data.cache import bytes_of
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.data.folds import case_labels, check_trainable, split, teaches
 from cvm_monai.data.records import case_record, case_records
-from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, seconds
+from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, cache_words, seconds
 from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
 from cvm_monai.doctor.workflow import opened, reason, tidy
+from cvm_monai.engines.renewal_plan import RenewalPlan, pixels_of
 from cvm_monai.errors import CvmError
 from cvm_monai.files import temporary_folder
 from cvm_monai.runs.store import sqlite_address
@@ -30,6 +31,8 @@ EPOCHS = 2
 """Number of epochs. The first one warms up (workers start, kernels are chosen); the second is measured."""
 STEPS = 3
 """Number of steps of each epoch."""
+ASKED = ("max_epochs", "val_interval", "renew_from", "renew_every", "renew_share")
+"""Knobs that the dry run changes and the estimate needs."""
 IMAGES = 4
 """Number of images that are read."""
 
@@ -45,6 +48,7 @@ class Rehearsal:
         memory_mib: peak main memory of the real training's process.
         gpu_mib: peak memory on the GPU; None on a CPU.
         device: of the dry run.
+        images: where its decoded images will be, in words.
     """
 
     stages: tuple[Stage, ...]
@@ -54,6 +58,7 @@ class Rehearsal:
     memory_mib: float
     gpu_mib: float | None
     device: str
+    images: str = ""
 
 
 def few_records(*, dataset_dir: str, fold: int, seed: int, images: int = IMAGES, length: int = IMAGES) -> list[Any]:
@@ -118,7 +123,7 @@ def _built(config: Path) -> Iterator[None]:
 
 def _trim(parser: ConfigParser) -> dict[str, Any]:
     """Reduce the training to a few images and epochs; returns the changed values of the real training."""
-    asked = {name: parser[name] for name in ("max_epochs", "val_interval", "renew_from", "renew_every")}
+    asked = {name: parser[name] for name in ASKED}
     where = {"dataset_dir": "@dataset_dir", "fold": "@fold", "seed": "@seed"}
     few = {"_target_": "cvm_monai.doctor.rehearsal.few_records", **where}
     images = {"length": f"$@batch_size * @accumulation_steps * {STEPS}"}
@@ -130,9 +135,8 @@ def _trim(parser: ConfigParser) -> dict[str, Any]:
     parser["validate"]["dataset"]["cache_num"] = 2
     validation = parser["validate"]["dataset"]["data"]
     parser["validate"]["dataset"]["data"] = {"_target_": "cvm_monai.doctor.rehearsal.first", "records": validation}
-    parser.update(
-        {"max_epochs": EPOCHS, "val_interval": 1, "renew_from": 0, "renew_every": 1, "renew_below": None, "restarts": 0}
-    )
+    rule = {"renew_from": 0, "renew_every": 1, "renew_below": None, "renew_share": None}
+    parser.update({"max_epochs": EPOCHS, "val_interval": 1, "restarts": 0, **rule})
     return asked
 
 
@@ -215,15 +219,21 @@ class _Run:
         stages += [Stage("record", costs.record, "epoch", *watch.memory["validation"]), self.inference]
         fewest, most = seconds(costs, counts)
         held = (len(self._get("train#dataset")._cache), len(self._get("validate#dataset")._cache))
-        memory = self.meter.most + cache_mib(costs, counts, held=held)
+        limit = self._get("cache_budget").limit
+        memory = self.meter.most + min(cache_mib(costs, counts, held=held), limit / 2**20)
         gpu = None if self.meter.gpu is None else self.meter.most_gpu
-        return Rehearsal(tuple(stages), counts, fewest, most, memory, gpu, str(self.device))
+        images = cache_words(costs, counts, limit=limit)
+        return Rehearsal(tuple(stages), counts, fewest, most, memory, gpu, str(self.device), images)
 
     def _counts(self) -> Counts:
         where = self._where()
+        train, validation = (len(case_records(part=part, **where)) for part in ("train", "validation"))
+        share, validated = self.asked["renew_share"], validation / train / self.asked["val_interval"]
+        plan = RenewalPlan(share=share, crop_size=self._get("crop_size"), validated=validated)
+        pixels = pixels_of(self._get("renewal_dataset"))
         return Counts(
-            train_images=len(case_records(part="train", **where)),
-            validation_images=len(case_records(part="validation", **where)),
+            train_images=train,
+            validation_images=validation,
             batch_size=self._get("batch_size") * self._get("accumulation_steps"),
             max_epochs=self.asked["max_epochs"],
             val_interval=self.asked["val_interval"],
@@ -231,6 +241,7 @@ class _Run:
             renews_once=self.method.renews_once,
             renew_from=self.asked["renew_from"],
             renew_every=self.asked["renew_every"],
+            renew_limit=None if share is None else plan.most(pixels, epochs=self.asked["max_epochs"]),
         )
 
     def _costs(self) -> Costs:
@@ -251,18 +262,9 @@ class _Run:
             validate=watch.validations[-1] / len(validation),
             renew=renewing[0] / len(renewal),
             renewal=renewing[1] - renewing[0],
-            cached_train=_bytes_of(train._cache[0]),
-            cached_validation=_bytes_of(validation._cache[0]),
+            cached_train=bytes_of(train.item(0)),
+            cached_validation=bytes_of(validation.item(0)),
         )
 
 
 DATASETS = ("train#dataset", "renewal_dataset", "validate#dataset")
-
-
-def _bytes_of(item: Any) -> int:
-    """Return the bytes of the arrays in a cached item."""
-    if isinstance(item, torch.Tensor | np.ndarray):
-        return int(item.nbytes)
-    if isinstance(item, dict):
-        return sum(map(_bytes_of, item.values()))
-    return sum(map(_bytes_of, item)) if isinstance(item, list | tuple) else 0

@@ -7,6 +7,7 @@ from cvm_monai.engines.processes import SharedEvaluator, process_device, rank_se
 from cvm_monai.engines.progress import EpochMeans, Progress
 from cvm_monai.engines.record import OutputRecorder, RunRecorder
 from cvm_monai.engines.renewal import PseudoLabelRenewal
+from cvm_monai.engines.renewal_plan import RenewalPlan
 from cvm_monai.engines.restarts import Restarts
 from cvm_monai.engines.resume import Checkpoints, finished_training
 from cvm_monai.engines.selection import BestModelSaver, LowestMetric, lower_is_better
@@ -31,6 +32,7 @@ __all__ = [
     "PointTrainer",
     "Progress",
     "PseudoLabelRenewal",
+    "RenewalPlan",
     "Restarts",
     "RunRecorder",
     "SharedEvaluator",

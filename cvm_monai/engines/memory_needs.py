@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cvm_monai.annotations import BACKGROUND, UNLABELLED, first_pairs, read_annotations
+from cvm_monai.data.cache import cache_limit
 from cvm_monai.data.datalist import Case, DataList
 from cvm_monai.data.folds import split
 from cvm_monai.errors import CvmError
@@ -18,6 +19,8 @@ from cvm_monai.free_memory import free_memory, gib
 from cvm_monai.networks import build_network
 from cvm_monai.networks.extractor_names import is_timm
 from cvm_monai.slides import image_size
+from cvm_monai.variational.grid import spacing_for
+from cvm_monai.variational.representatives import MOST
 
 RAW, PREPARED = 3, 12
 """Bytes per pixel of an image: as read (uint8), and as network input (float32)."""
@@ -30,7 +33,7 @@ NUMBER = 4
 STRIDES: Mapping[str, int] = {"two_component": 16, "frozen_probe": 32, "frozen_two_component": 32}
 """Image pixels per output pixel, in each direction; for a frozen extractor the largest such value."""
 BY_POINT = ("cvm", "contrast_map", "frozen_cvm")
-"""Methods that hold one map per point."""
+"""Methods that hold one map per point, of the first `MOST` of a class."""
 POINTS_OF_A_REGION = 5
 HELD = 8
 """Images whose maps a renewal holds at the same time, at most."""
@@ -93,7 +96,7 @@ def check_training_memory(knobs: Mapping[str, Any], datalist: DataList, *, train
         sized(case, knobs, datalist.classes, points=with_points) for case in (parts.train if trains else parts.test)
     ]
     checked = [sized(case, knobs, datalist.classes) for case in parts.validation] if trains else seen
-    held = _caches(seen if trains else [], checked)
+    held = _caches(seen if trains else [], checked, limit=cache_limit(knobs.get("cache"), free=free_memory()))
     computed = [_forward([*seen, *checked], knobs)]
     if trains:
         computed += [*_batch(knobs, len(seen)), *_maps(seen, knobs), *_weights(knobs)]
@@ -150,14 +153,13 @@ def _size_remedy(knobs: Mapping[str, Any]) -> str:
     return "lower --scale" if knobs["mpp"] is None else "raise --mpp"
 
 
-def _caches(seen: Sequence[Sized], checked: Sequence[Sized]) -> list[Need]:
-    """Cached images in main memory: training images as uint8, validation images as the network takes them."""
-    size = sum(case.pixels * (RAW + MAPS) for case in seen)
-    size += sum(case.pixels * (PREPARED + MAPS) for case in checked)
+def _caches(seen: Sequence[Sized], checked: Sequence[Sized], *, limit: float) -> list[Need]:
+    """Cached images in main memory, as uint8; `cache` bounds them."""
+    size = min(sum(case.pixels * (RAW + MAPS) for case in (*seen, *checked)), limit)
     count = len({case.case_id for case in (*seen, *checked)})
     largest = max((*seen, *checked), key=lambda case: case.pixels)
     what = f"{count} images of up to {largest.sides} ({largest.case_id})"
-    return [Need(size, what, "lower --scale (or raise --mpp), or take fewer or smaller images")]
+    return [Need(size, what, "lower --cache, or lower --scale (or raise --mpp)")]
 
 
 def _forward(cases: Sequence[Sized], knobs: Mapping[str, Any]) -> Need:
@@ -187,11 +189,15 @@ def _maps(seen: Sequence[Sized], knobs: Mapping[str, Any]) -> list[Need]:
     if not both:
         return []
 
+    def cells(case: Sized) -> float:
+        found = _cells(case.pixels, knobs)
+        return found / spacing_for((1, round(found)), knobs.get("solver_spacing")) ** 2
+
     def contrast(case: Sized) -> float:
-        return _cells(case.pixels, knobs) * NUMBER * (4 * case.inside + case.outside)
+        return cells(case) * NUMBER * (2 * min(case.inside, MOST) + min(case.outside, MOST))
 
     largest = max(both, key=contrast)
-    least = sorted(_cells(case.pixels, knobs) * NUMBER * case.inside for case in both)[:HELD]
+    least = sorted(cells(case) * NUMBER * min(case.inside, MOST) for case in both)[:HELD]
     size = contrast(largest) + (0 if knobs["combination"] == "max" else sum(least))
     what = f"the contrast maps of the {largest.inside} + {largest.outside} points of case {largest.case_id}"
     return [Need(size, what, f"lower --pairs, annotate by fewer points and regions, or {_size_remedy(knobs)}")]

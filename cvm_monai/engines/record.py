@@ -79,7 +79,7 @@ class RunRecorder:
         self.history: dict[str, list[tuple[int, float]]] = defaultdict(list)
         self.renewals: list[int] = []
         self._shared = self._open = False
-        self._renewal_seconds = self._seconds_before = 0.0
+        self._renewal_seconds = self._seconds_before = self._stored_mib = 0.0
         self._began = time.perf_counter()
         self._resumed_from: int | None = None
         self._diverged: str | None = None
@@ -195,11 +195,14 @@ class RunRecorder:
         report = engine.state.renewal
         self.renewals.append(report.epoch)
         self._renewal_seconds += report.seconds
+        self._stored_mib = report.stored_mib
         values = {
             "pseudo_label_images": report.labelled,
             "pseudo_label_skipped": sum(report.skipped.values()),
             "solver_iterations": report.iterations,
             "renewal_seconds": report.seconds,
+            "pseudo_label_unchanged": report.unchanged,
+            "pseudo_label_mib": report.stored_mib,
         }
         if report.dice is not None:
             values["pseudo_label_dice"] = report.dice
@@ -216,10 +219,11 @@ class RunRecorder:
         self.record.update(training_seconds=seconds, renewal_seconds=self._renewal_seconds)
         share = self._renewal_seconds / seconds
         logger.info(
-            "trained in %.0f s, of which %.0f s (%.1f %%) renewed pseudo-labels",
+            "trained in %.0f s, of which %.0f s (%.1f %%) renewed pseudo-labels%s",
             seconds,
             self._renewal_seconds,
             100 * share,
+            f"; {self._stored_mib:.1f} MiB of them are kept" if self._stored_mib else "",
         )
         self.run.artifact(self.model_path, folder="model")
         self.run.artifact(self.model_path.with_name(TARGET_FILE), folder="model")

@@ -20,6 +20,7 @@ from cvm_monai.data.epochs import shard_of
 from cvm_monai.data.store import PseudoLabelStore
 from cvm_monai.engines.metrics import mask_dice
 from cvm_monai.engines.processes import from_first, gathered
+from cvm_monai.engines.renewal_plan import RenewalPlan
 from cvm_monai.engines.selection import SelectionEvents, listen
 from cvm_monai.errors import CvmError
 from cvm_monai.losses.checks import check_whole
@@ -27,6 +28,7 @@ from cvm_monai.supervision.base import Supervision
 from cvm_monai.supervision.categorical import join_classes
 from cvm_monai.supervision.moving_average import bare
 from cvm_monai.supervision.pseudo_label import PseudoLabel
+from cvm_monai.variational.grid import coarser, on_full_grid, spacing_for
 
 ONE_CLASS = "without points of both classes"
 ONE_KIND = "without points of background and of another class"
@@ -40,9 +42,10 @@ GPU_CHUNK = 128
 @dataclass(frozen=True)
 class Candidate:
     """One training image: its index in the data set, its evidence by foreground class or the reason why it has none,
-    and the network's foreground probability of each pixel."""
+    the spacing of the evidence's grid, and the network's foreground probability of each pixel."""
 
     index: int
+    spacing: int
     evidence: Mapping[int, torch.Tensor]
     reason: str
     probability: np.ndarray
@@ -73,6 +76,8 @@ class RenewalReport:
         iterations: mean solver steps per map.
         dice: mean Dice against the masks of training images, of u > 0.5 (or the argmax, with more than two classes);
             None without masks. For information only.
+        unchanged: pseudo-labels that equal those before within the store's tolerance, and were not written again.
+        stored_mib: size of the store with all that it keeps.
         previews: a few images for figures.
     """
 
@@ -82,6 +87,8 @@ class RenewalReport:
     seconds: float
     iterations: float
     dice: float | None
+    unchanged: int = 0
+    stored_mib: float = 0.0
     previews: tuple[Preview, ...] = field(default=(), repr=False)
 
 
@@ -118,6 +125,10 @@ class PseudoLabelRenewal:
         below: make pseudo-labels only while validation's `metric` is below this. None (the paper): at every new low,
             including the first epoch's, though the network may have learnt nothing yet. Lowering it waits for a better
             network; from ln 2 = 0.693, the value of an untrained network with two classes, down to 0.4.
+        plan: which share of the training's computation renewals may take. A new low that comes too soon is made up for
+            at the first validation that the plan allows; `every` does not ask the plan. None (the paper): no limit.
+        spacing: features to a cell of the grid on which u is solved, in each direction; 1 (the paper) solves on every
+            feature; None: by the size of the map, see `spacing_for`.
         metric: name of the validation's partial cross-entropy in `engine.state.metrics`.
         workers: cores for the solver; -1: all cores, divided among the processes of the training on this machine.
         previews: how many images to keep for figures.
@@ -137,6 +148,8 @@ class PseudoLabelRenewal:
         first: int = 0,
         every: int = 0,
         below: float | None = None,
+        plan: RenewalPlan | None = None,
+        spacing: int | None = None,
         metric: str = "val_partial_ce",
         workers: int = -1,
         previews: int = 3,
@@ -152,18 +165,21 @@ class PseudoLabelRenewal:
         self.device, self.classes = torch.device(device), classes
         self.first, self.every = first, every
         self.below, self.metric = below, metric
+        self.plan, self.spacing = plan or RenewalPlan(), spacing
+        self.done, self.pending = 0, False
         self.workers = max(1, cpu_count() // idist.get_nproc_per_node() if workers < 0 else workers)
         self.previews = previews
         self.progress = (sys.stderr.isatty() if progress is None else progress) and idist.get_rank() == 0
         self.keep, self.renewed = keep, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epoch of the last renewal."""
-        return {"renewed": self.renewed}
+        """Return the epoch of the last renewal, the number of renewals, and whether a new low still waits for one."""
+        return {"renewed": self.renewed, "done": self.done, "pending": self.pending}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.renewed = state["renewed"]
+        self.done, self.pending = state.get("done", 0), state.get("pending", False)
 
     def attach(self, engine: Engine) -> None:
         """Add the handlers for the evaluator's new lows; clear the pseudo-labels of an earlier training."""
@@ -171,13 +187,25 @@ class PseudoLabelRenewal:
             self.store.clear()
         idist.barrier()
         if self.supervision.renews:
-            listen(engine, SelectionEvents.NEW_LOW, self)
-            engine.add_event_handler(Events.COMPLETED, self._at_interval)
+            listen(engine, SelectionEvents.NEW_LOW, self._at_low)
+            engine.add_event_handler(Events.COMPLETED, self._at_end)
 
-    def _at_interval(self, engine: Any) -> None:
-        """Renew if the interval has passed and no new low has just triggered a renewal."""
-        waited = engine.state.epoch - self.first
-        if self.every and waited >= 0 and waited % self.every == 0 and self.renewed != engine.state.epoch:
+    def _at_low(self, engine: Any) -> None:
+        """Renew now if the plan allows it, else remember the low."""
+        if engine.state.epoch < self.first:
+            return
+        self.pending = not self.plan.allows(epoch=engine.state.epoch, done=self.done, dataset=self.dataset)
+        if not self.pending:
+            self(engine)
+
+    def _at_end(self, engine: Any) -> None:
+        """Renew if the interval has passed, or a low still waits, and no new low has just triggered a renewal."""
+        epoch = engine.state.epoch
+        if self.renewed == epoch:
+            return
+        waited = epoch - self.first
+        interval = self.every and waited >= 0 and waited % self.every == 0
+        if interval or (self.pending and self.plan.allows(epoch=epoch, done=self.done, dataset=self.dataset)):
             self(engine)
 
     def __call__(self, engine: Any) -> None:
@@ -189,7 +217,8 @@ class PseudoLabelRenewal:
             return
         if self.below is not None and not from_first(engine.state.metrics[self.metric] < self.below):
             return
-        self.renewed = engine.state.epoch
+        self.renewed, self.pending = engine.state.epoch, False
+        self.done += 1
         engine.state.renewal = self.renew(epoch=engine.state.epoch)
         if idist.get_rank() == 0:
             engine.fire_event(SelectionEvents.RENEWED)
@@ -208,7 +237,7 @@ class PseudoLabelRenewal:
             self.supervision.mean_features = mean_of_sums(found)
         own = self._renew_shard(shard)
         files = self.store.write(own.labels, version=version, writer=rank)
-        parts = gathered((files, own.skipped, own.iterations, own.scores))
+        parts = gathered((files, own.skipped, own.iterations, own.scores, self.store.unchanged))
         if rank == 0:
             self.store.commit(version, {case: file for part in parts for case, file in part[0].items()})
         idist.barrier()
@@ -220,6 +249,8 @@ class PseudoLabelRenewal:
             labelled=sum(len(part[0]) for part in parts),
             skipped=dict(sum((part[1] for part in parts), Counter())),
             seconds=time.perf_counter() - start,
+            unchanged=sum(part[4] for part in parts),
+            stored_mib=self.store.stored_bytes() / 2**20 if rank == 0 else 0.0,
             iterations=float(np.mean(iterations)) if iterations else 0.0,
             dice=float(np.mean(known)) if known else None,
             previews=tuple(own.previews),
@@ -238,17 +269,19 @@ class PseudoLabelRenewal:
                     else:
                         own.labels[item["case_id"]] = result.u
                         own.iterations.append(result.iterations)
-                        own.scores.append(mask_dice(self._likeliest(result.u), item["mask"][0], classes=self.classes))
+                        own.scores.append(self._score(result.u, item["mask"][0]))
                     if len(own.previews) < self.previews:
                         record = self.dataset.data[candidate.index]
-                        own.previews.append(Preview(record, item, self._foreground(result.u), candidate.probability))
+                        u = None if result.u is None else on_full_grid(result.u, candidate.probability.shape)
+                        own.previews.append(Preview(record, item, self._foreground(u), candidate.probability))
                     bar.update()
         return own
 
     def _results(self, chunk: Sequence[Candidate]) -> list[PseudoLabel]:
         """Compute the pseudo-label of each candidate, in their order."""
         evidence = [maps for candidate in chunk for maps in candidate.evidence.values()]
-        found = iter(self.supervision.pseudo_labels(evidence, workers=self.workers))
+        spacings = [candidate.spacing for candidate in chunk for _ in candidate.evidence]
+        found = iter(self.supervision.pseudo_labels(evidence, spacings=spacings, workers=self.workers))
         return [self._joined(candidate, {label: next(found) for label in candidate.evidence}) for candidate in chunk]
 
     def _joined(self, candidate: Candidate, found: Mapping[int, PseudoLabel]) -> PseudoLabel:
@@ -256,6 +289,11 @@ class PseudoLabelRenewal:
         if not found:
             return PseudoLabel(None, reason=candidate.reason)
         return found[TARGET] if self.classes == 2 else join_classes(found, classes=self.classes)
+
+    def _score(self, u: np.ndarray, mask: torch.Tensor) -> float | None:
+        """Dice of a pseudo-label on the mask's grid."""
+        full = on_full_grid(u, (int(mask.shape[0]), int(mask.shape[1])))
+        return None if full is None else mask_dice(self._likeliest(full), mask, classes=self.classes)
 
     def _likeliest(self, u: np.ndarray) -> torch.Tensor:
         """Class numbers (h, w) of a pseudo-label: argmax, or u > 0.5 for two classes."""
@@ -281,14 +319,17 @@ class PseudoLabelRenewal:
         with torch.no_grad():
             image = item["image"][None].to(self.device)
             logits, features = self.network.features(image)
-            logits, features = logits[0].float(), self.supervision.own_features(image, features)[0].float()
-            probability = torch.softmax(logits, dim=0)[1:].sum(dim=0).cpu().numpy()
+            probability = torch.softmax(logits[0].float(), dim=0)[1:].sum(dim=0).cpu().numpy()
+            spacing = spacing_for(probability.shape, self.spacing)
             if not len(item["in_points"]) or not len(item["out_points"]):
-                return Candidate(index, {}, ONE_CLASS if self.classes == 2 else ONE_KIND, probability)
+                return Candidate(index, spacing, {}, ONE_CLASS if self.classes == 2 else ONE_KIND, probability)
+            logits, features = coarser(logits, spacing), coarser(features, spacing)
+            features = self.supervision.own_features(image, features).float()
             if not torch.isfinite(features).all():
-                return Candidate(index, {}, NOT_FINITE, probability)
-            maps = class_evidence(self.supervision, logits, features, item, classes=self.classes)
-        return Candidate(index, maps, "", probability)
+                return Candidate(index, spacing, {}, NOT_FINITE, probability)
+            on_grid = {**item, **{name: item[name] // spacing for name in ("in_points", "out_points")}}
+            maps = class_evidence(self.supervision, logits[0], features[0], on_grid, classes=self.classes)
+        return Candidate(index, spacing, maps, "", probability)
 
 
 def feature_sums(

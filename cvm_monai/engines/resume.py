@@ -15,7 +15,7 @@ from cvm_monai.engines.processes import from_first, gathered
 from cvm_monai.engines.workflow import training_settings
 from cvm_monai.errors import CvmError
 from cvm_monai.files import refuse_difference, remove_leftovers
-from cvm_monai.knobs import ResumeRule
+from cvm_monai.knobs import ResumeRule, with_earlier
 from cvm_monai.runs import RUN_FILE
 from cvm_monai.runs.outbox import FILE
 from cvm_monai.supervision.factory import METHODS
@@ -72,8 +72,8 @@ def check_same(
             )
         before = {**before, "max_epochs": settings["max_epochs"]}
     refuse_difference(
-        before,
-        settings,
+        with_earlier(before),
+        with_earlier(settings),
         what=f"the checkpoints in {Path(output_dir) / FOLDER} are of another training",
         advice="give the former value, another --output_dir, or --resume never to train anew",
     )

@@ -1,5 +1,6 @@
 """Execute runs: two commands each, in separate processes, several in parallel; a failed run stops no other."""
 
+import math
 import os
 import resource
 import shlex
@@ -17,8 +18,10 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from cvm_monai.bundle_files import as_entry, config_file
+from cvm_monai.data.cache import cache_limit
 from cvm_monai.experiments.plan import Run
 from cvm_monai.experiments.state import Cost, close_run, note_process, open_run
+from cvm_monai.free_memory import free_memory
 
 QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
 """Setting that silences MONAI's warning that configurations execute code: this one is the project's own."""
@@ -112,9 +115,11 @@ class Processes:
 
     Args:
         workers: cores that the solver of one run may use.
+        cache: GiB of decoded images that one run may hold unless its knobs say it; None: as the bundle decides.
     """
 
-    def __init__(self, *, workers: int = 1) -> None:
+    def __init__(self, *, workers: int = 1, cache: float | None = None) -> None:
+        self._cache = () if cache is None else ("--cache", f"{cache:.3f}")
         self._environment = os.environ | {
             "OMP_NUM_THREADS": "1",
             "LOKY_MAX_CPU_COUNT": str(workers),
@@ -130,7 +135,8 @@ class Processes:
         seconds, peak = [], 0.0
         for name, words in (("training", training_words(run, place)), ("evaluating", evaluating_words(run, place))):
             log = run.folder / f"{name}.log"
-            ended = self._process(run, runnable(words), log)
+            bounded = words if "--cache" in words else [*words, *self._cache]
+            ended = self._process(run, runnable(bounded), log)
             if ended.code != 0:
                 return Outcome(None, f"{name} ended with code {ended.code}: {last_line(log)} ({log})")
             seconds.append(ended.seconds)
@@ -218,6 +224,17 @@ def default_jobs() -> int:
 def workers_of(jobs: int) -> int:
     """Number of cores for the solver of each of `jobs` parallel runs."""
     return max(1, len(os.sched_getaffinity(0)) // max(1, jobs))
+
+
+def cache_of(jobs: int) -> float | None:
+    """GiB of decoded images that each of `jobs` parallel runs may hold; None where the system says nothing."""
+    limit = cache_limit(None, free=free_memory()) / max(1, jobs) / 2**30
+    return limit if math.isfinite(limit) else None
+
+
+def processes_for(jobs: int) -> Processes:
+    """Processes that share cores and free memory with `jobs - 1` others."""
+    return Processes(workers=workers_of(jobs), cache=cache_of(jobs))
 
 
 def run_all(

@@ -11,8 +11,7 @@ from cvm_monai.errors import CvmError
 from cvm_monai.experiments.knobs import WHERE
 from cvm_monai.experiments.plan import Run
 from cvm_monai.files import is_leftover, refuse_difference, remove_folder, remove_leftovers, shown
-from cvm_monai.knob_kinds import SAME
-from cvm_monai.knobs import TRAINING
+from cvm_monai.knobs import with_earlier
 from cvm_monai.runs import RunFolder, Status
 from cvm_monai.runs.store import check_tracking_uri, default_tracking_uri
 from cvm_monai.runs.tracking import TrackedRun, unique_run_name
@@ -62,10 +61,9 @@ def run_state(run: Run, asked: Mapping[str, Any]) -> State:
 def decisive(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the knobs that affect where and how a run is computed, but not its result.
 
-    A knob that the configuration does not have yet has the value that was in effect then (`Knob.before`).
+    A knob that the configuration does not have yet has the value that was in effect then.
     """
-    then = {name: knob.before for name, knob in TRAINING.items() if knob.before is not SAME}
-    return {name: value for name, value in sorted({**then, **configuration}.items()) if name not in WHERE}
+    return {name: value for name, value in sorted(with_earlier(configuration).items()) if name not in WHERE}
 
 
 def open_run(run: Run, asked: Mapping[str, Any]) -> None:

@@ -89,8 +89,13 @@ class Supervision(ABC):
         """
         raise NotImplementedError(f"supervision {self.name} makes no pseudo-labels")
 
-    def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
-        """Compute the pseudo-label of each image from its `evidence`; on a CPU by `workers` cores in parallel."""
+    def pseudo_labels(
+        self, evidence: Sequence[Tensor], *, spacings: Sequence[int] | None = None, workers: int = 1
+    ) -> list[PseudoLabel]:
+        """Compute the pseudo-label of each image from its `evidence`; on a CPU by `workers` cores in parallel.
+
+        `spacings`: features to a cell of each evidence's grid; None: 1, the features' own.
+        """
         raise NotImplementedError(f"supervision {self.name} makes no pseudo-labels")
 
     def state_dict(self) -> dict[str, Any]:

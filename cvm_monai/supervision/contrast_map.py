@@ -50,7 +50,9 @@ class ContrastMap(PseudoLabelled):
         maps = self.contrasts.maps(features, in_points, out_points, mean=self.mean_features)
         return maps.mean(0, keepdim=True)
 
-    def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
+    def pseudo_labels(
+        self, evidence: Sequence[Tensor], *, spacings: Sequence[int] | None = None, workers: int = 1
+    ) -> list[PseudoLabel]:
         """Average each image's maps and stretch the mean to [0, 1]; no solver runs."""
         return [_stretched(maps.mean(0)) for maps in evidence]
 

@@ -97,6 +97,8 @@ class VariationalPseudoLabelled(PseudoLabelled):
         settings = Settings(method=solver, lam=lam, iterations=iterations, tolerance=tolerance, means=means)
         self._solve: dict[str, Any] = asdict(settings)
 
-    def pseudo_labels(self, evidence: Sequence[Tensor], *, workers: int = 1) -> list[PseudoLabel]:
+    def pseudo_labels(
+        self, evidence: Sequence[Tensor], *, spacings: Sequence[int] | None = None, workers: int = 1
+    ) -> list[PseudoLabel]:
         """Solve for each map, then average and normalise the solutions of each image (Eq. 7)."""
-        return solve_and_average(evidence, workers=workers, **self._solve)
+        return solve_and_average(evidence, spacings=spacings, workers=workers, **self._solve)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,20 @@ from cvm_monai.variational import Solution, average, solve
 from cvm_monai.variational.chan_vese import Array
 
 
-def solve_and_average(evidence: Sequence[Array], *, workers: int = 1, **settings: Any) -> list[PseudoLabel]:
+def solve_and_average(
+    evidence: Sequence[Array], *, lam: float, spacings: Sequence[int] | None = None, workers: int = 1, **settings: Any
+) -> list[PseudoLabel]:
     """Solve each image's (P, h, w) maps by Eq. 6 with `solve`'s settings and average them by Eq. 7.
 
-    The maps of all images of one size are solved together: in one batch on a GPU, else divided among the workers.
+    The maps of all images of one size are solved together: in one batch on a GPU, else divided among the workers. On a
+    grid of spacing s the weight of the data term is `lam * s`, see `cvm_monai.variational.grid`.
     """
     results: list[PseudoLabel] = [PseudoLabel(None)] * len(evidence)
-    for shape in {tuple(maps.shape[-2:]) for maps in evidence}:
-        indices = [index for index, maps in enumerate(evidence) if tuple(maps.shape[-2:]) == shape]
+    kinds = [(tuple(maps.shape[-2:]), step) for maps, step in zip(evidence, spacings or repeat(1), strict=False)]
+    for kind in dict.fromkeys(kinds):
+        indices = [index for index, other in enumerate(kinds) if other == kind]
         chosen = [evidence[index] for index in indices]
-        solution = solve(array_namespace(chosen[0]).concat(chosen), workers=workers, **settings)
+        solution = solve(array_namespace(chosen[0]).concat(chosen), lam=lam * kind[1], workers=workers, **settings)
         ends = np.cumsum([maps.shape[0] for maps in chosen])
         for index, maps, end in zip(indices, chosen, ends, strict=True):
             results[index] = _averaged(solution, slice(end - maps.shape[0], end))

@@ -60,7 +60,7 @@ def choose(z: Array, backend: BackendName, device: Any) -> tuple[BackendName, Ar
     if not on_cpu:
         raise CvmError(f"backend {backend!r} computes on the CPU only, got device {place!r}: take 'torch' or 'auto'")
     if backend == "numba" and not find_spec("numba"):
-        raise CvmError("backend 'numba' needs numba: pip install 'cvm-monai[fast]', or take 'auto'")
+        raise CvmError("backend 'numba' needs numba: pip install numba, or take 'auto'")
     return backend, np.ascontiguousarray(z.detach().cpu().numpy() if is_torch_array(z) else z)
 
 

@@ -1,6 +1,6 @@
 """The AOS and primal-dual steps compiled by numba: the same arithmetic in one pass, without temporaries.
 
-Needs the extra `fast` (numba). The inner loops hold elementary operations only, so that the compiler vectorises them:
+The inner loops hold elementary operations only, so that the compiler vectorises them:
 the arctangent of the penalty is a polynomial after two reductions of its argument, equal to the library's to a few
 units in the last place. Every constant is cast to the map's type, which keeps float32 maps in float32. The functions
 release the GIL, so that threads solve several maps at once.

@@ -1,10 +1,11 @@
 """Correlation maps (Eq. 4) and contrast maps (Eq. 5) of a feature map, for NumPy arrays and torch tensors alike."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import get_args
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_torch_array
 
 from cvm_monai.errors import CvmError
 from cvm_monai.knobs import DEFAULTS, Centre
@@ -86,14 +87,21 @@ def correlation_maps(features: Array, points: Array) -> Array:
     """
     check_features(features)
     checked = check_points(points, tuple(features.shape), name="points")
+    unit = unit_vectors(features)
+    _, height, width = features.shape
+    return (unit[:, checked[:, 0] * width + checked[:, 1]].T @ unit).reshape(len(checked), height, width)
+
+
+def unit_vectors(features: Array) -> Array:
+    """Scale the feature vectors of (C, H, W) to length one, (C, H * W); a zero vector stays zero.
+
+    Raises:
+        CvmError: features that are not finite.
+    """
     finite = array_namespace(features).isfinite(features)
     if not finite.all():
         raise CvmError(f"features must be finite, got {int((~finite).sum())} NaN or infinite values")
-    channels, height, width = features.shape
-    flat = features.reshape(channels, height * width)
-    unit = _unit(flat)
-    index = checked[:, 0] * width + checked[:, 1]
-    return (unit[:, index].T @ unit).reshape(len(checked), height, width)
+    return _unit(features.reshape(features.shape[0], -1))
 
 
 def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: float = DEFAULTS["eta"]) -> Array:
@@ -120,11 +128,29 @@ def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: 
     shape = tuple(features.shape)
     points = [check_points(in_points, shape, name="in_points"), check_points(out_points, shape, name="out_points")]
     maps = correlation_maps(features, np.concatenate(points))  # both classes in one call: vectors are scaled once
-    inside, outside = maps[: len(points[0])], maps[len(points[0]) :]
+    return mean_contrast(maps[: len(points[0])], maps[len(points[0]) :], eta=eta)
+
+
+def mean_contrast(inside: Array, outside: Array, *, eta: float) -> Array:
+    """Compute (1/|Q|) sum_q N(ReLU(S_p - eta S_q)^2) from correlation maps S_p (P, H, W) and S_q (Q, H, W)."""
+    if _compiles(inside):
+        from cvm_monai.variational import compiled_contrast
+
+        parts = (np.ascontiguousarray(maps).reshape(len(maps), -1) for maps in (inside, outside))
+        found = compiled_contrast.mean_contrast(*parts, eta=eta).reshape(inside.shape)
+        return array_namespace(inside).asarray(found)
     total = inside * 0
     for correlation in outside:
         total = total + normalise((inside - eta * correlation).clip(min=0) ** 2)
     return total / len(outside)
+
+
+def _compiles(maps: Array) -> bool:
+    """Whether numba's loops can take the maps: single or double precision on a CPU, and no gradient asked for."""
+    if is_torch_array(maps) and (maps.device.type != "cpu" or maps.requires_grad):
+        return False
+    xp = array_namespace(maps)
+    return maps.dtype in (xp.float32, xp.float64) and find_spec("numba") is not None
 
 
 def check_points(points: Array, shape: tuple[int, ...], *, name: str) -> np.ndarray:

@@ -11,8 +11,9 @@ from cvm_monai.errors import CvmError
 from cvm_monai.knobs import DEFAULTS, Centre, Combination, Contrast
 from cvm_monai.variational.arrays import check_features, check_numbers
 from cvm_monai.variational.chan_vese import Array
-from cvm_monai.variational.contrast import centred, contrast_maps
-from cvm_monai.variational.point_classifiers import linear_discriminant, nearest_point_vote
+from cvm_monai.variational.contrast import centred, check_points, mean_contrast, unit_vectors
+from cvm_monai.variational.point_classifiers import linear_discriminant, vote
+from cvm_monai.variational.representatives import representatives
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class ContrastEvidence:
 
         `one_sided`: z_p, the mean contrast map of each in-target point (Eqs. 5 and 6), combined. `two_sided`:
         (1 + z_p - z_Q) / 2, z_Q the mean, or the maximum, of the out-of-target points' own contrast maps, computed with
-        the roles of the two classes exchanged. The discriminant's map is mixed into each.
+        the roles of the two classes exchanged. The discriminant's map is mixed into each. More than `MOST` points of a
+        class are represented by so many vectors (`representatives`); the discriminant is fitted to all of them.
 
         Args:
             features: (C, h, w), NumPy or torch.
@@ -82,12 +84,13 @@ class ContrastEvidence:
         return maps
 
     def _contrast(self, features: Array, in_points: np.ndarray, out_points: np.ndarray) -> Array:
+        near, far = _correlations(features, in_points, out_points)
         if self.combination == "vote":
-            return nearest_point_vote(features, in_points, out_points)[None]
-        inside = self._combined(contrast_maps(features, in_points, out_points, eta=self.eta))
+            return vote(near, far)[None]
+        inside = self._combined(mean_contrast(near, far, eta=self.eta))
         if self.contrast == "one_sided":
             return inside
-        outside = self._combined(contrast_maps(features, out_points, in_points, eta=self.eta))
+        outside = self._combined(mean_contrast(far, near, eta=self.eta))
         return (1 + inside - outside.mean(0)) / 2
 
     def _combined(self, maps: Array) -> Array:
@@ -95,3 +98,13 @@ class ContrastEvidence:
         if self.combination == "max":
             return xp.max(maps, axis=0, keepdims=True)
         return xp.mean(maps, axis=0, keepdims=True) if self.combination == "pooled" else maps
+
+
+def _correlations(features: Array, in_points: Array, out_points: Array) -> tuple[Array, Array]:
+    """Compute the correlation maps (Eq. 4) of both classes' points or their representatives."""
+    shape = tuple(features.shape)
+    checked = [check_points(in_points, shape, name="in_points"), check_points(out_points, shape, name="out_points")]
+    unit = unit_vectors(features)
+    vectors = [representatives(unit[:, points[:, 0] * shape[2] + points[:, 1]]) for points in checked]
+    near, far = ((found.T @ unit).reshape(-1, *shape[1:]) for found in vectors)
+    return near, far

@@ -28,11 +28,14 @@ def nearest_point_vote(features: Array, in_points: Array, out_points: Array, *, 
     """
     if not sharpness > 0:
         raise CvmError(f"sharpness must be a number greater than 0, got {sharpness!r}")
-    xp = array_namespace(features)
-    votes = [
-        xp.mean(xp.exp(sharpness * (correlation_maps(features, points) - 1)), axis=0)
-        for points in _checked(features, in_points, out_points)
-    ]
+    near, far = (correlation_maps(features, points) for points in _checked(features, in_points, out_points))
+    return vote(near, far, sharpness)
+
+
+def vote(inside: Array, outside: Array, sharpness: float = 15.0) -> Array:
+    """Compute the vote of `nearest_point_vote` from the correlation maps (P, H, W) and (Q, H, W) of both classes."""
+    xp = array_namespace(inside)
+    votes = [xp.mean(xp.exp(sharpness * (maps - 1)), axis=0) for maps in (inside, outside)]
     total = votes[0] + votes[1]
     return (votes[0] + 0.5 * (total == 0)) / (total + (total == 0))
 
@@ -43,8 +46,8 @@ def linear_discriminant(
     """Fit a regularised least-squares discriminant to the points: w minimises sum (y - w f)^2 + ridge |w|^2, y = +-1.
 
     Each channel is centred and scaled to standard deviation one over the image, and the vectors are divided by sqrt(C).
-    The dual problem is solved, with as many unknowns as there are points (Hastie, Tibshirani and Friedman, The Elements
-    of Statistical Learning, 2009, Section 3.4).
+    Of the primal and the dual problem, which have the same solution, that with fewer unknowns is solved, channels or
+    points (Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 2009, Section 3.4).
 
     Args:
         features: (C, H, W).
@@ -74,10 +77,19 @@ def linear_discriminant(
     target = xp.asarray(signs, dtype=flat.dtype, device=flat.device)
     before = xp.zeros_like(flat[0]) if prior is None else 2 * prior.reshape(height * width) - 1
     target = target - before[points[:, 0] * width + points[:, 1]]
-    kernel = samples.T @ samples + ridge * xp.eye(len(points), dtype=flat.dtype, device=flat.device)
-    weights = samples @ xp.linalg.solve(kernel, target[:, None])
+    weights = _ridge_weights(samples, target[:, None], ridge=ridge)
     score = (before + weights[:, 0] @ flat).reshape(height, width)
     return ((1 + score) / 2).clip(min=0, max=1)
+
+
+def _ridge_weights(samples: Array, target: Array, *, ridge: float) -> Array:
+    """Compute w (C, 1) that minimises |samples^T w - target|^2 + ridge |w|^2, samples (C, P)."""
+    xp = array_namespace(samples)
+    channels, count = samples.shape
+    regular = ridge * xp.eye(min(channels, count), dtype=samples.dtype, device=samples.device)
+    if count > channels:
+        return xp.linalg.solve(samples @ samples.T + regular, samples @ target)
+    return samples @ xp.linalg.solve(samples.T @ samples + regular, target)
 
 
 def _checked(features: Array, in_points: Array, out_points: Array) -> tuple[np.ndarray, np.ndarray]:

@@ -57,7 +57,7 @@ def solve(
             closer to the points; theta 0.1 to 5 beside lam.
         history: also return the energy after each step (costs about a third more).
         device: where torch computes; by default where z is. The result has z's kind and device.
-        backend: `auto` is torch for other devices than a CPU, else numba where it is installed (the extra `fast`),
+        backend: `auto` is torch for other devices than a CPU, else numba where it is installed,
             else NumPy. The results agree to rounding.
         workers: number of cores over which the maps are divided, -1 for all: threads with numba, processes with NumPy
             (which take a second to start, once), no effect with torch.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, duration, seconds, table
+from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, cache_words, duration, seconds, table
 
 COSTS = Costs(
     fixed=10.0,
@@ -39,6 +39,8 @@ def test_the_whole_is_the_sum_of_its_parts():
         ({"renews": True, "val_interval": 11}, (0, 0)),
         ({"renews": True, "renew_every": 3}, (3, 10)),
         ({"renews": True, "renew_every": 1, "renew_from": 4}, (7, 7)),
+        ({"renews": True, "renew_limit": 3}, (1, 3)),
+        ({"renews": True, "renew_limit": 2, "renew_every": 5}, (2, 4)),
     ],
 )
 def test_renewals_are_between_one_and_one_for_each_validation(changes, renewals):
@@ -64,3 +66,15 @@ def test_the_gpu_s_memory_is_a_column_where_there_is_one():
         "set-up      1.500  once      500 MiB       0 MiB",
         "renewal     0.010  image     900 MiB    1234 MiB",
     ]
+
+
+@pytest.mark.parametrize(
+    "limit, words",
+    [
+        (100 * 2**20, "all 11 decoded images are held in memory, 0.0 GiB"),
+        (9 * 2**20, "7 of 11 decoded images are held in memory, the others in output_dir/cache: 0.0 GiB in all"),
+        (0, "0 of 11 decoded images are held in memory, the others in output_dir/cache: 0.0 GiB in all"),
+    ],
+)
+def test_where_the_images_will_be_in_words(limit, words):
+    assert cache_words(COSTS, Counts(7, 4, 2, 5), limit=limit) == words  # 7 of 1 MiB, 4 of 4 MiB

@@ -85,7 +85,7 @@ def test_openslide_is_asked_in_its_own_process(monkeypatch):
 
 
 def test_the_solver_s_compiled_loops_are_optional(monkeypatch):
-    slow = Finding("solver", "WARN", "runs in NumPy, several times slower", "pip install 'cvm-monai[fast]'")
+    slow = Finding("solver", "WARN", "runs in NumPy, several times slower", "pip install numba")
     assert machine.check_solver(False) == slow
     monkeypatch.setattr(metadata, "version", {"numba": "0.68.1"}.get)
     assert machine.check_solver(True) == Finding("solver", "PASS", "compiled by numba 0.68.1")

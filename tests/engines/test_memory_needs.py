@@ -28,6 +28,9 @@ KNOBS = {
 }
 
 
+MANY = {"pairs": 400, "scale": 12.0, "solver_spacing": 1}
+
+
 @pytest.fixture
 def datalist(tmp_path):
     """Six patients with an image of 256 x 200 px and 400 points of each class."""
@@ -62,9 +65,11 @@ def test_a_network_on_an_encoder_by_name_is_weighed_without_its_weights(monkeypa
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"scale": 1000.0}, ["images of up to 256000 x 200000 px (c", "lower --scale"]),
-        ({"mpp": 0.0005}, ["images of up to 256000 x 200000 px (c", "raise --mpp"]),
-        ({"pairs": 400, "scale": 6.0}, ["the contrast maps of the 400 + 400 points of case c", "lower --pairs"]),
+        ({"scale": 1000.0}, ["the 256000 x 200000 px of case c", "lower --scale"]),
+        ({"mpp": 0.0005}, ["the 256000 x 200000 px of case c", "raise --mpp"]),
+        ({"cache": 5.0, "scale": 60.0}, ["images of up to 15360 x 12000 px (c", "lower --cache, or lower --scale"]),
+        ({"cache": 5.0, "mpp": 0.005}, ["images of up to 25600 x 20000 px (c", "raise --mpp"]),
+        (MANY, ["the contrast maps of the 400 + 400 points of case c", "lower --pairs"]),
         ({"crop_size": 100_000}, ["the crops of 100000 x 100000 px of a step take", "lower --crop_size"]),
         ({"network_channels": [4096] * 5}, ["the network, its gradients and Adam's moments", "--network_channels"]),
     ],
@@ -79,9 +84,13 @@ def test_what_cannot_fit_is_refused_with_the_knob_that_asks_for_it(monkeypatch, 
 
 
 def test_methods_without_maps_for_points_and_evaluations_are_not_asked_for_them(monkeypatch, datalist):
-    many = {"pairs": 400, "scale": 6.0}
-    assert refused(monkeypatch, datalist, free=2**31, supervision="partial_ce", **many) is None
-    check_training_memory(KNOBS | many, datalist, trains=False)
+    assert refused(monkeypatch, datalist, free=2**31, supervision="partial_ce", **MANY) is None
+    check_training_memory(KNOBS | MANY, datalist, trains=False)
+
+
+def test_hundreds_of_points_are_weighed_as_those_that_stand_for_them_on_the_grid_that_is_solved(monkeypatch, datalist):
+    assert refused(monkeypatch, datalist, free=2**31, **MANY | {"scale": 6.0}) is None
+    assert refused(monkeypatch, datalist, free=2**31, **MANY | {"solver_spacing": None}) is None
 
 
 def test_an_image_that_cannot_fit_is_not_segmented(monkeypatch, datalist):

@@ -8,11 +8,12 @@ from monai.data import Dataset
 from torch import nn
 
 from cvm_monai.data.store import PseudoLabelStore
-from cvm_monai.engines import LowestMetric, PseudoLabelRenewal
+from cvm_monai.engines import LowestMetric, PseudoLabelRenewal, RenewalPlan
 from cvm_monai.engines.selection import SelectionEvents
 from cvm_monai.supervision.cvm import ContrastVariational
 from cvm_monai.supervision.factory import build_supervision
 from cvm_monai.variational import segment
+from cvm_monai.variational.grid import on_full_grid
 
 SHAPE = (12, 14)
 SETTINGS = {"eta": 0.5, "lam": 3.0, "iterations": 20, "tolerance": 1e-3}
@@ -212,6 +213,73 @@ SCORES = [3.0, 3.0, 2.0, 2.5, 2.5, 1.0, 2.0]
 def test_renewals_can_wait_and_can_come_without_a_new_low(tmp_path, rule, epochs):
     renewal = renewal_of(tmp_path, [item("a")], **rule)
     assert [epoch for epoch, _ in scripted_validation(renewal, SCORES)] == epochs
+
+
+PAID = {"share": 0.5, "crop_size": 64, "validated": 0.0}
+"""12 x 14 px are smaller than a crop, so that an epoch costs 3 passes and a renewal 1.3: k = 1.3 / 3."""
+
+
+@pytest.mark.parametrize(
+    ("share", "epochs"),
+    [
+        (0.5, [1, 3, 6]),  # k = 0.43: every low is paid for
+        (0.12, [2, 5]),  # k = 3.18: due from 1.6 and 4.8; the lows of epochs 1 and 3 are made up for
+        (0.05, [5]),  # k = 8.2: due from 4.1 and 12.4
+    ],
+)
+def test_a_low_that_comes_too_soon_is_made_up_for_when_the_share_allows_it(tmp_path, share, epochs):
+    renewal = renewal_of(tmp_path, [item("a")], plan=RenewalPlan(**PAID | {"share": share}))
+    assert [epoch for epoch, _ in scripted_validation(renewal, SCORES)] == epochs
+
+
+def test_a_resumed_training_still_owes_the_low_that_waits(tmp_path):
+    plan = RenewalPlan(**PAID | {"share": 0.12})
+    first = renewal_of(tmp_path, [item("a")], plan=plan)
+    assert scripted_validation(first, [3.0]) == []
+    second = renewal_of(tmp_path, [item("a")], plan=plan)
+    second.load_state_dict(first.state_dict())
+    assert [epoch for epoch, _ in scripted_validation(second, [3.0, 3.0])] == [2]
+    assert second.state_dict() == {"renewed": 2, "done": 1, "pending": False}
+    second.load_state_dict({"renewed": 4})  # of a version without a plan
+    assert (second.renewed, second.done, second.pending) == (4, 0, False)
+
+
+def test_the_plan_counts_pixels_and_the_estimate_follows_it():
+    plan = RenewalPlan(share=0.12, crop_size=128, validated=0.25)
+    assert plan.epochs_between([128**2]) == pytest.approx(1.3 / 3.25 * 0.88 / 0.12)
+    assert plan.epochs_between([1024**2]) == pytest.approx(1.3 / (3 / 64 + 0.25) * 0.88 / 0.12)
+    assert [plan.most([side**2], epochs=40) for side in (128, 512, 1024)] == [14, 2, 1]
+    assert RenewalPlan(crop_size=128).most([1024**2], epochs=40) == 40
+    with pytest.raises(ValueError, match="share must be a number between 0 and 1, or None, got 1"):
+        RenewalPlan(share=1)
+
+
+def test_u_on_a_coarser_grid_is_that_of_averaged_features_and_of_lam_times_the_spacing(tmp_path):
+    one = item("a", mask=1)
+    renewal = renewal_of(tmp_path, [one], spacing=2)
+    report = renewal.renew(epoch=1)
+    with torch.no_grad():
+        features = renewal.network.eval().features(one["image"][None])[1]
+    averaged = torch.nn.functional.avg_pool2d(features, 2)[0]
+    expected = segment(averaged, one["in_points"] // 2, one["out_points"] // 2, **SETTINGS | {"lam": 6.0})
+    found = renewal.store.get("a")
+    assert found.shape == (6, 7)
+    np.testing.assert_allclose(found, expected.u, atol=1e-5)
+    u, truth = on_full_grid(found, SHAPE) > 0.5, one["mask"][0].numpy() == 1
+    assert report.dice == pytest.approx(2 * (u & truth).sum() / (u.sum() + truth.sum()))
+    assert report.previews[0].u.shape == SHAPE
+
+
+def test_a_renewal_that_changes_nothing_is_not_written_again(tmp_path):
+    renewal = renewal_of(tmp_path, [item("a"), item("bb")])
+    first = renewal.renew(epoch=1)
+    files = sorted((tmp_path / "0001").glob("*.npy"))
+    renewal.dataset = Dataset([item("a"), item("bb") | {"image": item("bb")["image"].roll(2, dims=2)}])
+    second = renewal.renew(epoch=2)
+    assert (first.unchanged, second.unchanged) == (0, 1)
+    assert [path.stat().st_nlink for path in files] == [2, 1]
+    size = files[0].stat().st_size
+    assert (first.stored_mib, second.stored_mib) == (2 * size / 2**20, 3 * size / 2**20)
 
 
 def test_a_rule_of_renewal_that_is_no_whole_number_is_refused(tmp_path):

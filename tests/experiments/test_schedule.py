@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from cvm_monai.experiments import execute as module
-from cvm_monai.experiments.execute import Outcome, Processes, RunPaths, default_jobs, last_line, run_all, workers_of
+from cvm_monai.experiments.execute import (
+    Outcome,
+    Processes,
+    RunPaths,
+    cache_of,
+    default_jobs,
+    last_line,
+    run_all,
+    workers_of,
+)
 from cvm_monai.experiments.plan import parse_methods, plan_runs
 from cvm_monai.experiments.state import Cost, open_run
 
@@ -92,15 +101,31 @@ def test_cores_are_shared_by_the_runs(monkeypatch):
     assert 1 <= default_jobs() <= 4
 
 
+def test_free_memory_is_shared_by_the_runs_unless_their_knobs_say_how_much_they_hold(monkeypatch, processes, runs):
+    monkeypatch.setattr(module, "free_memory", lambda: 12 * 2**30)
+    assert [cache_of(jobs) for jobs in (1, 3)] == [6.0, 2.0]
+    monkeypatch.setattr(module, "free_memory", lambda: None)
+    assert cache_of(3) is None
+    run = runs[0][0]
+    for words, expected in ([["x"], ["x", "--cache", "1.500"]], [["--cache", "9"], ["--cache", "9"]]):
+        execute, seen = processes("", cache=1.5), []
+        monkeypatch.setattr(module, "training_words", lambda run, place, words=words: words)
+        monkeypatch.setattr(module, "evaluating_words", lambda run, place, words=words: words)
+        monkeypatch.setattr(module, "runnable", lambda words, seen=seen: seen.append(words) or ["true"])
+        open_run(run, {})
+        execute(run, PLACE)
+        assert seen == [expected, expected]
+
+
 @pytest.fixture
 def processes(monkeypatch):
     """Executes Python code instead of the bundle: what `training_words` and `evaluating_words` are set to."""
 
-    def make(training, evaluating="print('scored')"):
+    def make(training, evaluating="print('scored')", **options):
         monkeypatch.setattr(module, "training_words", lambda run, place: [training])
         monkeypatch.setattr(module, "evaluating_words", lambda run, place: [evaluating])
         monkeypatch.setattr(module, "runnable", lambda words: [sys.executable, "-c", *words])
-        return Processes()
+        return Processes(**options)
 
     return make
 
