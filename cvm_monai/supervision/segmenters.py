@@ -8,13 +8,19 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
+from cvm_monai.knobs import DEFAULTS
 from cvm_monai.supervision.pseudo_label import PseudoLabel
 from cvm_monai.variational import Solution, average, solve
 from cvm_monai.variational.chan_vese import Array
 
 
 def solve_and_average(
-    evidence: Sequence[Array], *, lam: float, spacings: Sequence[int] | None = None, workers: int = 1, **settings: Any
+    evidence: Sequence[Array],
+    *,
+    lam: float = DEFAULTS["lam"],
+    spacings: Sequence[int] | None = None,
+    workers: int = 1,
+    **settings: Any,
 ) -> list[PseudoLabel]:
     """Solve each image's (P, h, w) maps by Eq. 6 with `solve`'s settings and average them by Eq. 7.
 
