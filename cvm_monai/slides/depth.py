@@ -19,8 +19,10 @@ def to_bytes(pixels: np.ndarray, bits: int) -> np.ndarray:
 
 
 def brightness(samples: np.ndarray) -> np.ndarray:
-    """Compute statistics of 16-bit values, (7,) int64, to be merged over pieces: the number of values above 0, of those
-    too large for each depth but the last, and the maximum."""
+    """Compute statistics of 16-bit values, (7,) int64, to be merged over pieces.
+
+    The number of values above 0, of those too large for each depth but the last, and the maximum.
+    """
     above = [np.count_nonzero(samples >= 2**depth) for depth in DEPTHS[:-1]]
     return np.array([np.count_nonzero(samples), *above, 0, int(samples.max(initial=0))], dtype=np.int64)
 

@@ -45,6 +45,12 @@ def read_mask(path: str | Path) -> np.ndarray:
 
     Raises:
         CvmError: a file that is missing, unreadable or truncated, a JPEG (compression changes labels), or colours.
+
+    Example:
+        >>> import cvm_monai as cvm, numpy as np
+        >>> mask = cvm.read_mask("data/phantom/masks/case_000.png")
+        >>> np.unique(mask).tolist()
+        [0, 255]
     """
     path = Path(path)
     with sentences(path, "a mask"), open_stored(path, max_pixels=MAX_PIXELS, what="flat image") as opened:

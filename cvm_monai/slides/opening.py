@@ -27,6 +27,13 @@ def open_image(path: str | Path, *, mpp: float | None = None) -> SlideImage:
     Raises:
         CvmError: no such file, a folder, an empty file, an unknown suffix, a file that cannot be read, a flat image
             that is too large to hold (over 2^30 px), or a ``mpp`` that is not a positive number.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> with cvm.open_image("data/phantom/images/case_000.png", mpp=0.5) as slide:
+        ...     region = slide.read((8, 8), shape=(16, 16), mpp=1.0)
+        >>> region.shape
+        (16, 16, 3)
     """
     path = Path(path)
     _check(path)

@@ -37,6 +37,12 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises:
         CvmError: a file that is missing, unreadable or truncated, or pixels of another type (float, many channels).
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> image = cvm.read_image("data/phantom/images/case_000.png")
+        >>> image.shape, image.dtype.name
+        ((64, 64, 3), 'uint8')
     """
     return read_picture(path).pixels
 

@@ -69,7 +69,7 @@ def open_page(place: Path, words: list[str]) -> str:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     server = subprocess.Popen(command, cwd=place, **quiet)
     try:
-        for _ in range(120):
+        for _ in range(600):
             time.sleep(0.5)
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
