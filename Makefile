@@ -30,7 +30,7 @@ test: dev
 	$(BIN)/python -m pytest
 
 # Triton comes with CUDA builds of torch; elsewhere it is taken for its interpreter, which runs the GPU kernels here.
-test-ci: dev test-label
+test-ci: dev $(VENV)/.installed-docs test-label
 	$(BIN)/python -c "import triton" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "triton>=3.4,<4"
 	$(BIN)/python -m pytest -m ci
 
