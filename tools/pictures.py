@@ -18,6 +18,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 import cvm_monai as cvm
 from cvm_monai.data.store import PseudoLabelStore
@@ -307,20 +308,21 @@ def large_image(folder: Path) -> np.ndarray:
     """One large image of the phantom; kept in the folder."""
     data = folder / "large"
     if not (data / "images").is_dir():
-        cvm.generate_phantom(data, cases=1, size=1024, seed=3)
+        cvm.generate_phantom(data, cases=1, size=512, seed=3)
     return cvm.read_image(data / "images" / "case_000.png")
 
 
 def resolution(folder: Path) -> Figure:
     """The same field of tissue at three um/px: fewer pixels, the same micrometres."""
     figure, axes = strip(3, 2.6)
-    image = large_image(folder)[:512, :512]
+    side_px = 192
+    image = large_image(folder)[:side_px, :side_px]
     for panel, factor in zip(axes, (1, 2, 4), strict=True):
-        side = 512 // factor
+        side = side_px // factor
         small = image.reshape(side, factor, side, factor, 3).mean((1, 3)).astype(np.uint8)
         panels.draw_image(panel, small)
         name(panel, f"--mpp {0.5 * factor:g}: {side} x {side} px")
-        panel.set_xlabel(f"{0.5 * 512:g} x {0.5 * 512:g} um", fontsize=palette.SMALL_SIZE)
+        panel.set_xlabel(f"{0.5 * side_px:g} x {0.5 * side_px:g} um", fontsize=palette.SMALL_SIZE)
     return figure
 
 
@@ -332,7 +334,10 @@ def slide(folder: Path, out: Path) -> None:
         image = large_image(folder)
         write_pyramid(file, image.shape, [image], mpp=0.5)
     cvm_monai("predict", file, "--model", folder / "run", "--out", folder / "predicted", "--tissue", "none")
-    shutil.copyfile(folder / "predicted" / "phantom" / "overlay.png", out)
+    with Image.open(folder / "predicted" / "phantom" / "overlay.png") as overview:
+        size = (1000, round(1000 * overview.height / overview.width))
+        overview.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(128).save(out, optimize=True)
+    print(out)
 
 
 if __name__ == "__main__":
