@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE =
 # MONAI warns at each start that configurations execute code: this one is the project's own.
 RUN := $(BIN)/python -W ignore::UserWarning:monai.bundle.scripts -m monai.bundle run
 
-.PHONY: demo test test-ci test-label test-web web lint venv dev label-env format lock clean
+.PHONY: demo test test-ci test-label test-web web coverage lint venv dev label-env format lock docs pictures dist clean
 
 demo: venv
 	test -f data/phantom/datalist.json || $(BIN)/cvm-monai phantom data/phantom
@@ -30,7 +30,7 @@ test: dev
 	$(BIN)/python -m pytest
 
 # Triton comes with CUDA builds of torch; elsewhere it is taken for its interpreter, which runs the GPU kernels here.
-test-ci: dev web test-label
+test-ci: dev web $(VENV)/.installed-docs test-label
 	$(BIN)/python tools/page.py test
 	$(BIN)/python -c "import triton" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "triton>=3.4,<4"
 	$(BIN)/python -m pytest -m ci
@@ -57,6 +57,24 @@ format: dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site, in build/site: warnings are errors, nothing is taken from the net; the tutorial runs once and is kept in build/.
+docs: venv $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d build/doctrees -b html docs build/site
+	@echo "build/site/index.html"
+
+# The pictures of the documents, from the phantom and a training of some minutes on it, kept in build/pictures.
+pictures: venv
+	$(BIN)/python tools/pictures.py build/pictures --out docs/images
+
+# What the tests run of the package: below the floor in pyproject.toml it fails. Not a part of `make test`.
+coverage: dev
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
+
+# Source distribution and wheel, in dist/.
+dist: dev
+	rm -rf dist build/lib build/bdist.*
+	$(BIN)/python -m build --no-isolation
+
 # A torch already in the environment and within range is kept; TORCH_INDEX_URL chooses where else to take it from.
 venv: $(VENV)/.installed
 dev: $(VENV)/.installed-dev
@@ -72,6 +90,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements-dev.lock
 	touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed requirements-docs.lock
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements-docs.lock
+	touch $@
+
 # MONAI Label 0.8.5 asks for numpy 1, jsonschema 3 and pydicom 2, and for packages that this app never imports (sam2, CUDA
 # torchvision, numpymaxflow): it is installed without its dependencies, beside our own torch and numpy.
 label-env: $(LABEL_VENV)/.installed
@@ -84,13 +106,14 @@ $(LABEL_VENV)/.installed: requirements.lock requirements-label.lock pyproject.to
 	$(LABEL_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-# Renews both locks; torch and what only it needs stay out, so that the lists serve CPU and CUDA builds alike.
+# Renews the locks; torch and what only it needs stay out, so that the lists serve CPU and CUDA builds alike.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-package torch --no-header --no-annotate
 CUDA = ^(nvidia-|cuda-|triton)
 lock: dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOCK) --upgrade pyproject.toml | grep -v -E '$(CUDA)' | sed '1i # The tested versions of everything but torch, which tools/install_torch.py takes. Renew by `make lock`.' > requirements.lock
 	$(LOCK) --constraint requirements.lock --extra dev --extra export pyproject.toml | grep -v -E '$(CUDA)' | sed '1i # The tested versions for development and export, beside requirements.lock. Renew by `make lock`.' > requirements-dev.lock
+	$(LOCK) --constraint requirements.lock --constraint requirements-dev.lock --extra docs pyproject.toml | grep -v -E '$(CUDA)' | sed '1i # The tested versions for the site (`make docs`), beside requirements.lock. Renew by `make lock`.' > requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) data/phantom bundle/eval bundle/models/model.pt
+	rm -rf $(VENV) build data/phantom bundle/eval bundle/models/model.pt

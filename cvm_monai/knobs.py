@@ -1,7 +1,7 @@
 """Every knob of the bundle's runs, once: choices, range, default, role and help. Importing this loads nothing heavy.
 
 From here come the check of every run (`check`), what `run.json` keeps and may hold, which knobs only say where and how
-a run is computed, the defaults of the functions on arrays, of clicks and of whole slides, and the tables of knobs in
+a run is computed, the defaults of the functions on arrays, of clicks and of whole slides, and the lists of knobs in
 the bundle's documents (`tools/knob_tables.py`). A new knob stands here, in the configuration, and where it is used.
 """
 
@@ -106,7 +106,7 @@ NETWORK = by_name(
          "comparison: `contrast_map` (`cvm` without its solver), `direct_variational` (the solver on the network's own "
          "output), `crf` (neighbours of like colour agree), `peng` (cosine pseudo-labels and a Fisher loss), "
          "`mixmatch`, `uncertainty_aware_mean_teacher`, `dual_branch`. Ours: `strong_partial_ce`, `frozen_cvm`. See "
-         "`docs/method.md`. Constants of each: `--method_constants#crf#weight 2`"),
+         "`docs/concepts/other_methods.md`. Constants of each: `--method_constants#crf#weight 2`"),
     Knob("network", Choice(get_args(NetworkName)), "resnet34_unet",
          "`resnet34_unet`, `unet` (plain), `two_component` (ResNet34 to 1/16, then U-Net: large images, coarse "
          "output), `timm_unet` (the decoder of `resnet34_unet` on an encoder by name, `extractor_path`; all of it "
@@ -117,7 +117,7 @@ NETWORK = by_name(
          "`[16,32,64,128,128]` with `unet` trains on a CPU in minutes"),
     Knob("normalisation", Choice(get_args(Normalisation)), "instance", before="batch", help=
          "of what starts at random: `instance`, each image by itself; `group`; `batch` (the paper), which large "
-         "batches of one kind of slide suit. See `docs/method.md`"),
+         "batches of one kind of slide suit. See `docs/concepts/paper_and_ours.md`"),
     Knob("encoder_weights", FILE, None, null=True, role="place", decides=True, help=
          "local file with torchvision's `resnet34` weights, or another encoder's with the same names; or "
          "`timm:resnet34@pretrained`, which timm downloads (torchvision's own: `timm:resnet34.tv_in1k@pretrained`)"),
@@ -136,13 +136,13 @@ NETWORK = by_name(
     Knob("feature_store", Text("a folder"), None, null=True, role="place", help=
          "folder where the features of a frozen extractor are kept, to be computed once; null keeps none. With a "
          "`frozen_` network it needs `augmentation` `flips` or `none`, `stain_jitter` 0, `pen_marks` 0, `crop_size` 0 "
-         "and `batch_size` 1. See `docs/large_images.md`"),
+         "and `batch_size` 1. See `docs/how_to/frozen_features.md`"),
     Knob("feature_dtype", Choice(get_args(FeatureDtype)), "float32",
          "of the features that are kept; `float16` takes half the room and rounds"),
     Knob("extraction", Choice(get_args(Extraction)), "whole",
          "of `two_component`, what is held of its ResNet34 for the backward pass. `whole`: all. `checkpointed`: the "
          "same numbers, each block computed twice, less memory. `multi_stage`: patch by patch, for the largest images. "
-         "See `docs/large_images.md`"),
+         "See `docs/how_to/large_images.md`"),
     Knob("patch_size", Whole(64, multiple=16), 1024,
          "of `multi_stage`, the side of a patch in pixels; raising it takes more memory and repeats less; 512 to 2048"),
     Knob("halo", Whole(0, multiple=16), 192,
@@ -168,7 +168,7 @@ MODEL = by_name(
          "over the radius in pixels of what must stay: at half the resolution double it"),
     Knob("solver", Choice(get_args(SolverName)), "primal_dual", before="aos", help=
          "`primal_dual`: the certified optimum. `aos`: additive operator splitting, the paper's; some dozen steps "
-         "leave u soft, so that the KL can weigh what is uncertain. How to choose: `docs/solver.md`"),
+         "leave u soft, so that the KL can weigh what is uncertain. How to choose: `docs/concepts/choose_a_solver.md`"),
     Knob("iterations", Whole(1), 200, before=50, help=
          "most steps of the solver for each map; more come closer to its optimum"),
     Knob("combination", Choice(get_args(Combination)), "pooled", before="mean", help=
@@ -178,10 +178,10 @@ MODEL = by_name(
     Knob("contrast", Choice(get_args(Contrast)), "two_sided", before="one_sided", help=
          "`one_sided`: contrast maps of in-target against out-of-target points (the paper); what is like neither is "
          "background. `two_sided`: less those of out-of-target against in-target; better where a target is of mixed "
-         "tissue, and what is like neither is left alone. See `docs/method.md`"),
+         "tissue, and what is like neither is left alone. See `docs/concepts/evidence.md`"),
     Knob("centre", Choice(get_args(Centre)), "image", before="none", help=
          "mean that is taken off the features before they are compared: `none` (the paper), `image`, `dataset`, "
-         "`both`. See `docs/method.md`"),
+         "`both`. See `docs/concepts/evidence.md`"),
     Knob("discriminant", PART, 0.5, before=0.0, help=
          "share of a linear discriminant of the image's own points in the evidence; raising it trusts what tells the "
          "points apart more than what resembles them; 0 is the paper"),
@@ -278,7 +278,7 @@ RECORD = by_name(
          "MLflow run that this one is shown under, as one of a comparison"),
     Knob("resume", Choice(get_args(ResumeRule)), "never", role="machine", help=
          "`auto` goes on from the newest checkpoint in `output_dir`, to the same weights, also for more `max_epochs`; "
-         "`never` begins anew. See `docs/resume.md`"),
+         "`never` begins anew. See `docs/how_to/resume.md`"),
     Knob("checkpoint_seconds", Number(0), 60, role="machine", recorded=False, help=
          "least time from one saved state to the next, at ends of epochs; 0: after every epoch. The last epoch is "
          "always saved"),

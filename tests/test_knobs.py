@@ -159,7 +159,7 @@ def test_what_a_training_recorded_is_checked_and_what_it_could_not_know_passes()
         check_recorded(file, "lam", "x")
 
 
-def test_the_documents_hold_the_tables_of_knobs():
+def test_the_documents_hold_the_lists_of_knobs():
     spec = importlib.util.spec_from_file_location("knob_tables", ROOT / "tools" / "knob_tables.py")
     assert spec is not None
     assert spec.loader is not None
@@ -167,7 +167,7 @@ def test_the_documents_hold_the_tables_of_knobs():
     spec.loader.exec_module(tool)
     text = tool.DOCUMENT.read_text(encoding="utf-8")
     assert text.split(tool.BEGIN)[1].split(tool.END)[0].strip() == tool.generated().strip(), "run tools/knob_tables.py"
-    assert all(f"| `{name}` |" in text for name in (*TRAINING, *INFERENCE, *SLIDES))
+    assert all(f"- **`{name}`** (" in text for name in (*TRAINING, *INFERENCE, *SLIDES))
 
 
 NEW = """
@@ -224,5 +224,5 @@ def test_a_new_knob_stands_in_three_files(tmp_path):
     for code in (PROGRAM, "import runpy; runpy.run_path('tools/knob_tables.py', run_name='__main__')"):
         found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert found.returncode == 0, found.stderr
-    row = "| `warm_up` | 3 | a whole number of at least 0 | epochs in which the rate grows; more are gentler |"
-    assert row in (tmp_path / "bundle" / "docs" / "README.md").read_text()
+    item = "- **`warm_up`** (3; a whole number of at least 0): epochs in which the rate grows; more are gentler"
+    assert item in (tmp_path / "bundle" / "docs" / "README.md").read_text()

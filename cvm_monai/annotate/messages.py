@@ -19,24 +19,32 @@ class Message(BaseModel):
 
 
 class ClassMessage(Message):
+    """A class of the annotations: its label, name and colour (#rrggbb)."""
+
     number: int
     name: str
     colour: str
 
 
 class ModelMessage(Message):
+    """The trained network in use."""
+
     name: str
     source: Literal["training", "given"]
     trained_at: str | None
 
 
 class SettingsMessage(Message):
+    """The defaults of the page's sliders."""
+
     lam: float
     eta: float
     threshold: float = 0.5
 
 
 class ImageMessage(Message):
+    """An image of the folder, its size in level-0 pixels, and how far its annotation has come."""
+
     id: str
     name: str
     width: int
@@ -50,6 +58,8 @@ class ImageMessage(Message):
 
 
 class ProjectMessage(Message):
+    """The folder: its classes, images, network and settings."""
+
     folder: str
     classes: list[ClassMessage]
     model: ModelMessage | None
@@ -59,6 +69,8 @@ class ProjectMessage(Message):
 
 
 class TilesMessage(Message):
+    """The Deep Zoom pyramid of an image."""
+
     width: int
     height: int
     tile_size: int
@@ -67,6 +79,8 @@ class TilesMessage(Message):
 
 
 class PointMessage(Message):
+    """A point in level-0 pixels."""
+
     id: str
     x: float
     y: float
@@ -74,16 +88,22 @@ class PointMessage(Message):
 
 
 class OutlineMessage(Message):
+    """A polygon with holes, in level-0 pixels."""
+
     exterior: list[Position]
     holes: list[list[Position]]
 
 
 class RegionMessage(OutlineMessage):
+    """An annotated region."""
+
     id: str
     label: int
 
 
 class AnnotationsMessage(Message):
+    """The saved annotations of an image and their revision."""
+
     revision: int
     points: list[PointMessage]
     regions: list[RegionMessage]
@@ -93,6 +113,8 @@ class AnnotationsMessage(Message):
 
 
 class AddEdit(Message):
+    """Add a point."""
+
     op: Literal["add"]
     x: Coordinate
     y: Coordinate
@@ -100,6 +122,8 @@ class AddEdit(Message):
 
 
 class MoveEdit(Message):
+    """Move a point."""
+
     op: Literal["move"]
     id: Id
     x: Coordinate
@@ -107,11 +131,15 @@ class MoveEdit(Message):
 
 
 class RemoveEdit(Message):
+    """Remove a point or a region."""
+
     op: Literal["remove", "remove_region"]
     id: Id
 
 
 class RelabelEdit(Message):
+    """Give a point or a region another class."""
+
     op: Literal["relabel"]
     id: Id
     label: int
@@ -121,15 +149,21 @@ Edit = Annotated[AddEdit | MoveEdit | RemoveEdit | RelabelEdit, Field(discrimina
 
 
 class EditsRequest(Message):
+    """Edits of the annotations of a revision, made together or not at all."""
+
     revision: int
     edits: list[Edit] = Field(max_length=10_000)
 
 
 class RevisionRequest(Message):
+    """The revision that an undo or a redo starts from."""
+
     revision: int
 
 
 class WindowMessage(Message):
+    """A rectangle in level-0 pixels."""
+
     x: Coordinate
     y: Coordinate
     width: Annotated[float, Field(gt=0, lt=2**31)]
@@ -141,6 +175,8 @@ class WindowMessage(Message):
 
 
 class SegmentRequest(Message):
+    """What to segment, by which settings."""
+
     window: WindowMessage | None = None
     label: int = 1
     lam: float | None = None
@@ -149,12 +185,16 @@ class SegmentRequest(Message):
 
 
 class PlaceMessage(Message):
+    """The place where the next click helps most."""
+
     x: float
     y: float
     reason: str
 
 
 class SegmentMessage(Message):
+    """The soft segmentation u of a window (PNG, base64) and its outlines, or the reason why there is none."""
+
     window: WindowMessage
     width: int
     height: int
@@ -170,6 +210,8 @@ class SegmentMessage(Message):
 
 
 class TakeRequest(Message):
+    """The part of the last segmentation that becomes regions of a class."""
+
     revision: int
     window: WindowMessage | None = None
     threshold: Share = 0.5
@@ -177,20 +219,28 @@ class TakeRequest(Message):
 
 
 class CheckedRequest(Message):
+    """Whether an image is marked as done."""
+
     checked: bool
 
 
 class NextMessage(Message):
+    """The image to annotate next, and why."""
+
     id: str | None
     reason: str
 
 
 class TrainingRequest(Message):
+    """The knobs of a training."""
+
     max_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     knobs: dict[str, float | int | str | bool | None] = Field(default_factory=dict, max_length=50)
 
 
 class TrainingMessage(Message):
+    """The state of the last training: progress, curves, previews."""
+
     state: TrainingState
     run: str | None = None
     epoch: int = 0
@@ -204,9 +254,13 @@ class TrainingMessage(Message):
 
 
 class RegisterRequest(Message):
+    """The name of a registered model."""
+
     name: Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class RegisteredMessage(Message):
+    """The version that was registered."""
+
     name: str
     version: str

@@ -82,6 +82,13 @@ def write_geojson(
     Args:
         names: class name of each label; 255 is always ``exclusion``.
         colours: RGB of each label; missing classes take ``FURTHER_COLOURS`` in turn.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> clicks = cvm.Annotations(points=(cvm.Point(3.5, 4.5, label=1),))
+        >>> cvm.write_geojson("clicks.geojson", clicks)
+        >>> cvm.read_annotations("clicks.geojson") == clicks
+        True
     """
     title, colours = class_titles(names), label_colours(names, colours)
     features = []

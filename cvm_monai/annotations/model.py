@@ -20,7 +20,13 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Point:
-    """One click at (x, y) level-0 pixels; pixel (row, column) covers [column, column + 1) x [row, row + 1)."""
+    """One click at (x, y) level-0 pixels; pixel (row, column) covers [column, column + 1) x [row, row + 1).
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> cvm.Point(12.5, 30.5, label=1)
+        Point(x=12.5, y=30.5, label=1)
+    """
 
     x: float
     y: float
@@ -29,7 +35,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Region:
-    """A polygon with holes, in level-0 pixels; label 255 excludes what it covers."""
+    """A polygon with holes, in level-0 pixels; label 255 excludes what it covers.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> square = cvm.Region(exterior=((0, 0), (8, 0), (8, 8), (0, 8)), holes=(), label=1)
+        >>> square.label
+        1
+    """
 
     exterior: Ring
     holes: tuple[Ring, ...]
@@ -45,6 +58,12 @@ class Annotations:
         regions: labels are class indices, or 255 for an exclusion.
         counts: number of objects left out or repaired, by kind: ``{"LineString": 2, "skip": 1}``.
         colours: the colour of each label, that of its first object in the file; not compared by ``==``.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> clicks = cvm.Annotations(points=(cvm.Point(3.5, 4.5, label=1), cvm.Point(20.5, 9.5, label=0)))
+        >>> sorted(clicks.labels())
+        [0, 1]
     """
 
     points: tuple[Point, ...] = ()

@@ -98,6 +98,12 @@ def read_annotations(
     Raises:
         CvmError: an unknown suffix, unknown labels (all of them, with their counts), annotations of another image, or
             an error of the parser, always with the file and the place in it.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> clicks = cvm.read_annotations("data/phantom/points/case_000.geojson")
+        >>> len(clicks.points), sorted(clicks.labels())
+        (10, [0, 1])
     """
     counts: Counter[str] = Counter()
     colours: dict[int, Colour] = {}

@@ -82,7 +82,6 @@ def largest_series(tiff: "tifffile.TiffFile") -> "tifffile.TiffPageSeries":
 
     A thumbnail, label or macro image may come first in the file, but is never larger than the main picture.
     """
-
     series = tiff.series if _has_size(tiff.pages.first) else []
     if not series or not all(_has_size(one.keyframe) for one in series):
         raise CvmError("its header is damaged: height and width are no numbers")

@@ -71,6 +71,12 @@ def read_datalist(folder_or_file: str | Path) -> DataList:
 
     Raises:
         CvmError: any error, with the file and the case; a missing data list, with the command that makes it.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> data = cvm.read_datalist("data/phantom")
+        >>> [case.case_id for case in data.cases][:2]
+        ['case_000', 'case_001']
     """
     path = Path(folder_or_file)
     if path.suffix.lower() != ".json":

@@ -60,6 +60,12 @@ def prepare(
 
     Raises:
         CvmError: an invalid file, named; or an ``out`` that cannot be written. Its notes are warnings.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> report = cvm.prepare("data/phantom", out="prepared", pairs=3, folds=2)
+        >>> len(cvm.read_datalist("prepared").cases)
+        4
     """
     check_choices(pairs=pairs, outside=outside)
     classes = with_unclassified(classes, unclassified)

@@ -163,7 +163,15 @@ def _foreground(labels: np.ndarray) -> np.ndarray:
 def map_points(
     annotations: Annotations, *, image_shape: tuple[int, int], map_shape: tuple[int, int], seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return in-target and out-of-target points as (row, column) on the map, see `labelled_pixels`."""
+    """Return in-target and out-of-target points as (row, column) on the map, see `labelled_pixels`.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> clicks = cvm.Annotations(points=(cvm.Point(40.5, 20.5, label=1), cvm.Point(10.5, 60.5, label=0)))
+        >>> inside, outside = cvm.map_points(clicks, image_shape=(64, 64), map_shape=(32, 32))
+        >>> inside.tolist(), outside.tolist()
+        ([[10, 20]], [[30, 5]])
+    """
     pixels, labels = labelled_pixels(annotations, image_shape=image_shape, map_shape=map_shape, seed=seed)
     return pixels[labels == TARGET], pixels[labels == BACKGROUND]
 

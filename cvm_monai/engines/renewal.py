@@ -41,8 +41,11 @@ GPU_CHUNK = 128
 
 @dataclass(frozen=True)
 class Candidate:
-    """One training image: its index in the data set, its evidence by foreground class or the reason why it has none,
-    the spacing of the evidence's grid, and the network's foreground probability of each pixel."""
+    """One training image and what is to be solved for it.
+
+    Its index in the data set, the spacing of the evidence's grid, its evidence by foreground class or the reason why it
+    has none, and the network's foreground probability of each pixel.
+    """
 
     index: int
     spacing: int

@@ -52,8 +52,10 @@ class WeightAverage:
         self._average.update(self.network, decay=min(self.decay, (1 + self.steps) / (DELAY + self.steps)))
 
     def _start(self, engine: Engine) -> None:
-        """Start from the network's current weights: only once the processes of a training are joined are these the same
-        in all, and all must follow one average."""
+        """Start from the network's current weights.
+
+        Only once the processes of a training are joined are these the same in all, and all must follow one average.
+        """
         del engine
         if self.steps == 0:
             self.restart()

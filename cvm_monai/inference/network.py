@@ -40,6 +40,12 @@ def load_network(
 
     Raises:
         CvmError: no model in that folder, a damaged file, or weights of another network.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> network = cvm.load_network("runs/mine")
+        >>> network.training
+        False
     """
     output = str(output_dir)
     network = network_of(TrainedKnobs(output))

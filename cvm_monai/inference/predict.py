@@ -59,6 +59,13 @@ def predict(
 
     Raises:
         CvmError: not a uint8 RGB image, an argument out of range, or a network of more than two classes.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> image = cvm.read_image("data/phantom/images/case_000.png")
+        >>> probability = cvm.predict(cvm.load_network("runs/mine"), image)
+        >>> probability.shape, bool(0 <= probability.min() <= probability.max() <= 1)
+        ((64, 64), True)
     """
     logits = _logits(
         network,
@@ -200,6 +207,12 @@ def network_input(
 
     Raises:
         CvmError: not a (H, W, 3) uint8 image, or a scale that is not above 0.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> image = cvm.read_image("data/phantom/images/case_000.png")
+        >>> tuple(cvm.network_input(image, scale=0.5).shape)
+        (3, 32, 32)
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise CvmError(f"an image must be (H, W, 3) uint8 RGB, got {image.shape} {image.dtype}")

@@ -114,6 +114,14 @@ def segment_clicks(
 
     Raises:
         CvmError: a tunable out of its range, a click outside the features, or features that are not finite.
+
+    Example:
+        >>> import cvm_monai as cvm, numpy as np, torch
+        >>> features = torch.zeros(2, 16, 16)
+        >>> features[0, :, :8], features[1, :, 8:] = 1, 1
+        >>> found = cvm.segment_clicks(features, np.array([[4, 3]]), np.array([[12, 12]]))
+        >>> bool(found.u[:, :7].min() > 0.5 > found.u[:, 9:].max())
+        True
     """
     maps = click_evidence(features, inside, outside, model=model, parts=parts, probability=probability)
     pooled = at_most(maps.numpy(), MAX_SOLVED)

@@ -13,7 +13,7 @@ SUM_TOLERANCE = 1e-3
 
 
 def categorical_weight(q: torch.Tensor, *, classes: torch.Tensor | int) -> torch.Tensor:
-    """w = exp(-2 h log 2 / log C), h the entropy of q (B, C, H, W) in nats: (B, H, W).
+    """Compute w = exp(-2 h log 2 / log C), h the entropy of q (B, C, H, W) in nats: (B, H, W).
 
     1 where q is certain and 0.25 where all classes are equally probable, whatever their number; for two classes it is
     the exp(-2 h) of `entropy_weight`.

@@ -8,13 +8,13 @@ from cvm_monai.losses.maps import as_map, at_least_float32
 
 
 def pixel_entropy(u: torch.Tensor) -> torch.Tensor:
-    """h = -u log u - (1 - u) log(1 - u) in nats, with 0 log 0 = 0: 0 where u is 0 or 1, log 2 where it is 0.5."""
+    """Compute h = -u log u - (1 - u) log(1 - u) in nats, 0 log 0 = 0: 0 where u is 0 or 1, log 2 where it is 0.5."""
     p = at_least_float32(u)
     return torch.special.entr(p) + torch.special.entr(1 - p)
 
 
 def entropy_weight(u: torch.Tensor) -> torch.Tensor:
-    """w = exp(-2 h(u)): 1 where u is certain (0 or 1), 0.25 where it is 0.5."""
+    """Compute w = exp(-2 h(u)): 1 where u is certain (0 or 1), 0.25 where it is 0.5."""
     return torch.exp(-2 * pixel_entropy(u))
 
 

@@ -81,8 +81,10 @@ def class_summary_markdown(
 def class_metrics(
     rows: Sequence[ClassScores], pooled: Sequence[ImageScores], *, names: Sequence[str]
 ) -> dict[str, float]:
-    """Collect metrics for tracking: `test_dice`, `test_dice_sd`, `test_pooled_dice`, ... of the means over the classes,
-    and `test_dice_<name>` of each class; undefined ones are NaN.
+    """Collect metrics for tracking, undefined ones as NaN.
+
+    `test_dice`, `test_dice_sd`, `test_pooled_dice`, ... of the means over the classes, and `test_dice_<name>` of each
+    class.
 
     Raises:
         CvmError: no row.

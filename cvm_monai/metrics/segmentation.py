@@ -60,8 +60,14 @@ def score_image(
         threshold: pixels above it are predicted as target; raising it predicts less; [0, 1).
         predicted: (H, W) bool, the prediction, in place of the threshold (such as the argmax of many classes).
 
-        Raises:
+    Raises:
             CvmError: arrays of different or wrong shapes, or values outside these ranges.
+
+    Example:
+        >>> import cvm_monai as cvm, numpy as np
+        >>> truth = np.array([[1, 1, 0, 0]])
+        >>> round(cvm.score_image(np.array([[0.9, 0.2, 0.1, 0.1]]), truth).dice, 3)
+        0.667
     """
     score, target = _known_pixels(probability, truth, threshold)
     chosen = score > threshold if predicted is None else _known_prediction(predicted, truth)

@@ -99,6 +99,7 @@ def is_script(path: Path) -> bool:
 
 
 def read_script(path: Path) -> Any:
+    """Read a network saved as TorchScript; CvmError where the file is no such thing."""
     try:
         return torch.jit.load(path, map_location="cpu")
     except RuntimeError as error:

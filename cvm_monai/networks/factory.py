@@ -64,6 +64,13 @@ def build_network(
 
     Raises:
         CvmError: unknown name, wrong widths or channels, or encoder weights that cannot be used.
+
+    Example:
+        >>> import cvm_monai as cvm, torch
+        >>> network = cvm.build_network("unet", channels=[4, 8, 8, 8, 8])
+        >>> logits, features = network.features(torch.zeros(1, 3, 64, 48))
+        >>> tuple(logits.shape), tuple(features.shape)
+        ((1, 2, 64, 48), (1, 4, 64, 48))
     """
     if name not in NETWORK_NAMES:
         raise CvmError(f"unknown network {name!r}: choose one of {', '.join(NETWORK_NAMES)}")

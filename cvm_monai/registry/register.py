@@ -89,6 +89,13 @@ def register(request: RegistrationRequest) -> RegisteredVersion:
     Raises:
         CvmError: a bad name or alias, no finished and evaluated training, an unknown metric, a champion tested on
             other images, or a store that does not answer or refuses the request.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> from pathlib import Path
+        >>> from cvm_monai.registry import RegistrationRequest
+        >>> request = RegistrationRequest(Path("runs/mine"), name="cvm", promote="dice")
+        >>> version = cvm.register(request)  # doctest: +SKIP
     """
     from mlflow.exceptions import MlflowException
 

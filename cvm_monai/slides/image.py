@@ -53,6 +53,12 @@ def read_mask(path: str | Path) -> np.ndarray:
 
     Raises:
         CvmError: a file that is missing, unreadable or truncated, a JPEG (compression changes labels), or colours.
+
+    Example:
+        >>> import cvm_monai as cvm, numpy as np
+        >>> mask = cvm.read_mask("data/phantom/masks/case_000.png")
+        >>> np.unique(mask).tolist()
+        [0, 255]
     """
     path = Path(path)
     with sentences(path, "a mask"), open_stored(path, max_pixels=MAX_PIXELS, what="flat image") as opened:
@@ -231,8 +237,10 @@ def to_bytes(pixels: np.ndarray, bits: int) -> np.ndarray:
 
 
 def brightness(samples: np.ndarray) -> np.ndarray:
-    """Compute statistics of 16-bit values, (7,) int64, to be merged over pieces: the number of values above 0, of those
-    too large for each depth but the last, and the maximum."""
+    """Compute statistics of 16-bit values, (7,) int64, to be merged over pieces.
+
+    The number of values above 0, of those too large for each depth but the last, and the maximum.
+    """
     above = [np.count_nonzero(samples >= 2**depth) for depth in DEPTHS[:-1]]
     return np.array([np.count_nonzero(samples), *above, 0, int(samples.max(initial=0))], dtype=np.int64)
 

@@ -33,6 +33,13 @@ def open_image(path: str | Path, *, mpp: float | None = None) -> SlideImage:
     Raises:
         CvmError: no such file, a folder, an empty file, an unknown suffix, a file that cannot be read, a flat image
             that is too large to hold (over 2^30 px), or a ``mpp`` that is not a positive number.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> with cvm.open_image("data/phantom/images/case_000.png", mpp=0.5) as slide:
+        ...     region = slide.read((8, 8), shape=(16, 16), mpp=1.0)
+        >>> region.shape
+        (16, 16, 3)
     """
     return SlideImage(Path(path), checked_source, mpp=mpp)
 
@@ -134,6 +141,12 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises:
         CvmError: a file that is missing, unreadable or truncated, or pixels of another type (float, many channels).
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> image = cvm.read_image("data/phantom/images/case_000.png")
+        >>> image.shape, image.dtype.name
+        ((64, 64, 3), 'uint8')
     """
     return read_picture(path).pixels
 

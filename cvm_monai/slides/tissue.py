@@ -124,6 +124,13 @@ def tissue_mask(
 
     Raises:
         CvmError: a tunable out of its range, or a slide that cannot be read.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> with cvm.open_image("data/phantom/images/case_000.png", mpp=0.5) as slide:
+        ...     tissue = cvm.tissue_mask(slide, mpp=2.0)
+        >>> float(tissue.covers(0, 0, 64, 64))
+        1.0
     """
     for name, value in (("min_area_um2", min_area_um2), ("max_hole_um2", max_hole_um2)):
         if not value >= 0:

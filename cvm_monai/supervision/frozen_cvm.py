@@ -1,4 +1,4 @@
-"""The proposed method on frozen features, to measure the benefit of training features and u together. (Ours.)"""
+"""The proposed method on frozen features, to measure the benefit of training features and u together (ours)."""
 
 from typing import Any, ClassVar
 

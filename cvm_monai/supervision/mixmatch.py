@@ -179,7 +179,7 @@ class MixMatch(Supervision):
 
 
 def mix(everything: Mixable, *, order: Tensor, ratio: Tensor) -> Mixable:
-    """l x + (1 - l) x[order] of images and targets, l = `ratio` (N, 1, 1, 1); the loss mask is the first partner's."""
+    """Mix images and targets: l x + (1 - l) x[order], l = `ratio` (N, 1, 1, 1); the first partner's loss mask."""
     images, targets = (
         ratio * values + (1 - ratio) * values[order.to(values.device)]
         for values in (everything.images, everything.targets)

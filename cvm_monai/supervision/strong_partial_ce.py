@@ -1,4 +1,4 @@
-"""Strong baseline on points alone: partial Dice and full augmentation, but no pseudo-label. (Ours.)"""
+"""Strong baseline on points alone: partial Dice and full augmentation, but no pseudo-label (ours)."""
 
 from typing import ClassVar
 

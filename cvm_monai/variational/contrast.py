@@ -84,6 +84,13 @@ def correlation_maps(features: Array, points: Array) -> Array:
 
     Raises:
         CvmError: features of another rank or that are not finite, or a point that lies outside the map.
+
+    Example:
+        >>> import cvm_monai as cvm, numpy as np
+        >>> features = np.zeros((2, 4, 4))
+        >>> features[0, :, :2], features[1, :, 2:] = 1, 1
+        >>> cvm.correlation_maps(features, np.array([[1, 0]]))[0, 0].tolist()
+        [1.0, 1.0, 0.0, 0.0]
     """
     check_features(features)
     checked = check_points(points, tuple(features.shape), name="points")
@@ -120,6 +127,13 @@ def contrast_maps(features: Array, in_points: Array, out_points: Array, *, eta: 
     Raises:
         CvmError: eta outside [0, 1], no point of a class, a point that lies outside the map, or features that are not
             finite.
+
+    Example:
+        >>> import cvm_monai as cvm, numpy as np
+        >>> features = np.zeros((2, 4, 4))
+        >>> features[0, :, :2], features[1, :, 2:] = 1, 1
+        >>> cvm.contrast_maps(features, np.array([[1, 0]]), np.array([[2, 3]]))[0, 0].tolist()
+        [1.0, 1.0, 0.0, 0.0]
     """
     check_features(features)
     check_numbers(eta=eta)

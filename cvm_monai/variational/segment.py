@@ -62,6 +62,14 @@ def segment(
 
     Raises:
         CvmError: as `ContrastEvidence` and `solve`.
+
+    Example:
+        >>> import cvm_monai as cvm, numpy as np
+        >>> features = np.zeros((2, 16, 16), dtype=np.float32)
+        >>> features[0, :, :8], features[1, :, 8:] = 1, 1
+        >>> u = cvm.segment(features, np.array([[4, 3]]), np.array([[12, 12]])).u
+        >>> bool(u[:, :7].min() > 0.5 > u[:, 9:].max())
+        True
     """
     evidence = ContrastEvidence(eta, combination, contrast, centre, discriminant)
     z = evidence.maps(features, in_points, out_points)

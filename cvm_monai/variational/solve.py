@@ -68,6 +68,14 @@ def solve(
     Raises:
         CvmError: z of fewer than two dimensions or another type, a fitting term that does not fit or is not finite,
             or a tunable out of its range.
+
+    Example:
+        >>> import cvm_monai as cvm, numpy as np
+        >>> z = np.full((32, 32), 0.1)
+        >>> z[8:24, 8:24] = 0.9
+        >>> solution = cvm.solve(z, lam=1.0)
+        >>> solution.status.item().name, bool(solution.gap < 1e-3), int((solution.u > 0.5).sum())
+        ('CONVERGED', True, 256)
     """
     settings = Settings(
         method=method, lam=lam, iterations=iterations, tolerance=tolerance, tau=tau, beta=beta, means=means

@@ -17,8 +17,10 @@ MIN_SIZE, MAX_SIZE = 64, 8192
 
 @dataclass(frozen=True)
 class PhantomCase:
-    """``image`` (size, size, 3) uint8 RGB; ``mask``, ``aggregates`` and ``novel`` (size, size) bool, disjoint; the
-    kinds drawn. ``aggregates`` is the second foreground class of a phantom of three classes, None in one of two.
+    """An image with its exact masks, and the kinds drawn.
+
+    ``image`` (size, size, 3) uint8 RGB; ``mask``, ``aggregates`` and ``novel`` (size, size) bool, disjoint.
+    ``aggregates`` is the second foreground class of a phantom of three classes, None in one of two.
     """
 
     image: np.ndarray

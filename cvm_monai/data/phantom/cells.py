@@ -28,8 +28,7 @@ def target_nuclei(centres: np.ndarray, patient: Patient, rng: np.random.Generato
 
 
 def spindle_nuclei(layout: Layout, angle: np.ndarray, scale: float, rng: np.random.Generator) -> Nuclei:
-    """Fibroblasts: thin, dark, evenly stained, along the fibres; rarer where the stroma is sparse, plump and
-    vesicular where it is reactive."""
+    """Draw fibroblasts: thin, dark, along the fibres; rarer in sparse stroma, plump and vesicular in reactive one."""
     region = ~dilate(layout.target, 2.2 * scale) & ~layout.lymphocytes
     chance = np.full(region.shape, 0.85)
     for kind, mask in layout.sparse:

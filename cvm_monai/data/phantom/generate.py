@@ -34,8 +34,10 @@ _COLUMNS = ("case_id", "patient_id", "mpp", "target_fraction", "novel_fraction",
 
 @dataclass(frozen=True)
 class PhantomSummary:
-    """What was written: the folder, how many cases of how many patients, the mean fraction of target pixels, and how
-    many cases have novel regions.
+    """What was written.
+
+    The folder, how many cases of how many patients, the mean fraction of target pixels, and how many cases have novel
+    regions.
     """
 
     folder: Path
@@ -84,6 +86,13 @@ def generate_phantom(
 
     Raises ``CvmError`` for arguments out of range, for an ``out`` that cannot be written or that holds files of
     other origin, and where files beside an earlier phantom (points, say) would no longer belong to its images.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> from pathlib import Path
+        >>> summary = cvm.generate_phantom(Path("drawn"), cases=2, size=64)
+        >>> sorted(path.name for path in Path("drawn/images").iterdir())
+        ['case_000.png', 'case_001.png']
     """
     _check_arguments(cases=cases, size=size, seed=seed, patients=patients)
     if classes not in PHANTOM_CLASSES:

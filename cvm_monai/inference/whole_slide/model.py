@@ -112,6 +112,12 @@ def load_slide_model(
 
     Raises:
         CvmError: no such folder, no model in it, a damaged one, or `mpp` that is not above 0.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> model = cvm.load_slide_model("runs/mine", mpp=0.5)
+        >>> model.mpp
+        0.5
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -92,6 +92,16 @@ def predict_slides(
         CvmError: before any work: no slide, no such shard, a slide without um/px, none that can be opened,
             results of another model or of other settings in the way, or a folder `out` that cannot be written or
             locked.
+
+    Example:
+        >>> import cvm_monai as cvm
+        >>> from cvm_monai.inference.whole_slide import SlideOptions
+        >>> model = cvm.load_slide_model("runs/mine", mpp=0.5)
+        >>> options = SlideOptions(tissue="none", mpp=0.5)
+        >>> slides = ["data/phantom/images/case_000.png"]
+        >>> report = cvm.predict_slides(model, slides, "results", options=options, bar=False)
+        >>> report.exit_code
+        0
     """
     options, out = options or SlideOptions(), Path(out)
     report, stride = SlidesSummary(), model.stride()
