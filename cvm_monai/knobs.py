@@ -260,7 +260,7 @@ MACHINE = by_name(
     Knob("cache", Number(0), None, null=True, role="machine", help=
          "GiB of memory for decoded images; those that do not fit are kept decoded in `output_dir/cache` while the run "
          "lasts, and read again. null: half of the memory that is free at the start; 0: none is held. See "
-         "`docs/scale.md`"),
+         "`docs/how_to/scale.md`"),
     Knob("device", Device(), Computed("first GPU, else CPU"), role="machine", help="where to compute"),
     Knob("amp", SWITCH, Computed("True with a GPU"), role="machine", decides=True, help="mixed precision, on GPUs"),
     Knob("channels_last", SWITCH, False, role="machine", decides=True, help=
