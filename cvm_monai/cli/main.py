@@ -47,12 +47,10 @@ first steps:
   cvm-monai doctor                      check the installation
   cvm-monai phantom data/phantom        an example data set, made in seconds
   cvm-monai annotate MY_FOLDER          click points on your own images in the browser, and train
-  cvm-monai prepare MY_FOLDER --out OUT your own images and points
-  cvm-monai prepare SLIDES --out OUT --mpp 0.5 --tile 1024   tiles cut from slides around your points
+  cvm-monai prepare MY_FOLDER --out OUT your own images and points; tiles of slides with --mpp 0.5 --tile 1024
   python -m monai.bundle run training --config_file bundle/configs/train.yaml --dataset_dir OUT
   cvm-monai predict SLIDE --model bundle/eval --out SLIDES   whole slides, for QuPath
   cvm-monai compare OUT --output RUNS   every method on every fold, and a report
-  cvm-monai ablate OUT --what pairs --output ABLATION   effect of points, losses, eta and solver
 """
 
 USAGE_ERROR = 2

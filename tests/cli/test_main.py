@@ -15,7 +15,8 @@ def test_help_is_short_and_names_every_command(capsys):
     assert len(text.splitlines()) < 36
     commands = [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line.strip()]
     known = (
-        "phantom prepare camelyon16 compare ablate predict register export export-bundle label-app sync-tracking doctor"
+        "phantom prepare annotate camelyon16 compare ablate predict register export export-bundle label-app "
+        "sync-tracking doctor"
     )
     assert [name for name in commands if name in known.split()] == known.split()
 

@@ -274,7 +274,7 @@ def test_an_answer_follows_the_outlines_once_however_many_forms_it_has(segmenter
         calls.append(options)
         return regions_from_rows(strips, **options)
 
-    monkeypatch.setattr("cvm_monai.label_app.outputs.regions_from_rows", counted)
+    monkeypatch.setattr("cvm_monai.interactive.outlines.regions_from_rows", counted)
     file, facts = segmenter(CLICKS | asked, image, method="points")
     Path(file).unlink()
     assert len(calls) == times
