@@ -59,12 +59,14 @@ export class Annotating {
   place(x: number, y: number): void {
     if (!this.journal?.loaded) return;
     performance.mark("click");
+    this.leaveWindow(x, y);
     const id = this.journal.add(round(x), round(y), store.state.label);
     store.set({ selected: id });
   }
 
   move(id: string, x: number, y: number): void {
     performance.mark("click");
+    this.leaveWindow(x, y);
     this.journal?.push({ op: "move", id, x: round(x), y: round(y) });
   }
 
@@ -122,6 +124,13 @@ export class Annotating {
   lookAt(window: Rectangle | null): void {
     this.window = window;
     this.segment();
+  }
+
+  // A click beside the part that was asked for: the server chooses a part around the clicks again.
+  private leaveWindow(px: number, py: number): void {
+    if (!this.window) return;
+    const { x, y, width, height } = this.window;
+    if (px < x || py < y || px >= x + width || py >= y + height) this.window = null;
   }
 
   async take(): Promise<void> {

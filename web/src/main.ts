@@ -32,15 +32,15 @@ async function followAddress(): Promise<void> {
   const image = store.state.images.find((one) => one.id === id);
   if (id !== null && !image) return go(null);
   if (id === store.state.image && id !== null) return;
-  if (image?.problem) {
-    say(image.problem, "problem");
+  if (image && image.width === 0) {
+    say(sentence(image.problem ?? "this image cannot be read"), "problem");
     return go(null);
   }
   await Promise.all([annotating.open(id), theStage.open(image ?? null)]);
 }
 
 function step(by: number): void {
-  const images = shownImages().filter((image) => image.problem === null);
+  const images = shownImages().filter((image) => image.width > 0);
   const at = images.findIndex((image) => image.id === store.state.image);
   const next = images[at + by] ?? (at < 0 ? images[0] : undefined);
   if (next) go(next.id);

@@ -1,7 +1,7 @@
 /** The image with all that lies on it, and what the pointer does there. */
 
 import type { Annotating } from "./annotating";
-import { api, type ImageInfo } from "./api";
+import { api, type ImageInfo, sentence } from "./api";
 import { h } from "./dom";
 import { Latest } from "./latest";
 import { Overlay } from "./overlay";
@@ -88,7 +88,14 @@ export function stage(annotating: Annotating): Stage {
 // What to do first, until there are points of the target and of the background.
 function hint(annotating: Annotating): HTMLElement {
   const element = h("div", { class: "hint", role: "status", hidden: true });
-  store.on(["marks", "project", "label", "segmented"], () => {
+  store.on(["marks", "project", "label", "segmented", "image"], () => {
+    const problem = openImage()?.problem ?? null;
+    element.classList.toggle("problem", problem !== null);
+    if (problem !== null) {
+      element.hidden = false;
+      element.textContent = sentence(problem);
+      return;
+    }
     const points = annotating.journal?.points() ?? [];
     const inside = points.some((point) => point.label !== 0);
     const outside = points.some((point) => point.label === 0);
