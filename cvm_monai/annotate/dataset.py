@@ -16,14 +16,13 @@ from cvm_monai.data.prepare import prepare
 from cvm_monai.data.prepare_slides import prepare_slides
 from cvm_monai.data.slide_plan import CutSettings
 from cvm_monai.errors import CvmError
-from cvm_monai.files import read_table, write_text
+from cvm_monai.files import write_text
 from cvm_monai.slides import IMAGE_SUFFIXES
-from cvm_monai.slides.names import Names
 
 FLAT = 4096
 """Longest side in px of an image that is trained on as a whole; tiles are cut from larger ones."""
 
-TILE = 512
+TILE = 1024
 """Side in px of the tiles that are cut."""
 
 FOLDS = 4
@@ -133,27 +132,19 @@ def _write_source(project: Project, found: Sequence[Annotated], source: Path) ->
 
 def _write_patients(project: Project, found: Sequence[Annotated], source: Path, *, alone: bool) -> None:
     """Write `cases.csv`; `alone`: all images count as one patient's, so that all of them train."""
-    rows, patients = _rows(project), _patients(project, found)
+    patients = _patients(project, found)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["case_id", "patient_id", "mpp"])
     for name, patient in patients.items():
-        table.writerow([name, "all" if alone else patient, rows.get(name, {}).get("mpp", "")])
+        table.writerow([name, "all" if alone else patient, project.rows.get(name, {}).get("mpp", "")])
     write_text(source / "cases.csv", text.getvalue())
 
 
 def _patients(project: Project, found: Sequence[Annotated]) -> dict[str, str]:
     """Return the patient of each image: that of the folder's cases.csv, else the image itself."""
-    rows = _rows(project)
-    return {one.image.name: rows.get(one.image.name, {}).get("patient_id") or one.image.name for one in found}
-
-
-def _rows(project: Project) -> dict[str, dict[str, str]]:
-    """Read the row of each image in the folder's cases.csv; empty without the file."""
-    table = project.folder / "cases.csv"
-    names = Names({image.name: image.path for image in project.images.values()})
-    rows = read_table(table, required=("case_id",)) if table.is_file() else ()
-    return {names.find(row["case_id"]) or row["case_id"]: row for _, row in rows}
+    names = [one.image.name for one in found]
+    return {name: project.rows.get(name, {}).get("patient_id") or name for name in names}
 
 
 def _tile_mpp(project: Project, found: Sequence[Annotated]) -> float | None:

@@ -13,7 +13,7 @@ from cvm_monai.annotations.labels import class_colours, class_names, label_key, 
 from cvm_monai.annotations.model import Colour
 from cvm_monai.annotations.reader import annotation_suffix
 from cvm_monai.errors import CvmError
-from cvm_monai.files import check_lockable, read_table, sha256_of, try_folder
+from cvm_monai.files import check_lockable, read_number, read_table, sha256_of, try_folder
 from cvm_monai.slides import IMAGE_SUFFIXES, SLIDE_SUFFIXES, SlideImage, open_image
 from cvm_monai.slides.files import ImageFile, images_in, visible
 from cvm_monai.slides.names import Names, normal
@@ -90,6 +90,7 @@ class Project:
         self.classes = _classes(self.class_map)
         self.passed_over: tuple[str, ...] = ()
         self.images = self._find_images()
+        self.rows = self._read_rows()
         self.hidden = self.folder / HIDDEN
         check_writable(self.folder)
         check_lockable(self.hidden)
@@ -114,6 +115,21 @@ class Project:
         files = self._annotation_files({image.name: image.path for image in inside})
         images = [self._image(image, files) for image in inside]
         return {image.id: image for image in images}
+
+    def _read_rows(self) -> dict[str, dict[str, str]]:
+        """Read the row of each image in the folder's cases.csv: patient and um/px; empty without the file.
+
+        Raises:
+            CvmError: a table that cannot be read, or an um/px that is none.
+        """
+        table = self.folder / "cases.csv"
+        names = Names({image.name: image.path for image in self.images.values()})
+        rows: dict[str, dict[str, str]] = {}
+        for line, row in read_table(table, required=("case_id",)) if table.is_file() else ():
+            if row.get("mpp") and not read_number(row["mpp"], where=f"{table}, line {line}", name="mpp") > 0:
+                raise CvmError(f"{table}, line {line}: mpp (micrometres per pixel) must be above 0, got {row['mpp']}")
+            rows[names.find(row["case_id"]) or row["case_id"]] = row
+        return rows
 
     def _annotation_files(self, images: Mapping[str, Path]) -> dict[str, list[Path]]:
         """Find the annotation files of each image by its name, in `points/`; a table is the file of all its images."""
@@ -159,7 +175,10 @@ class Project:
         Raises:
             CvmError: it cannot be opened.
         """
-        facts = image.path.stat()
+        try:
+            facts = image.path.stat()
+        except OSError as error:
+            raise CvmError(f"{image.path.name} cannot be opened: {error.strerror}") from None
         key = f"{image.id}:{facts.st_mtime_ns}:{facts.st_size}"
         with self._lock:
             if key in self._opened:
@@ -179,14 +198,17 @@ class Project:
             key = (image.id, stat.st_mtime_ns, stat.st_size)
             if key not in self._facts:
                 with open_image(image.path) as opened:
-                    self._facts[key] = ImageFacts(opened.shape[1], opened.shape[0], opened.mpp.value)
+                    self._facts[key] = ImageFacts(opened.shape[1], opened.shape[0], self.known_mpp(image, opened))
             return self._facts[key]
         except (CvmError, OSError) as error:
             return ImageFacts(problem=self.without_folder(str(error)))
 
-    def known_mpp(self, opened: SlideImage) -> float | None:
-        """Return the um/px of an opened image; None where unknown."""
-        return opened.mpp.value
+    def known_mpp(self, image: ProjectImage, opened: SlideImage) -> float | None:
+        """Return the um/px that the file states, else cases.csv; None where neither does."""
+        written = self.rows.get(image.name, {}).get("mpp")
+        if opened.mpp.value is not None or not written:
+            return opened.mpp.value
+        return read_number(written, where=image.name, name="mpp")
 
     def without_folder(self, sentence: str) -> str:
         """Shorten the folder's path in a message to what the page's user knows."""

@@ -88,7 +88,7 @@ class Answers:
     def __init__(self, project: Project, models: ModelLoader) -> None:
         self.project, self.models = project, models
         self._clicks = ClickSegmenter()
-        self._computing = threading.Lock()
+        self._computing, self._keeping = threading.Lock(), threading.Lock()
         self._last: OrderedDict[str, Answer] = OrderedDict()
         self._entropy: dict[tuple[str, str], float] = {}
 
@@ -115,7 +115,7 @@ class Answers:
         """
         start = time.perf_counter()
         opened, current = self.project.opened(image), self.models.get()
-        factor = self._factor(opened, current)
+        factor = self._factor(image, opened, current)
         place = _window(window, points, opened, factor)
         clicks = _clicks(points, place, label)
         with self._computing:
@@ -139,7 +139,7 @@ class Answers:
         opened, current = self.project.opened(image), self.models.get()
         if not current.trained:
             raise CvmError("there is no trained network yet")
-        factor = self._factor(opened, current)
+        factor = self._factor(image, opened, current)
         with self._computing:
             found = self._by_network(opened, _window(window, (), opened, factor), current, factor, label)
         return self._keep(image, replace(found, seconds=time.perf_counter() - start))
@@ -162,12 +162,12 @@ class Answers:
             CvmError: there is no trained network, or it is of other classes.
         """
         opened, current = self.project.opened(image), self.models.get()
-        factor, names = self._factor(opened, current), tuple(self.project.classes.names)
+        factor, names = self._factor(image, opened, current), tuple(self.project.classes.names)
         with self._computing:
             found = segment_window(
                 opened, whole(opened.shape), current=current, factor=factor, names=names, folder=folder
             )
-        return Outlines(replace(found, mpp=self.project.known_mpp(opened)))
+        return Outlines(replace(found, mpp=self.project.known_mpp(image, opened)))
 
     def uncertainty(self, image: ProjectImage) -> float:
         """Compute the mean entropy in bits of the network's prediction, once for each network.
@@ -180,16 +180,16 @@ class Answers:
         if key not in self._entropy:
             opened = self.project.opened(image)
             with self._computing:
-                found = entropy_map(opened, current=current, factor=self._factor(opened, current))
+                found = entropy_map(opened, current=current, factor=self._factor(image, opened, current))
             self._entropy[key] = float(found.mean())
         return self._entropy[key]
 
-    def _factor(self, opened: SlideImage, current: ActiveModel) -> float:
+    def _factor(self, image: ProjectImage, opened: SlideImage, current: ActiveModel) -> float:
         """Return the working px of one level-0 pixel."""
         knobs = current.knobs
         mpp = knobs["mpp"] if current.trained else self.project.mpp
         return working_factor(
-            scale=knobs["scale"], mpp=mpp, image_mpp=self.project.known_mpp(opened), case_id=opened.path.name
+            scale=knobs["scale"], mpp=mpp, image_mpp=self.project.known_mpp(image, opened), case_id=opened.path.name
         )
 
     def _by_clicks(
@@ -226,10 +226,11 @@ class Answers:
         return replace(known, u=np.asarray(found[label], dtype=np.float32))
 
     def _keep(self, image: ProjectImage, answer: Answer) -> Answer:
-        self._last[image.id] = answer
-        self._last.move_to_end(image.id)
-        while len(self._last) > ANSWERS:
-            self._last.popitem(last=False)
+        with self._keeping:
+            self._last[image.id] = answer
+            self._last.move_to_end(image.id)
+            while len(self._last) > ANSWERS:
+                self._last.popitem(last=False)
         return answer
 
 

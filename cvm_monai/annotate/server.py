@@ -28,7 +28,8 @@ from cvm_monai.annotate.training import Trainings
 from cvm_monai.annotate.training_routes import TrainingRoutes
 from cvm_monai.annotate.workspace import Workspace
 from cvm_monai.errors import CvmError
-from cvm_monai.interactive import ColdFeatures
+from cvm_monai.interactive.cold_start import cold_kind
+from cvm_monai.interactive.current import recorded_knobs
 from cvm_monai.knobs import MODEL
 
 PAGE = Path(__file__).parent / "page"
@@ -54,8 +55,8 @@ def create_app(
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
-        watch = Thread(target=workspace.watch, name="watch", daemon=True)
-        watch.start()
+        for work in (workspace.watch, workspace.warm_up):
+            Thread(target=work, name=work.__name__, daemon=True).start()
         yield
         workspace.stop()
 
@@ -113,14 +114,14 @@ class ProjectRoutes:
             ClassMessage(number=number, name=name, colour="#{:02x}{:02x}{:02x}".format(*colours[number]))
             for number, name in enumerate(project.classes.names)
         ]
-        current = self.workspace.models.get()
-        features = current.network.kind if isinstance(current.network, ColdFeatures) else "network"
-        settings = {name: current.knobs[name] if current.trained else MODEL[name].default for name in ("lam", "eta")}
+        output = self.workspace.models.output_dir()
+        knobs = recorded_knobs(output)
+        settings = {name: MODEL[name].default if output is None else knobs[name] for name in ("lam", "eta")}
         return ProjectMessage(
             folder=project.folder.name,
             classes=classes,
-            model=self._model(current.output_dir),
-            features=features,
+            model=self._model(output),
+            features=cold_kind() if output is None else "network",
             settings=SettingsMessage(**settings),
             images=[self.workspace.summary(image) for image in project.images.values()],
         )

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -173,6 +174,7 @@ class Workspace:
 
     def watch(self) -> None:
         """Look at the annotation files until `stop`, and tell the pages of changes by other programs."""
+        broken: set[str] = set()
         while not self._stopped.wait(WATCHED_EVERY):
             with self._lock:
                 journals = list(self._journals.items())
@@ -180,8 +182,16 @@ class Workspace:
                 try:
                     if journal.changed_on_disk():
                         self._changed(self.project.images[image_id], journal.current())
+                    broken.discard(image_id)
                 except (CvmError, OSError):  # half written, or damaged: the next request says so
-                    self.events.publish(type="image", image=image_id)
+                    if image_id not in broken:
+                        self.events.publish(type="image", image=image_id)
+                    broken.add(image_id)
+
+    def warm_up(self) -> None:
+        """Load the network in use before it is asked; the request that needs it says what is wrong with it."""
+        with suppress(CvmError, OSError):
+            self.models.get()
 
     def stop(self) -> None:
         """End `watch` and the streams of events."""

@@ -16,6 +16,15 @@ SMALLEST = 256
 """Smallest longer side, in pixels, of an image whose features are computed; smaller ones are enlarged."""
 
 
+def cold_kind() -> str:
+    """Return the kind of features without a trained network, see `ColdFeatures`; nothing is loaded."""
+    try:
+        imagenet_file(lite_name(IMAGENET))
+    except ValueError:
+        return "density"
+    return IMAGENET
+
+
 class ColdFeatures(nn.Module):
     """Maps (1, 3, H, W), normalised by ImageNet's mean and deviation, to features (1, C, ceil(H / 4), ceil(W / 4)).
 
@@ -30,16 +39,13 @@ class ColdFeatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts: tuple[int, ...]
-        try:
-            imagenet_file(lite_name(IMAGENET))
-        except ValueError:
-            self.kind, self.parts = "density", (DENSITY_CHANNELS,)
-            self.source: nn.Module = DensityFeatures()
-        else:
+        self.kind = cold_kind()
+        self.parts: tuple[int, ...] = (DENSITY_CHANNELS,)
+        self.source: nn.Module = DensityFeatures()
+        if self.kind == IMAGENET:
             frozen = FrozenFeatures(IMAGENET)
             assert frozen.parts is not None
-            self.kind, self.parts, self.source = IMAGENET, frozen.parts, frozen
+            self.parts, self.source = frozen.parts, frozen
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         factor = _enlargement(x)

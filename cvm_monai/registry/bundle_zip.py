@@ -25,7 +25,7 @@ from cvm_monai.registry.package import (
 )
 from cvm_monai.registry.trained import Trained, read_trained
 
-LEFT_OUT = ("cli", "doctor", "experiments", "registry", "label_app", "__main__.py")
+LEFT_OUT = ("cli", "doctor", "experiments", "registry", "label_app", "annotate", "__main__.py")
 """Parts of the package that no bundle run needs."""
 IMPORT = re.compile(rf"^(\s*)(from|import) {PACKAGE.name}\b", re.MULTILINE)
 RECORDED = "engines.recorded"

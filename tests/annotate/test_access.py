@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from cvm_monai.annotate.access import is_loopback, kept_token
+from cvm_monai.annotate.access import kept_token
 from cvm_monai.annotate.project import Project
+from cvm_monai.interactive.hosts import is_loopback
 from tests.annotate.conftest import PORT, TOKEN, add, draw
 
 COOKIE = f"cvm_annotate_{PORT}"

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ from cvm_monai.cli.main import main
 from cvm_monai.data.datalist import read_datalist
 from cvm_monai.data.folds import check_trainable, split
 from cvm_monai.networks import build_network
+from cvm_monai.slides import image_size, write_pyramid
 from tests.annotate.conftest import add, draw
 
 ENDS_WITHIN = 420
@@ -136,6 +138,32 @@ def test_a_large_image_is_cut_into_tiles_of_known_um_per_px(served, tmp_path):
     client.click("x")
     with pytest.raises(ValueError, match=r"x\.png is cut into tiles for the training: start with --mpp"):
         make_dataset(client.workspace.project, client.workspace.annotated(), tmp_path / "run")
+
+
+def test_a_slide_is_cut_at_the_um_per_px_that_it_states(served, tmp_path):
+    pixels = np.full((640, 5120, 3), 200, np.uint8)
+    pixels[:, :600] = (180, 60, 120)
+    (tmp_path / "slides").mkdir()
+    write_pyramid(tmp_path / "slides" / "x.tif", pixels.shape, [pixels], mpp=0.5, tile=256)
+    client = served(tmp_path)
+    assert client.image("x")["mpp"] == 0.5
+    client.edit([add(100.5, 100.5), add(900.5, 100.5, 0)], name="x")
+    data = make_dataset(client.workspace.project, client.workspace.annotated(), tmp_path / "run")
+    datalist = read_datalist(data.folder)
+    assert (data.mpp, {case.mpp for case in datalist.cases}) == (0.5, {0.5})
+    assert all(image_size(case.image) == (1024, 1024) for case in datalist.cases)
+
+
+def test_um_per_px_and_patients_come_from_the_table(served, folder, tmp_path):
+    (folder / "cases.csv").write_text("case_id,patient_id,mpp\na.png,p,0.25\nb,q,\n")
+    client = served(mpp=0.5)
+    assert (client.image("a")["mpp"], client.image("b")["mpp"]) == (0.25, None)
+    client.click("a")
+    data = make_dataset(client.workspace.project, client.workspace.annotated(), tmp_path / "run")
+    assert (data.mpp, read_datalist(data.folder).cases[0].mpp) == (0.5, 0.25)
+    (folder / "cases.csv").write_text("case_id,mpp\na,-1\n")
+    with pytest.raises(ValueError, match=r"line 2: mpp .* must be above 0"):
+        served()
 
 
 def test_a_training_that_was_running_is_taken_up_by_the_next_server(trainings, tmp_path):
