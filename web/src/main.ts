@@ -103,7 +103,7 @@ function connected(connection: Connection): void {
   const before = store.state.connection;
   store.set({ connection });
   if (connection !== "online" || before === "online") return;
-  quietly(Promise.all([reload(), loadTraining()]).then(() => (before === "connecting" ? followAddress() : annotating.recover())));
+  quietly(Promise.all([reload(), loadTraining()]).then<unknown>(() => (before === "connecting" ? followAddress() : Promise.all([annotating.recover(), theStage.recover()]))));
 }
 
 const help = helpDialog(shortcuts());
@@ -169,6 +169,9 @@ function build(): HTMLElement[] {
 document.getElementById("app")!.append(...build());
 listen(shortcuts());
 addEventListener("hashchange", () => quietly(followAddress()));
+addEventListener("beforeunload", (event) => {
+  if (store.state.unsaved > 0) event.preventDefault(); // the browser asks whether to leave
+});
 // A mouse click on a tool gives the keys back to the image.
 document.addEventListener("click", (event) => {
   const tool = event.target instanceof Element && event.target.closest(".side button, .side input, .top button");

@@ -14,6 +14,8 @@ export interface Stage {
   element: HTMLElement;
   viewer: Viewer;
   open(image: ImageInfo | null): Promise<void>;
+  /** Open the image if it could not be opened before. */
+  recover(): Promise<void>;
   placeInMiddle(): void;
 }
 
@@ -69,14 +71,22 @@ export function stage(annotating: Annotating): Stage {
   const overlay = new Overlay(viewer.layer);
   const tiles = new Latest();
   draw(annotating, overlay, drawPoints);
+  let shown: string | null = null;
+  const open = async (image: ImageInfo | null) => {
+    shown = null;
+    if (image === null) return viewer.close();
+    const found = await tiles.run((signal) => api.tiles(image.id, signal));
+    if (!found) return;
+    viewer.open(image.id, found, image.mpp);
+    shown = image.id;
+  };
 
   return {
     element: h("div", { class: "stage" }, viewer.element, hint(annotating)),
     viewer,
-    async open(image) {
-      if (image === null) return viewer.close();
-      const found = await tiles.run((signal) => api.tiles(image.id, signal));
-      if (found) viewer.open(image.id, found, image.mpp);
+    open,
+    async recover() {
+      if (store.state.image !== shown) await open(openImage() ?? null);
     },
     placeInMiddle() {
       const { x, y } = viewer.centre();
