@@ -29,6 +29,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--pairs", type=int, default=3, help="points sampled of each class (default 3)")
     parser.add_argument("--folds", type=int, default=4, help="number of folds (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="seed of folds and sampling (default 0)")
+    parser.add_argument(
+        "--shard",
+        metavar="K/N",
+        help="cut this part of the slides, for array jobs; without it the data set is prepared",
+    )
     parser.add_argument("--classes", metavar="MAP", default="camelyon16", help="another class map, see prepare")
     parser.add_argument("--unclassified", metavar="CLASS", help="meaning of annotations without a group")
     parser.add_argument("--image_mpp", type=float, help="um/px of slides whose file does not state it")
@@ -65,8 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
         pairs=arguments.pairs,
         folds=arguments.folds,
         seed=arguments.seed,
+        shard=arguments.shard,
         classes=read_class_map(arguments.classes, unclassified=arguments.unclassified) or {},
     )
     print(report)
+    if report.prepared is None:
+        return 0
     record.write(Path(arguments.out), data={FILE_NAME: Path(arguments.out, FILE_NAME)})
     return 0

@@ -50,6 +50,8 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, help="runs at once (default half the cores, as memory allows; 1 on a GPU)")
     parser.add_argument("--pairs", type=int, help="points of each class that are used, and sampled (default 5)")
     parser.add_argument("--setting", metavar="FILE", help="knobs, such as bundle/configs/paper.yaml has")
+    parser.add_argument("--shard", metavar="K/N", help="do this part of the runs, for array jobs, and report nothing")
+    parser.add_argument("--report", action="store_true", help="train nothing, report when all runs are finished")
     parser.add_argument("--bundle", metavar="DIR", help="the MONAI bundle (default the one beside this package)")
 
 
@@ -81,14 +83,20 @@ def setup_of(arguments: argparse.Namespace) -> dict[str, Any]:
         "bundle": None if arguments.bundle is None else Path(arguments.bundle),
         "knobs": (*pairs, *arguments.further),
         "setting": None if arguments.setting is None else Path(arguments.setting),
+        "shard": arguments.shard,
+        "report": arguments.report,
     }
 
 
 def tell(result: "Result", table: Path, record: "OutputRecord") -> int:
-    """Write the record beside the table and print the result and its files; returns 1 where a run failed."""
-    record.write(table.parent, data={result.datalist.name: result.datalist})
-    print(table.read_text(encoding="utf-8"))
-    print("\n".join(f"wrote {file}" for file in result.files))
+    """Write the record beside the table and print the result and its files; returns 1 where a run failed.
+
+    A shard has no files yet, and leaves the record to the report.
+    """
+    if result.files:
+        record.write(table.parent, data={result.datalist.name: result.datalist})
+        print(table.read_text(encoding="utf-8"))
+        print("\n".join(f"wrote {file}" for file in result.files))
     if result.failed:
         count = f"{result.failed} run{'s' * (result.failed != 1)} failed"
         print(f"{count}: the report says why, the same command tries again", file=sys.stderr)

@@ -24,6 +24,7 @@ from cvm_monai.data.slide_plan import CutSettings, SlidePlan, beyond_border, ope
 from cvm_monai.data.tile_record import check_present, check_record
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256, write_text
+from cvm_monai.shards import in_shard
 from cvm_monai.slides import SLIDE_SUFFIXES
 
 MANIFEST = "manifest.csv"
@@ -42,14 +43,14 @@ class CamelyonReport:
         without_xml: slides without annotations, left out.
         without_slide: annotation files without a slide, left out.
         warnings: about the slides.
-        prepared: the report on the crops.
+        prepared: the report on the crops; None for a shard, which prepares nothing.
     """
 
     slides: Mapping[str, str]
     without_xml: tuple[str, ...]
     without_slide: tuple[str, ...]
     warnings: tuple[str, ...]
-    prepared: PrepareReport
+    prepared: PrepareReport | None
 
     def __str__(self) -> str:
         lines = [f"{slide}: {sentence}" for slide, sentence in self.slides.items()]
@@ -57,7 +58,8 @@ class CamelyonReport:
             if names:
                 lines.append(f"left out, {what}: {_some(names)}")
         lines += [f"warning: {sentence}" for sentence in self.warnings]
-        return "\n".join([*lines, "", str(self.prepared)])
+        last = "the same command without --shard prepares the data set" if self.prepared is None else str(self.prepared)
+        return "\n".join([*lines, "", last])
 
 
 def camelyon16(
@@ -71,6 +73,7 @@ def camelyon16(
     folds: int = 4,
     seed: int = 0,
     classes: ClassMap = READY["camelyon16"],
+    shard: str | None = None,
 ) -> CamelyonReport:
     """Write crops around lesions, masks, points sampled from the masks, ``manifest.csv`` and ``datalist.json``.
 
@@ -84,10 +87,12 @@ def camelyon16(
         pairs: number of points sampled of each class, see `prepare`.
         folds, seed: as in `prepare`.
         classes: class map; targets are tumour, exclusions are background.
+        shard: cut the slides of this part alone, as `3/16`, into the same `out`, and prepare nothing: the call without
+            a shard then finds them cut.
 
     Raises:
-        CvmError: no slide with annotations; slides that were refused, all of them, after the others were cut. Its notes
-            are warnings.
+        CvmError: a shard out of range; shards of different settings; no slide with annotations; slides that were
+            refused, all of them, after the others were cut. Its notes are warnings.
     """
     if crops_per_slide < 1:
         raise CvmError(f"--crops_per_slide must be at least 1, got {crops_per_slide}")
@@ -98,6 +103,7 @@ def camelyon16(
     record = check_record(target, settings=facts)
     sources, without_xml, without_slide = match(Path(slides), Path(annotations))
     check_present(target, record, [source.case_id for source in sources])
+    sources = in_shard(sources, shard)
     crops: dict[str, tuple[Crop, ...]] = {}
 
     def plan(source: Source) -> SlidePlan:
@@ -107,19 +113,25 @@ def camelyon16(
     plans, refused = plan_all(sources, plan, where=Path(annotations), classes=classes)
     warnings = tuple(sentence for planned in plans for sentence in planned.warnings)
     with noted(warnings):
-        if not any(planned.tiles for planned in plans):
+        if shard is None and not any(planned.tiles for planned in plans):
             raise CvmError("; ".join(refused) or f"{annotations}: no lesion is annotated in any of the files")
-        if not refused:  # before the long work
+        if shard is None and not refused:  # before the long work
             ids = [(planned.case_id(tile), planned.source.patient_id) for planned in plans for tile in planned.tiles]
             deal(*zip(*ids, strict=True), folds=folds, seed=seed)
         uncut = cut_all(plans, target, record, settings=settings, classes=classes, annotated=False)
         refuse([*refused, *uncut.values()], len(sources), target)
+        if shard is not None:
+            return CamelyonReport(_sentences(plans), without_xml, without_slide, warnings, None)
         write_text(target / MANIFEST, _manifest(plans, crops, target))
         prepared = prepare_tiles(
             plans, target, pairs=pairs, folds=folds, seed=seed, classes=None, min_distance=MIN_DISTANCE
         )
-    sentences = {planned.source.case_id: planned.sentence for planned in plans}
-    return CamelyonReport(sentences, without_xml, without_slide, warnings, prepared)
+    return CamelyonReport(_sentences(plans), without_xml, without_slide, warnings, prepared)
+
+
+def _sentences(plans: Sequence[SlidePlan]) -> dict[str, str]:
+    """Summary of each slide, by its id."""
+    return {planned.source.case_id: planned.sentence for planned in plans}
 
 
 def match(slides: Path, annotations: Path) -> tuple[tuple[Source, ...], tuple[str, ...], tuple[str, ...]]:

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cvm_monai.data.cutting import tile_files
 from cvm_monai.data.slide_plan import SlidePlan
 from cvm_monai.errors import CvmError
-from cvm_monai.files import read_json, refuse_difference, sha256, write_text
+from cvm_monai.files import made_by_one, read_json, refuse_difference, sha256, write_text
 
 FILE_NAME = "tiles.json"
 VERSION = 2
@@ -49,24 +50,40 @@ def write_record(out: Path, record: dict[str, Any], plans: Sequence[SlidePlan]) 
     Raises:
         CvmError: a slide whose files have changed since its tiles were cut.
     """
-    for plan in plans:
-        facts, known = _facts(plan), record["slides"].get(plan.source.case_id)
-        changed = [name for name in facts if known is not None and facts[name] != known.get(name)]
-        if changed:
-            raise CvmError(
-                f"the tiles of {plan.source.case_id} in {out} were cut from other files, changed: "
-                f"{', '.join(changed)}; give another --out"
-            )
-        record["slides"][plan.source.case_id] = facts
-    _write(out, record)
+    with _shared(out, record):
+        for plan in plans:
+            facts, known = _facts(plan), record["slides"].get(plan.source.case_id)
+            changed = [name for name in facts if known is not None and facts[name] != known.get(name)]
+            if changed:
+                raise CvmError(
+                    f"the tiles of {plan.source.case_id} in {out} were cut from other files, changed: "
+                    f"{', '.join(changed)}; give another --out"
+                )
+            record["slides"][plan.source.case_id] = facts
+        _write(out, record)
 
 
 def forget_uncut(out: Path, record: dict[str, Any], plans: Iterable[SlidePlan]) -> None:
     """Remove slides without tiles from the record, so that they may be corrected or removed."""
-    for plan in plans:
-        if not any(file.exists() for tile in plan.tiles for file in tile_files(plan, tile, out)):
-            record["slides"].pop(plan.source.case_id, None)
-    _write(out, record)
+    with _shared(out, record):
+        for plan in plans:
+            if not any(file.exists() for tile in plan.tiles for file in tile_files(plan, tile, out)):
+                record["slides"].pop(plan.source.case_id, None)
+        _write(out, record)
+
+
+@contextmanager
+def _shared(out: Path, record: dict[str, Any]) -> Iterator[None]:
+    """Hold the record against the other shards of an array job, and take over the slides that they have added.
+
+    Raises:
+        CvmError: another shard began with other settings since the record was read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with made_by_one(out / f".{FILE_NAME}.lock"):
+        if (out / FILE_NAME).is_file():
+            record["slides"] = check_record(out, settings=record["settings"])["slides"]
+        yield
 
 
 def check_present(out: Path, record: Mapping[str, Any], slides: Sequence[str]) -> None:

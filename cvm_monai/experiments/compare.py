@@ -15,6 +15,7 @@ from cvm_monai.experiments.knobs import configuration, parse_knobs, read_train_c
 from cvm_monai.experiments.layout import TABLE_1, Layout
 from cvm_monai.experiments.plan import UPPER, Arm, Run, parse_methods, parse_only, plan_runs
 from cvm_monai.experiments.report import Comparison, write_report
+from cvm_monai.experiments.shards import check_complete, check_idle, check_plan, lock_shard
 from cvm_monai.experiments.state import COMPARE, ParentRun, check_study, run_state
 from cvm_monai.files import lock_folder, remove_all_leftovers, sha256
 from cvm_monai.files import shown as quoted
@@ -23,6 +24,10 @@ from cvm_monai.networks import NAMED_NETWORKS
 from cvm_monai.networks.extractor_files import absolute_extractor
 from cvm_monai.networks.frozen import FrozenExtractor
 from cvm_monai.runs import Status
+from cvm_monai.shards import in_shard, parse_shard
+
+LONGEST_WAIT = 60.0
+"""Seconds that a shard waits while another one prepares the data."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Setup:
         bundle: the MONAI bundle's folder; None: the one beside this package.
         knobs: further knobs of the training, as command-line words.
         setting: a configuration of knobs merged over the bundle's `train.yaml`; `knobs` override it.
+        shard: do this part of the runs, as `3/16`, and write no report; None: all, and the report.
+        report: write the report and train nothing.
     """
 
     folder: Path
@@ -50,6 +57,8 @@ class Setup:
     bundle: Path | None = None
     knobs: tuple[str, ...] = ()
     setting: Path | None = None
+    shard: str | None = None
+    report: bool = False
 
     @property
     def bundle_folder(self) -> Path:
@@ -121,26 +130,47 @@ def carry_out(setup: Setup, study: Study, *, execute: Executor, say: Callable[[s
 
     Raises:
         CvmError: a wrong option or knob, an unsuitable data set, an output folder that cannot be written or is in use,
-            a finished run of another configuration, or no run that finished.
+            a finished run of another configuration, no run that finished, or an error of its shards.
     """
     if setup.jobs < 1:
         raise CvmError(f"--jobs must be at least 1, got {setup.jobs}")
+    if setup.shard is not None and setup.report:
+        raise CvmError("--shard trains a part of the runs and --report writes about all of them: give one of the two")
+    output = setup.output.resolve()
+    if setup.shard is None:
+        with _locked(output):
+            check_idle(output)
+            work = _prepared(setup, study, say)
+            if setup.report:
+                check_complete(output, work.runs, [run for run, _ in work.todo])
+            return _train_and_report(setup, study, work, execute, say)
+    parse_shard(setup.shard)
+    with lock_shard(output, setup.shard):
+        with _locked(output, wait=LONGEST_WAIT):
+            work = _prepared(setup, study, say)
+        return _train_shard(setup, study, work, execute, say)
+
+
+def _prepared(setup: Setup, study: Study, say: Callable[[str], None]) -> "_Work":
+    """Check everything, prepare the data and list what is to be done; the caller holds the output's lock."""
     tested = parse_only(setup.only, folds=setup.folds)
     pairs = _sampled_pairs(study)
     output = setup.output.resolve()
     runs = plan_runs(study.arms, folds=tested, seeds=setup.seeds, output=output, knobs=_passed_on(study.knobs))
-    with _locked(output):
-        check_study(output, study.name)
-        prepared = comparison_dataset(setup.folder, output=output, folds=setup.folds, pairs=pairs)
-        say(prepared.note)
-        data = read_datalist(prepared.folder)
-        notes = check_pairs(data, pairs=study.most_pairs) if study.most_pairs else ()
-        needs_masks = any(arm.name == UPPER for arm in study.arms)
-        check_folds(data, folds=tested, seeds=setup.seeds, needs_masks=needs_masks)
-        todo = _todo(runs, study.config, data)
-        parent = ParentRun(output, tracking_uri=study.knobs.get("tracking_uri"), study=study.name)
-        place = RunPaths(setup.bundle_folder, prepared.folder, parent.tracking_uri, parent.open())
-        return _train_and_report(setup, study, _Work(runs, todo, place, data, notes, parent), execute, say)
+    check_study(output, study.name)
+    prepared = comparison_dataset(setup.folder, output=output, folds=setup.folds, pairs=pairs)
+    say(prepared.note)
+    data = read_datalist(prepared.folder)
+    notes = check_pairs(data, pairs=study.most_pairs) if study.most_pairs else ()
+    needs_masks = any(arm.name == UPPER for arm in study.arms)
+    check_folds(data, folds=tested, seeds=setup.seeds, needs_masks=needs_masks)
+    asked = _asked(runs, study.config, data)
+    if setup.shard is not None:
+        check_plan(output, setup.shard, asked)
+    todo = [(run, asked[run.name]) for run in in_shard(runs, setup.shard) if run_state(run, asked[run.name]) == "to do"]
+    parent = ParentRun(output, tracking_uri=study.knobs.get("tracking_uri"), study=study.name)
+    place = RunPaths(setup.bundle_folder, prepared.folder, parent.tracking_uri, parent.open())
+    return _Work(runs, todo, place, data, notes, parent)
 
 
 @dataclass(frozen=True)
@@ -188,15 +218,26 @@ def _train_and_report(setup: Setup, study: Study, work: _Work, execute: Executor
     return Result(tuple(files), len(failures), work.data.path)
 
 
-def _todo(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> list[tuple[Run, dict[str, Any]]]:
-    """List the runs that are not finished, each with its configuration."""
+def _train_shard(setup: Setup, study: Study, work: _Work, execute: Executor, say: Callable[[str], None]) -> Result:
+    """Train and evaluate what is missing of a shard; the report is left to a command without a shard."""
+    own = in_shard(work.runs, setup.shard)
+    say(f"shard {setup.shard}: {len(own)} runs, of which {len(own) - len(work.todo)} finished before")
+    status: Status = "KILLED"
+    try:
+        failures = run_all(work.todo, work.place, execute=execute, jobs=setup.jobs, finished=len(own) - len(work.todo))
+        status = "FAILED" if failures else "FINISHED"
+    finally:
+        work.parent.close(status, facts=study.facts)
+    say("the same command with --report in place of --shard writes the report, when all shards are done")
+    return Result((), len(failures), work.data.path)
+
+
+def _asked(runs: Sequence[Run], config: dict[str, Any], data: DataList) -> dict[str, dict[str, Any]]:
+    """Collect the configuration of each run, by its name."""
     digest = sha256(data.path)
-    pairs = []
-    for run in runs:
-        asked = configuration(config, run.knobs, fold=run.fold, seed=run.seed, data_sha256=digest)
-        if run_state(run, asked) == "to do":
-            pairs.append((run, asked))
-    return pairs
+    return {
+        run.name: configuration(config, run.knobs, fold=run.fold, seed=run.seed, data_sha256=digest) for run in runs
+    }
 
 
 def _sampled_pairs(study: Study) -> int:
@@ -239,9 +280,9 @@ def _path(knobs: dict[str, str], name: str) -> str | None:
 
 
 @contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Create the output folder and lock it against other comparisons."""
-    with lock_folder(output, option="--output") as holder:
+def _locked(output: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Create the output folder and lock it against other comparisons, for which it waits so many seconds."""
+    with lock_folder(output, option="--output", wait=wait) as holder:
         if holder is not None:
             raise CvmError(f"another comparison runs in {output}: wait for it, or choose another --output")
         remove_all_leftovers(output)

@@ -209,3 +209,28 @@ def test_a_real_lesion(shared_dir, tmp_path):
         add_xml(tmp_path / "xml", name, *moved)
     report = camelyon16(tmp_path / "slides", tmp_path / "xml", out=tmp_path / "out", settings=SETTINGS, folds=2)
     check_crops(report, tmp_path / "out", tmp_path / "xml", size=256, pairs=3, classes={"metastasis": 1})
+
+
+def test_shards_cut_every_slide_once_and_the_command_without_one_prepares_what_one_process_does(make, tmp_path):
+    whole = make()
+    files = {path.relative_to(tmp_path / "out"): path.read_bytes() for path in (tmp_path / "out").rglob("*.png")}
+    (tmp_path / "out").rename(tmp_path / "alone")
+    for shard in ("2/2", "1/2", "2/2", "5/5"):
+        report = make(shard=shard)
+        assert report.prepared is None
+        assert not (tmp_path / "out" / "datalist.json").exists()
+    assert str(report).endswith("the same command without --shard prepares the data set")
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
+    together = make()
+    assert {path.relative_to(tmp_path / "out"): path.read_bytes() for path in stamps} == files
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")} == stamps
+    assert together.slides == whole.slides
+    assert len(read_datalist(tmp_path / "out").cases) == len(read_datalist(tmp_path / "alone").cases)
+
+
+def test_a_shard_out_of_range_and_one_of_other_settings_are_refused(make):
+    with pytest.raises(ValueError, match=r"--shard must be K/N with K from 1 to N, such as 3/16, got '3/2'"):
+        make(shard="3/2")
+    make(shard="1/2")
+    with pytest.raises(ValueError, match=r"were cut with crops_per_slide = 2, now it is 1: give another --out"):
+        make(shard="2/2", crops_per_slide=1)

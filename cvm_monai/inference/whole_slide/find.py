@@ -1,14 +1,13 @@
 """Find the slides to predict, and check before the first tile that they can be predicted."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cvm_monai.errors import CvmError
-from cvm_monai.files import shown
 from cvm_monai.inference.whole_slide.grid import Grid, make_grid
+from cvm_monai.shards import in_shard
 from cvm_monai.slides import (
     IMAGE_SUFFIXES,
     SLIDE_SUFFIXES,
@@ -89,13 +88,7 @@ def shard_of_slides(slides: Sequence[ImageFile], shard: str | None) -> tuple[Ima
     Raises:
         CvmError: not K/N with 1 <= K <= N.
     """
-    if shard is None:
-        return tuple(slides)
-    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", str(shard))
-    number, count = (int(part) for part in match.groups()) if match else (0, 0)
-    if not 1 <= number <= count:
-        raise CvmError(f"--shard must be K/N with K from 1 to N, such as 3/16, got {shown(shard)}")
-    return tuple(sorted(slides, key=lambda slide: slide.name)[number - 1 :: count])
+    return tuple(slides) if shard is None else in_shard(sorted(slides, key=lambda slide: slide.name), shard)
 
 
 def look_at(
