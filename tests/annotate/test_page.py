@@ -312,8 +312,11 @@ class TestNothingIsLost:
                 page.wait_for_selector(".shapes .point.unsaved", state="attached")
                 assert page.locator(".saved").inner_text() == "1 not saved"
                 assert len(stored_points(server, "case_01")) == 2
+                page.keyboard.press("g")  # what is not saved yet is kept when another image is opened
+                page.wait_for_selector(".banner:has-text('One change is not saved yet')")
                 server.start()
                 page.wait_for_selector(".banner", state="hidden", timeout=PATIENT)
+                open_image(page, "case_01")
                 wait_for_count(page, SAVED, 3)
                 assert len(stored_points(server, "case_01")) == 3
         finally:

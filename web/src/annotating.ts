@@ -13,6 +13,7 @@ export class Annotating {
   journal: Journal | null = null;
   private readonly latest = new Latest();
   private window: Rectangle | null = null;
+  private readonly left = new Map<string, Journal>(); // of images left with unsaved edits
 
   constructor(private readonly lost: () => void) {}
 
@@ -20,30 +21,38 @@ export class Annotating {
   async open(id: string | null): Promise<void> {
     this.latest.cancel();
     this.window = null;
-    store.set({ image: id, selected: null, segmented: null, computing: false, unsaved: 0, marks: store.state.marks + 1 });
-    if (id === null) {
-      this.journal = null;
-      return;
-    }
-    const journal = new Journal(id, {
-      changed: () => journal === this.journal && this.changed(journal),
-      saved: () => journal === this.journal && this.segment(),
-      say: (sentence) => say(sentence, "problem"),
-      lost: this.lost,
-    });
+    if (this.journal?.unsaved) this.left.set(this.journal.image, this.journal);
+    const journal = id === null ? null : (this.left.get(id) ?? this.begin(id));
     this.journal = journal;
+    store.set({ image: id, selected: null, segmented: null, computing: false, unsaved: this.unsaved(), marks: store.state.marks + 1 });
+    if (journal === null) return;
     await this.asked(async () => {
       await journal.load();
       if (journal === this.journal) this.segment();
     });
   }
 
+  private begin(id: string): Journal {
+    const journal: Journal = new Journal(id, {
+      changed: () => this.changed(journal),
+      saved: () => journal === this.journal && this.segment(),
+      say: (sentence) => say(sentence, "problem"),
+      lost: this.lost,
+    });
+    return journal;
+  }
+
   /** The connection is back. */
   async recover(): Promise<void> {
     await this.asked(async () => {
-      await this.journal?.recover();
+      for (const journal of new Set([...this.left.values(), ...(this.journal ? [this.journal] : [])])) await journal.recover();
       this.segment();
     });
+  }
+
+  private unsaved(): number {
+    const journals = new Set([...this.left.values(), ...(this.journal ? [this.journal] : [])]);
+    return [...journals].reduce((sum, journal) => sum + journal.unsaved, 0);
   }
 
   /** Another window, or another program, has changed the annotations. */
@@ -59,12 +68,14 @@ export class Annotating {
   place(x: number, y: number): void {
     if (!this.journal?.loaded) return;
     performance.mark("click");
+    this.leaveWindow(x, y);
     const id = this.journal.add(round(x), round(y), store.state.label);
     store.set({ selected: id });
   }
 
   move(id: string, x: number, y: number): void {
     performance.mark("click");
+    this.leaveWindow(x, y);
     this.journal?.push({ op: "move", id, x: round(x), y: round(y) });
   }
 
@@ -124,6 +135,13 @@ export class Annotating {
     this.segment();
   }
 
+  // A click beside the part that was asked for: the server chooses a part around the clicks again.
+  private leaveWindow(px: number, py: number): void {
+    if (!this.window) return;
+    const { x, y, width, height } = this.window;
+    if (px < x || py < y || px >= x + width || py >= y + height) this.window = null;
+  }
+
   async take(): Promise<void> {
     const { journal } = this;
     const { segmented, threshold } = store.state;
@@ -164,10 +182,12 @@ export class Annotating {
   }
 
   private changed(journal: Journal): void {
+    if (journal.unsaved === 0) this.left.delete(journal.image);
+    store.set({ unsaved: this.unsaved() });
+    if (journal !== this.journal) return;
     const { selected, marks } = store.state;
     store.set({
       marks: marks + 1,
-      unsaved: journal.unsaved,
       selected: selected === null ? null : journal.named(selected),
     });
     const image = openImage();

@@ -106,7 +106,7 @@ class Cards {
     this.known.set(image.id, { image, card });
     const picture = card.querySelector("img") ?? h("img", { src: api.thumbnail(image.id), alt: "", loading: "lazy", decoding: "async" });
     card.title = image.problem ?? image.name;
-    card.classList.toggle("problem", image.problem !== null);
+    card.classList.toggle("unreadable", image.width === 0);
     card.dataset["state"] = image.state;
     card.replaceChildren(
       h("span", { class: "picture" }, picture, badge(image.state), image.problem ? icon("warning") : null),

@@ -32,15 +32,15 @@ async function followAddress(): Promise<void> {
   const image = store.state.images.find((one) => one.id === id);
   if (id !== null && !image) return go(null);
   if (id === store.state.image && id !== null) return;
-  if (image?.problem) {
-    say(image.problem, "problem");
+  if (image && image.width === 0) {
+    say(sentence(image.problem ?? "this image cannot be read"), "problem");
     return go(null);
   }
   await Promise.all([annotating.open(id), theStage.open(image ?? null)]);
 }
 
 function step(by: number): void {
-  const images = shownImages().filter((image) => image.problem === null);
+  const images = shownImages().filter((image) => image.width > 0);
   const at = images.findIndex((image) => image.id === store.state.image);
   const next = images[at + by] ?? (at < 0 ? images[0] : undefined);
   if (next) go(next.id);
@@ -103,7 +103,7 @@ function connected(connection: Connection): void {
   const before = store.state.connection;
   store.set({ connection });
   if (connection !== "online" || before === "online") return;
-  quietly(Promise.all([reload(), loadTraining()]).then(() => (before === "connecting" ? followAddress() : annotating.recover())));
+  quietly(Promise.all([reload(), loadTraining()]).then<unknown>(() => (before === "connecting" ? followAddress() : Promise.all([annotating.recover(), theStage.recover()]))));
 }
 
 const help = helpDialog(shortcuts());
@@ -169,6 +169,9 @@ function build(): HTMLElement[] {
 document.getElementById("app")!.append(...build());
 listen(shortcuts());
 addEventListener("hashchange", () => quietly(followAddress()));
+addEventListener("beforeunload", (event) => {
+  if (store.state.unsaved > 0) event.preventDefault(); // the browser asks whether to leave
+});
 // A mouse click on a tool gives the keys back to the image.
 document.addEventListener("click", (event) => {
   const tool = event.target instanceof Element && event.target.closest(".side button, .side input, .top button");

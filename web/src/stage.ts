@@ -1,7 +1,7 @@
 /** The image with all that lies on it, and what the pointer does there. */
 
 import type { Annotating } from "./annotating";
-import { api, type ImageInfo } from "./api";
+import { api, type ImageInfo, sentence } from "./api";
 import { h } from "./dom";
 import { Latest } from "./latest";
 import { Overlay } from "./overlay";
@@ -14,6 +14,8 @@ export interface Stage {
   element: HTMLElement;
   viewer: Viewer;
   open(image: ImageInfo | null): Promise<void>;
+  /** Open the image if it could not be opened before. */
+  recover(): Promise<void>;
   placeInMiddle(): void;
 }
 
@@ -69,14 +71,22 @@ export function stage(annotating: Annotating): Stage {
   const overlay = new Overlay(viewer.layer);
   const tiles = new Latest();
   draw(annotating, overlay, drawPoints);
+  let shown: string | null = null;
+  const open = async (image: ImageInfo | null) => {
+    shown = null;
+    if (image === null) return viewer.close();
+    const found = await tiles.run((signal) => api.tiles(image.id, signal));
+    if (!found) return;
+    viewer.open(image.id, found, image.mpp);
+    shown = image.id;
+  };
 
   return {
     element: h("div", { class: "stage" }, viewer.element, hint(annotating)),
     viewer,
-    async open(image) {
-      if (image === null) return viewer.close();
-      const found = await tiles.run((signal) => api.tiles(image.id, signal));
-      if (found) viewer.open(image.id, found, image.mpp);
+    open,
+    async recover() {
+      if (store.state.image !== shown) await open(openImage() ?? null);
     },
     placeInMiddle() {
       const { x, y } = viewer.centre();
@@ -88,7 +98,14 @@ export function stage(annotating: Annotating): Stage {
 // What to do first, until there are points of the target and of the background.
 function hint(annotating: Annotating): HTMLElement {
   const element = h("div", { class: "hint", role: "status", hidden: true });
-  store.on(["marks", "project", "label", "segmented"], () => {
+  store.on(["marks", "project", "label", "segmented", "image"], () => {
+    const problem = openImage()?.problem ?? null;
+    element.classList.toggle("problem", problem !== null);
+    if (problem !== null) {
+      element.hidden = false;
+      element.textContent = sentence(problem);
+      return;
+    }
     const points = annotating.journal?.points() ?? [];
     const inside = points.some((point) => point.label !== 0);
     const outside = points.some((point) => point.label === 0);
