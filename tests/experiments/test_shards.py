@@ -61,7 +61,7 @@ def test_a_report_with_shards_missing_names_them(ask):
     [
         ("1/3", {}, r"was divided into 2 shards, not 3: give all of them one N"),
         ("2/2", {"seeds": 2}, r"the shards in .* have other runs \(.*seed 1\): give all of them the same methods"),
-        ("2/2", {"knobs": (*QUIET, "--lam", "0.3")}, r"have other settings: lam is 0\.2 there and 0\.3 is asked for"),
+        ("2/2", {"knobs": (*QUIET, "--lam", "0.3")}, r"have other settings: lam was 0\.2 and is 0\.3"),
         ("3/2", {}, r"--shard must be K/N with K from 1 to N, such as 3/16, got '3/2'"),
         ("0/2", {}, r"--shard must be K/N with K from 1 to N, such as 3/16, got '0/2'"),
         ("1/2", {"report": True}, r"--shard trains a part of the runs and --report writes about all of them"),
