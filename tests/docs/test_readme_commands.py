@@ -42,7 +42,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("s1", "s2", "s3", "s4"):
         (place / "MY_SLIDES" / "images").mkdir(parents=True, exist_ok=True)
         write_pyramid(place / "MY_SLIDES" / "images" / f"{name}.tif", drawn.shape, [drawn], mpp=0.5)
-    rows = [f"s{case},{at},{at},{label}" for case in (1, 2, 3, 4) for at, label in ((200, "target"), (300, "background"))]
+    clicks = ((200, "target"), (300, "background"))
+    rows = [f"s{case},{at},{at},{label}" for case in (1, 2, 3, 4) for at, label in clicks]
     (place / "MY_SLIDES" / "points.csv").write_text("\n".join(["case_id,x,y,label", *rows]))
     return place
 
