@@ -181,10 +181,9 @@ def first_difference(before: Any, now: Any) -> str:
 
 
 def _difference(before: Any, now: Any, name: str = "") -> str:
-    if isinstance(before or {}, dict) and isinstance(now or {}, dict):
-        before, now = before or {}, now or {}
-        keys = [*now, *(key for key in before if key not in now)]
-        entries = [(key, before.get(key), now.get(key)) for key in keys]
+    if all(value is None or isinstance(value, dict) for value in (before, now)):
+        old, new = before or {}, now or {}
+        entries = [(key, old.get(key), new.get(key)) for key in [*new, *(key for key in old if key not in new)]]
     elif isinstance(before, list) and isinstance(now, list):
         entries = [(str(number), *pair) for number, pair in enumerate(itertools.zip_longest(before, now))]
     elif before == now:
@@ -194,7 +193,7 @@ def _difference(before: Any, now: Any, name: str = "") -> str:
     else:
         former, present = ("nothing" if value is None else shorten(json.dumps(value)) for value in (before, now))
         return f"{shorten(name)} was {former} and is {present}"
-    found = (_difference(old, new, f"{name}#{key}" if name else key) for key, old, new in entries)
+    found = (_difference(one, other, f"{name}#{key}" if name else key) for key, one, other in entries)
     return next(filter(None, found), "")
 
 
