@@ -7,12 +7,12 @@ is killed between the two, the hash of the annotations tells whether the last ed
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
-from cvm_monai.annotations.document import Classes, Document, Entry, Steps, read_document
+from cvm_monai.annotate.history import Kind, Side, Step, keys_of, meanings
+from cvm_monai.annotations.document import Classes, Document, read_document
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_record, read_text, sha256, sha256_of, write_bytes
 
@@ -21,10 +21,6 @@ STEPS = 100
 
 MISSING = ""
 """The hash of a file that does not exist."""
-
-Kind = Literal["edit", "undo", "redo"]
-Step = tuple[Steps, Steps]
-"""The entries that an edit changes, before and after it."""
 
 
 class StaleError(CvmError):
@@ -177,10 +173,10 @@ class Journal:
         """Return the state of an earlier process, as far as it is of this file."""
         found = read_record(self.side) or {}
         try:
-            side = _Side.read(found)
+            side = Side.read(found)
         except (KeyError, TypeError, ValueError, IndexError):
             return Saved(read_document(text, self.path, self.classes))
-        if digest not in (side.after, side.before) or side.classes != _digest(self.classes):
+        if digest not in (side.after, side.before) or side.classes != meanings(self.classes):
             return self._replaced(text, digest, side.revision, side.checked)
         made = digest == side.after
         document = read_document(text, self.path, self.classes, keys=side.keys if made else side.keys_before)
@@ -200,15 +196,15 @@ class Journal:
         return state
 
     def _write_side(self, kind: Kind, state: Saved, *, before: str, after: str) -> None:
-        side = _Side(
+        side = Side(
             revision=state.revision,
             checked=state.checked,
-            classes=_digest(self.classes),
+            classes=meanings(self.classes),
             last=kind,
             before=before,
             after=after,
-            keys=_keys(state.document.entries),
-            keys_before=_keys(self._saved.document.entries),
+            keys=keys_of(state.document.entries),
+            keys_before=keys_of(self._saved.document.entries),
             next=(state.document.next_key, state.document.next_id),
             undo=state.undo,
             redo=state.redo,
@@ -224,76 +220,6 @@ def _without_last(state: Saved, last: Kind) -> Saved:
     if last == "redo" and state.undo:
         return replace(state, revision=revision, undo=state.undo[:-1], redo=(*state.redo, state.undo[-1]))
     return replace(state, revision=revision, undo=state.undo[:-1])
-
-
-@dataclass(frozen=True)
-class _Side:
-    """The content of the file beside the annotations."""
-
-    revision: int
-    checked: bool
-    classes: str
-    last: Kind
-    before: str
-    after: str
-    keys: Sequence[tuple[int, Sequence[int]]]
-    keys_before: Sequence[tuple[int, Sequence[int]]]
-    next: tuple[int, int]
-    undo: tuple[Step, ...] = field(default=())
-    redo: tuple[Step, ...] = field(default=())
-
-    def plain(self) -> dict[str, Any]:
-        """Return the content as JSON values."""
-        return {
-            **vars(self),
-            "undo": [[_plain(part) for part in step] for step in self.undo],
-            "redo": [[_plain(part) for part in step] for step in self.redo],
-        }
-
-    @classmethod
-    def read(cls, found: Mapping[str, Any]) -> "_Side":
-        """Read the content.
-
-        Raises:
-            KeyError, TypeError, ValueError, IndexError: it is not such a content.
-        """
-        steps = {name: tuple((_steps(one[0]), _steps(one[1])) for one in found[name]) for name in ("undo", "redo")}
-        keys = {name: [(int(key), tuple(ids)) for key, ids in found[name]] for name in ("keys", "keys_before")}
-        return cls(
-            int(found["revision"]),
-            bool(found["checked"]),
-            str(found["classes"]),
-            found["last"],
-            str(found["before"]),
-            str(found["after"]),
-            keys["keys"],
-            keys["keys_before"],
-            (int(found["next"][0]), int(found["next"][1])),
-            steps["undo"],
-            steps["redo"],
-        )
-
-
-def _digest(classes: Classes) -> str:
-    """Return a hash of what labels mean: steps that were made with other meanings cannot be undone."""
-    return sha256_of(json.dumps(sorted(classes.table.items())).encode())
-
-
-def _keys(entries: Mapping[int, Entry]) -> list[tuple[int, Sequence[int]]]:
-    return [(key, entry.ids) for key, entry in entries.items()]
-
-
-def _plain(steps: Steps) -> dict[str, Any]:
-    return {
-        str(key): None if entry is None else [entry.feature, entry.ids, entry.label] for key, entry in steps.items()
-    }
-
-
-def _steps(found: Mapping[str, Any]) -> Steps:
-    return {
-        int(key): None if entry is None else Entry(entry[0], tuple(entry[1]), int(entry[2]))
-        for key, entry in found.items()
-    }
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
