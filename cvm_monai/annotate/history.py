@@ -67,6 +67,7 @@ def meanings(classes: Classes) -> str:
 
 
 def keys_of(entries: Mapping[int, Entry]) -> list[tuple[int, Sequence[int]]]:
+    """Pair each entry's key with the ids of its points and regions."""
     return [(key, entry.ids) for key, entry in entries.items()]
 
 
