@@ -122,7 +122,7 @@ def test_a_slide_is_predicted_as_the_bundle_does():
 
 def test_a_training_may_go_on_elsewhere_but_not_with_another_science():
     """The former lists by hand: of a resumed training, and of a finished run of a comparison."""
-    where = {"dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "feature_store", "resume"}
+    where = {"dataset_dir", "output_dir", "tracking_uri", "device", "num_workers", "cache", "feature_store", "resume"}
     assert set(names(decisive=False, recorded=True)) == where
     assert {"amp", "channels_last", "compile", "encoder_weights", "extractor_path"} <= set(names(decisive=True))
 
