@@ -68,4 +68,4 @@ def test_a_release_is_published_without_a_token():
 
 
 def test_coverage_has_a_floor():
-    assert PROJECT["tool"]["coverage"]["report"]["fail_under"] >= 80
+    assert PROJECT["tool"]["coverage"]["report"]["fail_under"] >= 67
