@@ -1,5 +1,6 @@
 """Each command of the README does what its comment says, in the order of the README."""
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cvm_monai.annotate.server import PAGE
 from cvm_monai.cli.main import main
 from cvm_monai.slides import write_pyramid
 
@@ -61,8 +63,8 @@ def run(place: Path, words: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def open_page(place: Path, words: list[str]) -> str:
-    """Start a server, fetch its page, end it."""
+def open_page(place: Path, words: list[str], path: str = "", token: Path | None = None) -> str:
+    """Start a server, fetch its page or what lies at `path`, with the token that it keeps in a file; end it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -73,7 +75,9 @@ def open_page(place: Path, words: list[str]) -> str:
         for _ in range(600):
             time.sleep(0.5)
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                bearer = {} if token is None else {"Authorization": f"Bearer {token.read_text().strip()}"}
+                asked = urllib.request.Request(f"http://127.0.0.1:{port}/{path}", headers=bearer)
+                with urllib.request.urlopen(asked, timeout=5) as answer:
                     return str(answer.read().decode())
             except OSError:
                 assert server.poll() is None, f"{words} ended"
@@ -84,7 +88,7 @@ def open_page(place: Path, words: list[str]) -> str:
 
 
 def test_the_two_commands_of_make_are_there_and_the_demo_is_what_is_tested_below():
-    assert [words for words in commands() if words[0] == "make"] == [["make", "demo"], ["make", "test"]]
+    assert [words for words in commands() if words[0] == "make"] == [["make", "demo"], ["make", "test"], ["make", "web"]]
     shown = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for words in ("run training --config_file bundle/configs/train.yaml", "run evaluating --config_file", "phantom"):
         assert words in shown
@@ -98,6 +102,9 @@ def test_every_command_of_the_readme_runs(place):
         key = " ".join(words[:4] if words[0] == "python" else words[:2])
         if words[0] == "mlflow":
             told[key] = open_page(place, words)
+        elif words[:2] == ["cvm-monai", "annotate"]:
+            words = ["cvm_monai", *words[1:], "--no-browser" if PAGE.is_dir() else "--api-only"]
+            told[key] = open_page(place, words, "api/project", place / words[2] / ".cvm-annotate" / "token")
         else:
             told[f"{key} {words[2]}" if key in told else key] = run(
                 place, [*words, *QUICK] if "training" in words else words
@@ -108,6 +115,7 @@ def test_every_command_of_the_readme_runs(place):
     assert (place / "runs/mine/evaluation/summary.md").is_file()
     assert len(list((place / "runs/mine/prediction").glob("*_mask.png"))) == 8
     assert "<html" in told["mlflow ui"]
+    assert len(json.loads(told["cvm-monai annotate"])["images"]) == 8
     assert len(list((place / "data/tiles/images").iterdir())) == 4
     assert (place / "results/s1/regions.geojson").is_file()
     assert "champion" in told["cvm-monai register"]
