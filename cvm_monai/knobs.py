@@ -197,11 +197,11 @@ RENEWAL = by_name(
     Knob("renew_below", POSITIVE, None, null=True, help=
          "pseudo-labels only while the validation partial cross-entropy is below this; 0.693 = ln 2 is a network that "
          "knows nothing of two classes. null is the paper's rule"),
-    Knob("renew_share", Number(0.001, below=1), 0.12, null=True, help=
+    Knob("renew_share", Number(0.001, below=1), 0.12, before=None, null=True, help=
          "most of a training's computation that renewals may take, counted in pixels: a low that comes too soon is "
          "made up for at the first validation at which so much has been earned; raising it renews more often. null "
          "(the paper) renews at every new low. `renew_every` comes all the same"),
-    Knob("solver_spacing", Whole(1, 16), None, null=True, help=
+    Knob("solver_spacing", Whole(1, 16), None, before=1, null=True, help=
          "features to a cell of the grid on which u is solved, in each direction: the features are averaged over a "
          "cell, u is resampled. 1 (the paper) solves on every feature; null takes 1, 2 or 4, the smallest that leaves "
          "at most 256 x 256 cells; raising it saves time and drops what is finer"),
