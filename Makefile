@@ -71,7 +71,7 @@ coverage: dev
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=xml:build/coverage.xml
 
 # Source distribution and wheel, in dist/.
-dist: dev
+dist: dev web
 	rm -rf dist build/lib build/bdist.*
 	$(BIN)/python -m build --no-isolation
 

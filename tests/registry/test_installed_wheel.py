@@ -1,10 +1,13 @@
 """`make dist` gives a source distribution and a wheel, and the wheel alone does a user's job in a fresh environment."""
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tarfile
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from cvm_monai import __version__
 
 pytestmark = pytest.mark.ci
 ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "cvm_monai" / "annotate" / "page"
 NARROW = ["--network", "unet", "--network_channels", "[4,4,8,8,8]", "--max_epochs", "1", "--crop_size", "64"]
 
 
@@ -31,6 +35,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not name.startswith(("tests/", "docs/", "benchmarks/")) and (ROOT / name).is_file():
             (folder / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / "tree" / name).write_bytes((ROOT / name).read_bytes())
+    if PAGE.is_dir():  # built by `make web`, in no checkout
+        shutil.copytree(PAGE, folder / "tree" / PAGE.relative_to(ROOT))
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder / "dist"), str(folder / "tree")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -92,3 +98,22 @@ def test_the_wheel_alone_draws_trains_and_predicts(python, tmp_path):
     predict = ["--model", "run", "--out", "out", "--tissue", "none", "--mpp", "0.5"]
     run(python, "cvm-monai", "predict", "data/images/case_000.png", *predict, cwd=tmp_path)
     assert (tmp_path / "out" / "case_000" / "regions.geojson").is_file()
+
+
+def test_the_wheel_brings_the_page_of_annotate(python, tmp_path):
+    run(python, "cvm-monai", "phantom", "data", "--cases", "4", "--size", "64", cwd=tmp_path)
+    words = [python.parent / "cvm-monai", "annotate", "data", "--port", "0"]
+    words.append("--no-browser" if PAGE.is_dir() else "--api-only")
+    server = subprocess.Popen(list(map(str, words)), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = next(line.split()[-1] for line in server.stdout if "http://" in line)
+        base, _, token = address.partition("?token=")
+        for path, expected in {"": "<!doctype html>", "api/project": '"case_001"'}.items():
+            if PAGE.is_dir() or path:
+                asked = urllib.request.Request(f"{base}{path}", headers={"Authorization": f"Bearer {token}"})
+                with urllib.request.urlopen(asked, timeout=60) as answer:
+                    assert expected in answer.read().decode()
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) in (0, 130)
