@@ -74,7 +74,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise CvmError(advice)
     content = _read_yaml(path) if path.suffix in (".yaml", ".yml") else read_json(path)
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise CvmError(f"{path} is no configuration: an object is expected, with entries by name")
+        raise CvmError(f"{path} is not a configuration: an object is expected, with entries by name")
     return content
 
 

@@ -370,7 +370,7 @@ TABLES: Mapping[str, Mapping[str, Knob]] = MappingProxyType(
 
 
 def check(values: Mapping[str, Any], run: str = "training") -> None:
-    """Refuse the first value that its knob cannot have; names that are no knobs are passed over.
+    """Refuse the first value that its knob cannot have; names that are not knobs are passed over.
 
     Raises:
         CvmError: what it must be, naming it as an option.

@@ -242,17 +242,30 @@ class Trainings:
 
 def is_alive(pid: int, word: str) -> bool:
     """Whether a process runs whose command holds a word; the word tells it from a later one with its number."""
-    command = Path("/proc", str(pid), "cmdline")
-    if command.parent.parent.is_dir():
-        try:
-            return word in command.read_bytes().decode("utf-8", "replace")  # empty for one that has ended
-        except OSError:
-            return False
+    if Path("/proc").is_dir():
+        return word in _command_of(Path("/proc", str(pid)))
     try:
         os.kill(pid, 0)
     except OSError:
         return False
     return True
+
+
+def _command_of(process: Path) -> str:
+    """Return the command of a process, from its folder in /proc; empty for one that has ended.
+
+    For an instant at the start of a process its command is empty too: it is asked for again.
+    """
+    for _ in range(20):
+        try:
+            command = (process / "cmdline").read_bytes().decode("utf-8", "replace")
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return ""
+        if command or state in "ZX":
+            return command
+        time.sleep(0.01)
+    return ""
 
 
 def last_line(log: Path) -> str:

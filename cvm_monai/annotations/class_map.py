@@ -126,7 +126,7 @@ def _pairs(text: str) -> dict[str, Any]:
     for pair in filter(str.strip, text.split(",")):
         name, equals, meaning = (part.strip() for part in pair.rpartition("="))
         if not equals or not name or not meaning:
-            raise CvmError(f"--classes: {shown(pair.strip())} is no pair such as Tumor=target")
+            raise CvmError(f"--classes: {shown(pair.strip())} is not a pair such as Tumor=target")
         found[name] = meaning
     return found
 

@@ -51,7 +51,7 @@ def iter_archive(path: Path) -> Iterator[ParsedObject]:
     name = archived_name(path)
     suffix = next((suffix for suffix in ARCHIVED if name.lower().endswith(suffix)), None)
     if suffix is None:
-        raise CvmError(f"{path} holds {name}, which is no annotation file; known are {', '.join(ARCHIVED)}")
+        raise CvmError(f"{path} holds {name}, which is not an annotation file; known are {', '.join(ARCHIVED)}")
     return PARSERS[suffix](path)
 
 

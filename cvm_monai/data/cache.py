@@ -238,7 +238,7 @@ def _process_name() -> str:
 
 
 def _runs(process: str) -> bool:
-    """Whether a process of this machine runs; True for what is no number."""
+    """Whether a process of this machine runs; True for what is not a number."""
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

@@ -194,7 +194,7 @@ def class_mask(mask: np.ndarray, *, classes: ClassMap, where: str = "mask") -> n
         index = known.get(value)
         if index is None or index < 0:
             raise CvmError(
-                f"{where}: the value {value} is no class; the {count} classes have the values 0 to {count - 1}, map "
+                f"{where}: the value {value} is not a class; the {count} classes have the values 0 to {count - 1}, map "
                 f"others by --classes '{{\"{value}\": 1}}'"
             )
         labels[mask == value] = index

@@ -34,7 +34,7 @@ def check_record(out: Path, *, settings: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(version, int) and 0 < version < VERSION:
         raise CvmError(f"the tiles in {out} were cut by an earlier version, by other rules: give another --out")
     if version != VERSION or not isinstance(record.get("slides"), dict):
-        raise CvmError(f"{path} is no record of tiles that this version knows: give another --out")
+        raise CvmError(f"{path} is not a record of tiles that this version knows: give another --out")
     refuse_difference(
         record.get("settings"),
         settings,

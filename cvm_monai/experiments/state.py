@@ -43,7 +43,7 @@ def run_state(run: Run, asked: Mapping[str, Any]) -> State:
     marker = record.known
     if not record.path.is_file() or not marker:
         if run.folder.is_dir() and not all(map(is_leftover, run.folder.iterdir())):
-            raise CvmError(f"{run.folder} holds files that are no run of a comparison: give another --output")
+            raise CvmError(f"{run.folder} holds files that are not a run of a comparison: give another --output")
         return "to do"
     if _complete(run):
         known = marker.get("configuration")

@@ -46,7 +46,7 @@ def annotated_labels(
     wrong = annotated & ((target < 0) | (target >= logits.shape[1]))
     if wrong.any():
         raise CvmError(
-            f"label {int(target[wrong][0])} is no class of logits with {logits.shape[1]} channels "
+            f"label {int(target[wrong][0])} is not a class of logits with {logits.shape[1]} channels "
             f"and not the unlabelled {ignore_index}"
         )
     return target, annotated

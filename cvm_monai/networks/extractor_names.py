@@ -76,5 +76,5 @@ def timm_name(path: str) -> TimmName:
     pinned = [part.partition(":")[2] for part in parts if part.startswith(f"{PRETRAINED}:")]
     wrong = set(kinds) - {PRETRAINED, STAGES} or len(set(kinds)) < len(kinds) or f"{STAGES}:" in options
     if not name or wrong or pinned == [""]:
-        raise CvmError(f"{path!r} is no extractor: the form is {TIMM_FORM}")
+        raise CvmError(f"{path!r} is not an extractor: the form is {TIMM_FORM}")
     return TimmName(name, PRETRAINED in kinds, pinned[0] if pinned else None, STAGES in kinds)

@@ -179,7 +179,7 @@ def _decode(content: bytes) -> np.ndarray:
             return read_image(file)
         except ValueError as error:
             reason = str(error).replace(f"{file} ", "it ")
-            raise CvmError(f"its image is no PNG that can be decoded ({reason}): {SEND}") from None
+            raise CvmError(f"its image is not a PNG that can be decoded ({reason}): {SEND}") from None
 
 
 def _mpp(value: Any) -> float | None:

@@ -99,9 +99,9 @@ class Outbox:
             except (ValueError, RecursionError) as error:
                 if number == len(lines):
                     break
-                raise CvmError(f"{self.path}: line {number} is no JSON ({error}): correct or remove it") from error
+                raise CvmError(f"{self.path}: line {number} is not JSON ({error}): correct or remove it") from error
             if (wrong := _mistake(entry)) is not None:
-                raise CvmError(f"{self.path}: line {number} is no entry ({wrong}): correct or remove it")
+                raise CvmError(f"{self.path}: line {number} is not an entry ({wrong}): correct or remove it")
             found.append(entry)
         return found
 

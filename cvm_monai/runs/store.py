@@ -64,8 +64,8 @@ def database_file(uri: str) -> Path | None:
     unknown = [word for word in words.split("&") if words and word.partition("=")[0] not in OPTIONS]
     if path is None or unknown:
         raise CvmError(
-            f"tracking_uri {shown(uri)} is no address of a database file: use sqlite:////path/mlruns.db, with %3F for "
-            "a '?' of the path and %25 for a '%'"
+            f"tracking_uri {shown(uri)} is not the address of a database file: use sqlite:////path/mlruns.db, with %3F "
+            "for a '?' of the path and %25 for a '%'"
         )
     return Path(path)
 
@@ -151,7 +151,7 @@ def check_database(file: Path) -> None:
     except sqlite3.Error as error:
         raise CvmError(f"the MLflow database {file} is damaged ({error}): restore it, or train again") from error
     if found is None:
-        raise CvmError(f"{file} is no MLflow database: restore it, or train again")
+        raise CvmError(f"{file} is not an MLflow database: restore it, or train again")
 
 
 def _read(address: str) -> str | None:

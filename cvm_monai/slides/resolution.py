@@ -117,7 +117,7 @@ def check_mpp(found: float, model: float | None, *, force: bool = False, flag: s
         return
     if not LIMITS[0] <= found <= LIMITS[1]:
         raise CvmError(
-            f"{found:.4g} um/px is no resolution of a microscope ({LIMITS[0]:g} to {LIMITS[1]:g}): "
+            f"{found:.4g} um/px is not a resolution of a microscope ({LIMITS[0]:g} to {LIMITS[1]:g}): "
             f"say the right one with {flag}, or --force_mpp to go on"
         )
     if model is not None and not 1 / MAX_RATIO <= found / model <= MAX_RATIO:

@@ -48,7 +48,7 @@ def test_unclassified_wins_over_the_map(tmp_path):
         ("none.json", None, "none.json does not exist$"),
         ("camelyon18", None, "camelyon18 does not exist; give a file, JSON, pairs .* or one of camelyon16, camelyon17"),
         ("a" * 5000, None, r"--classes: a{57}\.\.\. does not exist; give a file, JSON, pairs"),
-        ("Tumor=target,Stroma", None, "'Stroma' is no pair such as Tumor=target"),
+        ("Tumor=target,Stroma", None, "'Stroma' is not a pair such as Tumor=target"),
         ("Tumor=cancer", None, "the class map gives 'Tumor' the meaning 'cancer'"),
         ("Tumor=cancer", "target", "^the class map gives 'Tumor' the meaning 'cancer'"),
         (None, "cancer", "--unclassified cancer: the class map gives 'Unclassified' the meaning 'cancer'"),

@@ -31,7 +31,9 @@ def test_a_database_s_address_means_its_file_whatever_its_name(tmp_path, name):
 
 @pytest.mark.parametrize("uri", ["sqlite:////tmp/what?/m.db", "sqlite:////tmp/a?x=1/m.db", "sqlite:///", "sqlite:///?"])
 def test_an_address_that_means_another_file_is_refused(uri):
-    with pytest.raises(ValueError, match=r"is no address of a database file: use sqlite:////path/mlruns\.db, with %3F"):
+    with pytest.raises(
+        ValueError, match=r"is not the address of a database file: use sqlite:////path/mlruns\.db, with %3F"
+    ):
         database_file(uri)
 
 

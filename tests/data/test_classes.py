@@ -86,9 +86,11 @@ def test_masks_hold_class_numbers_and_the_class_map_speaks_of_others():
     mask = np.array([[0, 1, 2, 7, 9, 255]])
     classes = CLASSES | {"7": "Lymphocytes", "9": "exclusion"}
     assert class_mask(mask, classes=classes).tolist() == [[0, 1, 2, 2, 255, 255]]
-    with pytest.raises(ValueError, match=r"m.png: the value 7 is no class; the 3 classes have the values 0 to 2, map"):
+    with pytest.raises(
+        ValueError, match=r"m.png: the value 7 is not a class; the 3 classes have the values 0 to 2, map"
+    ):
         class_mask(mask, classes=CLASSES, where="m.png")
-    with pytest.raises(ValueError, match="the value 7 is no class"):
+    with pytest.raises(ValueError, match="the value 7 is not a class"):
         class_mask(mask, classes=CLASSES | {"7": "skip"})
 
 

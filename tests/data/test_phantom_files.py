@@ -87,7 +87,9 @@ def test_files_beside_an_unchanged_phantom_are_kept_and_never_orphaned(tmp_path:
 def test_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "case_000.png").write_bytes(b"mine")
-    with pytest.raises(ValueError, match=r"holds files that are no phantom \(images\): give a new or an empty folder"):
+    with pytest.raises(
+        ValueError, match=r"holds files that are not a phantom \(images\): give a new or an empty folder"
+    ):
         generate_phantom(tmp_path, cases=1, size=64)
     assert _digests(tmp_path) == {"images/case_000.png": hashlib.sha256(b"mine").hexdigest()}
 
@@ -95,14 +97,14 @@ def test_refuses_a_folder_with_other_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stamp", ["{}", "[]", "no json", '{"generator": "another"}'])
 def test_a_stamp_that_is_not_ours_does_not_open_a_folder(tmp_path: Path, stamp: str) -> None:
     (tmp_path / "phantom.json").write_text(stamp)
-    with pytest.raises(ValueError, match="no phantom"):
+    with pytest.raises(ValueError, match="files that are not a phantom"):
         generate_phantom(tmp_path, cases=1, size=64)
 
 
 def test_refuses_to_drop_a_file_that_was_put_among_the_images(tmp_path: Path) -> None:
     generate_phantom(tmp_path, cases=1, size=64)
     (tmp_path / "images" / "mine.png").write_bytes(b"mine")
-    with pytest.raises(ValueError, match=r"images holds mine.png, which is no part of the phantom"):
+    with pytest.raises(ValueError, match=r"images holds mine.png, which is not part of the phantom"):
         generate_phantom(tmp_path, cases=1, size=64)
     assert (tmp_path / "images" / "mine.png").read_bytes() == b"mine"
 

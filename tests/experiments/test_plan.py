@@ -125,7 +125,7 @@ def test_a_setting_s_values_mean_what_its_file_says_and_typed_knobs_go_before_it
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("[]", "is no configuration: an object is expected"),
+        ("[]", "is not a configuration: an object is expected"),
         ("{", r"setting.json, line 1: not valid JSON"),
         ('{"method_constants": {"cvm": {}}}', r"setting.json: method_constants must be a plain value, got .*cvm"),
         ('{"scale": "@mpp"}', 'setting.json: scale must be a plain value, got "@mpp"'),

@@ -95,7 +95,7 @@ def test_what_a_kill_left_of_a_run_is_removed_and_no_folder_of_somebody_else(run
 def test_somebody_else_s_folder_is_never_removed(run):
     run.folder.mkdir(parents=True)
     (run.folder / "thesis.txt").touch()
-    with pytest.raises(ValueError, match="holds files that are no run of a comparison: give another --output"):
+    with pytest.raises(ValueError, match="holds files that are not a run of a comparison: give another --output"):
         run_state(run, ASKED)
 
 

@@ -67,7 +67,7 @@ def test_archives_of_no_or_several_or_other_files_are_refused(tmp_path):
     several = archive(tmp_path / "several.zip", a__dot__geojson=TEXT, b__dot__geojson=TEXT)
     with pytest.raises(ValueError, match=r"several.zip is a ZIP archive of 2 files"):
         read_annotations(several)
-    with pytest.raises(ValueError, match=r"other.zip holds a.docx, which is no annotation file"):
+    with pytest.raises(ValueError, match=r"other.zip holds a.docx, which is not an annotation file"):
         read_annotations(archive(tmp_path / "other.zip", a__dot__docx="text"))
     with pytest.raises(ValueError, match=r"broken.zip is a ZIP archive that cannot be read"):
         read_annotations(save(tmp_path / "broken.zip", several.read_bytes()[:40]))

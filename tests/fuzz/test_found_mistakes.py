@@ -258,7 +258,7 @@ def test_the_doctor_says_why_an_expression_cannot_be_evaluated(tmp_path, trainin
 def test_an_entry_that_mlflow_could_not_be_told_is_named_by_its_line(tmp_path, entry, mistake):
     (tmp_path / "mlflow_outbox.jsonl").write_text(f"\n{json.dumps(entry)}\n")
     with pytest.raises(
-        ValueError, match=rf"mlflow_outbox.jsonl: line 2 is no entry \({mistake}.*\): correct or remove"
+        ValueError, match=rf"mlflow_outbox.jsonl: line 2 is not an entry \({mistake}.*\): correct or remove"
     ):
         Outbox(tmp_path / "mlflow_outbox.jsonl").entries()
 
@@ -282,7 +282,7 @@ def test_an_entry_removes_no_file_but_one_that_waited_beside_it(tmp_path):
 @pytest.mark.parametrize(
     "content, sentence",
     [
-        (b"", "is no MLflow database: restore it, or train again"),
+        (b"", "is not an MLflow database: restore it, or train again"),
         (
             b"not a database, but longer than a header would be" * 9,
             r"is damaged \(file is not a database\): restore it",
@@ -323,7 +323,7 @@ def test_a_finished_run_that_does_not_say_what_it_took_is_named(tmp_path, cost):
 def test_a_record_of_a_run_that_is_nested_too_deeply_is_no_record(tmp_path):
     run = run_in(tmp_path / "run")
     (run.folder / "compare.json").write_text("[" * 100_000)
-    with pytest.raises(ValueError, match=r"run holds files that are no run of a comparison: give another --output"):
+    with pytest.raises(ValueError, match=r"run holds files that are not a run of a comparison: give another --output"):
         run_state(run, {})
 
 

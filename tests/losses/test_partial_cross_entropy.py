@@ -96,7 +96,7 @@ def test_wrong_labels_are_refused(logits: torch.Tensor, labels: torch.Tensor) ->
         partial_cross_entropy(logits, labels[..., :4])
     with pytest.raises(ValueError, match=r"labels must be integer, not torch\.float32"):
         partial_cross_entropy(logits, labels.float())
-    with pytest.raises(ValueError, match="label 3 is no class of logits with 3 channels and not the unlabelled 255"):
+    with pytest.raises(ValueError, match="label 3 is not a class of logits with 3 channels and not the unlabelled 255"):
         partial_cross_entropy(logits, torch.full((2, 4, 5), 3))
     with pytest.raises(ValueError, match=r"logits must be \(B, C, H, W\), not \(3, 4, 5\)"):
         partial_cross_entropy(logits[0], labels)

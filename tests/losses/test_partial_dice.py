@@ -71,7 +71,7 @@ def test_the_gradient_is_that_of_finite_differences():
     [
         (torch.zeros(1, 3, 3), "labels must be integer"),
         (torch.zeros(1, 2, 2, dtype=torch.long), r"labels of shape \(1, 2, 2\) does not match logits"),
-        (torch.full((1, 3, 3), 2), "label 2 is no class of logits with 2 channels"),
+        (torch.full((1, 3, 3), 2), "label 2 is not a class of logits with 2 channels"),
     ],
 )
 def test_labels_that_fit_no_logits_are_refused(labels, message):

@@ -123,5 +123,5 @@ def test_sizes_and_options_are_read_from_names() -> None:
 
 @pytest.mark.parametrize("text", ["timm:", "timm:a@", "timm:a@other", "timm:a@stages+stages", "timm:a@pretrained:"])
 def test_another_form_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"is no extractor: the form is timm:NAME, timm:NAME@pretrained"):
+    with pytest.raises(ValueError, match=r"is not an extractor: the form is timm:NAME, timm:NAME@pretrained"):
         timm_name(text)

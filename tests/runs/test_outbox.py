@@ -163,7 +163,7 @@ def test_a_damaged_outbox_is_refused_before_a_run_is_created(tmp_path):
     run = TrackedRun(
         tracking_uri=f"sqlite:///{tmp_path}/m.db", experiment="e", artifact_dir=tmp_path, outbox=tmp_path / FILE
     )
-    with pytest.raises(ValueError, match=r"mlflow_outbox\.jsonl: line 1 is no JSON .*: correct or remove it"):
+    with pytest.raises(ValueError, match=r"mlflow_outbox\.jsonl: line 1 is not JSON .*: correct or remove it"):
         run.start("name")
     assert not (tmp_path / "m.db").exists()
 
@@ -181,7 +181,7 @@ def test_a_last_line_that_a_kill_cut_off_is_left_out_and_spoils_no_other(tmp_pat
 def test_a_line_within_that_is_no_json_is_named(tmp_path):
     tag = json.dumps({"kind": "tag", "run_id": "r", "name": "a", "value": "b"})
     (tmp_path / FILE).write_text(f"{tag}\nnothing\n{tag}\n")
-    with pytest.raises(ValueError, match=r"mlflow_outbox\.jsonl: line 2 is no JSON .*: correct or remove it"):
+    with pytest.raises(ValueError, match=r"mlflow_outbox\.jsonl: line 2 is not JSON .*: correct or remove it"):
         Outbox(tmp_path / FILE).entries()
 
 

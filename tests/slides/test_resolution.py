@@ -98,7 +98,7 @@ def test_numbers_that_are_none(found):
 
 def test_a_resolution_that_no_microscope_has_is_refused_unless_forced():
     for found in (0.099, 10.1, 352.8):
-        with pytest.raises(ValueError, match=f"{found:.4g} um/px is no resolution of a microscope .*--force_mpp"):
+        with pytest.raises(ValueError, match=f"{found:.4g} um/px is not a resolution of a microscope .*--force_mpp"):
             check_mpp(found, 0.5)
         check_mpp(found, 0.5, force=True)
     check_mpp(0.1, None)
@@ -117,7 +117,7 @@ def test_more_than_twice_off_the_models_is_refused_unless_forced():
 def test_a_screen_resolution_in_a_tiff_is_read_and_then_refused(shared_dir):
     with open_image(shared_dir / "formats/bad/boxes.tiff") as image:
         assert image.mpp.value == pytest.approx(352.778, abs=1e-3)
-        with pytest.raises(ValueError, match=r"352\.8 um/px is no resolution of a microscope"):
+        with pytest.raises(ValueError, match=r"352\.8 um/px is not a resolution of a microscope"):
             check_mpp(image.mpp.value, 0.5)
 
 

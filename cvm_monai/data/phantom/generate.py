@@ -128,17 +128,17 @@ def _check_arguments(*, cases: int, size: int, seed: int, patients: int | None) 
 
 
 def _check_out(out: Path, stamp: _Stamp) -> None:
-    """Refuses a folder in which writing this phantom would destroy or orphan files that are no phantom's."""
+    """Refuses a folder in which writing this phantom would destroy or orphan files that are not a phantom's."""
     present = sorted(entry.name for entry in out.iterdir() if not entry.name.startswith(".")) if out.is_dir() else []
     if not present:
         return
     earlier = _read_stamp(out / _STAMP)
     if earlier is None:
-        raise CvmError(f"{out} holds files that are no phantom ({present[0]}): give a new or an empty folder.")
+        raise CvmError(f"{out} holds files that are not a phantom ({present[0]}): give a new or an empty folder.")
     for folder in (out / name for name in _FOLDERS if (out / name).is_dir()):
         own = {f"{_case_id(number)}.png" for number in range(earlier.cases)}
         if foreign := sorted(entry.name for entry in folder.iterdir() if entry.name not in own):
-            raise CvmError(f"{folder} holds {foreign[0]}, which is no part of the phantom: move it elsewhere first.")
+            raise CvmError(f"{folder} holds {foreign[0]}, which is not part of the phantom: move it elsewhere first.")
     beside = [name for name in present if name not in _ENTRIES]
     if beside and earlier != stamp:
         raise CvmError(
