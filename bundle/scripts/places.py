@@ -1,10 +1,12 @@
 """Check the paths of a run as they were written, since MONAI interprets some of their characters as its own syntax."""
 
 import ast
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from typing import Any
 
 from cvm_monai.engines.workflow import COMMAND, active_parser, read_nulls, running_parser
@@ -25,9 +27,31 @@ REFERENCE = re.compile(r"@[A-Za-z_]\w*")
 
 
 def begin() -> None:
-    """Start a run: set knobs typed as `null` to None, and check the paths."""
+    """Start a run: set knobs typed as `null` to None, and check the typed names and the paths."""
     read_nulls()
+    with exit_on_error():
+        check_typed_names(running_parser("begin").get() or {}, sys.argv)
     check_places()
+
+
+def check_typed_names(config: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Refuse a misspelt option of the command line, which MONAI would add as an entry that nothing reads.
+
+    An option is misspelt if nothing in the configuration refers to it, and its name resembles one that something does.
+
+    Args:
+        config: the running configuration, with the typed entries in it.
+        words: of the command line of `python -m monai.bundle`.
+    """
+    if not words or not words[0].endswith(COMMAND):
+        return
+    used = set(REFERENCE.findall(json.dumps(config, default=str)))
+    known = [name for name in map(str, config) if f"@{name}" in used]
+    for word in words[1:]:
+        name = word.partition("=")[0].lstrip("-").replace("-", "_")
+        if word.startswith("--") and name in config and name not in known:
+            for near in get_close_matches(name, known, n=1, cutoff=0.8):
+                raise CvmError(f"--{name} is not a knob of this configuration: did you mean --{near}?")
 
 
 def check_places() -> None:

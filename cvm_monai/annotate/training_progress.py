@@ -14,8 +14,8 @@ TERM = re.compile(r"^([a-z][a-z0-9_]*) (-?[0-9.]+(?:e[-+]?[0-9]+)?|nan|inf)$")
 LEFT = re.compile(r"(?:(\d+):)?(\d+):(\d+) left$")
 SECONDS = re.compile(r"^([0-9.]+) s\b")
 
-FIGURES = ("pseudo_labels.png", "training.png")
-"""Figures of a run folder that are shown: u of some images as it stands, and the curves of a training that ended."""
+FIGURES = ("pseudo_labels.png",)
+"""Figures of a run folder that are shown: u of some images as it stands. The page draws the curves itself."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from cvm_monai.annotations import Annotations, read_points_csv
@@ -104,6 +105,10 @@ def _read(
     if both:
         raise CvmError(f"{files[both[0]]}: case {both[0]} has points in points.csv as well; keep one of the two")
     passed_over = tuple(warnings)
+    if not (tables or files or masks):
+        near = get_close_matches("points", [path.name for path in folder.iterdir() if path.is_dir()], n=1)
+        hint = f": is it {near[0]}/?" if near else ""
+        warnings.append(f"nothing is annotated, there is no points/, points.csv or masks/{hint}")
     if not any(row.get("patient_id") for row in rows.values()):
         warnings.append(
             "no patient_id in cases.csv: each image counts as a patient of its own; if some images come from the same "

@@ -12,6 +12,9 @@ from cvm_monai.bundle_files import as_entry
 from cvm_monai.doctor.finding import Finding
 from cvm_monai.files import temporary_folder
 
+EXAMPLE = Path("data/phantom")
+"""The data set that is looked at where none is named."""
+
 
 def check_data(folder: Path) -> Finding:
     """Check the data set: read its list and look for every file in it."""
@@ -20,7 +23,9 @@ def check_data(folder: Path) -> Finding:
 
         if not (folder / FILE_NAME).exists():
             remedy = "cvm-monai phantom data/phantom makes an example, cvm-monai prepare DIR --out OUT takes your own"
-            return Finding("data", "WARN", f"no data set in {folder}", remedy)
+            if folder.is_dir() or folder == EXAMPLE:
+                return Finding("data", "WARN", f"no data set in {folder}", remedy)
+            return Finding("data", "FAIL", f"there is no folder {folder}", remedy)
         datalist = read_datalist(folder)
     except ImportError as error:
         return Finding("data", "WARN", f"not looked at: {error}", "install what is missing")

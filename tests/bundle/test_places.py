@@ -87,6 +87,27 @@ def test_a_path_that_monai_takes_for_its_own_syntax_is_refused_before_anything_i
 
 
 @pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (["--max_epoch", "2"], "--max_epoch is not a knob of this configuration: did you mean --max_epochs?"),
+        (
+            ["--learning-rates=0.1"],
+            "--learning_rates is not a knob of this configuration: did you mean --learning_rate?",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules after import")
+def test_a_misspelt_knob_of_the_command_line_is_refused(phantom, tmp_path, monkeypatch, capsys, words, sentence):
+    program = importlib.util.find_spec("monai.bundle.__main__").origin
+    command = [program, "run", "training", "--config_file", TRAIN, "--fold", "99", "--dataset_dir", phantom]
+    monkeypatch.setattr(sys, "argv", [*command, "--output_dir", str(tmp_path / "run"), *words])
+    with pytest.raises(SystemExit, match=r"^2$"):
+        runpy.run_module("monai.bundle", run_name="__main__")
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"error: {sentence}"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
     "typed, sentence",
     [
         ("a#b", "--output_dir a#b: MONAI reads '#' and '::' as steps"),

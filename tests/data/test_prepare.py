@@ -260,6 +260,13 @@ def test_annotation_files_beside_the_images_folder_are_named_as_passed_over(fold
     assert [text for text in warnings if text.startswith(what)] == [f"{what} a.geojson, b.xml.gz, points.zip"]
 
 
+def test_a_folder_in_which_nothing_is_annotated_says_so_and_what_may_be_meant(folder, tmp_path):
+    (folder / "point").mkdir()
+    warnings = prepare(folder, out=tmp_path / "out").warnings
+    said = "nothing is annotated, there is no points/, points.csv or masks/: is it point/?"
+    assert [text for text in warnings if text.startswith("nothing is annotated")] == [said]
+
+
 def test_failure_leaves_an_earlier_list_as_it_was(folder, tmp_path):
     for name in "abcd":
         add_mask(folder, name)

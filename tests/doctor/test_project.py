@@ -41,6 +41,8 @@ def contents(folder):
 
 def test_data_set(tmp_path):
     missing = check_data(tmp_path)
+    nowhere = check_data(tmp_path / "nowhere")
+    assert (nowhere.status, nowhere.detail) == ("FAIL", f"there is no folder {tmp_path / 'nowhere'}")
     assert (missing.status, missing.detail) == ("WARN", f"no data set in {tmp_path}")
     (tmp_path / "a.png").touch()
     case = {"case_id": "a", "patient_id": "p", "image": "a.png", "points": None, "sha256": {}, "fold": 0}

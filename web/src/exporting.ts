@@ -38,7 +38,7 @@ export function exportDialog(): HTMLDialogElement {
       { method: "dialog", submit: (event: Event) => void submit(event) },
       h("h2", {}, "Export"),
       choice("what", "What", [
-        ["geojson", "Outlines", "GeoJSON for QuPath"],
+        ["geojson", "Points and outlines", "GeoJSON for QuPath; of my annotations: what was taken"],
         ["labels", "Label images", "one number for each class"],
         ["areas", "Areas of each class", "CSV"],
       ]),

@@ -145,10 +145,13 @@ export class Viewer {
     this.osd?.viewport.goHome();
   }
 
-  /** Bring a place into the middle without changing the zoom. */
+  /** Bring a place into view without changing the zoom; nothing moves where it is in view. */
   show(x: number, y: number): void {
-    const item = this.osd?.world.getItemAt(0);
-    if (item) this.osd?.viewport.panTo(item.imageToViewportCoordinates(x, y));
+    const viewport = this.osd?.viewport;
+    const place = this.osd?.world.getItemAt(0)?.imageToViewportCoordinates(x, y);
+    if (!viewport || !place || viewport.getBounds().containsPoint(place)) return;
+    viewport.panTo(place);
+    viewport.applyConstraints();
   }
 
   private listen(osd: OpenSeadragon.Viewer): void {
