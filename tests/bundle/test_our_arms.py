@@ -71,7 +71,7 @@ def test_a_training_lowers_its_loss_and_is_evaluated_and_used(phantom, extractor
     assert record["status"] == "FINISHED"
     assert record["knobs"]["augmentation"] == knobs.get("augmentation", "full")
     values = [value for value in history(output, term) if value]
-    assert len(values) >= 39
+    assert len(values) >= 38  # a first renewal waits until half of its cost is earned, see `renew_share`
     assert sum(values[-5:]) < 0.9 * sum(values[:5])
     if knobs["supervision"] == "frozen_cvm":
         assert len(history(output, "pseudo_label_images")) == 1  # renewed once
