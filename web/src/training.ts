@@ -50,11 +50,15 @@ export function trainingPanel(actions: { next(): void; register(): void }): HTML
   return panel;
 }
 
+/** Annotated images below which the page advises against a training. */
+const FEW = 3;
+
 function progress(training: Training | null): HTMLElement {
   const { images } = store.state;
   if (!training || training.state === "none") {
     const clicked = images.filter((image) => image.points + image.regions > 0).length;
-    const text = clicked === 0 ? "Click on a few images first." : `${clicked} of ${images.length} images have clicks or regions to learn from.`;
+    const few = clicked < FEW ? ` A network of fewer than ${FEW} seldom does better than the clicks alone.` : "";
+    const text = clicked === 0 ? "Click on a few images first." : `${clicked} of ${images.length} images have clicks or regions to learn from.${few}`;
     return h("p", { class: "lead" }, text);
   }
   const done = training.max_epochs > 0 ? training.epoch / training.max_epochs : 0;
