@@ -90,9 +90,9 @@ def test_yaml_goes_before_json_and_what_is_no_configuration_is_named(bundle, tmp
     for text, message in (
         ("a: [1", r"a\.yaml, line \d: not valid YAML"),
         ("a: !!python/object:os.system x", r"a\.yaml, line 1: not valid YAML \(could not determine a constructor"),
-        ("- 1", r"a\.yaml is no configuration: an object is expected"),
-        ("3: 1", r"a\.yaml is no configuration"),
-        ("", r"a\.yaml is no configuration"),
+        ("- 1", r"a\.yaml is not a configuration: an object is expected"),
+        ("3: 1", r"a\.yaml is not a configuration"),
+        ("", r"a\.yaml is not a configuration"),
     ):
         (tmp_path / "a.yaml").write_text(text)
         with pytest.raises(ValueError, match=message):
