@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cvm_monai.files import replacing
-from cvm_monai.interactive.hosts import headers_of, hostname, is_loopback
+from cvm_monai.interactive.hosts import headers_of, hostname, is_loopback, pass_limited
 
 TOKEN_LENGTH = 32
 """Characters of a token."""
@@ -169,27 +169,5 @@ class Access:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on; a body without a length that grows too large ends with 413."""
-        taken, over, begun = 0, False, False
-
-        async def counted() -> Message:
-            nonlocal taken, over
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self.max_body:
-                over = True
-                return {"type": "http.disconnect"}
-            return message
-
-        async def sent(message: Message) -> None:
-            nonlocal begun
-            if not over:
-                begun = True
-                await send(message)
-
-        try:
-            await self.application(scope, counted, sent)
-        except Exception:
-            if not over:
-                raise
-        if over and not begun:
+        if await pass_limited(self.application, scope, receive, send, limit=self.max_body):
             await JSONResponse({"detail": self._too_large()}, 413)(scope, receive, send)

@@ -46,11 +46,11 @@ class RandAffineMapsd(Randomizable, Transform):
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
         if self.R.random() >= self.prob:
             return dict(item)
-        before = _classes(item["label"])
+        before = label_classes(item["label"])
         for _ in range(TRIES):
             theta = self._draw(item["image"].shape[-2:])
             label = _turned_map(item["label"], theta, fill=FILL["label"])
-            if _classes(label) == before:
+            if label_classes(label) == before:
                 turned = dict(item) | {"image": _sample(item["image"], theta, "bilinear", "reflection")}
                 turned |= {key: _turned_map(item[key], theta, fill=FILL[key]) for key in FILL if key in item}
                 return turned
@@ -66,7 +66,8 @@ class RandAffineMapsd(Randomizable, Transform):
         return torch.from_numpy(np.hstack([matrix * half / half[:, None], np.zeros((2, 1))])).float()
 
 
-def _classes(label: torch.Tensor) -> set[int]:
+def label_classes(label: torch.Tensor) -> set[int]:
+    """Return the classes of a label map, without unlabelled."""
     return set(label.unique().tolist()) - {UNLABELLED}
 
 

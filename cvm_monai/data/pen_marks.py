@@ -10,12 +10,10 @@ from monai.transforms import Randomizable, Transform
 from PIL import Image, ImageDraw, ImageFilter
 
 from cvm_monai.annotations import BACKGROUND, UNLABELLED
+from cvm_monai.data.augmentation import TRIES, label_classes
 from cvm_monai.errors import CvmError
 
 Item = dict[Hashable, Any]
-
-TRIES = 8
-"""Number of draws before an item is left unchanged."""
 
 CLICKS = 2
 """Number of background points set on a mark."""
@@ -48,12 +46,12 @@ class RandPenMarkd(Randomizable, Transform):
         if self.R.random() >= self.prob:
             return dict(item)
         grid = (int(item["label"].shape[-2]), int(item["label"].shape[-1]))
-        before = _classes(item["label"])
+        before = label_classes(item["label"])
         for _ in range(TRIES):
             cover = self._stroke((int(item["image"].shape[-2]), int(item["image"].shape[-1])))
             covered = _on_grid(cover, grid)
             label = self._labelled(item["label"], covered)
-            if before <= _classes(label) | {BACKGROUND}:
+            if before <= label_classes(label) | {BACKGROUND}:
                 marked = dict(item) | {"image": self._inked(item["image"], cover), "label": label}
                 return marked | _covered_maps(item, covered)
         return dict(item)
@@ -92,10 +90,6 @@ class RandPenMarkd(Randomizable, Transform):
             square = (0, slice(max(0, row - half), row + half + 1), slice(max(0, column - half), column + half + 1))
             marked[square] = torch.where(covered[square], BACKGROUND, marked[square])
         return marked
-
-
-def _classes(label: torch.Tensor) -> set[int]:
-    return set(label.unique().tolist()) - {UNLABELLED}
 
 
 def _on_grid(cover: np.ndarray, grid: tuple[int, int]) -> torch.Tensor:

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cvm_monai.errors import CvmError
-from cvm_monai.interactive.hosts import headers_of, hostname, is_loopback
+from cvm_monai.interactive.hosts import headers_of, hostname, is_loopback, pass_limited
 
 SERVED = ("info", "infer", "batch", "train", "activelearning", "scoring", "datastore", "logs", "static", "docs")
 """First parts of the paths that are served, beside `/`, `/openapi.json` and `/favicon.ico`."""
@@ -111,29 +111,7 @@ class Guard:
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
         """Pass the request on, and stop a body that exceeds the limit; the answer is then 413."""
-        taken, over, begun = 0, False, False
-
-        async def counted() -> Message:
-            nonlocal taken, over
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > limit:
-                over = True
-                raise CvmError(f"the body is larger than {limit / MIB:g} MiB")
-            return message
-
-        async def sent(message: Message) -> None:
-            nonlocal begun
-            if not over or begun:
-                begun = True
-                await send(message)
-
-        try:
-            await self.application(scope, counted, sent)
-        except Exception:
-            if not over:
-                raise
-        if over and not begun:
+        if await pass_limited(self.application, scope, receive, send, limit=limit):
             sentence = f"the body is larger than {limit / MIB:g} MiB"
             log_refusal(scope["method"], scope["path"], 413, sentence)
             await _refuse(413, sentence, scope, receive, send)

@@ -296,6 +296,7 @@ def test_clicks_train_a_network_that_is_stopped_resumed_and_then_used(served, tm
     done = until_state(client, "finished")
     assert (done["epoch"], done["max_epochs"]) == (20, 20)
     assert [epoch for epoch, _ in done["curves"]["val_partial_ce"]] == list(range(1, 21))
+    assert len(done["previews"]) == 1
     for address in done["previews"]:
         assert client.get(address).headers["content-type"] == "image/png"
     project = client.project()
