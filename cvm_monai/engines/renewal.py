@@ -321,7 +321,10 @@ class PseudoLabelRenewal:
         item = self.dataset[index]
         with torch.no_grad():
             image = item["image"][None].to(self.device)
-            logits, features = self.network.features(image)
+            if self.supervision.reads_features:
+                logits, features = self.network.features(image)
+            else:  # features at the logits' size can take a hundred times their memory
+                logits = features = self.network(image)
             probability = torch.softmax(logits[0].float(), dim=0)[1:].sum(dim=0).cpu().numpy()
             spacing = spacing_for(probability.shape, self.spacing)
             if not len(item["in_points"]) or not len(item["out_points"]):

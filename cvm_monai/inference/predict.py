@@ -18,6 +18,7 @@ from cvm_monai.data.transforms import resize_image
 from cvm_monai.engines.scoring import full_probabilities, full_probability
 from cvm_monai.errors import CvmError
 from cvm_monai.knobs import SLIDE_DEFAULTS, SLIDES
+from cvm_monai.networks.centred_probe import shared_means
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 
 logger = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class WindowInferer(Inferer):
     multiple of 32 by repeating its last pixels, cut into windows that begin at multiples of 32, and the logits are
     blended by a Gaussian (MONAI's `SlidingWindowInferer`); networks with a coarser output (1/16) are blended at that
     output. Away from the windows' borders this equals one pass over the whole image, up to the network's context
-    beyond a window.
+    beyond a window. A network that takes off an image's mean takes off that of the whole image (`shared_means`).
 
     Args:
         window: side in pixels, a multiple of 32 from 64. Raising it costs memory (1 GB for a million pixels with
@@ -156,10 +157,18 @@ class WindowInferer(Inferer):
             mode="gaussian",
             cpu_thresh=STITCH_ON_CPU,
         )
-        logits = inferer(padded, network, *args, **kwargs)
+        with shared_means(network, lambda: self._see(padded, network)):
+            logits = inferer(padded, network, *args, **kwargs)
         assert isinstance(logits, torch.Tensor)
         stride = padded.shape[-1] // logits.shape[-1]
         return logits[..., : -(-height // stride), : -(-width // stride)]
+
+    def _see(self, padded: torch.Tensor, network: Callable[..., torch.Tensor]) -> None:
+        """Run the network once over each pixel, in windows that do not overlap, for the features' mean."""
+        with torch.no_grad():
+            for row in padded.split(self.window, dim=-2):
+                for part in row.split(self.window, dim=-1):
+                    network(part)
 
     def _exact_overlap(self) -> float:
         """Return the overlap with which MONAI steps by a multiple of 32; half a pixel compensates for its rounding."""

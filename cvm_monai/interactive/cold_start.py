@@ -7,7 +7,7 @@ from torch.nn import functional
 from cvm_monai.networks.density import DENSITY_CHANNELS, DensityFeatures
 from cvm_monai.networks.efficientnet_lite import imagenet_file
 from cvm_monai.networks.extractor_names import IMAGENET, lite_name
-from cvm_monai.supervision.frozen_features import FrozenFeatures
+from cvm_monai.networks.frozen_features import FrozenFeatures
 
 GRID = 4
 """Image pixels per feature vector: half of the finest stage's stride, to keep the edges of its interpolation."""

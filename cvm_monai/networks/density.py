@@ -17,15 +17,19 @@ class DensityFeatures(nn.Module):
     """Map (B, 3, H, W), normalised by ImageNet's mean and deviation, to features (B, 24, H, W); without parameters.
 
     The features are the mean and the deviation of the optical density -ln I of each colour (by the law of Lambert and
-    Beer proportional to the amount of stain) under Gaussians of four sizes. Each map is centred and scaled to deviation
-    one over the image, so that the strength of the stain does not matter.
+    Beer proportional to the amount of stain) under Gaussians of four sizes.
+
+    Args:
+        standardise: centre each map and scale it to deviation one over the image, so that the strength of the stain
+            does not matter.
     """
 
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, standardise: bool = True) -> None:
         super().__init__()
+        self._standardise = standardise
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
@@ -35,7 +39,8 @@ class DensityFeatures(nn.Module):
         for sigma in SIGMAS:
             mean, square = smoothed(density, sigma), smoothed(density**2, sigma)
             maps += [mean, (square - mean**2).clamp(min=0) ** 0.5]
-        return standardised(torch.cat(maps, dim=1))
+        found = torch.cat(maps, dim=1)
+        return standardised(found) if self._standardise else found
 
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Zero logits (B, 2, H, W) and the features, in the form that networks return."""

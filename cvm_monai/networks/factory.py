@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NETWORK_NAMES: tuple[NetworkName, ...] = get_args(NetworkName)
-FROZEN_NETWORKS: tuple[NetworkName, ...] = ("frozen_probe", "frozen_two_component")
+FROZEN_NETWORKS: tuple[NetworkName, ...] = ("frozen_probe", "centred_probe", "frozen_two_component")
 """Names of the networks that learn on a frozen extractor's features and need its file or name."""
 NAMED_NETWORKS: tuple[NetworkName, ...] = ("timm_unet", *FROZEN_NETWORKS)
 """Names of the networks that contain the encoder or extractor of `extractor_path`."""
@@ -46,8 +46,9 @@ def build_network(
         name: `resnet34_unet`, ResNet34 encoder with a decoder up to full resolution; `unet`, only the paper's U-Net, at
             full resolution; `two_component`, the paper's network (ResNet34 to 1/16, then that U-Net), for large images;
             `timm_unet`, an encoder by name with the decoder of `resnet34_unet`, both trained;
-            `frozen_probe`, a linear classifier of a frozen extractor's features; `frozen_two_component`, that U-Net on
-            a frozen extractor's features, at the extractor's stride.
+            `frozen_probe`, a linear classifier of a frozen extractor's features; `centred_probe`, the same after each
+            image's mean is subtracted; `frozen_two_component`, that U-Net on a frozen extractor's features, at the
+            extractor's stride.
         in_channels: channels of the image, at least 1.
         out_channels: classes, at least 2; channel 0 is background.
         channels: five widths: of the decoder from coarse to fine for `resnet34_unet` and `timm_unet`, of the U-Net from
@@ -123,12 +124,16 @@ def _frozen(
     encoder_weights: str | PathLike[str] | None,
 ) -> nn.Module:
     """Build a network on a frozen extractor."""
-    if name == "frozen_probe":
-        from cvm_monai.networks.frozen import FrozenProbe
-
+    if name in ("frozen_probe", "centred_probe"):
         for knob, value in (("network_channels", channels), ("encoder_weights", encoder_weights)):
             if value is not None:
-                raise CvmError(f"the network 'frozen_probe' is its extractor and one layer: drop {knob}")
+                raise CvmError(f"the network {name!r} is its extractor and one layer: drop {knob}")
+        if name == "centred_probe":
+            from cvm_monai.networks.centred_probe import CentredProbe
+
+            return CentredProbe(**arguments)
+        from cvm_monai.networks.frozen import FrozenProbe
+
         return FrozenProbe(**arguments)
     from cvm_monai.networks.frozen_two_component import FrozenTwoComponentNet
 

@@ -40,6 +40,8 @@ class Supervision(ABC):
     """Whether it passes the network images that it has itself changed at random."""
     needs_mean: bool = False
     """Whether `evidence` needs the mean of `own_features` over the training set, in `mean_features`."""
+    reads_features: bool = True
+    """Whether `own_features` depends on the network's features; if not, the logits may stand in for their grid."""
     mean_features: Tensor | None = None
     """(C,), set before a renewal if it is needed."""
 

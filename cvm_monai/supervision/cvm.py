@@ -10,7 +10,7 @@ from torch import Tensor
 from cvm_monai.errors import CvmError
 from cvm_monai.knobs import DEFAULTS, Centre, Combination, Contrast, Evidence
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
-from cvm_monai.supervision.frozen_features import FrozenFeatures
+from cvm_monai.networks.frozen_features import FrozenFeatures
 from cvm_monai.supervision.pseudo_labelled import VariationalPseudoLabelled
 from cvm_monai.variational import ContrastEvidence
 
@@ -50,6 +50,7 @@ class ContrastVariational(VariationalPseudoLabelled):
         self.contrasts = ContrastEvidence(eta, combination, contrast, centre, discriminant)
         self.source = evidence
         self.needs_mean = centre in ("dataset", "both")
+        self.reads_features = evidence != "frozen"
         super().__init__(**settings)
         self.frozen: FrozenFeatures | None = None
         if evidence != "own":

@@ -166,7 +166,7 @@ def test_both_run_ids_mean_the_same():
         ({"network_channels": [4, 8, 8, 8, 9]}, "do not fit the network UNet"),
         (
             {"network": "vgg"},
-            "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, "
+            "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, centred_probe, "
             "frozen_two_component, got 'vgg'",
         ),
         ({"window": 100}, "--window must be a multiple of 32 from 64 to 16384 pixels, got 100"),

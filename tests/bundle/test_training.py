@@ -184,7 +184,7 @@ def test_every_property_that_monai_names_is_there(trained, config_file, workflow
         ({"fold": 9}, "fold 9 does not exist in"),
         (
             {"network": "vgg"},
-            "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, "
+            "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, centred_probe, "
             "frozen_two_component, got 'vgg'",
         ),
         ({"supervision": "magic"}, "--supervision must be one of partial_ce, cvm, full, .*got 'magic'"),

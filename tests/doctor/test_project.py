@@ -96,7 +96,7 @@ def test_addresses_are_those_that_a_training_takes(tmp_path, uri, status, words)
         ({"eta": 2}, "--eta must be a number in [0, 1], got 2"),
         (
             {"network": "vgg"},
-            "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, "
+            "--network must be one of resnet34_unet, unet, two_component, timm_unet, frozen_probe, centred_probe, "
             "frozen_two_component, got",
         ),
         ({"fold": 9}, "fold 9 does not exist in"),

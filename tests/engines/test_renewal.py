@@ -309,6 +309,25 @@ def test_a_method_may_bring_features_of_its_own_and_then_renew_once(tmp_path):
     np.testing.assert_allclose(renewal.store.get("a"), expected.u, atol=1e-5)
 
 
+class LogitsAlone(ToyNetwork):
+    """A network whose features would take too much memory."""
+
+    def features(self, x):
+        raise AssertionError("the features were asked for")
+
+    def forward(self, x):
+        return super().features(x)[0]
+
+
+def test_a_method_that_reads_no_features_of_the_network_does_not_compute_them(tmp_path):
+    methods = OnOwnFeatures(**SETTINGS), OnOwnFeatures(**SETTINGS)
+    renewals = [renewal_of(tmp_path / str(i), [item("a")], supervision=method) for i, method in enumerate(methods)]
+    renewals[1].network, methods[1].reads_features = LogitsAlone(), False
+    for renewal in renewals:
+        assert scripted_validation(renewal, [1.0]) == [(1, 1)]
+    np.testing.assert_array_equal(*(renewal.store.get("a") for renewal in renewals))
+
+
 def test_a_method_without_pseudo_labels_is_never_asked(tmp_path):
     renewal = renewal_of(tmp_path, [item("a")], supervision=build_supervision("partial_ce"))
     assert scripted_validation(renewal, [3.0, 2.0]) == []

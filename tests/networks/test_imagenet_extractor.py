@@ -71,12 +71,12 @@ def test_training_changes_nothing_of_it(weights: None, image: torch.Tensor) -> N
         assert torch.equal(value, before[key])
 
 
-@pytest.mark.parametrize("name", ["frozen_probe", "frozen_two_component"])
+@pytest.mark.parametrize("name", ["frozen_probe", "centred_probe", "frozen_two_component"])
 @torch.no_grad()
 def test_a_trained_network_holds_its_weights_and_needs_no_package(
     name: Any, weights: None, image: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options: dict[str, Any] = {} if name == "frozen_probe" else {"channels": NARROW}
+    options: dict[str, Any] = {"channels": NARROW} if name == "frozen_two_component" else {}
     trained = build_network(name, extractor_path="imagenet", **options).eval()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"which is not installed: pip install 'cvm-monai\[pretrained\]'"):

@@ -43,6 +43,7 @@ def test_names_are_the_literal() -> None:
             "two_component",
             "timm_unet",
             "frozen_probe",
+            "centred_probe",
             "frozen_two_component",
         )
     )

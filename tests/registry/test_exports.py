@@ -69,10 +69,11 @@ def test_a_network_on_a_named_extractor_is_exported_whole(finished, tmp_path, na
             np.testing.assert_allclose(program(image).numpy(), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def test_a_network_that_resamples_features_is_not_exported(finished, tmp_path, capsys):
-    output = on_imagenet(finished, "frozen_probe")
+@pytest.mark.parametrize("name", ["frozen_probe", "centred_probe"])
+def test_a_network_that_resamples_features_is_not_exported(finished, tmp_path, capsys, name):
+    output = on_imagenet(finished, name)
     assert main(["export", str(output), str(tmp_path / "net.pt2")]) == 2
-    assert "'frozen_probe' on imagenet resamples features" in capsys.readouterr().err
+    assert f"'{name}' on imagenet resamples features" in capsys.readouterr().err
     assert not (tmp_path / "net.pt2").exists()
 
 

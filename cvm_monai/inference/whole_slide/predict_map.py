@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from functools import partial
 
 import numpy as np
@@ -14,10 +14,11 @@ from cvm_monai.inference.whole_slide.blending import COLUMNS, Block, RowBlender,
 from cvm_monai.inference.whole_slide.grid import Grid, TissueOnGrid
 from cvm_monai.inference.whole_slide.map_file import MapFile
 from cvm_monai.inference.whole_slide.model import SlideModel
+from cvm_monai.networks.centred_probe import shared_means
 from cvm_monai.slides import SlideImage
 
 SAMPLE = 16
-"""Number of tiles, spread over the tissue, from which a slide's stains are estimated."""
+"""Number of tiles, spread over the tissue, from which a slide's stains, and its features' mean, are estimated."""
 Change = Callable[[np.ndarray], np.ndarray]
 """Maps the colours of pixels (..., 3) uint8."""
 
@@ -41,7 +42,8 @@ def predict_map(
 ) -> None:
     """Run the network over every tile with tissue, from where `store` ends, and blend the tiles by a Gaussian.
 
-    The order of the sums does not depend on interruptions, so that a resumed map is identical to the bit.
+    The order of the sums does not depend on interruptions, so that a resumed map is identical to the bit. A network
+    that subtracts an image's mean subtracts that of up to `SAMPLE` tiles spread over the slide.
 
     Args:
         model: the network and its settings.
@@ -62,7 +64,10 @@ def predict_map(
     places = [[(y, x) for x in _chosen(grid, needed[row])] for row, y in enumerate(grid.rows)]
     read = partial(read_tile, image, grid, change=change)
     todo = [place for row in places[first:] for place in row]
-    with closing(read_ahead(read, todo, workers=num_workers, ahead=2 * batch_size)) as tiles:
+    with (
+        _slide_means(model, image, tissue, stride, change),
+        closing(read_ahead(read, todo, workers=num_workers, ahead=2 * batch_size)) as tiles,
+    ):
         for row in range(first, len(grid.rows)):
             if not places[row] and not store.carries:
                 _skip_row(tissue, store, row, stride)
@@ -129,14 +134,33 @@ def slide_change(
     """
     if model.stain is None:
         return None, False
-    places = np.argwhere(tissue_tiles(tissue, stride=stride))
-    if not len(places):
+    tiles = _sample(image, tissue, stride)
+    if not tiles:
         return None, False
-    chosen = places[np.unique(np.linspace(0, len(places) - 1, SAMPLE).round().astype(int))]
-    grid = tissue.grid
-    tiles = [read_tile(image, grid, grid.rows[row], grid.columns[column]) for row, column in chosen]
     change = stain_change(np.concatenate(tiles), model.stain)
     return change, change is None
+
+
+def _sample(image: SlideImage, tissue: TissueOnGrid, stride: int, *, change: Change | None = None) -> list[np.ndarray]:
+    """Read up to `SAMPLE` tiles, spread evenly over those with tissue."""
+    places = np.argwhere(tissue_tiles(tissue, stride=stride))
+    if not len(places):
+        return []
+    chosen = places[np.unique(np.linspace(0, len(places) - 1, SAMPLE).round().astype(int))]
+    grid = tissue.grid
+    return [read_tile(image, grid, grid.rows[row], grid.columns[column], change) for row, column in chosen]
+
+
+def _slide_means(
+    model: SlideModel, image: SlideImage, tissue: TissueOnGrid, stride: int, change: Change | None
+) -> AbstractContextManager[None]:
+    """Let a network that subtracts an image's mean subtract that of a sample of the slide; see `shared_means`."""
+
+    def see() -> None:
+        for pixels in _sample(image, tissue, stride, change=change):
+            model.logits(torch.from_numpy(pixels[None]))
+
+    return shared_means(model.network, see)
 
 
 def _chosen(grid: Grid, needed: np.ndarray) -> list[int]:

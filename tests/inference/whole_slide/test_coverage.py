@@ -20,6 +20,7 @@ from cvm_monai.inference.whole_slide import (
 )
 from cvm_monai.inference.whole_slide.predict_map import tissue_tiles
 from cvm_monai.networks import build_network
+from cvm_monai.networks.centred_probe import ImageMean
 from cvm_monai.slides import TissueMask, open_image
 
 from .conftest import PLAIN, Red, pixels, write_slide
@@ -158,3 +159,26 @@ def test_a_gap_between_the_tiles_would_be_noticed(red, tmp_path, monkeypatch):
         bar=False,
     )
     assert "no tile covers the tissue at row 0, column 0" in report.failed["a"]
+
+
+class AboveMean(nn.Module):
+    """Target where the red is above its mean over the slide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = ImageMean()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        red = 50 * self.mean(x[:, :1])
+        return torch.cat([-red, red], dim=1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_tiles_are_compared_with_the_mean_of_the_slide_and_not_with_their_own(tmp_path, batch_size):
+    image = np.full((256, 512, 3), 60, np.uint8)
+    image[:, 256:] = 180
+    model = SlideModel(AboveMean().eval(), mpp=0.5, **PLAIN)
+    found = run(model, write_slide(tmp_path / "a.tif", image), tmp_path / "out", overlap=0.0, batch_size=batch_size)
+    assert (found[:, :256] == 0).all()
+    assert (found[:, 256:] == 255).all()
+    assert model.network.mean.held is None

@@ -21,6 +21,8 @@ class FrozenFeatures(nn.Module):
     Args:
         extractor_path, extractor_weights: see `FrozenExtractor`.
         feature_store: see `FrozenExtractor`; for an extractor with several stages nothing is stored.
+        pretrained: see `FrozenExtractor`.
+        standardise: see `DensityFeatures`.
 
     Attributes:
         parts: channels of each stage; None if there is one map.
@@ -36,14 +38,18 @@ class FrozenFeatures(nn.Module):
         *,
         extractor_weights: str | PathLike[str] | None = None,
         feature_store: FeatureStore = NOT_STORED,
+        pretrained: bool = True,
+        standardise: bool = True,
     ) -> None:
         super().__init__()
-        self.extractor = FrozenExtractor(extractor_path, weights=extractor_weights, store=feature_store)
+        self.extractor = FrozenExtractor(
+            extractor_path, weights=extractor_weights, store=feature_store, pretrained=pretrained
+        )
         side = 2 * self.extractor.grid
         widths = [int(found.shape[1]) for found in self.extractor.stages(torch.zeros(1, 3, side, side))]
         self.parts = None if len(widths) == 1 else (*widths, DENSITY_CHANNELS)
         self.channels = sum(self.parts) if self.parts else self.extractor.channels
-        self.density = DensityFeatures()
+        self.density = DensityFeatures(standardise=standardise)
 
     def on_grid(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """Resample the features to a grid of `size` over the image: bilinear; density by area where it shrinks."""
