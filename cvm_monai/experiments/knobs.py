@@ -11,7 +11,6 @@ from cvm_monai.bundle_files import config_file, read_config
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shorten, shown
 from cvm_monai.knobs import TRAINING, NetworkName, names
-from cvm_monai.networks import FROZEN_NETWORKS
 
 OWN: Mapping[str, str] = {
     "dataset_dir": "give the data set as DIR",
@@ -61,7 +60,7 @@ def parse_knobs(
     further = {} if setting is None else read_setting(setting, config, own=own, varied=varied)
     knobs = {**further, **read_words(words, config, own=own)}
     network = knobs.get("network", "unet")
-    shared = [name for name in get_args(NetworkName) if name not in FROZEN_NETWORKS]  # not all share an extractor
+    shared = [name for name in get_args(NetworkName) if name not in ("frozen_probe", "frozen_two_component")]
     if network not in shared:
         raise CvmError(f"--network must be one of {', '.join(shared)}, got {shown(network)}")
     for name, text in knobs.items():

@@ -30,7 +30,7 @@ class Supervision(ABC):
     beyond_paper: ClassVar[str] = ""
     """For a method that is not in the paper: how it differs from the paper's methods."""
     renews: ClassVar[bool] = False
-    renews_once: ClassVar[bool] = False
+    renews_once: bool = False
     needs_masks: ClassVar[bool] = False
     many_classes: ClassVar[bool] = True
     """Whether it supports more classes than target and background."""

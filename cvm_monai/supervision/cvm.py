@@ -50,7 +50,7 @@ class ContrastVariational(VariationalPseudoLabelled):
         self.contrasts = ContrastEvidence(eta, combination, contrast, centre, discriminant)
         self.source = evidence
         self.needs_mean = centre in ("dataset", "both")
-        self.reads_features = evidence != "frozen"
+        self.reads_features, self.renews_once = evidence != "frozen", evidence == "frozen"
         super().__init__(**settings)
         self.frozen: FrozenFeatures | None = None
         if evidence != "own":

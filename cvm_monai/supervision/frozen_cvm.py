@@ -8,8 +8,6 @@ from cvm_monai.supervision.cvm import ContrastVariational
 class FrozenContrastVariational(ContrastVariational):
     """`cvm` with u from the features of a frozen extractor instead of Feature Map 2; the loss is the same (Eq. 2).
 
-    u does not depend on the network that trains, so that it is computed once, at the first low.
-
     Args:
         settings: of `ContrastVariational`; `evidence` is `frozen`.
 
@@ -20,7 +18,6 @@ class FrozenContrastVariational(ContrastVariational):
     name: ClassVar[str] = "frozen_cvm"
     title: ClassVar[str] = "CVM on frozen features"
     beyond_paper: ClassVar[str] = "pseudo-labels from the frozen extractor's features"
-    renews_once: ClassVar[bool] = True
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "evidence": "frozen"})

@@ -65,7 +65,7 @@ def test_the_loss_is_that_of_cvm(method):
 def test_it_renews_once_where_cvm_renews_at_each_low(method):
     assert method.renews
     assert method.renews_once
-    assert not ContrastVariational.renews_once
+    assert not ContrastVariational().renews_once
 
 
 def test_without_an_extractor_it_says_what_is_missing():
@@ -75,3 +75,11 @@ def test_without_an_extractor_it_says_what_is_missing():
         build_supervision("frozen_cvm")
     with pytest.raises(ValueError, match=r"eta must lie in \[0, 1\], got 2"):
         build_supervision("frozen_cvm", constants={"frozen_cvm": {"eta": 2}})
+
+
+def test_cvm_on_frozen_features_alone_is_the_same(method):
+    path = method.frozen.extractor.path
+    other = ContrastVariational(evidence="frozen", extractor_path=path, **SETTINGS)
+    assert (other.renews_once, other.reads_features) == (method.renews_once, method.reads_features) == (True, False)
+    both = ContrastVariational(evidence="both", extractor_path=path, **SETTINGS)
+    assert (both.renews_once, both.reads_features) == (False, True)
