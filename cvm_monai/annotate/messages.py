@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cvm_monai.interactive.trainings import Learner
+
 ImageState = Literal["untouched", "clicked", "predicted", "checked"]
 TrainingState = Literal["none", "preparing", "running", "stopping", "stopped", "finished", "failed"]
 Position = tuple[float, float]
@@ -232,8 +234,9 @@ class NextMessage(Message):
 
 
 class TrainingRequest(Message):
-    """The knobs of a training."""
+    """What a training fits, and its knobs."""
 
+    learner: Learner = "network"
     max_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     knobs: dict[str, float | int | str | bool | None] = Field(default_factory=dict, max_length=50)
 

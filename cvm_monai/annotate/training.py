@@ -18,12 +18,14 @@ import torch
 
 from cvm_monai.annotate.dataset import Annotated, check_annotated, make_dataset
 from cvm_monai.annotate.project import Project
-from cvm_monai.bundle_files import as_entry, checked_bundle
+from cvm_monai.bundle_files import as_entry, checked_bundle, read_config
 from cvm_monai.errors import CvmError
 from cvm_monai.files import read_record, write_json
 from cvm_monai.interactive.trainings import (
     TRAINABLE,
+    Learner,
     bundle_command,
+    learner_configuration,
     new_run_folder,
     training_configuration,
     training_environment,
@@ -97,23 +99,33 @@ class Trainings:
         """Return the run folder of the last training."""
         return None if self._record.run is None else self.runs / self._record.run
 
-    def start(self, found: Sequence[Annotated], *, max_epochs: int | None, knobs: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        found: Sequence[Annotated],
+        *,
+        max_epochs: int | None,
+        knobs: Mapping[str, Any],
+        learner: Learner = "network",
+    ) -> None:
         """Start a training on annotated images: the data set is made first, in the background.
 
         Raises:
-            CvmError: one runs already, a bad knob, no bundle, or annotations that cannot train.
+            CvmError: one runs already, a bad knob, no bundle, pretrained features that are not installed, or
+                annotations that cannot train.
         """
         chosen = _read_knobs(knobs)
         if max_epochs is not None:
             chosen["max_epochs"] = TRAINABLE["max_epochs"].read(max_epochs)
         check_annotated(self.project, found)
-        training_configuration(checked_bundle())
+        config = training_configuration(checked_bundle())
+        behind = learner_configuration(config, learner)
         with self._lock:
             self._check_idle()
             run = new_run_folder(self.runs)
-            epochs = int(chosen.get("max_epochs", TRAINABLE["max_epochs"].default))
-            self._set(Record("preparing", run.name, epochs))
-        self._in_background(lambda: self._prepare(run, found, chosen))
+            default = TRAINABLE["max_epochs"].default if behind is None else read_config(behind)["max_epochs"]
+            self._set(Record("preparing", run.name, int(chosen.get("max_epochs", default))))
+        files = [str(config)] if behind is None else [str(config), str(behind)]
+        self._in_background(lambda: self._prepare(run, found, chosen, files))
 
     def stop(self) -> None:
         """Interrupt the training; it saves what it knows, and can be resumed.
@@ -157,7 +169,7 @@ class Trainings:
     def _in_background(self, work: Callable[[], None]) -> None:
         threading.Thread(target=work, name="training", daemon=True).start()
 
-    def _prepare(self, run: Path, found: Sequence[Annotated], chosen: Mapping[str, Any]) -> None:
+    def _prepare(self, run: Path, found: Sequence[Annotated], chosen: Mapping[str, Any], files: Sequence[str]) -> None:
         """Make the data set, then start the process."""
         try:
             data = make_dataset(self.project, found, run)
@@ -172,7 +184,7 @@ class Trainings:
         values |= {"experiment_name": "cvm_monai_annotate", "device": f"$torch.device({self.device!r})"}
         if torch.device(self.device).type == "cpu":
             values["amp"] = False
-        words = bundle_command("training", str(training_configuration(checked_bundle())), values)
+        words = bundle_command("training", files, values)
         with self._lock:
             if self._record.phase == "stopping":
                 self._set(replace(self._record, phase="stopped", words=tuple(words)))

