@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 from cvm_monai.bundle_files import checked_bundle
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256, temporary_folder
-from cvm_monai.registry.pages import NOTE, link, model_description, version_description
+from cvm_monai.registry.pages import link, model_description, version_description
 from cvm_monai.registry.promotion import (
     CHAMPION,
     Champion,
@@ -35,6 +35,7 @@ from cvm_monai.registry.store import (
     recorded_tests,
 )
 from cvm_monai.registry.trained import Trained, read_trained
+from cvm_monai.runs.tracking import NOTE
 
 EXPERIMENT = "cvm_monai"
 NOT_STATED = "not stated"
