@@ -1,7 +1,10 @@
 """Admit only requests of this server's own page: token, Host, Origin, size of the body; and harden what is answered."""
 
+import base64
 import contextlib
+import hashlib
 import hmac
+import html
 import os
 import secrets
 from http.cookies import CookieError, SimpleCookie
@@ -9,7 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cvm_monai.files import replacing
@@ -47,6 +50,20 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+
+STYLE = (
+    ":root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:34rem;margin:18vh auto;"
+    "padding:0 1.5rem}h1{font-size:1.4rem}code{background:#8883;border-radius:4px;padding:1px 5px}"
+)
+"""Of the page that says why a browser is not admitted: it cannot load the built page's."""
+
+REFUSAL = """\
+<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>cvm-monai annotate</title><style>{style}</style>
+<h1>This window is not admitted</h1><p>{sentence}.</p>
+<p>The address stands in the terminal where <code>cvm-monai annotate</code> was started, and ends in
+<code>?token=…</code>. It is the same after a restart. What was saved is on the disk.</p></html>
+"""
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 """Methods that change nothing."""
@@ -105,19 +122,19 @@ class Access:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)
                 if scope["path"].startswith("/api/") and "cache-control" not in headers:
                     headers["cache-control"] = "no-store"
             await send(message)
 
         refused = self._refusal(scope)
         if refused is not None:
-            await JSONResponse({"detail": refused[1]}, refused[0])(scope, receive, hardened)
+            await _refusal_answer(scope, *refused)(scope, receive, hardened)
         elif self._brings_token(scope):
             await self._welcome()(scope, receive, hardened)
         elif not self._is_known(scope):
             sentence = "the token is missing or wrong: open the address that `cvm-monai annotate` printed"
-            await JSONResponse({"detail": sentence}, 401)(scope, receive, hardened)
+            await _refusal_answer(scope, 401, sentence)(scope, receive, hardened)
         else:
             await self._limited(scope, receive, hardened)
 
@@ -171,3 +188,17 @@ class Access:
         """Pass a request on; a body without a length that grows too large ends with 413."""
         if await pass_limited(self.application, scope, receive, send, limit=self.max_body):
             await JSONResponse({"detail": self._too_large()}, 413)(scope, receive, send)
+
+
+def _refusal_answer(scope: Scope, status: int, sentence: str) -> Response:
+    """Answer a refused request: a browser's window by a small page, all else by JSON."""
+    wants_page = scope["method"] == "GET" and "text/html" in headers_of(scope).get("accept", "")
+    if not wants_page or scope["path"].startswith("/api/"):
+        return JSONResponse({"detail": sentence}, status)
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
+    shown = html.escape(sentence[0].upper() + sentence[1:])
+    page = REFUSAL.format(
+        style=STYLE, sentence=shown.replace("`cvm-monai annotate`", "<code>cvm-monai annotate</code>")
+    )
+    return HTMLResponse(page, status, {"content-security-policy": policy, "cache-control": "no-store"})

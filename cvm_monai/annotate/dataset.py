@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cvm_monai.annotate.project import Project, ProjectImage
 from cvm_monai.annotations.document import Document
-from cvm_monai.data.datalist import DataList, read_datalist
+from cvm_monai.data.datalist import FILE_NAME, DataList, read_datalist
 from cvm_monai.data.folds import check_trainable, split
 from cvm_monai.data.prepare import prepare
 from cvm_monai.data.prepare_slides import prepare_slides
@@ -103,6 +103,12 @@ def make_dataset(project: Project, found: Sequence[Annotated], folder: Path) -> 
     return TrainingData(dataset, mpp if mpp is not None else project.mpp, _pairs(found))
 
 
+def keeps_a_test(output: Path) -> bool:
+    """Whether the training of a run folder kept images for a test, as those made elsewhere always do."""
+    dataset = output / "dataset"
+    return not (dataset / FILE_NAME).is_file() or read_datalist(dataset).tested
+
+
 def _prepare(project: Project, source: Path, out: Path, *, mpp: float | None, folds: int) -> DataList:
     """Prepare the source, as a folder of slides if `mpp` is given."""
     if mpp is None:
@@ -143,8 +149,7 @@ def _write_patients(project: Project, found: Sequence[Annotated], source: Path, 
 
 def _patients(project: Project, found: Sequence[Annotated]) -> dict[str, str]:
     """Return the patient of each image: that of the folder's cases.csv, else the image itself."""
-    names = [one.image.name for one in found]
-    return {name: project.rows.get(name, {}).get("patient_id") or name for name in names}
+    return {one.image.name: project.patient(one.image) for one in found}
 
 
 def _tile_mpp(project: Project, found: Sequence[Annotated]) -> float | None:

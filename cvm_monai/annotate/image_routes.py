@@ -145,6 +145,7 @@ class ImageRoutes:
             window=None if request.window is None else request.window.box(),
             label=self._label(request.label),
             chosen={name: MODEL[name].read(value) for name, value in given.items() if value is not None},
+            pretrained=request.features == "pretrained",
         )
         return segment_message(answer, request.threshold)
 

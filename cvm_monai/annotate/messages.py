@@ -8,6 +8,7 @@ from cvm_monai.interactive.trainings import Learner
 
 ImageState = Literal["untouched", "clicked", "predicted", "checked"]
 TrainingState = Literal["none", "preparing", "running", "stopping", "stopped", "finished", "failed"]
+Features = Literal["network", "pretrained"]
 Position = tuple[float, float]
 Coordinate = Annotated[float, Field(allow_inf_nan=False, gt=-(2**31), lt=2**31)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -29,11 +30,12 @@ class ClassMessage(Message):
 
 
 class ModelMessage(Message):
-    """The trained network in use."""
+    """The trained network in use; `tested`: whether images were kept for a test, which registering needs."""
 
     name: str
     source: Literal["training", "given"]
     trained_at: str | None
+    tested: bool
 
 
 class SettingsMessage(Message):
@@ -57,16 +59,21 @@ class ImageMessage(Message):
     regions: int
     revision: int
     problem: str | None
+    patient: str
 
 
 class ProjectMessage(Message):
-    """The folder: its classes, images, network and settings."""
+    """The folder: its classes, images, network and settings.
+
+    `tested_from`: number of patients with annotations from which a training keeps some for a test.
+    """
 
     folder: str
     classes: list[ClassMessage]
     model: ModelMessage | None
     features: str
     settings: SettingsMessage
+    tested_from: int
     images: list[ImageMessage]
 
 
@@ -177,13 +184,14 @@ class WindowMessage(Message):
 
 
 class SegmentRequest(Message):
-    """What to segment, by which settings."""
+    """What to segment, by which settings; `features`: the trained network's, or the pretrained ones alone."""
 
     window: WindowMessage | None = None
     label: int = 1
     lam: float | None = None
     eta: float | None = None
     threshold: Share = 0.5
+    features: Features = "network"
 
 
 class PlaceMessage(Message):

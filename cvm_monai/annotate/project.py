@@ -209,6 +209,10 @@ class Project:
             return opened.mpp.value
         return read_number(written, where=image.name, name="mpp")
 
+    def patient(self, image: ProjectImage) -> str:
+        """Return the patient of an image: that of the folder's cases.csv, else the image itself."""
+        return self.rows.get(image.name, {}).get("patient_id") or image.name
+
     def without_folder(self, sentence: str) -> str:
         """Shorten the folder's path in a message to what the page's user knows."""
         return sentence.replace(f"{self.folder}/", "")

@@ -3,9 +3,9 @@
 import subprocess
 from pathlib import Path
 
+from cvm_monai.annotate.dataset import TESTED_FROM, keeps_a_test
 from cvm_monai.annotate.training import last_line
 from cvm_monai.bundle_files import as_entry, checked_bundle, config_file
-from cvm_monai.data.datalist import FILE_NAME, read_datalist
 from cvm_monai.errors import CvmError
 from cvm_monai.interactive.trainings import bundle_command, training_environment
 
@@ -33,11 +33,10 @@ def _evaluate(output: Path) -> None:
     Raises:
         CvmError: there is no such fold, or the test failed.
     """
-    dataset = output / "dataset"
-    if (dataset / FILE_NAME).is_file() and not read_datalist(dataset).tested:
+    if not keeps_a_test(output):
         raise CvmError(
             "a network is registered with its test, and this training used every image and kept none for it: annotate "
-            "images of at least 8 patients, and train again"
+            f"images of at least {TESTED_FROM} patients, and train again"
         )
     configs = checked_bundle() / "configs"
     both = [str(config_file(configs, one)) for one in ("train", "evaluate")]

@@ -100,6 +100,7 @@ class Answers:
         window: tuple[float, float, float, float] | None = None,
         label: int = 1,
         chosen: Mapping[str, Any] | None = None,
+        pretrained: bool = False,
     ) -> Answer:
         """Segment a window by the points in it, against those of all other classes.
 
@@ -109,12 +110,13 @@ class Answers:
             window: x, y, width and height in level-0 pixels; None: the whole image, or a part around the points.
             label: class of the target.
             chosen: `lam` and `eta`, where they are not those of the training or the defaults.
+            pretrained: compare the pretrained features alone, as before any training, although there is a network.
 
         Raises:
             CvmError: a window outside the image, a bad knob, or an image that cannot be read.
         """
         start = time.perf_counter()
-        opened, current = self.project.opened(image), self.models.get()
+        opened, current = self.project.opened(image), self.models.untrained() if pretrained else self.models.get()
         factor = self._factor(image, opened, current)
         place = _window(window, points, opened, factor)
         clicks = _clicks(points, place, label)

@@ -15,6 +15,7 @@ from starlette.background import BackgroundTask
 
 from cvm_monai import __version__
 from cvm_monai.annotate.access import Access
+from cvm_monai.annotate.dataset import TESTED_FROM, keeps_a_test
 from cvm_monai.annotate.exports import Source, What, export
 from cvm_monai.annotate.image_routes import ImageRoutes, MissingError, StaleRevisionError
 from cvm_monai.annotate.messages import (
@@ -123,6 +124,7 @@ class ProjectRoutes:
             model=self._model(output),
             features=cold_kind() if output is None else "network",
             settings=SettingsMessage(**settings),
+            tested_from=TESTED_FROM,
             images=[self.workspace.summary(image) for image in project.images.values()],
         )
 
@@ -158,7 +160,12 @@ class ProjectRoutes:
         here = output_dir.resolve().is_relative_to(self.project.work / "runs")
         record = output_dir / "run.json"
         when = datetime.fromtimestamp(record.stat().st_mtime).isoformat(" ", "seconds") if record.is_file() else None
-        return ModelMessage(name=output_dir.name, source="training" if here else "given", trained_at=when)
+        return ModelMessage(
+            name=output_dir.name,
+            source="training" if here else "given",
+            trained_at=when,
+            tested=keeps_a_test(output_dir),
+        )
 
 
 def _answer_errors(app: FastAPI, workspace: Workspace) -> None:

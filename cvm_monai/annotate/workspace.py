@@ -132,6 +132,7 @@ class Workspace:
             regions=regions,
             revision=saved.revision,
             problem=problem,
+            patient=self.project.patient(image),
         )
 
     def _state(self, saved: Saved, count: int) -> ImageState:

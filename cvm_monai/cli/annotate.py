@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until interrupted."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     _check_extra()
+    if not Path(arguments.folder).expanduser().is_dir():  # before the imports below, which take seconds
+        raise CvmError(f"{arguments.folder} is not a folder: give the one that holds your images")
     page = None if arguments.api_only else _page()
     project = _project(arguments)
     with _listening(arguments.host, arguments.port) as listener:

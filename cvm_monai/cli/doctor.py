@@ -28,6 +28,9 @@ OWN = {
 }
 """Knobs that are refused, and why."""
 
+OPTIONS = ("dry-run", "config_file")
+"""The command's own options, suggested where one is misspelt."""
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to the main parser's sub-parsers."""
@@ -159,7 +162,7 @@ def _knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     from cvm_monai.experiments.knobs import read_words, value_of
 
     config = read_config(_config(arguments))
-    words = read_words(arguments.further, config, own=OWN, command="doctor")
+    words = read_words(arguments.further, config, own=OWN, command="doctor", options=OPTIONS)
     knobs = {name: value_of(text) for name, text in words.items()}
     for name in ("output_dir", "tracking_uri"):  # checked before the configuration is read
         if knobs.get(name) is not None:

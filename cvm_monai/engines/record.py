@@ -26,7 +26,7 @@ from cvm_monai.runs import OutputRecord, RunFolder, Status
 from cvm_monai.runs.folder import begun, plain
 from cvm_monai.runs.outbox import FILE
 from cvm_monai.runs.store import artifact_folder
-from cvm_monai.runs.tracking import SOURCE, TrackedRun, writer_of
+from cvm_monai.runs.tracking import NOTE, SOURCE, TrackedRun, user_tag, writer_of
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +144,8 @@ class RunRecorder:
         self.run.tags(SOURCE | {"mlflow.source.git.commit": facts["commit"]})
         folder = self.datalist.resolve().parent
         self.run.dataset(folder.name, digest=facts["data_sha256"], uri=str(folder))
+        if facts["resumed"] == 0:  # later the description may be the user's own
+            self.run.tags({NOTE: describe(knobs, folder.name)} | user_tag())
         if self.parent_run_id is not None:
             self.run.tags({"mlflow.parentRunId": self.parent_run_id})
 
@@ -273,6 +275,12 @@ class RunRecorder:
             self.record.end(status)
             self._draw()
         self.run.end(status)
+
+
+def describe(knobs: Mapping[str, Any], data: str) -> str:
+    """Describe a training in one line for MLflow's pages."""
+    facts = (knobs.get("supervision"), knobs.get("network"), f"fold {knobs.get('fold')} of {data}")
+    return f"{', '.join(str(fact) for fact in facts if fact)}; seed {knobs.get('seed')}"
 
 
 def _cut_off(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

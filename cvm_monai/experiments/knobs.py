@@ -105,7 +105,12 @@ def configuration(
 
 
 def read_words(
-    words: Sequence[str], config: Mapping[str, Any], *, own: Mapping[str, str], command: str = "comparison"
+    words: Sequence[str],
+    config: Mapping[str, Any],
+    *,
+    own: Mapping[str, str],
+    command: str = "comparison",
+    options: Sequence[str] = (),
 ) -> dict[str, str]:
     """Parse command-line words to {name: value}, values as text, and check them before any training.
 
@@ -114,6 +119,7 @@ def read_words(
         config: defines the known knobs.
         own: knobs that the command sets itself, and what to use instead.
         command: one word, for error messages.
+        options: of the command itself, which an error message may suggest.
 
     Raises:
         CvmError: a word that belongs to no knob, a knob without a value, one that is not in `config`, or one that the
@@ -128,7 +134,7 @@ def read_words(
         name, equals, value = word[2:].partition("=")
         if name in own:
             raise CvmError(f"the {command} sets --{name} itself: {own[name]}")
-        _check_known(name, config, command)
+        _check_known(name, (*map(str, config), *options), command)
         if not equals:
             if not rest or rest[0].startswith("--"):
                 raise CvmError(f"--{shorten(name)} has no value: give --{shorten(name)} VALUE")
@@ -166,10 +172,10 @@ def value_of(text: str) -> Any:
         return text
 
 
-def _check_known(name: str, config: Mapping[str, Any], command: str) -> None:
+def _check_known(name: str, known: Sequence[str], command: str) -> None:
     first = name.partition("#")[0]
-    if first in config:
+    if first in known:
         return
-    near = get_close_matches(first, [*map(str, config)], n=1)
+    near = get_close_matches(first, known, n=1)
     hint = f": did you mean --{near[0]}?" if near else ": bundle/docs/README.md lists them"
     raise CvmError(f"--{shorten(first)} is neither an option of the {command} nor a knob of the training{hint}")

@@ -20,6 +20,8 @@ from cvm_monai.knobs import DEFAULTS, TRAINING
 from cvm_monai.runs.folder import TrainedKnobs
 
 POINTER = "current.json"
+UNTRAINED = "untrained"
+"""Key of the features that are in use without a training."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class ModelLoader:
         self.bundle = Path(bundle_root()) if bundle is None else Path(bundle)
         self._lock = threading.Lock()
         self._loaded: ActiveModel | None = None
+        self._untrained: ActiveModel | None = None
 
     def output_dir(self) -> Path | None:
         """Return the output folder of the training in use: the pointer's, else the bundle's own if it has a model.
@@ -103,11 +106,18 @@ class ModelLoader:
             CvmError: weights that cannot be read, or of another network.
         """
         output_dir = self.output_dir()
-        key = "untrained" if output_dir is None else _key(model_path(output_dir, bundle=self.bundle))
+        key = UNTRAINED if output_dir is None else _key(model_path(output_dir, bundle=self.bundle))
         with self._lock:
             if self._loaded is None or self._loaded.key != key:
                 self._loaded = _load(output_dir, key, self.device, self.bundle)
             return self._loaded
+
+    def untrained(self) -> ActiveModel:
+        """Return the features that are in use without a training, whether there is one or not."""
+        with self._lock:
+            if self._untrained is None:
+                self._untrained = _load(None, UNTRAINED, self.device, self.bundle)
+            return self._untrained
 
 
 def model_path(output_dir: Path, *, bundle: Path) -> Path:

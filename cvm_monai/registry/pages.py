@@ -7,8 +7,6 @@ from typing import Any
 from cvm_monai.metrics import METRICS
 from cvm_monai.registry.trained import TEST, Trained
 
-NOTE = "mlflow.note.content"
-"""Tag that MLflow shows as the description of a run or a logged model."""
 VERSIONS = "mlflow.modelVersions"
 """Tag by which the page of a logged model lists its versions; of MLflow itself only `register_model` sets it."""
 

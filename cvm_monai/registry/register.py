@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 from cvm_monai.bundle_files import checked_bundle
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256, temporary_folder
-from cvm_monai.registry.pages import NOTE, link, model_description, version_description
+from cvm_monai.registry.pages import link, model_description, version_description
 from cvm_monai.registry.promotion import (
     CHAMPION,
     Champion,
@@ -35,8 +35,13 @@ from cvm_monai.registry.store import (
     recorded_tests,
 )
 from cvm_monai.registry.trained import Trained, read_trained
+from cvm_monai.runs.tracking import NOTE
 
 EXPERIMENT = "cvm_monai"
+NOT_STATED = "not stated"
+STAIN = "stain"
+"""A tag that only the user knows: another value makes no other version."""
+
 Undo = Callable[[Callable[[], Any]], None]
 
 
@@ -59,7 +64,7 @@ class RegistrationRequest:
     alias: str = "candidate"
     promote: str | None = None
     tracking_uri: str | None = None
-    stain: str = "not stated"
+    stain: str = NOT_STATED
     bundle: Path | None = None
 
 
@@ -83,7 +88,7 @@ class RegisteredVersion:
 def register(request: RegistrationRequest) -> RegisteredVersion:
     """Log one MLflow model, register it as a version, set its alias; promote it if requested and better.
 
-    A training that is already registered with the same values keeps its version; its alias and promotion are set again.
+    A training that is already registered keeps its version; its alias, promotion and stain are set again.
     All checks that are possible are made before anything is written; a later failure is undone.
 
     Raises:
@@ -120,6 +125,7 @@ def register(request: RegistrationRequest) -> RegisteredVersion:
                 version, model_id = entry.write(entry.save(folder, bundle))
             else:
                 entry.set_alias(request.alias, version)
+                entry.restate(version)
             decision = _promote(entry, version, metric, champion) if metric else None
             if model_id is not None:
                 entry.link(version, model_id)
@@ -140,12 +146,25 @@ class _Registration:
     undo: Undo
 
     def find_existing(self) -> str | None:
-        """Find the version of this training with the same tags; None where there is none."""
-        tags = self.tags()
+        """Find the version of this training, tested with the same result; None where there is none."""
+        tags = {name: value for name, value in self.tags().items() if name != STAIN}
         for version in self.client.search_model_versions(f"name = '{self.request.name}'"):
             if tags.items() <= version.tags.items():
                 return str(version.version)
         return None
+
+    def restate(self, version: str) -> None:
+        """Set the stain of a version where it is stated now; a description of the user's own is kept."""
+        client, name, stain = self.client, self.request.name, self.request.stain
+        before, tags = client.get_model_version(name, version), self.tags()
+        old = before.tags.get(STAIN, NOT_STATED)
+        if stain in (old, NOT_STATED):
+            return
+        self.undo(lambda: client.set_model_version_tag(name, version, STAIN, old))
+        client.set_model_version_tag(name, version, STAIN, stain)
+        if before.description == version_description(self.trained, tests=self.tests, tags={**tags, STAIN: old}):
+            self.undo(lambda: client.update_model_version(name, version, before.description))
+            client.update_model_version(name, version, version_description(self.trained, tests=self.tests, tags=tags))
 
     def save(self, folder: Path, bundle: Path) -> Path:
         """Save the MLflow model as a local folder."""
@@ -209,7 +228,7 @@ class _Registration:
             "fold": trained.fold,
             "um_per_px": knobs.get("mpp"),
             "scale": knobs.get("scale"),
-            "stain": self.request.stain,
+            STAIN: self.request.stain,
             "stain_normalisation": knobs.get("stain_normalisation"),
             "classes": ", ".join(trained.classes),
             "test_dice": self._dice(),

@@ -1,6 +1,7 @@
 """The run of a training, a comparison or a registration in MLflow: created, written into, gone on with, closed."""
 
 import functools
+import getpass
 import hashlib
 import logging
 import math
@@ -21,12 +22,22 @@ logger = logging.getLogger(__name__)
 
 SOURCE = {"mlflow.source.name": "cvm_monai", "mlflow.source.type": "LOCAL"}
 """MLflow's source name of a run, shown beside its commit."""
+NOTE, USER = "mlflow.note.content", "mlflow.user"
+"""Tags that MLflow shows as a description and as who created a run."""
 WRITER = "cvm_monai.writer"
 """Tag of a run that identifies its output folder."""
 DIGEST = 12
 """Logged characters of a data set's digest, as many as MLflow's tables show; MLflow stores at most 36."""
 RETRY_SECONDS = 30.0
 """Seconds without a new attempt after a server did not answer, so that a training is hardly delayed."""
+
+
+def user_tag() -> dict[str, str]:
+    """Return the tag of who runs this, as MLflow's own clients set it; none where the system does not say."""
+    try:
+        return {USER: getpass.getuser()}
+    except (OSError, KeyError, ImportError):
+        return {}
 
 
 def writer_of(output_dir: str | Path, *, tracking_uri: str) -> str:

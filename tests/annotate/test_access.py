@@ -26,6 +26,18 @@ def test_without_the_token_nothing_is_answered(stranger):
     assert stranger.post("/api/training", json={}).status_code == 401
 
 
+def test_a_browser_without_the_token_gets_a_page_that_says_what_to_do(stranger):
+    accept = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    answer = stranger.get("/?token=wrong", headers=accept)
+    assert (answer.status_code, answer.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert "open the address that <code>cvm-monai annotate</code> printed" in answer.text
+    assert "script" not in answer.headers["content-security-policy"]
+    assert TOKEN not in answer.text
+    assert stranger.get("/api/project", headers=accept).json()["detail"].startswith("the token is missing or wrong")
+    other = stranger.get("/", headers={**accept, "host": "evil.example"})
+    assert (other.status_code, "The Host of a request" in other.text) == (400, True)
+
+
 def test_the_address_with_the_token_gives_a_cookie_that_is_admitted(stranger):
     answer = stranger.get("/", params={"token": TOKEN}, follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")

@@ -32,6 +32,17 @@ def test_a_missing_folder_is_named(capsys, tmp_path):
     assert "nowhere is not a folder" in refusal(capsys, tmp_path / "nowhere", "--api-only")
 
 
+def test_a_missing_folder_is_refused_before_anything_slow_is_imported(tmp_path):
+    code = (
+        "import sys; from cvm_monai.cli.main import main; code = main(['annotate', sys.argv[1]]); "
+        "sys.exit(3 if 'torch' in sys.modules else code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "nowhere")], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "nowhere is not a folder" in done.stderr) == (2, True)
+
+
 def test_a_folder_without_images_is_named(capsys, tmp_path):
     assert "holds no image, neither itself nor in images/" in refusal(capsys, tmp_path, "--api-only")
     (tmp_path / "images").mkdir()

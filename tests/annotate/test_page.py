@@ -1,5 +1,6 @@
 """The page of `cvm-monai annotate` in headless Chromium: click, see, correct, train, export; nothing saved is lost."""
 
+import base64
 import itertools
 import json
 import zipfile
@@ -10,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from cvm_monai.slides import write_pyramid
 
 from .browser import CHROMIUM, Server, dice, draw_case, filled, places, reason_to_skip
 
@@ -84,6 +88,7 @@ def opened(browser: Any, server: Server) -> Iterator[Any]:
     page.set_default_timeout(20_000)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None)
     page.on("request", lambda request: None if is_own(request.url, server) else faults.append(request.url))
     page.goto(server.address)
     page.wait_for_selector(".card")
@@ -271,6 +276,75 @@ class TestClicking:
         assert not page.locator("dialog.help").is_visible()
 
 
+class TestLargeImages:
+    SIDE = 40_000
+
+    @pytest.fixture(scope="class")
+    def slides(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+        """A slide of 40,000 px with drawn tissue, and an image of one colour."""
+        folder = tmp_path_factory.mktemp("slides") / "images"
+        tissue = draw_case(folder / "tissue.png", size=1000)
+        side = self.SIDE // 1000
+        assert tissue.any()
+        picture = np.asarray(Image.open(folder / "tissue.png"))
+        (folder / "tissue.png").unlink()
+        strips = (np.repeat(np.repeat(rows, side, 0), side, 1) for rows in np.array_split(picture, 100))
+        write_pyramid(folder / "slide.tif", (self.SIDE, self.SIDE, 3), strips, mpp=0.25, ome=False, compression="jpeg")
+        Image.new("RGB", (1300, 900), (200, 160, 190)).save(folder / "one_colour.png")
+        server = Server(folder.parent)
+        server.start()
+        yield server
+        server.end()
+
+    def test_a_slide_of_40000_px_is_shown_by_a_few_tiles_and_by_its_finest_where_it_is_zoomed(
+        self, browser: Any, slides: Server
+    ) -> None:
+        for page in opened(browser, slides):
+            asked = tiles_asked_for(page)
+            open_image(page, "slide")
+            finest = (self.SIDE - 1).bit_length()
+            levels = {int(url.rsplit("/", 2)[1]) for url in asked}
+            assert 1 <= len(asked) < 60
+            assert max(levels) < finest
+            assert pixels(page)[..., 3].max() == 255
+            for _ in range(14):
+                page.keyboard.press("+")
+            page.wait_for_timeout(2500)
+            levels = {int(url.rsplit("/", 2)[1]) for url in asked}
+            assert max(levels) == finest
+            assert len(asked) < 400
+            assert page.locator(".scalebar").inner_text().endswith("µm")
+
+    def test_no_seam_is_seen_between_tiles_at_any_zoom(self, browser: Any, slides: Server) -> None:
+        for page in opened(browser, slides):
+            open_image(page, "one_colour")
+            for _ in range(3):
+                page.keyboard.press("+")
+                page.wait_for_timeout(900)
+                inside = pixels(page)[60:-60, 60:-60]
+                assert inside[..., 3].min() == 255
+                assert np.abs(inside[..., :3].astype(int) - (200, 160, 190)).max() <= 3
+
+
+def tiles_asked_for(page: Any) -> list[str]:
+    """The addresses of tiles, added to as they are asked for."""
+    found: list[str] = []
+    page.on("request", lambda request: found.append(request.url) if "/tiles/" in request.url else None)
+    return found
+
+
+def pixels(page: Any) -> np.ndarray:
+    """What the viewer has drawn, (h, w, 4)."""
+    size, values = page.evaluate(
+        """() => { const canvas = document.querySelector('.osd canvas');
+            const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+            let text = '';
+            for (let i = 0; i < data.length; i += 4096) text += String.fromCharCode(...data.subarray(i, i + 4096));
+            return [[canvas.height, canvas.width], btoa(text)]; }"""
+    )
+    return np.frombuffer(base64.b64decode(values), np.uint8).reshape(*size, 4)
+
+
 class TestNothingIsLost:
     def test_a_reload_keeps_image_points_and_outline(self, page: Any, case: Case) -> None:
         open_image(page, case.name)
@@ -337,7 +411,9 @@ class TestTraining:
                     page.wait_for_selector(".card")
                 train_three_epochs(page)
                 page.click(".card:has-text('case_04')")
-                page.click(".toggle button:has-text('Network alone')")
+                assert page.locator(".training .start .note").inner_text().startswith("With 4 of 8 images")
+                assert page.locator("button:has-text('Register this network')").is_disabled()
+                page.click(".toggle button:text-is('Network')")
                 page.wait_for_selector(".answer:has-text('target:')", timeout=PATIENT)
                 with zipfile.ZipFile(download(page, tmp_path)) as archive:
                     files = {Path(name).stem: json.loads(archive.read(name)) for name in archive.namelist()}

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from cvm_monai.annotate import training as training_module
-from cvm_monai.annotate.dataset import TESTED_FROM, make_dataset
+from cvm_monai.annotate.dataset import TESTED_FROM, keeps_a_test, make_dataset
+from cvm_monai.annotate.project import Project
 from cvm_monai.annotate.registration import register_training
 from cvm_monai.annotate.training import Record, Trainings, is_alive, last_line
 from cvm_monai.annotate.training_progress import read_progress
@@ -208,7 +209,7 @@ def test_a_training_that_was_running_is_taken_up_by_the_next_server(trainings, t
     assert (ended.message, ended.pid, followed.can_resume()) == ("the last word", None, True)
 
 
-def test_a_training_that_finished_without_a_server_is_used_by_the_next_one(client, served):
+def test_a_training_that_finished_without_a_server_is_used_by_the_next_one(client, served, cold):
     project = client.workspace.project
     run = project.work / "runs" / "20260101-000000"
     (run / "models").mkdir(parents=True)
@@ -229,6 +230,16 @@ def test_a_training_that_finished_without_a_server_is_used_by_the_next_one(clien
     assert {image["state"] for image in found["images"]} == {"predicted"}
     answer = again.get(f"/api/images/{again.id()}/prediction").json()
     assert (answer["source"], answer["width"], answer["height"]) == ("network", 96, 64)
+    again.click("a")
+    segment = f"/api/images/{again.id()}/segment"
+    both = again.post(segment, json={}).json()
+    alone = again.post(segment, json={"features": "pretrained"}).json()
+    assert (both["source"], both["features"]) == ("clicks+network", "network")
+    assert (alone["source"], alone["features"]) == ("clicks", "density")
+    assert alone["u"] is not None
+    assert alone["u"] != both["u"]
+    none = again.post(f"/api/images/{again.id('b')}/segment", json={"features": "pretrained"}).json()
+    assert (none["u"], none["reason"]) == (None, "click once in the target and once outside it")
     assert again.get("/api/next").json()["reason"].startswith("the network is least sure of this image")
     labels = again.get("/api/export", params={"what": "labels", "source": "prediction"})
     assert labels.headers["content-type"] == "application/zip"
@@ -241,6 +252,17 @@ def test_a_network_without_a_test_is_not_registered(client, tmp_path):
         register_training(tmp_path / "run", "cvm")
     answer = client.post("/api/register", json={"name": "cvm"})
     assert (answer.status_code, answer.json()["detail"]) == (400, "there is no trained network yet: train one first")
+
+
+def test_the_page_is_told_how_many_patients_a_test_needs_and_whether_the_network_has_one(client, folder, tmp_path):
+    (folder / "cases.csv").write_text("case_id,patient_id\na,p1\nb,p1\n")
+    project = Project(folder)
+    assert [project.patient(image) for image in project.images.values()] == ["p1", "p1", "c"]
+    assert client.project()["tested_from"] == TESTED_FROM
+    client.click("a")
+    make_dataset(client.workspace.project, client.workspace.annotated(), tmp_path / "run")
+    assert not keeps_a_test(tmp_path / "run")
+    assert keeps_a_test(tmp_path / "of a training made elsewhere")
 
 
 def test_a_server_that_ended_while_the_data_set_was_made_says_so(trainings):

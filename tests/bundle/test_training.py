@@ -1,6 +1,7 @@
 """The bundle's commands on a tiny phantom, in process: what a training, an evaluation and an inference leave behind."""
 
 import csv
+import getpass
 import json
 import os
 from collections import Counter
@@ -60,6 +61,8 @@ def test_mlflow_holds_one_finished_run_with_parameters_metrics_and_artifacts(tra
     artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
     assert {"config.json", "model", "pseudo_labels", "training.png"} <= artifacts
     assert run.data.tags["mlflow.source.name"] == "cvm_monai"
+    assert run.data.tags["mlflow.note.content"].startswith("cvm, unet, fold 0 of phantom; seed ")
+    assert run.data.tags["mlflow.user"] == getpass.getuser()
     (found,) = run.inputs.dataset_inputs
     record = json.loads((trained.output / "run.json").read_text())
     assert (found.dataset.name, found.dataset.digest) == ("phantom", record["data_sha256"][:12])

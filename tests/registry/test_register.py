@@ -343,6 +343,19 @@ def test_a_training_registered_twice_is_one_version_and_takes_the_alias(finished
     assert "twice version 1 is champion already." in capsys.readouterr().out
 
 
+def test_a_stain_that_is_stated_later_is_written_into_the_same_version(finished, client, capsys):
+    words = ["register", str(finished()), "--name", "stained"]
+    for further in ([], ["--stain", "H&E"], []):
+        assert main([*words, *further]) == 0
+    (version,) = client.search_model_versions("name = 'stained'")
+    assert version.tags["stain"] == "H&E"
+    assert "| stain | H&E; " in version.description
+    client.update_model_version("stained", version.version, "my own words")
+    assert main([*words, "--stain", "PAS"]) == 0
+    (version,) = client.search_model_versions("name = 'stained'")
+    assert (version.tags["stain"], version.description) == ("PAS", "my own words")
+
+
 def test_a_training_that_moved_is_registered_where_it_is(finished, store, tmp_path, capsys):
     output, old = finished(), tmp_path / "old"
     database = f"sqlite:///{output / 'mlruns.db'}"

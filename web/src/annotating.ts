@@ -101,13 +101,13 @@ export class Annotating {
     const { journal } = this;
     if (image === null || !journal?.loaded) return;
     const alone = whose === "network" && project?.model != null;
-    if (!alone && journal.points().length === 0 && !project?.model) {
+    if (!alone && journal.points().length === 0 && (whose === "clicks" || !project?.model)) {
       this.latest.cancel();
       store.set({ segmented: null, computing: false });
       return;
     }
     store.set({ computing: true });
-    const request = { window: this.window, lam, threshold, label: foreground().number };
+    const request = { window: this.window, lam, threshold, label: foreground().number, features: whose === "clicks" ? ("pretrained" as const) : ("network" as const) };
     const ask = async (signal: AbortSignal) => {
       const answer = alone ? await api.prediction(image, request, signal) : await api.segment(image, request, signal);
       return { answer, grid: answer.u ? await unpack(answer.u) : null };

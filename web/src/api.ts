@@ -19,12 +19,14 @@ export interface ImageInfo {
   regions: number;
   revision: number;
   problem: string | null;
+  patient: string;
 }
 
 export interface Model {
   name: string;
   source: "training" | "given";
   trained_at: string | null;
+  tested: boolean; // whether images were kept for a test, without which it cannot be registered
 }
 
 export interface Project {
@@ -33,6 +35,7 @@ export interface Project {
   model: Model | null;
   features: "imagenet" | "density" | "network";
   settings: { lam: number; eta: number; threshold: number };
+  tested_from: number; // annotated patients from which a training keeps some for a test
   images: ImageInfo[];
 }
 
@@ -92,6 +95,7 @@ export interface SegmentRequest {
   lam: number;
   threshold: number;
   label: number;
+  features: "network" | "pretrained";
 }
 
 export interface Segmentation {
@@ -217,7 +221,7 @@ export const api = {
   redo: (id: string, revision: number) => json<Annotations>("POST", ofImage(id, "redo"), { revision }),
   segment: (id: string, request: SegmentRequest, signal: AbortSignal) =>
     json<Segmentation>("POST", ofImage(id, "segment"), request, signal),
-  prediction: (id: string, { window, threshold, label }: Omit<SegmentRequest, "lam">, signal: AbortSignal) => {
+  prediction: (id: string, { window, threshold, label }: Omit<SegmentRequest, "lam" | "features">, signal: AbortSignal) => {
     const query = Object.entries({ threshold, label, ...window }).map(([name, value]) => `${name}=${value}`);
     return json<Segmentation>("GET", ofImage(id, `prediction?${query.join("&")}`), undefined, signal);
   },

@@ -104,7 +104,7 @@ class Cards {
     if (known?.image === image) return known.card;
     const card = known?.card ?? h("button", { type: "button", class: this.kind, "data-id": image.id, click: () => this.open(image.id) });
     this.known.set(image.id, { image, card });
-    const picture = card.querySelector("img") ?? h("img", { src: api.thumbnail(image.id), alt: "", loading: "lazy", decoding: "async" });
+    const picture = card.querySelector("img") ?? h("img", { src: api.thumbnail(image.id), alt: "", loading: "lazy", decoding: "async", load: (event: Event) => (event.target as HTMLElement).setAttribute("data-loaded", "") });
     card.title = image.problem ?? image.name;
     card.classList.toggle("unreadable", image.width === 0);
     card.dataset["state"] = image.state;

@@ -7,6 +7,8 @@ import { type Grid, pathOf, placed, trace } from "./outlines";
 import { heatPicture } from "./heat";
 import type { Placement } from "./viewer";
 
+const LABEL = 90; // pixels above the lower border within which the label would lie on the scale bar
+
 export interface OverlayStyle {
   kind: "outline" | "heat";
   visible: boolean;
@@ -29,7 +31,7 @@ export class Overlay {
   private window: Rectangle = { x: 0, y: 0, width: 1, height: 1 };
   private coloured: Grid | null = null;
 
-  constructor(layer: HTMLElement) {
+  constructor(private readonly layer: HTMLElement) {
     layer.append(this.heat, svg("svg", { class: "shapes", "aria-hidden": "true" }, this.group), this.next);
   }
 
@@ -42,6 +44,7 @@ export class Overlay {
       const [sx, sy] = [(this.window.width / this.grid.width) * scale, (this.window.height / this.grid.height) * scale];
       this.heat.style.transform = `matrix(${sx}, 0, 0, ${sy}, ${x + this.window.x * scale}, ${y + this.window.y * scale})`;
     }
+    if (this.place) this.next.classList.toggle("low", this.place.y * scale + y > this.layer.clientHeight - LABEL);
     if (this.place) this.next.style.transform = `translate(${this.place.x * scale + x}px, ${this.place.y * scale + y}px)`;
   }
 

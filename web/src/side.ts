@@ -81,8 +81,8 @@ function slider(text: string, range: { min: number; max: number; step: number },
   };
 }
 
-function toggle<K extends "kind" | "whose">(key: K, name: string, choices: [(typeof store.state)[K], string][]): HTMLElement {
-  const buttons = choices.map(([value, text]) => button({ text, "data-value": value, click: () => store.set({ [key]: value }) }));
+function toggle<K extends "kind" | "whose">(key: K, name: string, choices: [(typeof store.state)[K], string, string?][]): HTMLElement {
+  const buttons = choices.map(([value, text, title]) => button({ text, title, "data-value": value, click: () => store.set({ [key]: value }) }));
   store.on([key], () => buttons.forEach((one, i) => one.setAttribute("aria-pressed", String(choices[i]![0] === store.state[key]))));
   return h("div", { class: "toggle", role: "group", "aria-label": name }, ...buttons);
 }
@@ -93,7 +93,11 @@ export function lamOf(smoothness: number, standard: number): number {
 }
 
 function segmentation(annotating: Annotating, actions: SideActions): HTMLElement {
-  const whose = toggle("whose", "From", [["clicks", "Clicks"], ["network", "Network alone"]]);
+  const whose = toggle("whose", "From", [
+    ["both", "Both", "Your clicks correct the trained network's answer"],
+    ["clicks", "Clicks", "Your clicks on pretrained features, as before the training: the network is left out"],
+    ["network", "Network", "The trained network alone"],
+  ]);
   const opacity = slider("Opacity", { min: 0.1, max: 1, step: 0.05 }, (value) => store.set({ opacity: value }));
   const threshold = slider("Threshold", { min: 0.02, max: 0.98, step: 0.01 }, (value) => store.set({ threshold: value }));
   const standard = () => store.state.project?.settings.lam ?? 1;

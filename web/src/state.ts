@@ -26,7 +26,7 @@ export interface State {
   unsaved: number;
   segmented: Segmented | null;
   computing: boolean;
-  whose: "clicks" | "network"; // u of the clicks, or of the network alone
+  whose: "both" | "clicks" | "network"; // with a trained network: u of both, of the clicks on pretrained features, or of it alone
   kind: OverlayKind;
   visible: boolean;
   opacity: number;
@@ -49,7 +49,7 @@ export const store = new Store<State>({
   unsaved: 0,
   segmented: null,
   computing: false,
-  whose: "clicks",
+  whose: "both",
   kind: "outline",
   visible: true,
   opacity: 0.7,

@@ -1,6 +1,6 @@
 /** The training panel: start, progress, curves, pictures of u, stop, resume, register. */
 
-import { api, sentence, type Training } from "./api";
+import { api, type ImageInfo, sentence, type Training } from "./api";
 import { chart } from "./chart";
 import { button, h } from "./dom";
 import { store } from "./state";
@@ -53,6 +53,15 @@ export function trainingPanel(actions: { next(): void; register(): void }): HTML
 /** Annotated images below which the page advises against a training. */
 const FEW = 3;
 
+/** What the annotated images are too few for: said before a training, since it cannot be mended after it. */
+export function untested(images: readonly ImageInfo[], tested_from: number): string | null {
+  const annotated = images.filter((image) => image.points + image.regions > 0);
+  const patients = new Set(annotated.map((image) => image.patient)).size;
+  if (patients === 0 || patients >= tested_from) return null;
+  const what = patients === annotated.length ? "images" : "patients";
+  return `With ${patients} of ${tested_from} ${what} all of them train and none is kept for a test: the network draws, but cannot be registered. Annotate ${tested_from - patients} more for a network with scores.`;
+}
+
 function progress(training: Training | null): HTMLElement {
   const { images } = store.state;
   if (!training || training.state === "none") {
@@ -103,11 +112,14 @@ export function duration(seconds: number): string {
 
 function start(epochs: HTMLInputElement, begin: () => void, training: Training | null): HTMLElement {
   const again = training !== null && training.state !== "none";
+  const { images, project } = store.state;
+  const warning = untested(images, project?.tested_from ?? 0);
   const resume = training?.can_resume ? button({ icon: "play", text: "Resume", class: "wide", click: () => void asked(api.resume()) }) : null;
   return h(
     "div",
     { class: "start" },
     h("label", { class: "field" }, h("span", {}, "Epochs"), epochs),
+    warning ? h("p", { class: "note" }, warning) : null,
     button({ icon: "train", text: again ? "Train again" : "Train", class: "wide primary", click: begin }),
     resume,
   );
@@ -124,11 +136,14 @@ function previews(urls: string[]): HTMLElement {
 }
 
 function afterwards(actions: { next(): void; register(): void }): HTMLElement {
+  const register = button({ icon: "check", text: "Register this network…", class: "wide", click: actions.register });
+  register.disabled = store.state.project?.model?.tested === false;
+  if (register.disabled) register.title = "It kept no images for a test, and a network is registered with its test";
   return h(
     "div",
     { class: "start" },
     button({ icon: "next", text: "Next most uncertain image", class: "wide", click: actions.next }),
-    button({ icon: "check", text: "Register this network…", class: "wide", click: actions.register }),
+    register,
   );
 }
 

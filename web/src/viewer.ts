@@ -23,6 +23,27 @@ export interface Gestures {
   hover(x: number, y: number): void;
 }
 
+// OpenSeadragon adds an inline style, which the content security policy refuses, unless it finds an element of this
+// name and mark: one that is no style for the browser. The rule itself stands in style.css.
+function keepFromStyling(): void {
+  const mark = document.createElementNS("cvm-monai:mark", "style");
+  mark.setAttribute("data-openseadragon-mobile-css", "true");
+  if (!document.querySelector("style[data-openseadragon-mobile-css]")) document.head.append(mark);
+}
+
+// Tiles end between two pixels of the screen at most zooms, and the ground would shine through there: each is first drawn
+// out to whole pixels, then as it is.
+function closeSeams(event: { tile: OpenSeadragon.Tile; context: CanvasRenderingContext2D; rendered: CanvasRenderingContext2D }): void {
+  const { tile, context, rendered } = event;
+  const { position, size, sourceBounds } = tile as OpenSeadragon.Tile & { position?: OpenSeadragon.Point; size?: OpenSeadragon.Point; sourceBounds?: OpenSeadragon.Rect };
+  if (!position || !size) return;
+  const ratio = OpenSeadragon.pixelDensityRatio;
+  const [left, top] = [Math.floor(position.x * ratio), Math.floor(position.y * ratio)];
+  const [right, bottom] = [Math.ceil((position.x + size.x) * ratio), Math.ceil((position.y + size.y) * ratio)];
+  const { width, height } = sourceBounds ?? rendered.canvas;
+  context.drawImage(rendered.canvas, 0, 0, Math.min(width, rendered.canvas.width), Math.min(height, rendered.canvas.height), left, top, right - left, bottom - top);
+}
+
 export class Viewer {
   readonly element = h("div", {
     class: "viewer",
@@ -76,6 +97,7 @@ export class Viewer {
 
   // At the first image, not before: OpenSeadragon needs to know its size.
   private make(): OpenSeadragon.Viewer {
+    keepFromStyling();
     const osd = OpenSeadragon({
       element: this.canvas,
       drawer: "canvas",
@@ -178,6 +200,7 @@ export class Viewer {
       this.element.focus({ preventScroll: true });
       if (event.quick) this.gestures.click(...here(event));
     });
+    osd.addHandler("tile-drawing", closeSeams);
     osd.addHandler("update-viewport", () => this.moved());
     osd.addHandler("open", () => this.moved());
     osd.addHandler("resize", () => requestAnimationFrame(() => this.moved()));

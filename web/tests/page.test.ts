@@ -3,7 +3,7 @@ import { join } from "node:path";
 
 import { describe, expect, it, vi } from "vitest";
 
-import { sentence } from "../src/api";
+import { type ImageInfo, sentence } from "../src/api";
 import { range, ticks } from "../src/chart";
 import { button, h } from "../src/dom";
 import { heatColours } from "../src/heat";
@@ -12,7 +12,7 @@ import { Latest } from "../src/latest";
 import { barFor } from "../src/scalebar";
 import { lamOf } from "../src/side";
 import { Store } from "../src/store";
-import { duration } from "../src/training";
+import { duration, untested } from "../src/training";
 
 const SOURCES = join(import.meta.dirname, "..", "src");
 
@@ -89,6 +89,20 @@ describe("keys", () => {
     expect(keepsKey(h("input", { type: "range" }), "ArrowLeft")).toBe(true);
     expect(keepsKey(h("button"), " ")).toBe(true);
     expect(keepsKey(h("button"), "n")).toBe(false);
+  });
+});
+
+describe("before a training", () => {
+  const images = (...patients: string[]) => patients.map((patient) => ({ patient, points: 1, regions: 0 }) as ImageInfo);
+
+  it("too few patients for a test are counted, by patient", () => {
+    expect(untested(images("a", "b", "c"), 8)).toMatch(/^With 3 of 8 images all of them train.*Annotate 5 more/);
+    expect(untested(images("a", "a", "b"), 8)).toMatch(/^With 2 of 8 patients/);
+  });
+
+  it("nothing is said without annotations, nor with enough", () => {
+    expect(untested([{ patient: "a", points: 0, regions: 0 } as ImageInfo], 8)).toBeNull();
+    expect(untested(images("a", "b"), 2)).toBeNull();
   });
 });
 
