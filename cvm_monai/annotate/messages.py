@@ -65,13 +65,15 @@ class ImageMessage(Message):
 class ProjectMessage(Message):
     """The folder: its classes, images, network and settings.
 
-    `tested_from`: number of patients with annotations from which a training keeps some for a test.
+    `tested_from`: number of patients with annotations from which a training keeps some for a test. `pretrained`:
+    whether a training can fit one layer on pretrained features.
     """
 
     folder: str
     classes: list[ClassMessage]
     model: ModelMessage | None
     features: str
+    pretrained: bool
     settings: SettingsMessage
     tested_from: int
     images: list[ImageMessage]

@@ -32,6 +32,7 @@ from cvm_monai.errors import CvmError
 from cvm_monai.interactive.cold_start import cold_kind
 from cvm_monai.interactive.current import recorded_knobs
 from cvm_monai.knobs import MODEL
+from cvm_monai.networks.extractor_names import IMAGENET
 
 PAGE = Path(__file__).parent / "page"
 """The built page, which `make web` writes."""
@@ -123,6 +124,7 @@ class ProjectRoutes:
             classes=classes,
             model=self._model(output),
             features=cold_kind() if output is None else "network",
+            pretrained=cold_kind() == IMAGENET,
             settings=SettingsMessage(**settings),
             tested_from=TESTED_FROM,
             images=[self.workspace.summary(image) for image in project.images.values()],

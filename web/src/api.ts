@@ -34,6 +34,7 @@ export interface Project {
   classes: ClassOfMap[];
   model: Model | null;
   features: "imagenet" | "density" | "network";
+  pretrained: boolean;
   settings: { lam: number; eta: number; threshold: number };
   tested_from: number; // annotated patients from which a training keeps some for a test
   images: ImageInfo[];
@@ -111,6 +112,9 @@ export interface Segmentation {
   reason: string | null;
   where_next: { x: number; y: number; reason: string } | null;
 }
+
+/** What a training fits: the U-Net of the configuration, or one layer on pretrained features. */
+export type Learner = "network" | "pretrained";
 
 export type TrainingState = "none" | "preparing" | "running" | "stopping" | "stopped" | "finished" | "failed";
 
@@ -231,7 +235,7 @@ export const api = {
   next: (id: string | null) =>
     json<{ id: string | null; reason: string }>("GET", id === null ? "/api/next" : `/api/next?after=${encodeURIComponent(id)}`),
   training: () => json<Training>("GET", "/api/training"),
-  train: (choice: { max_epochs?: number }) => json<Training>("POST", "/api/training", choice),
+  train: (choice: { max_epochs?: number; learner: Learner }) => json<Training>("POST", "/api/training", choice),
   stop: () => json<Training>("POST", "/api/training/stop", {}),
   resume: () => json<Training>("POST", "/api/training/resume", {}),
   register: (name: string) => json<{ name: string; version: string | number }>("POST", "/api/register", { name }),
