@@ -76,7 +76,7 @@ def _environment() -> dict[str, str]:
 @contextmanager
 def _server(folder: Path) -> Iterator[str]:
     """Serve a folder and give the address."""
-    command = [sys.executable, "-m", "cvm_monai", "annotate", str(folder), "--no-browser", "--port", "0"]
+    command = [sys.executable, "-m", "cvm_monai", "annotate", str(folder), "--no_browser", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
     try:
         assert process.stdout is not None

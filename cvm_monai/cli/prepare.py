@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="DIR", help="your folder; nothing is written there")
-    parser.add_argument("--out", required=True, metavar="OUT", help="folder for datalist.json and sampled points")
+    parser.add_argument("--output", required=True, metavar="OUT", help="folder for datalist.json and sampled points")
     parser.add_argument("--pairs", type=int, default=5, help="points sampled of each class from a mask (default 5)")
     parser.add_argument(
         "--folds",
@@ -94,10 +94,11 @@ def run(arguments: argparse.Namespace) -> int:
     from cvm_monai.runs import OutputRecord
 
     record = OutputRecord.of_command("prepare", arguments)
-    options = {name: getattr(arguments, name) for name in ("out", "pairs", "folds", "seed", "outside")}
+    options = {name: getattr(arguments, name) for name in ("pairs", "folds", "seed", "outside")}
+    options["out"] = arguments.output
     options["classes"] = read_class_map(arguments.classes, unclassified=arguments.unclassified)
     print(_slides(arguments, options) if _about_slides(arguments) else _images(arguments, options))
-    record.write(Path(arguments.out), data={FILE_NAME: Path(arguments.out, FILE_NAME)})
+    record.write(Path(arguments.output), data={FILE_NAME: Path(arguments.output, FILE_NAME)})
     return 0
 
 

@@ -132,7 +132,7 @@ def _missing(path: Path) -> str:
     folder = path.parent
     if folder.name == "phantom" and folder.absolute().parent.name == "data":
         return f"{path} does not exist: make the example data set by `cvm-monai phantom data/phantom`"
-    return f"{path} does not exist: make it by `cvm-monai prepare {folder} --out OUT` and give OUT as dataset_dir"
+    return f"{path} does not exist: make it by `cvm-monai prepare {folder} --output OUT` and give OUT as dataset_dir"
 
 
 def _case(entry: Any, number: int, path: Path) -> Case:

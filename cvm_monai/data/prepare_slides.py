@@ -81,7 +81,7 @@ def prepare_slides(
     check_choices(pairs=pairs, outside=outside)
     classes, target = with_unclassified(classes, unclassified), Path(out).resolve()
     if target == Path(folder).resolve():
-        raise CvmError(f"{out} is your own folder; give another --out")
+        raise CvmError(f"{out} is your own folder; give another --output")
     check_writable(target)
     record = check_record(target, settings=settings.facts() | {"classes": dict(classes or {}), "outside": outside})
     found = read_folder(folder, classes=classes, slides=True)

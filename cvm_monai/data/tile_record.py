@@ -27,19 +27,19 @@ def check_record(out: Path, *, settings: Mapping[str, Any]) -> dict[str, Any]:
     if not path.is_file():
         images = out / "images"
         if images.is_dir() and any(not file.name.startswith(".") for file in images.iterdir()):
-            raise CvmError(f"{images} holds images, and no {FILE_NAME} says that they are tiles: give another --out")
+            raise CvmError(f"{images} holds images, and no {FILE_NAME} says that they are tiles: give another --output")
         return {"version": VERSION, "settings": dict(settings), "slides": {}}
     record = read_json(path)
     version = record.get("version") if isinstance(record, dict) else None
     if isinstance(version, int) and 0 < version < VERSION:
-        raise CvmError(f"the tiles in {out} were cut by an earlier version, by other rules: give another --out")
+        raise CvmError(f"the tiles in {out} were cut by an earlier version, by other rules: give another --output")
     if version != VERSION or not isinstance(record.get("slides"), dict):
-        raise CvmError(f"{path} is not a record of tiles that this version knows: give another --out")
+        raise CvmError(f"{path} is not a record of tiles that this version knows: give another --output")
     refuse_difference(
         record.get("settings"),
         settings,
         what=f"the tiles in {out} were cut with other settings",
-        advice="give another --out, or the same settings",
+        advice="give another --output, or the same settings",
     )
     return record
 
@@ -57,7 +57,7 @@ def write_record(out: Path, record: dict[str, Any], plans: Sequence[SlidePlan]) 
             if changed:
                 raise CvmError(
                     f"the tiles of {plan.source.case_id} in {out} were cut from other files, changed: "
-                    f"{', '.join(changed)}; give another --out"
+                    f"{', '.join(changed)}; give another --output"
                 )
             record["slides"][plan.source.case_id] = facts
         _write(out, record)
@@ -94,7 +94,7 @@ def check_present(out: Path, record: Mapping[str, Any], slides: Sequence[str]) -
     """
     gone = sorted(set(record["slides"]) - set(slides))
     if gone:
-        raise CvmError(f"{out} holds tiles of the slide {gone[0]}, which is not there any more: give another --out")
+        raise CvmError(f"{out} holds tiles of the slide {gone[0]}, which is not there any more: give another --output")
 
 
 def _facts(plan: SlidePlan) -> dict[str, Any]:

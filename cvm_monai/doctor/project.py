@@ -22,7 +22,9 @@ def check_data(folder: Path) -> Finding:
         from cvm_monai.data.datalist import FILE_NAME, read_datalist
 
         if not (folder / FILE_NAME).exists():
-            remedy = "cvm-monai phantom data/phantom makes an example, cvm-monai prepare DIR --out OUT takes your own"
+            remedy = (
+                "cvm-monai phantom data/phantom makes an example, cvm-monai prepare DIR --output OUT takes your own"
+            )
             if folder.is_dir() or folder == EXAMPLE:
                 return Finding("data", "WARN", f"no data set in {folder}", remedy)
             return Finding("data", "FAIL", f"there is no folder {folder}", remedy)

@@ -102,7 +102,7 @@ def register(request: RegistrationRequest) -> RegisteredVersion:
     check_name(request.name)
     check_alias(request.alias)
     if request.promote and request.alias == CHAMPION:
-        raise CvmError(f"--alias {CHAMPION} sets it in any case: leave out --promote-if-better, or that alias")
+        raise CvmError(f"--alias {CHAMPION} sets it in any case: leave out --promote_if_better, or that alias")
     bundle = checked_bundle(request.bundle)
     trained = read_trained(request.output, bundle=bundle)
     tests = recorded_tests(trained)

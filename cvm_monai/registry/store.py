@@ -83,7 +83,7 @@ def check_store(uri: str) -> None:
         CvmError: an address of another kind, or a server that does not answer.
     """
     if uri == OFF:
-        raise CvmError("a model registry needs a store: give --tracking-uri sqlite:////path/mlruns.db or a server")
+        raise CvmError("a model registry needs a store: give --tracking_uri sqlite:////path/mlruns.db or a server")
     try:
         check_tracking_uri(uri)
     except ValueError as error:
@@ -91,7 +91,7 @@ def check_store(uri: str) -> None:
             raise
         raise CvmError(
             f"no MLflow server answers at {uri}: start it (mlflow server --host 127.0.0.1), or name another "
-            "store by --tracking-uri"
+            "store by --tracking_uri"
         ) from error
 
 

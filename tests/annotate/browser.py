@@ -78,7 +78,7 @@ class Server:
             "OMP_NUM_THREADS": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
-        command = [sys.executable, "-m", "cvm_monai", "annotate", str(self.folder), "--no-browser", "--device", "cpu"]
+        command = [sys.executable, "-m", "cvm_monai", "annotate", str(self.folder), "--no_browser", "--device", "cpu"]
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port), *self.options],
             stdout=subprocess.PIPE,

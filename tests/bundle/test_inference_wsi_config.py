@@ -61,7 +61,7 @@ def test_it_gives_what_the_command_gives(training, tmp_path):
     folder = infer(training, tmp_path / "data", tissue="none", class_probabilities=True)
     arguments = ["--tissue", "none", "--window", "64", "--class_probabilities", "--device", "cpu"]
     out = tmp_path / "out"
-    assert main(["predict", str(tmp_path / "data"), "--model", str(training), "--out", str(out), *arguments]) == 0
+    assert main(["predict", str(tmp_path / "data"), "--model", str(training), "--output", str(out), *arguments]) == 0
     found, other = (json.loads((place / "a" / "run.json").read_text()) for place in (folder, out))
     assert found["settings"] == other["settings"]
     assert "probability_2.ome.tif" in found["files"]

@@ -36,7 +36,7 @@ def slide(path, *, mpp=0.5):
 
 
 def predict(training, tmp_path, *more):
-    return main(["predict", "--device", "cpu", *more, "--model", str(training), "--out", str(tmp_path / "out")])
+    return main(["predict", "--device", "cpu", *more, "--model", str(training), "--output", str(tmp_path / "out")])
 
 
 def test_a_folder_of_slides_is_predicted_and_the_same_command_passes_over_them(training, tmp_path, capsys):

@@ -82,7 +82,9 @@ def test_a_column_of_the_users_that_is_called_novel_stays_a_text(tmp_path):
 
 
 def test_missing_list_names_the_command(tmp_path):
-    with pytest.raises(ValueError, match=r"none/datalist.json does not exist: .*`cvm-monai prepare .*none --out OUT`"):
+    with pytest.raises(
+        ValueError, match=r"none/datalist.json does not exist: .*`cvm-monai prepare .*none --output OUT`"
+    ):
         read_datalist(tmp_path / "none")
     with pytest.raises(ValueError, match=r"datalist.json does not exist: .*`cvm-monai phantom data/phantom`"):
         read_datalist(tmp_path / "data" / "phantom")

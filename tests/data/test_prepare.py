@@ -247,7 +247,7 @@ def test_binary_mask_takes_everything_but_zero_for_target():
 def test_users_file_is_never_replaced(folder):
     add_points(folder, "a", Point(99, 5, 1), *BOTH)
     before = snapshot(folder)
-    with pytest.raises(ValueError, match=r"a.geojson is your own file and would be replaced: give another --out"):
+    with pytest.raises(ValueError, match=r"a.geojson is your own file and would be replaced: give another --output"):
         prepare(folder, out=folder)
     assert snapshot(folder) == before
 

@@ -291,7 +291,7 @@ def test_other_settings_in_the_same_folder_are_refused(cut, settings, name, was,
     cut()
     before = snapshot(tmp_path / "out")
     with pytest.raises(
-        ValueError, match=f"were cut with other settings: {name} was {was} and is {now}; give another --out"
+        ValueError, match=f"were cut with other settings: {name} was {was} and is {now}; give another --output"
     ):
         cut(settings)
     assert snapshot(tmp_path / "out") == before
@@ -301,7 +301,7 @@ def test_tiles_of_an_earlier_versions_rules_are_not_gone_on_with(cut, tmp_path):
     cut()
     path = tmp_path / "out" / "tiles.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
-    with pytest.raises(ValueError, match=r"were cut by an earlier version, by other rules: give another --out"):
+    with pytest.raises(ValueError, match=r"were cut by an earlier version, by other rules: give another --output"):
         cut()
 
 

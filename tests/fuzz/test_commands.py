@@ -75,7 +75,7 @@ def test_a_model_that_would_run_code_runs_none(command, number, tmp_path, traini
     argv = {
         "predict": predict(tmp_path, folder).argv,
         "export": ("export", str(folder), str(tmp_path / "a.onnx")),
-        "export-bundle": ("export-bundle", str(tmp_path / "b.zip"), "--output_dir", str(folder)),
+        "export-bundle": ("export-bundle", str(tmp_path / "b.zip"), "--model", str(folder)),
     }[command]
     outcome = run(main, argv)
     assert outcome.code == 2

@@ -360,8 +360,8 @@ def test_the_doctor_refuses_an_output_folder_and_a_store_that_are_no_texts(tmp_p
 
 def test_a_file_that_is_no_text_is_no_app_of_ours(tmp_path, capsys):
     (tmp_path / "main.py").write_bytes(b"\xff\xfe")
-    assert main(["label-app", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"cvm-monai: error: {tmp_path}/main.py is another file: give another --out\n"
+    assert main(["label-app", "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"cvm-monai: error: {tmp_path}/main.py is another file: give another --output\n"
 
 
 def test_more_folds_or_seeds_than_anybody_trains_are_refused_before_they_are_counted():

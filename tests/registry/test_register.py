@@ -245,14 +245,14 @@ def test_a_package_that_is_neither_installed_nor_a_checkout_cannot_say_what_it_n
 def test_the_better_version_becomes_champion(finished, client, capsys):
     for value, champion in ((0.6, "1"), (0.5, "1"), (0.7, "3")):
         output = finished(tests={"test_dice": value})
-        assert main(["register", str(output), "--name", "race", "--promote-if-better", "dice"]) == 0
+        assert main(["register", str(output), "--name", "race", "--promote_if_better", "dice"]) == 0
         assert str(client.get_model_version_by_alias("race", "champion").version) == champion
     text = capsys.readouterr().out
     assert "race version 1 is the first champion (test_dice 0.6)." in text
     assert "version 1 stays champion: test_dice 0.5 of the new race version 2" in text
     assert "race version 3 is the new champion: its test_dice 0.7 is higher than 0.6" in text
     other = finished(data="b" * 64)
-    assert main(["register", str(other), "--name", "race", "--promote-if-better", "dice"]) == 2
+    assert main(["register", str(other), "--name", "race", "--promote_if_better", "dice"]) == 2
     assert "was tested on other data" in capsys.readouterr().err
     assert len(client.search_model_versions("name = 'race'")) == 3
 
@@ -339,7 +339,7 @@ def test_a_training_registered_twice_is_one_version_and_takes_the_alias(finished
         assert main(["register", str(output), "--name", "twice", "--alias", alias]) == 0
     assert len(client.search_model_versions("name = 'twice'")) == 1
     assert str(client.get_model_version_by_alias("twice", "champion").version) == "1"
-    assert main(["register", str(output), "--name", "twice", "--promote-if-better", "dice"]) == 0
+    assert main(["register", str(output), "--name", "twice", "--promote_if_better", "dice"]) == 0
     assert "twice version 1 is champion already." in capsys.readouterr().out
 
 
@@ -376,11 +376,11 @@ def test_a_training_without_its_database_is_refused_and_none_is_made(finished, t
         (["--alias", "v2"], "is a word that MLflow keeps"),
         (["--alias", "a b"], "--alias must be of letters"),
         (["--name", "a/b"], "--name must be of letters"),
-        (["--promote-if-better", "dise"], "recorded no test_dise; choose test_brier, test_dice"),
-        (["--promote-if-better", "dice", "--alias", "champion"], "leave out --promote-if-better"),
-        (["--tracking-uri", "http://127.0.0.1:9"], "no MLflow server answers at http://127.0.0.1:9: start it"),
-        (["--tracking-uri", "none"], "a model registry needs a store"),
-        (["--tracking-uri", "some/folder"], "is a folder, which MLflow no longer takes"),
+        (["--promote_if_better", "dise"], "recorded no test_dise; choose test_brier, test_dice"),
+        (["--promote_if_better", "dice", "--alias", "champion"], "leave out --promote_if_better"),
+        (["--tracking_uri", "http://127.0.0.1:9"], "no MLflow server answers at http://127.0.0.1:9: start it"),
+        (["--tracking_uri", "none"], "a model registry needs a store"),
+        (["--tracking_uri", "some/folder"], "is a folder, which MLflow no longer takes"),
         (["--bundle", "nowhere"], "there is no MONAI bundle in nowhere"),
     ],
 )

@@ -196,5 +196,5 @@ def _check_names(slides: Sequence[ImageFile]) -> None:
         if other is not slide:
             raise CvmError(
                 f"{other.path} and {slide.path} would both be written into {slide.name}: rename one, or give another "
-                "--out to one"
+                "--output to one"
             )
