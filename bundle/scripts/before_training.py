@@ -8,7 +8,7 @@ import ignite.distributed as idist
 import torch
 from monai.bundle import ConfigParser
 
-from cvm_monai.data.records import check_split
+from cvm_monai.data.fold_parts import check_split
 from cvm_monai.engines.memory_needs import check_training_memory
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
 from cvm_monai.engines.restarts import restart_epochs

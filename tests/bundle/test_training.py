@@ -80,7 +80,7 @@ def test_every_training_image_with_both_classes_has_a_pseudo_label_or_is_counted
     total = run.data.metrics["pseudo_label_images"] + run.data.metrics["pseudo_label_skipped"]
     split = monai.bundle.ConfigParser()
     split["data"] = {
-        "_target_": "cvm_monai.data.records.case_records",
+        "_target_": "cvm_monai.data.fold_parts.case_records",
         "dataset_dir": trained.dataset,
         "part": "train",
         "fold": 0,

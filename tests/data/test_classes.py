@@ -10,9 +10,9 @@ from PIL import Image
 from cvm_monai.annotations import Annotations, Point, read_annotations, write_geojson
 from cvm_monai.data.check import class_mask
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.fold_parts import case_records, class_count, class_names
 from cvm_monai.data.folds import Split, check_trainable
 from cvm_monai.data.prepare import prepare
-from cvm_monai.data.records import case_records, class_count, class_names
 from cvm_monai.data.sampling import sample_points
 from cvm_monai.data.transforms import LoadCased, RandCropToPointsd, class_labels
 

@@ -11,8 +11,8 @@ from cvm_monai.annotations import Annotations, Point, Region, read_annotations, 
 from cvm_monai.annotations.class_map import read_class_map
 from cvm_monai.data import prepare_slides as module
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.fold_parts import case_records, check_split
 from cvm_monai.data.prepare_slides import prepare_slides
-from cvm_monai.data.records import case_records, check_split
 from cvm_monai.data.slide_plan import CutSettings
 from cvm_monai.slides import SlideImage, write_pyramid
 
