@@ -15,7 +15,7 @@ from cvm_monai.engines.restarts import restart_epochs
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shown, try_folder
-from cvm_monai.knobs import check
+from cvm_monai.knobs import check, names
 from cvm_monai.networks import FROZEN_NETWORKS
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.networks.extractor_files import checked_encoder, checked_extractor
@@ -70,6 +70,9 @@ def _configured(parser: ConfigParser | None) -> dict[str, Any]:
     """Collect the knobs of the running configuration."""
     if parser is None:
         raise RuntimeError("preflight is called from a bundle's configuration, by python -m monai.bundle run")
+    for name in names(recorded=False):  # a reference to an entry that does not exist must fail here, before any work
+        if name in parser:
+            parser.get_parsed_content(name)
     return {"val_interval": parser.get_parsed_content("val_interval"), **parser.get_parsed_content("knobs")}
 
 

@@ -129,7 +129,22 @@ def test_a_disk_that_fills_is_one_sentence_and_leaves_no_half_of_a_file(monkeypa
         raise error
 
     monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: namedtuple("usage", "free")(4096))
     with pytest.raises(ValueError, match=r"cannot keep decoded images \(no space left\): free disk, or raise --cache"):
+        write_item(tmp_path / "a.pt", {"x": torch.ones(2)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_with_room_is_not_called_full(monkeypatch, tmp_path):
+    def fail(*_):
+        raise OSError(errno.EACCES, "Permission denied") if denied else RuntimeError("a tensor that cannot be written")
+
+    monkeypatch.setattr(torch, "save", fail)
+    denied = True
+    with pytest.raises(ValueError, match=r"cannot keep decoded images \(Permission denied\): free disk"):
+        write_item(tmp_path / "a.pt", {"x": torch.ones(2)})
+    denied = False
+    with pytest.raises(RuntimeError, match=r"^a tensor that cannot be written$"):
         write_item(tmp_path / "a.pt", {"x": torch.ones(2)})
     assert list(tmp_path.iterdir()) == []
 

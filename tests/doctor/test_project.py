@@ -108,6 +108,13 @@ def test_a_configuration_fails_by_its_own_checks(phantom, knobs, detail):
     assert finding.detail.startswith(detail)
 
 
+@pytest.mark.parametrize("name", ["parent_run_id", "experiment_name", "checkpoint_seconds", "eta"])
+def test_a_reference_to_an_entry_that_does_not_exist_fails(phantom, name):
+    finding = check_config(TRAIN, dataset=phantom, knobs={name: "@nothing"})
+    assert finding.status == "FAIL"
+    assert "nothing" in finding.detail
+
+
 def test_a_configuration_that_suits_the_data_passes_and_writes_nothing(phantom):
     before = contents(phantom)
     found = check_config(TRAIN, dataset=phantom, knobs={"eta": 0.3})
