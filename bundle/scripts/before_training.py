@@ -191,11 +191,11 @@ def check_feature_store(knobs: Mapping[str, Any]) -> None:
         return  # this extractor sees images without augmentation alone
     if METHODS[method].changes_images:
         raise CvmError(
-            f"--supervision {method} changes images at random, so that no feature comes again: drop --feature_store"
+            f"--supervision {method} changes images at random, so that no feature recurs: drop --feature_store"
         )
     if knobs["augmentation"] not in REPEATED or any(knobs[name] for name in ("crop_size", "stain_jitter", "pen_marks")):
         raise CvmError(
-            "--feature_store needs images that come again: give --augmentation flips (or none), --stain_jitter 0, "
+            "--feature_store needs images that repeat exactly: give --augmentation flips (or none), --stain_jitter 0, "
             "--pen_marks 0, --crop_size 0 and --batch_size 1, or drop it"
         )
 

@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     """Add the command to the main parser's sub-parsers."""
     parser = commands.add_parser(
         "doctor",
-        help="say what is installed, what is missing, and how to mend it",
+        help="say what is installed, what is missing, and how to fix it",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # further options are knobs of the training
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         return int(failed)
     if failed:
-        print("no dry run before that is mended")
+        print("no dry run until that is fixed")
         return 1
     return int(show(report(rehearsal(folder, config, knobs))))
 

@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
 def _add_scale(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of scale, origin and tissue."""
     parser.add_argument("--mpp", type=float, help="um/px of the slides' level 0, where the file does not state it")
-    parser.add_argument("--force_mpp", action="store_true", help="take a um/px that looks wrong")
+    parser.add_argument("--force_mpp", action="store_true", help="accept an implausible um/px")
     parser.add_argument(
         "--origin",
         default=SLIDE_DEFAULTS["origin"],

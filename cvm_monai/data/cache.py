@@ -173,7 +173,7 @@ class CaseCache(CacheDataset):
         budget = self.budget
         if budget is not None and budget.asked and size > budget.limit:
             raise CvmError(
-                f"--cache {budget.asked:g} GiB holds not one image, of which the first takes {size / 2**20:.1f} MiB: "
+                f"--cache {budget.asked:g} GiB cannot hold a single image; the first takes {size / 2**20:.1f} MiB: "
                 "raise it, or pass 0 to hold none"
             )
 

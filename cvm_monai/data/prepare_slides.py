@@ -223,7 +223,7 @@ def _check_columns(sources: Sequence[Source], path: Path) -> None:
     own = {name for source in sources for name in source.columns}
     taken = sorted(own & set(COLUMNS))
     if taken:
-        raise CvmError(f"{path}, line 1: the column {taken[0]!r} is a name of the tiles' own; rename it")
+        raise CvmError(f"{path}, line 1: the column name {taken[0]!r} is reserved for the tiles; rename it")
 
 
 def _nothing(plans: Sequence[SlidePlan], refused: Sequence[str]) -> str:

@@ -94,7 +94,7 @@ def check_present(out: Path, manifest: Mapping[str, Any], slides: Sequence[str])
     """
     gone = sorted(set(manifest["slides"]) - set(slides))
     if gone:
-        raise CvmError(f"{out} holds tiles of the slide {gone[0]}, which is not there any more: give another --output")
+        raise CvmError(f"{out} holds tiles of the slide {gone[0]}, which no longer exists: give another --output")
 
 
 def _facts(plan: SlidePlan) -> dict[str, Any]:

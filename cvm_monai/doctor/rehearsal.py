@@ -118,7 +118,9 @@ def _built(config: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise CvmError(f"{config} makes no training: {reason(error)}; mend the file, or the knob") from error
+        raise CvmError(
+            f"{config} does not describe a training that can be built: {reason(error)}; correct the file, or the knob"
+        ) from error
 
 
 def _trim(parser: ConfigParser) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def find_metric(name: str, *, tests: Mapping[str, float], classes: Sequence[str]
         raise CvmError(f"--promote_if_better {name}: the evaluation recorded no {full}; choose {_listed(usable)}")
     if full not in usable:
         raise CvmError(
-            f"--promote_if_better {name}: neither more nor less of {full} is better; choose {_listed(usable)}"
+            f"--promote_if_better {name}: neither a higher nor a lower {full} is better; choose {_listed(usable)}"
         )
     return Metric(full, usable[full])
 

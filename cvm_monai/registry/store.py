@@ -102,7 +102,7 @@ def check_name(name: str) -> None:
         CvmError: an invalid name; the message says what is allowed.
     """
     if not NAME.fullmatch(name):
-        raise CvmError(f"--name must be of letters, digits, '_', '-' and '.', got {shown(name)}")
+        raise CvmError(f"--name must consist of letters, digits, '_', '-' and '.', got {shown(name)}")
 
 
 def check_alias(alias: str) -> None:
@@ -112,9 +112,9 @@ def check_alias(alias: str) -> None:
         CvmError: an invalid alias; the message says what is allowed.
     """
     if not ALIAS.fullmatch(alias):
-        raise CvmError(f"--alias must be of letters, digits, '_' and '-', got {shown(alias)}")
+        raise CvmError(f"--alias must consist of letters, digits, '_' and '-', got {shown(alias)}")
     if RESERVED.fullmatch(alias):
-        raise CvmError(f"--alias {alias!r} is a word that MLflow keeps for versions: choose another")
+        raise CvmError(f"--alias {alias!r} is reserved by MLflow for versions: choose another")
 
 
 def recorded_tests(trained: Trained) -> dict[str, float]:

@@ -97,7 +97,7 @@ def require_mpp(image: HasMpp, flag: str = "--mpp") -> float:
         CvmError: it is unknown.
     """
     if image.mpp.value is None:
-        raise CvmError(f"{image.path} does not say how many um a pixel has: give {flag}, for example {flag} 0.5")
+        raise CvmError(f"{image.path} does not state its um/px: give {flag}, for example {flag} 0.5")
     return image.mpp.value
 
 
@@ -117,13 +117,13 @@ def check_mpp(found: float, model: float | None, *, force: bool = False, flag: s
         return
     if not LIMITS[0] <= found <= LIMITS[1]:
         raise CvmError(
-            f"{found:.4g} um/px is not a resolution of a microscope ({LIMITS[0]:g} to {LIMITS[1]:g}): "
-            f"say the right one with {flag}, or --force_mpp to go on"
+            f"{found:.4g} um/px is not a plausible resolution of a microscope ({LIMITS[0]:g} to {LIMITS[1]:g}): "
+            f"give the right one by {flag}, or --force_mpp to go on"
         )
     if model is not None and not 1 / MAX_RATIO <= found / model <= MAX_RATIO:
         raise CvmError(
-            f"the image has {found:.4g} um/px, more than {MAX_RATIO:g} times off the model's {model:.4g}: "
-            f"say the right one with {flag}, or --force_mpp to go on"
+            f"the image has {found:.4g} um/px, more than {MAX_RATIO:g} times larger or smaller than the model's "
+            f"{model:.4g}: give the right one by {flag}, or --force_mpp to go on"
         )
 
 

@@ -76,7 +76,7 @@ def test_errors_end_in_one_sentence_that_names_the_knob_and_exit_code_2(training
     with pytest.raises(SystemExit) as stop:
         infer(training, tmp_path / "data")
     assert stop.value.code == 2
-    assert "a.tif does not say how many um a pixel has: give --image_mpp" in capsys.readouterr().err
+    assert "a.tif does not state its um/px: give --image_mpp" in capsys.readouterr().err
     (training / "models" / "model.pt").unlink()
     with pytest.raises(SystemExit) as stop:
         infer(training, tmp_path / "data", image_mpp=0.5)

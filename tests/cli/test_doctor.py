@@ -53,7 +53,7 @@ def test_no_dry_run_where_something_fails(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "examine", lambda *_: iter([Finding("torch", "FAIL", "missing", "pip install torch")]))
     monkeypatch.setattr(doctor, "rehearsal", lambda *_: pytest.fail("it ran"))
     assert main(["doctor", "--dry_run"]) == 1
-    assert capsys.readouterr().out.endswith("no dry run before that is mended\n")
+    assert capsys.readouterr().out.endswith("no dry run until that is fixed\n")
 
 
 @pytest.mark.parametrize(

@@ -112,8 +112,8 @@ def test_point_outside_refused_on_demand(folder, sentence):
     "text, expected",
     [
         ("case,patient_id\n", "cases.csv, line 1: the column 'case_id' is missing; found case, patient_id"),
-        ("case_id,fold\na,1\n", "cases.csv, line 1: the column 'fold' is a name of the data list's own; rename it"),
-        ("case_id\na\nb\na\n", "cases.csv, line 4: case a stands in line 2 already"),
+        ("case_id,fold\na,1\n", "cases.csv, line 1: the column name 'fold' is reserved for the data list; rename it"),
+        ("case_id\na\nb\na\n", "cases.csv, line 4: case a is already in line 2"),
         ("case_id,x\n,1\n", "cases.csv, line 2: the case_id is empty"),
         ("case_id,patient_id\na,\n",
          "cases.csv, line 2: the patient_id of case a is empty; fill it in or remove the column"),
@@ -181,7 +181,7 @@ def test_report_is_printed(folder, tmp_path, capsys):
     assert main(["prepare", str(folder), "--output", str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert "  points/: passed over, not a known kind of annotation file: b.docx\n" in captured.out
+    assert "  points/: skipped, not a known kind of annotation file: b.docx\n" in captured.out
     assert captured.out.startswith(f"Wrote {tmp_path}/out/datalist.json\n  cases       4\n")
 
 

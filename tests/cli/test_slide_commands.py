@@ -39,11 +39,11 @@ def test_prepare_resamples_wholes(folder, capsys):
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (["--tile", "64"], "--tile is about slides: give the um/px of the tiles as well, for example --mpp 0.5"),
-        (["--whole"], "--whole is about slides: give the um/px of the tiles as well, for example --mpp 0.5"),
+        (["--tile", "64"], "--tile is an option for slides: give the um/px of the tiles too, for example --mpp 0.5"),
+        (["--whole"], "--whole is an option for slides: give the um/px of the tiles too, for example --mpp 0.5"),
         (
             ["--origin", "bounds"],
-            "--origin is about slides: give the um/px of the tiles as well, for example --mpp 0.5",
+            "--origin is an option for slides: give the um/px of the tiles too, for example --mpp 0.5",
         ),
         (["--mpp", "0.5", "--origin", "qupath"], "--origin must be one of level0, bounds, got 'qupath'"),
         (["--mpp", "0.5", "--tile", "63"], "--tile must be a multiple of 32 px, from 64, got 63"),

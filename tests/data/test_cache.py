@@ -107,9 +107,7 @@ def test_images_that_are_held_when_asked_for_take_from_the_budget_too(tmp_path):
 
 
 def test_a_budget_below_one_image_is_refused_and_none_at_all_is_not(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"--cache 0\.000488281 GiB holds not one image, of which the first takes 1\.0"
-    ):
+    with pytest.raises(ValueError, match=r"--cache 0\.000488281 GiB cannot hold a single image; the first takes 1\.0"):
         cases(2, budget=CacheBudget(mib(0.5), folder=tmp_path), held=1)
     assert cases(2, budget=CacheBudget(0)).cache_num == 0
 

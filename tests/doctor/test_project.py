@@ -80,7 +80,7 @@ def test_a_store_that_cannot_be_written_fails(tmp_path):
     "uri, status, words",
     [
         ("none", "PASS", "off"),
-        ("file:///tmp/x", "FAIL", "is a folder, which MLflow no longer takes"),
+        ("file:///tmp/x", "FAIL", "is a folder, which MLflow no longer accepts"),
         ("http://127.0.0.1:9", "FAIL", "no MLflow server answers at http://127.0.0.1:9"),
     ],
 )

@@ -33,7 +33,7 @@ WARNED = "cvm-monai: warning: "
 """What lines begin with that say what was passed over before the error."""
 """Of a command, and of the bundle's own scripts where a command runs them."""
 
-REFUSED = "MLflow refuses an entry, which is left out: "
+REFUSED = "MLflow rejected an entry, which is dropped: "
 """A warning that belongs there: the entry is sound, but its run, say, is not in the database."""
 
 ODD = ("TypeError", "KeyError", "AttributeError", "IndexError")

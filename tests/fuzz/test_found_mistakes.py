@@ -225,7 +225,10 @@ def test_a_dry_run_of_a_configuration_that_makes_no_training_is_refused_with_its
     tmp_path, training, own_scripts, changes, reason
 ):
     file = config_of(tmp_path, **changes)
-    with pytest.raises(ValueError, match=rf"^{file} makes no training: {reason}.*; mend the file, or the knob$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^{file} does not describe a training that can be built: {reason}.*; correct the file, or the knob$",
+    ):
         rehearse(file, dataset=training / "data", knobs={})
 
 
@@ -295,7 +298,7 @@ def test_a_recorded_database_that_is_none_of_mlflow_s_is_refused_and_left_as_it_
     with pytest.raises(ValueError, match=rf"{file} {sentence}"):
         recorded_store(f"sqlite:///{file}", output_dir=tmp_path)
     assert file.read_bytes() == content
-    with pytest.raises(ValueError, match=r"recorded no MLflow store, but 0.5: train again"):
+    with pytest.raises(ValueError, match=r"recorded 0.5 as its MLflow store: train again"):
         recorded_store(0.5, output_dir=tmp_path)
 
 
@@ -316,7 +319,9 @@ def run_in(folder, **marker):
 @pytest.mark.parametrize("cost", [None, {}, [1], {"training_seconds": "1", "evaluating_seconds": 1}])
 def test_a_finished_run_that_does_not_say_what_it_took_is_named(tmp_path, cost):
     run = run_in(tmp_path / "run", state="finished", cost=cost)
-    with pytest.raises(ValueError, match=rf"^{run.folder}/compare.json does not say what the run took: remove that"):
+    with pytest.raises(
+        ValueError, match=rf"^{run.folder}/compare.json does not record the cost of the run: remove that"
+    ):
         read_cost(run)
 
 

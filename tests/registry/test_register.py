@@ -410,7 +410,7 @@ def test_a_training_without_its_database_is_refused_and_none_is_made(finished, t
     record(output, mlflow_tracking_uri=f"sqlite:///{gone}")
     assert main(["register", str(output), "--name", "refused"]) == 2
     error = capsys.readouterr().err
-    assert f"recorded, {gone}, is not there, nor is {output / 'mlruns.db'}: put it there, or train again" in error
+    assert f"recorded, {gone}, does not exist, nor does {output / 'mlruns.db'}: restore it, or train again" in error
     assert error.count("\n") == 1
     assert not gone.parent.exists()
 
@@ -418,15 +418,15 @@ def test_a_training_without_its_database_is_refused_and_none_is_made(finished, t
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (["--alias", "latest"], "is a word that MLflow keeps"),
-        (["--alias", "v2"], "is a word that MLflow keeps"),
-        (["--alias", "a b"], "--alias must be of letters"),
-        (["--name", "a/b"], "--name must be of letters"),
+        (["--alias", "latest"], "is reserved by MLflow"),
+        (["--alias", "v2"], "is reserved by MLflow"),
+        (["--alias", "a b"], "--alias must consist of letters"),
+        (["--name", "a/b"], "--name must consist of letters"),
         (["--promote_if_better", "dise"], "recorded no test_dise; choose test_brier, test_dice"),
         (["--promote_if_better", "dice", "--alias", "champion"], "leave out --promote_if_better"),
         (["--tracking_uri", "http://127.0.0.1:9"], "no MLflow server answers at http://127.0.0.1:9: start it"),
         (["--tracking_uri", "none"], "a model registry needs a store"),
-        (["--tracking_uri", "some/folder"], "is a folder, which MLflow no longer takes"),
+        (["--tracking_uri", "some/folder"], "is a folder, which MLflow no longer accepts"),
         (["--bundle", "nowhere"], "there is no MONAI bundle in nowhere"),
     ],
 )

@@ -66,7 +66,7 @@ def test_the_dpi_of_pictures_is_no_resolution_of_a_microscope(tmp_path, name):
     Image.fromarray(GREY).save(tmp_path / name, dpi=(50_800, 50_800))
     with open_image(tmp_path / name) as image:
         assert image.mpp == Mpp(None, "none")
-        with pytest.raises(ValueError, match=rf"{name} does not say how many um a pixel has: give --mpp, for example"):
+        with pytest.raises(ValueError, match=rf"{name} does not state its um/px: give --mpp, for example"):
             image.read((0, 0), shape=(4, 4), mpp=0.5)
         with pytest.raises(ValueError, match=r"give --resolution"):
             require_mpp(image, flag="--resolution")
@@ -98,7 +98,9 @@ def test_numbers_that_are_none(found):
 
 def test_a_resolution_that_no_microscope_has_is_refused_unless_forced():
     for found in (0.099, 10.1, 352.8):
-        with pytest.raises(ValueError, match=f"{found:.4g} um/px is not a resolution of a microscope .*--force_mpp"):
+        with pytest.raises(
+            ValueError, match=f"{found:.4g} um/px is not a plausible resolution of a microscope .*--force_mpp"
+        ):
             check_mpp(found, 0.5)
         check_mpp(found, 0.5, force=True)
     check_mpp(0.1, None)
@@ -107,7 +109,9 @@ def test_a_resolution_that_no_microscope_has_is_refused_unless_forced():
 
 def test_more_than_twice_off_the_models_is_refused_unless_forced():
     for found in (0.24, 1.01):
-        with pytest.raises(ValueError, match=r"more than 2 times off the model's 0\.5: .*--mpp, or --force_mpp"):
+        with pytest.raises(
+            ValueError, match=r"more than 2 times larger or smaller than the model's 0\.5: .*--mpp, or --force_mpp"
+        ):
             check_mpp(found, 0.5)
         check_mpp(found, 0.5, force=True)
     check_mpp(0.25, 0.5)
@@ -117,7 +121,7 @@ def test_more_than_twice_off_the_models_is_refused_unless_forced():
 def test_a_screen_resolution_in_a_tiff_is_read_and_then_refused(shared_dir):
     with open_image(shared_dir / "formats/bad/boxes.tiff") as image:
         assert image.mpp.value == pytest.approx(352.778, abs=1e-3)
-        with pytest.raises(ValueError, match=r"352\.8 um/px is not a resolution of a microscope"):
+        with pytest.raises(ValueError, match=r"352\.8 um/px is not a plausible resolution of a microscope"):
             check_mpp(image.mpp.value, 0.5)
 
 

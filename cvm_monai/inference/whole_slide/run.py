@@ -229,7 +229,7 @@ def _predict_locked(
             if holder is not None:
                 report.busy.append(name)
                 progress.drop(name)
-                progress.line(f"{name}: passed over, {holder} works on it")
+                progress.line(f"{name}: skipped, {holder} is working on it")
                 return
             remove_all_leftovers(folder)
             reason = conflict(folder, settings)

@@ -166,7 +166,7 @@ def test_results_that_cannot_be_written_or_locked_are_refused_before_any_work(re
 def test_um_per_px_are_asked_for_before_any_work(red, tmp_path):
     known = write_slide(tmp_path / "a.tif", smooth())
     unknown = write_slide(tmp_path / "b.tif", smooth(), mpp=None)
-    with pytest.raises(ValueError, match=r"b.tif does not say how many um a pixel has: give --mpp"):
+    with pytest.raises(ValueError, match=r"b.tif does not state its um/px: give --mpp"):
         predict(red, [known, unknown], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     report, _ = predict(red, [unknown], tmp_path / "out", SlideOptions(window=128, tissue="none", mpp=0.5))
