@@ -219,12 +219,12 @@ def write_item(path: Path, item: Mapping[str, Any]) -> None:
         with replacing(path) as aside:
             torch.save({ARRAYS: arrays, "item": plain}, aside)
     except (OSError, RuntimeError) as error:
-        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        if isinstance(error, RuntimeError):  # torch's writer says of a short write neither errno nor cause
-            full = shutil.disk_usage(path.parent).free < bytes_of(item) + SMALL
-            if not full:
-                raise
-        reason = "no space left" if full else error.strerror
+        if isinstance(error, OSError):
+            reason = "no space left" if error.errno == errno.ENOSPC else error.strerror
+        elif shutil.disk_usage(path.parent).free < bytes_of(item) + SMALL:  # torch's writer does not say why it failed
+            reason = "no space left"
+        else:
+            raise
         raise CvmError(f"{path.parent} cannot keep decoded images ({reason}): free disk, or raise --cache") from None
 
 
