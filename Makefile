@@ -64,7 +64,7 @@ docs: venv $(VENV)/.installed-docs
 
 # The pictures of the documents, from the phantom and a training of some minutes on it, kept in build/pictures.
 pictures: venv
-	$(BIN)/python tools/pictures.py build/pictures --out docs/images
+	$(BIN)/python tools/pictures.py build/pictures --output docs/images
 
 # What the tests run of the package: below the floor in pyproject.toml it fails. Not a part of `make test`.
 coverage: dev

@@ -76,7 +76,7 @@ Selection = Literal["lowest", "last"]
 """Which weights are kept: `lowest`: those of the lowest validation score (the paper). `last`: those of the last epoch,
 for few validation points, of which the lowest score is luck. A moving average of the weights goes well with it."""
 ResumeRule = Literal["never", "auto"]
-"""`never` begins anew; `auto` goes on from the newest checkpoint in the output folder, where there is one."""
+"""`never` starts anew; `auto` goes on from the newest checkpoint in the output folder, where there is one."""
 OutputFormat = Literal["png", "tiff", "nifti"]
 ProbabilityType = Literal["uint8", "float32"]
 Origin = Literal["level0", "bounds"]
@@ -209,10 +209,10 @@ RENEWAL = by_name(
          "cell, u is resampled. 1 (the paper) solves on every feature; null takes 1, 2 or 4, the smallest that leaves "
          "at most 256 x 256 cells; raising it saves time and drops what is finer"),
     Knob("restarts", Whole(), 0,
-         "how often the network begins anew, at equal shares of `max_epochs`, while its pseudo-labels and the best "
-         "score stay: it then learns from the start with those of the best network before it. A second start can help "
-         "any method, since the better one is kept: compare with the same for all; 1, with twice the epochs. 0 is the "
-         "paper"),
+         "how often the network restarts from its first weights, at equal parts of `max_epochs`, while its "
+         "pseudo-labels and the best score stay: it then learns from the start with those of the best network before "
+         "it. A second start can help any method, since the better one is kept: compare with the same for all; 1, with "
+         "twice the epochs. 0 is the paper"),
 )
 IMAGES = by_name(
     Knob("scale", POSITIVE, 1.0, "working size / file size: 0.25 turns 20x into 5x"),
@@ -281,7 +281,7 @@ RECORD = by_name(
          "MLflow run that this one is shown under, as one of a comparison"),
     Knob("resume", Choice(get_args(ResumeRule)), "never", role="machine", help=
          "`auto` goes on from the newest checkpoint in `output_dir`, to the same weights, also for more `max_epochs`; "
-         "`never` begins anew. See `docs/how_to/resume.md`"),
+         "`never` starts anew. See `docs/how_to/resume.md`"),
     Knob("checkpoint_seconds", Number(0), 60, role="machine", recorded=False, help=
          "least time from one saved state to the next, at ends of epochs; 0: after every epoch. The last epoch is "
          "always saved"),
@@ -373,7 +373,7 @@ TABLES: Mapping[str, Mapping[str, Knob]] = MappingProxyType(
 
 
 def check(values: Mapping[str, Any], run: str = "training") -> None:
-    """Refuse the first value that its knob cannot have; names that are not knobs are passed over.
+    """Refuse the first value that its knob cannot have; names that are not knobs are ignored.
 
     Raises:
         CvmError: what it must be, naming it as an option.

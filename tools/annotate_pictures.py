@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from svg_outline import filled
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES, SIZE, ENLARGED = 12, 160, 4
@@ -76,7 +77,7 @@ def _environment() -> dict[str, str]:
 @contextmanager
 def _server(folder: Path) -> Iterator[str]:
     """Serve a folder and give the address."""
-    command = [sys.executable, "-m", "cvm_monai", "annotate", str(folder), "--no-browser", "--port", "0"]
+    command = [sys.executable, "-m", "cvm_monai", "annotate", str(folder), "--no_browser", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_environment())
     try:
         assert process.stdout is not None
@@ -128,7 +129,7 @@ def _click_and_correct(page: Any, mask: np.ndarray, film: "Film") -> None:
         page.wait_for_timeout(150)
         film.hold(560)
         outline = page.query_selector(".outline .edge")
-        seen = _filled(outline.get_attribute("d"), len(mask)) if outline else seen
+        seen = filled(outline.get_attribute("d"), len(mask)) if outline else seen
     film.hold(600)
     page.keyboard.press("h")
     page.wait_for_timeout(200)
@@ -149,18 +150,6 @@ def _screen(page: Any, x: float, y: float) -> tuple[float, float]:
         .matrixTransform(document.querySelector('.shapes > g').getScreenCTM()); return [p.x, p.y]; }"""
     place = page.evaluate(script, [x, y])
     return place[0], place[1]
-
-
-def _filled(path: str, size: int) -> np.ndarray:
-    """Rasterise an outline by the even-odd rule."""
-    inside = np.zeros((size, size), bool)
-    for ring in path.split("Z"):
-        corners = [tuple(map(float, corner.split())) for corner in ring.lstrip("M").split("L") if corner]
-        if len(corners) > 2:
-            picture = Image.new("1", (size, size))
-            ImageDraw.Draw(picture).polygon(corners, fill=1)
-            inside ^= np.asarray(picture)
-    return inside
 
 
 def _picture(page: Any, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Draw the pictures of the documents from the phantom: the model in ten pictures, resolution, a slide.
 
-    python tools/pictures.py build/pictures --out docs/images
+    python tools/pictures.py build/pictures --output docs/images
 
 The first argument is a folder for the phantom and a training of some minutes on it; what is there already is kept.
 """
@@ -61,9 +61,9 @@ def main() -> None:
     """Train where nothing is there yet, then draw."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("folder", type=Path, help="for the phantom and the training")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "images")
     arguments = parser.parse_args()
-    folder, out = arguments.folder.resolve(), arguments.out
+    folder, out = arguments.folder.resolve(), arguments.output
     train(folder)
     case = read_case(folder, TRAINED)
     draw = (features, correlation, centring, contrast, energy, solvers, lams, weights)
@@ -333,7 +333,7 @@ def slide(folder: Path, out: Path) -> None:
         file.parent.mkdir(exist_ok=True)
         image = large_image(folder)
         write_pyramid(file, image.shape, [image], mpp=0.5)
-    cvm_monai("predict", file, "--model", folder / "run", "--out", folder / "predicted", "--tissue", "none")
+    cvm_monai("predict", file, "--model", folder / "run", "--output", folder / "predicted", "--tissue", "none")
     with Image.open(folder / "predicted" / "phantom" / "overlay.png") as overview:
         size = (1000, round(1000 * overview.height / overview.width))
         overview.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(128).save(out, optimize=True)

@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 
 // `npm run dev` serves the page from its sources and hands /api to a server started by hand:
-//   cvm-monai annotate DIR --no-browser --port 8765, then open the address that it prints with this page's port.
+//   cvm-monai annotate DIR --no_browser --port 8765, then open the address that it prints with this page's port.
 export default defineConfig({
   base: "/",
   build: {

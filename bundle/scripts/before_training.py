@@ -8,14 +8,14 @@ import ignite.distributed as idist
 import torch
 from monai.bundle import ConfigParser
 
-from cvm_monai.data.records import check_split
+from cvm_monai.data.fold_parts import check_split
 from cvm_monai.engines.memory_needs import check_training_memory
 from cvm_monai.engines.network_options import check_compiler, check_sync_batchnorm
 from cvm_monai.engines.restarts import restart_epochs
 from cvm_monai.engines.workflow import active_parser
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shown, try_folder
-from cvm_monai.knobs import check
+from cvm_monai.knobs import check, names
 from cvm_monai.networks import FROZEN_NETWORKS
 from cvm_monai.networks.encoder import IMAGENET_MEAN, IMAGENET_STD
 from cvm_monai.networks.extractor_files import checked_encoder, checked_extractor
@@ -70,6 +70,9 @@ def _configured(parser: ConfigParser | None) -> dict[str, Any]:
     """Collect the knobs of the running configuration."""
     if parser is None:
         raise RuntimeError("preflight is called from a bundle's configuration, by python -m monai.bundle run")
+    for name in names(recorded=False):  # a reference to an entry that does not exist must fail here, before any work
+        if name in parser:
+            parser.get_parsed_content(name)
     return {"val_interval": parser.get_parsed_content("val_interval"), **parser.get_parsed_content("knobs")}
 
 
@@ -188,11 +191,11 @@ def check_feature_store(knobs: Mapping[str, Any]) -> None:
         return  # this extractor sees images without augmentation alone
     if METHODS[method].changes_images:
         raise CvmError(
-            f"--supervision {method} changes images at random, so that no feature comes again: drop --feature_store"
+            f"--supervision {method} changes images at random, so that no feature recurs: drop --feature_store"
         )
     if knobs["augmentation"] not in REPEATED or any(knobs[name] for name in ("crop_size", "stain_jitter", "pen_marks")):
         raise CvmError(
-            "--feature_store needs images that come again: give --augmentation flips (or none), --stain_jitter 0, "
+            "--feature_store needs images that repeat exactly: give --augmentation flips (or none), --stain_jitter 0, "
             "--pen_marks 0, --crop_size 0 and --batch_size 1, or drop it"
         )
 

@@ -63,11 +63,11 @@ def _parse(path: Path) -> Element:
         except ParseError as error:
             line, column = error.position
             if (line, column) == (1, 0) and "no element" in str(error):
-                raise CvmError(f"{path} is empty: where nothing is annotated remove it") from None
+                raise CvmError(f"{path} is empty: if nothing is annotated, remove it") from None
             raise CvmError(f"{path}, line {line}: not valid XML ({error})") from None
         except DefusedXmlException:
             raise CvmError(
-                f"{path}: it declares XML entities, which no annotation needs and which are not read"
+                f"{path}: it declares XML entities, which annotations do not need and which are not read"
             ) from None
         except (LookupError, UnicodeError, ValueError) as error:
             if str(error).startswith(str(path)):  # raised by the decompression, complete
@@ -88,9 +88,9 @@ class _Tags:
         end, self.tags = data.rfind(b">"), self.tags + data.count(b">")
         self.waiting = self.waiting + len(data) if end < 0 else len(data) - end
         if self.waiting > LONGEST_TAG:
-            raise CvmError(f"{self.path}: one tag or text of more than 16 MiB, which no annotation is")
+            raise CvmError(f"{self.path}: one tag or text of more than 16 MiB, too long for an annotation")
         if self.tags > self.most:
-            raise CvmError(f"{self.path}: more than {self.most} tags in a file of its size, which no annotations have")
+            raise CvmError(f"{self.path}: more than {self.most} tags, too many for annotations in a file of its size")
         return data
 
 

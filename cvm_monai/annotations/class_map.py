@@ -136,7 +136,7 @@ def _table(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for line, row in read_table(path, required=("label", "class")):
         if row["label"] in found:
-            raise CvmError(f"{path}, line {line}: the label {shown(row['label'])} is there twice")
+            raise CvmError(f"{path}, line {line}: the label {shown(row['label'])} appears twice")
         colour = row.get("color") or row.get("colour")
         found[row["label"]] = {"class": row["class"], "color": colour} if colour else row["class"]
     return found

@@ -139,7 +139,9 @@ class _Reader:
         if labels.shape[1] != self.width:
             raise CvmError(f"the strip at row {first} is {labels.shape[1]} px wide, those above {self.width}")
         if (probability is None) != (self.sums is None):
-            raise CvmError(f"the strip at row {first} differs from those above in that it has a probability or none")
+            raise CvmError(
+                f"the strip at row {first} must have a probability if those above have one, and none otherwise"
+            )
 
     def _scan(self, values: np.ndarray, parts: np.ndarray) -> None:
         """Find the corners above and within some rows, and the components that continue in them."""

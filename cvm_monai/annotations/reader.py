@@ -51,7 +51,7 @@ def iter_archive(path: Path) -> Iterator[ParsedObject]:
     name = archived_name(path)
     suffix = next((suffix for suffix in ARCHIVED if name.lower().endswith(suffix)), None)
     if suffix is None:
-        raise CvmError(f"{path} holds {name}, which is not an annotation file; known are {', '.join(ARCHIVED)}")
+        raise CvmError(f"{path} holds {name}, which is not an annotation file; supported are {', '.join(ARCHIVED)}")
     return PARSERS[suffix](path)
 
 
@@ -138,7 +138,7 @@ def iter_annotations(
     suffix = annotation_suffix(path)
     if suffix is None:
         what = "is a folder; give one annotation file" if path.is_dir() else "unknown kind of annotation file"
-        raise CvmError(f"{path}: {what}; known are {', '.join(PARSERS)}")
+        raise CvmError(f"{path}: {what}; supported are {', '.join(PARSERS)}")
     table = label_table(classes if unclassified is None else with_unclassified(classes, unclassified))
     if PARSERS[suffix] is iter_asap:
         table = without_numbers(table, classes)

@@ -84,7 +84,7 @@ def largest_series(tiff: "tifffile.TiffFile") -> "tifffile.TiffPageSeries":
     """
     series = tiff.series if _has_size(tiff.pages.first) else []
     if not series or not all(_has_size(one.keyframe) for one in series):
-        raise CvmError("its header is damaged: height and width are no numbers")
+        raise CvmError("its header is damaged: height and width are not numbers")
     return max(series, key=lambda one: one.keyframe.imagelength * one.keyframe.imagewidth)
 
 

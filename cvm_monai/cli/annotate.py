@@ -35,18 +35,19 @@ def add_parser(commands: Any) -> None:
         help="annotate images in the browser, and train on the clicks",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        renamed={"output_dir": "output"},
     )
     parser.add_argument("folder", metavar="DIR", help="folder of images or slides; annotations are saved in it")
     parser.add_argument("--port", type=int, help="port to listen on; 0: any free one (default the first from 8000)")
     parser.add_argument("--host", default=LOOPBACK, help="address to listen on (default %(default)s: this machine)")
-    parser.add_argument("--no-browser", action="store_true", help="do not open the browser")
-    parser.add_argument("--api-only", action="store_true", help="serve the API without the page")
-    parser.add_argument("--model", metavar="RUN_DIR", help="output folder of a training whose network is used")
+    parser.add_argument("--no_browser", action="store_true", help="do not open the browser")
+    parser.add_argument("--api_only", action="store_true", help="serve the API without the page")
+    parser.add_argument("--model", metavar="RUN", help="run folder of a training whose network is used")
     parser.add_argument(
         "--classes", metavar="MAP", help="what labels mean, as in `prepare`: Tumor=target,Stroma=background"
     )
     parser.add_argument("--unclassified", metavar="CLASS", help="meaning of annotations without a label")
-    parser.add_argument("--output_dir", metavar="DIR2", help="folder of trainings (default DIR/.cvm-annotate)")
+    parser.add_argument("--output", metavar="OUT", help="folder of trainings (default DIR/.cvm-annotate)")
     parser.add_argument("--mpp", type=float, help="um/px at which clicks are answered and networks are trained")
     parser.add_argument("--device", help="where to compute (default the first GPU, else cpu)")
     parser.set_defaults(run=run)
@@ -86,7 +87,7 @@ def _page() -> Path:
     from cvm_monai.annotate.server import PAGE
 
     if not (PAGE / "index.html").is_file():
-        raise CvmError("the page is not built: run `make web` in the repository, or serve the API alone by --api-only")
+        raise CvmError("the page is not built: run `make web` in the repository, or serve the API alone by --api_only")
     return PAGE
 
 
@@ -102,7 +103,7 @@ def _project(arguments: argparse.Namespace) -> "Project":
     if arguments.mpp is not None and not 0 < arguments.mpp < 1000:
         raise CvmError(f"--mpp must be micrometres per pixel, such as 0.5, got {arguments.mpp:g}")
     class_map = read_class_map(arguments.classes, unclassified=arguments.unclassified)
-    project = Project(arguments.folder, class_map=class_map, output=arguments.output_dir, mpp=arguments.mpp)
+    project = Project(arguments.folder, class_map=class_map, output=arguments.output, mpp=arguments.mpp)
     for sentence in project.passed_over:
         print(f"cvm-monai: warning: {sentence}", file=sys.stderr)
     return project

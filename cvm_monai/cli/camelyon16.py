@@ -22,10 +22,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("slides", metavar="SLIDES", help="folder of the slides, such as tumor_001.tif")
     parser.add_argument("annotations", metavar="XML", help="folder of the annotations, such as tumor_001.xml")
-    parser.add_argument("--out", required=True, metavar="OUT", help="folder to write")
+    parser.add_argument("--output", required=True, metavar="OUT", help="folder to write")
     parser.add_argument("--size", type=int, default=4096, help="side of a crop in pixels (default 4096)")
     parser.add_argument("--mpp", type=float, default=0.5, help="um/px of the crops (default 0.5, about 20x)")
-    parser.add_argument("--crops_per_slide", type=int, default=2, metavar="N", help="most crops of a slide (default 2)")
+    parser.add_argument(
+        "--crops_per_slide", type=int, default=2, metavar="N", help="maximum number of crops per slide (default 2)"
+    )
     parser.add_argument("--pairs", type=int, default=3, help="points sampled of each class (default 3)")
     parser.add_argument("--folds", type=int, default=4, help="number of folds (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="seed of folds and sampling (default 0)")
@@ -64,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = camelyon16(
         arguments.slides,
         arguments.annotations,
-        out=arguments.out,
+        out=arguments.output,
         settings=settings,
         crops_per_slide=arguments.crops_per_slide,
         pairs=arguments.pairs,
@@ -76,5 +78,5 @@ def run(arguments: argparse.Namespace) -> int:
     print(report)
     if report.prepared is None:
         return 0
-    record.write(Path(arguments.out), data={FILE_NAME: Path(arguments.out, FILE_NAME)})
+    record.write(Path(arguments.output), data={FILE_NAME: Path(arguments.output, FILE_NAME)})
     return 0

@@ -49,7 +49,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", metavar="0,1", help="test these folds only")
     parser.add_argument("--jobs", type=int, help="runs at once (default half the cores, as memory allows; 1 on a GPU)")
     parser.add_argument("--pairs", type=int, help="points of each class that are used, and sampled (default 5)")
-    parser.add_argument("--setting", metavar="FILE", help="knobs, such as bundle/configs/paper.yaml has")
+    parser.add_argument("--setting", metavar="FILE", help="configuration of knobs, such as bundle/configs/paper.yaml")
     parser.add_argument("--shard", metavar="K/N", help="do this part of the runs, for array jobs, and report nothing")
     parser.add_argument("--report", action="store_true", help="train nothing, report when all runs are finished")
     parser.add_argument("--bundle", metavar="DIR", help="the MONAI bundle (default the one beside this package)")

@@ -16,7 +16,7 @@ DESCRIPTION = """\
 Check Python, packages, device, memory, OpenSlide, disk, the data set, the MLflow store and the configuration: a line
 for each, PASS, WARN or FAIL, with the remedy. The exit code is 1 where something fails.
 
---dry-run then trains two epochs of three steps on a few images, with validation, pseudo-labels and one inference, in a
+--dry_run then trains two epochs of three steps on a few images, with validation, pseudo-labels and one inference, in a
 folder that is removed, and says what time and memory the whole training will take. --knob VALUE are those of the
 training: --network unet --crop_size 256 --batch_size 4 --supervision partial_ce --device cpu.
 """
@@ -36,14 +36,14 @@ def add_parser(commands: Any) -> None:
     """Add the command to the main parser's sub-parsers."""
     parser = commands.add_parser(
         "doctor",
-        help="say what is installed, what is missing, and how to mend it",
+        help="say what is installed, what is missing, and how to fix it",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # further options are knobs of the training
-        usage="cvm-monai doctor [DIR] [--dry-run] [--config_file FILE] [--knob VALUE ...]",
+        usage="cvm-monai doctor [DIR] [--dry_run] [--config_file FILE] [--knob VALUE ...]",
     )
     parser.add_argument("folder", metavar="DIR", nargs="?", default="data/phantom", help="data set (%(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="run a few steps and estimate the whole training")
+    parser.add_argument("--dry_run", action="store_true", help="run a few steps and estimate the whole training")
     parser.add_argument("--config_file", metavar="FILE", help="configuration (default the bundle's train.yaml)")
     parser.set_defaults(run=run, further=())
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         return int(failed)
     if failed:
-        print("no dry run before that is mended")
+        print("no dry run until that is fixed")
         return 1
     return int(show(report(rehearsal(folder, config, knobs))))
 

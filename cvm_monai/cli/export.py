@@ -12,7 +12,7 @@ def add_parser(commands: Any) -> None:
         help="write a trained network as ONNX or .pt2",
         description="Write the network of a training for other runtimes; any image and batch size.",
     )
-    parser.add_argument("output", metavar="OUTPUT_DIR", help="output folder of a finished training")
+    parser.add_argument("output", metavar="RUN", help="run folder of a finished training")
     parser.add_argument("targets", metavar="FILE", nargs="+", help="files to write, ending in .onnx or .pt2")
     parser.set_defaults(run=run)
 

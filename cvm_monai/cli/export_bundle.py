@@ -19,9 +19,10 @@ def add_parser(commands: Any) -> None:
         help="write a trained network as a self-contained bundle",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        renamed={"output_dir": "model"},
     )
     parser.add_argument("target", metavar="OUT.zip", help="the file to write; its name is the bundle's")
-    parser.add_argument("--output_dir", metavar="DIR", help="the training's output folder (default bundle/eval)")
+    parser.add_argument("--model", metavar="RUN", help="run folder of the training (default bundle/eval)")
     parser.add_argument("--bundle", metavar="DIR", help="the MONAI bundle (default the package's own)")
     parser.set_defaults(run=run)
 
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     record = OutputRecord.of_command("export-bundle", arguments)
     bundle = checked_bundle(None if arguments.bundle is None else Path(arguments.bundle))
-    output = bundle / "eval" if arguments.output_dir is None else Path(arguments.output_dir)
+    output = bundle / "eval" if arguments.model is None else Path(arguments.model)
     target = export_bundle(output, arguments.target, bundle=bundle)
     record.write_beside(target, data={target.name: target, RUN_FILE: output / RUN_FILE})
     print(f"wrote {target}")

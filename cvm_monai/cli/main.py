@@ -23,6 +23,7 @@ from cvm_monai.cli import (
     register,
     sync_tracking,
 )
+from cvm_monai.cli.parser import CommandParser
 from cvm_monai.errors import CvmError
 
 COMMANDS: tuple[ModuleType, ...] = (
@@ -47,9 +48,9 @@ first steps:
   cvm-monai doctor                      check the installation
   cvm-monai phantom data/phantom        an example data set, made in seconds
   cvm-monai annotate MY_FOLDER          click points on your own images in the browser, and train
-  cvm-monai prepare MY_FOLDER --out OUT your own images and points; tiles of slides with --mpp 0.5 --tile 1024
+  cvm-monai prepare MY_FOLDER --output OUT   your own images and points; slides: --mpp 0.5 --tile 1024
   python -m monai.bundle run training --config_file bundle/configs/train.yaml --dataset_dir OUT
-  cvm-monai predict SLIDE --model bundle/eval --out SLIDES   whole slides, for QuPath
+  cvm-monai predict SLIDE --model bundle/eval --output SLIDES   whole slides, for QuPath
   cvm-monai compare OUT --output RUNS   every method on every fold, and a report
 """
 
@@ -107,7 +108,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="cvm-monai",
         description="Segmentation of histopathology images, trained on a few clicks.",
         epilog=EPILOG,

@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
         description="Draw H&E-like images with exact masks, sample 5 points of each class, write OUT/datalist.json.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("out", metavar="OUT", help="folder to write, usually data/phantom")
+    parser.add_argument("output", metavar="OUT", help="folder to write, usually data/phantom")
     parser.add_argument("--cases", type=int, default=24, help="number of images")
     parser.add_argument("--size", type=int, default=128, help="height and width in pixels")
     parser.add_argument("--seed", type=int, default=0, help="seed of the images")
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from cvm_monai.data.prepare import prepare
     from cvm_monai.runs import OutputRecord
 
-    cases, out = arguments.cases, Path(arguments.out)
+    cases, out = arguments.cases, Path(arguments.output)
     if cases < FOLDS:
         raise CvmError(f"{cases} cases cannot be spread over {FOLDS} folds: give at least --cases {FOLDS}")
     record = OutputRecord.of_command("phantom", arguments)

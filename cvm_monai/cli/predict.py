@@ -31,11 +31,11 @@ def add_parser(commands: Any) -> None:
         help="segment whole slides by a trained network",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="cvm-monai predict SLIDE ... --model OUTPUT_DIR --out DIR [options]",
+        usage="cvm-monai predict SLIDE ... --model RUN --output OUT [options]",
     )
     parser.add_argument("slides", metavar="SLIDE", nargs="+", help="a slide, an image, or a folder of them")
-    parser.add_argument("--model", required=True, metavar="DIR", help="output folder of a training, or a bundle")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--model", required=True, metavar="RUN", help="run folder of a training, or a bundle")
+    parser.add_argument("--output", required=True, metavar="OUT", help="folder for the results")
     parser.add_argument("--shard", metavar="K/N", help="only the K-th of N shards of the slides, for N jobs at once")
     _add_scale(parser)
     _add_network(parser)
@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
 def _add_scale(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of scale, origin and tissue."""
     parser.add_argument("--mpp", type=float, help="um/px of the slides' level 0, where the file does not state it")
-    parser.add_argument("--force_mpp", action="store_true", help="take a um/px that looks wrong")
+    parser.add_argument("--force_mpp", action="store_true", help="accept an implausible um/px")
     parser.add_argument(
         "--origin",
         default=SLIDE_DEFAULTS["origin"],
@@ -96,7 +96,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--test_time_flips", action="store_true", help="average over flips and rotations by 90 degrees, 8 x slower"
     )
-    parser.add_argument("--ensemble", nargs="+", metavar="DIR", help="average with the networks of these trainings")
+    parser.add_argument("--ensemble", nargs="+", metavar="RUN", help="average with the networks of these trainings")
 
 
 def _add_results(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +144,7 @@ def run(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: recorded and resumable
     say = partial(print, flush=True)
     report = predict_slides(
-        model, arguments.slides, arguments.out, options=_options(arguments), shard=arguments.shard, say=say
+        model, arguments.slides, arguments.output, options=_options(arguments), shard=arguments.shard, say=say
     )
     return report.exit_code
 

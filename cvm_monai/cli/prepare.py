@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="DIR", help="your folder; nothing is written there")
-    parser.add_argument("--out", required=True, metavar="OUT", help="folder for datalist.json and sampled points")
+    parser.add_argument("--output", required=True, metavar="OUT", help="folder for datalist.json and sampled points")
     parser.add_argument("--pairs", type=int, default=5, help="points sampled of each class from a mask (default 5)")
     parser.add_argument(
         "--folds",
@@ -52,7 +52,7 @@ def add_parser(commands: Any) -> None:
         "--outside",
         metavar="drop|refuse",
         default="drop",
-        help="points outside their image: leave them out and say so, or stop (default drop)",
+        help="points outside their image: leave them out with a warning, or stop (default drop)",
     )
     slides = parser.add_argument_group("slides, cores and crops")
     slides.add_argument("--mpp", type=float, help="um/px of the tiles to cut: 0.5 is about 20x, 0.25 about 40x")
@@ -82,7 +82,7 @@ def add_parser(commands: Any) -> None:
     slides.add_argument(
         "--region_masks",
         action="store_true",
-        help="your regions leave nothing out: make masks of them, what none covers being background",
+        help="your regions are exhaustive: draw masks from them; pixels outside every region are background",
     )
     parser.set_defaults(run=run)
 
@@ -94,10 +94,11 @@ def run(arguments: argparse.Namespace) -> int:
     from cvm_monai.runs import OutputRecord
 
     record = OutputRecord.of_command("prepare", arguments)
-    options = {name: getattr(arguments, name) for name in ("out", "pairs", "folds", "seed", "outside")}
+    options = {name: getattr(arguments, name) for name in ("pairs", "folds", "seed", "outside")}
+    options["out"] = arguments.output
     options["classes"] = read_class_map(arguments.classes, unclassified=arguments.unclassified)
     print(_slides(arguments, options) if _about_slides(arguments) else _images(arguments, options))
-    record.write(Path(arguments.out), data={FILE_NAME: Path(arguments.out, FILE_NAME)})
+    record.write(Path(arguments.output), data={FILE_NAME: Path(arguments.output, FILE_NAME)})
     return 0
 
 
@@ -110,7 +111,9 @@ def _about_slides(arguments: argparse.Namespace) -> bool:
     if arguments.mpp is None:
         for name in ("tile", "whole", "image_mpp", "force_mpp", "tissue_tiles", "origin", "region_masks"):
             if getattr(arguments, name) not in (None, False, 0):
-                raise CvmError(f"--{name} is about slides: give the um/px of the tiles as well, for example --mpp 0.5")
+                raise CvmError(
+                    f"--{name} is an option for slides: give the um/px of the tiles too, for example --mpp 0.5"
+                )
     return arguments.mpp is not None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 DESCRIPTION = """\
 Log the network of a training as one MLflow model, register it as a version, and set an alias.
 
-OUTPUT_DIR is the output folder of a training that `evaluating` has scored. The store is --tracking-uri, else
+RUN is the run folder of a training that `evaluating` has scored. The store is --tracking_uri, else
 MLFLOW_TRACKING_URI, else the training's own database; a server works the same. The model holds weights, configurations
 and the package's code, no pickle. Then:
 
@@ -25,15 +25,15 @@ def add_parser(commands: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("output", metavar="OUTPUT_DIR", help="output folder of an evaluated training")
+    parser.add_argument("output", metavar="RUN", help="run folder of an evaluated training")
     parser.add_argument("--name", default="cvm", help="name of the registered model (default cvm)")
     parser.add_argument("--alias", default="candidate", help="alias of the new version (default candidate)")
     parser.add_argument(
-        "--promote-if-better",
+        "--promote_if_better",
         metavar="METRIC",
         help="make it @champion where this test value, such as dice, is better than the champion's on the same data",
     )
-    parser.add_argument("--tracking-uri", metavar="URI", help="the store: sqlite:////path/mlruns.db, or a server")
+    parser.add_argument("--tracking_uri", metavar="URI", help="the store: sqlite:////path/mlruns.db, or a server")
     parser.add_argument("--stain", default="not stated", help="the images' stain, such as H&E, for a tag")
     parser.add_argument("--bundle", metavar="DIR", help="the MONAI bundle (default the package's own)")
     parser.set_defaults(run=run)

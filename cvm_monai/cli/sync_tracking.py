@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 DESCRIPTION = """\
-Send the contents of OUTPUT_DIR/mlflow_outbox.jsonl to MLflow.
+Send the contents of RUN/mlflow_outbox.jsonl to MLflow.
 
 A training writes parameters, metrics, tags and files there first, and removes them when MLflow has them. It continues
 while the MLflow server does not answer, and sends what waits when it answers again. If it still did not answer at the
@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("output", metavar="OUTPUT_DIR", help="output folder of a training")
+    parser.add_argument("output", metavar="RUN", help="run folder of a training")
     parser.set_defaults(run=run)
 
 

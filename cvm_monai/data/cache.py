@@ -22,6 +22,8 @@ from cvm_monai.free_memory import free_memory, gib
 
 SHARE = 0.5
 """Part of the free memory that decoded images take if nothing else is asked for."""
+SMALL = 2**20
+"""Bytes beside its arrays that a file of an item may take."""
 ARRAYS = "arrays"
 """Key, in a file of the folder, of the names of the entries that are NumPy arrays."""
 
@@ -171,7 +173,7 @@ class CaseCache(CacheDataset):
         budget = self.budget
         if budget is not None and budget.asked and size > budget.limit:
             raise CvmError(
-                f"--cache {budget.asked:g} GiB holds not one image, of which the first takes {size / 2**20:.1f} MiB: "
+                f"--cache {budget.asked:g} GiB cannot hold a single image; the first takes {size / 2**20:.1f} MiB: "
                 "raise it, or pass 0 to hold none"
             )
 
@@ -208,16 +210,21 @@ def write_item(path: Path, item: Mapping[str, Any]) -> None:
     """Write an item of tensors, arrays and plain values, replacing the file atomically.
 
     Raises:
-        CvmError: the disk is full.
+        CvmError: the file cannot be written: the disk is full, or for another reason of the system.
+        RuntimeError: torch cannot write the item for a reason other than a full disk.
     """
     arrays = [name for name, value in item.items() if isinstance(value, np.ndarray)]
     plain = {name: torch.from_numpy(value) if name in arrays else value for name, value in item.items()}
     try:
         with replacing(path) as aside:
             torch.save({ARRAYS: arrays, "item": plain}, aside)
-    except (OSError, RuntimeError) as error:  # torch's writer raises the second
-        known = isinstance(error, OSError) and error.errno != errno.ENOSPC
-        reason = str(getattr(error, "strerror", error)) if known else "no space left"
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError):
+            reason = "no space left" if error.errno == errno.ENOSPC else error.strerror
+        elif shutil.disk_usage(path.parent).free < bytes_of(item) + SMALL:  # torch's writer does not say why it failed
+            reason = "no space left"
+        else:
+            raise
         raise CvmError(f"{path.parent} cannot keep decoded images ({reason}): free disk, or raise --cache") from None
 
 

@@ -21,7 +21,7 @@ from cvm_monai.data.prepare import check_choices
 from cvm_monai.data.prepare_slides import cut_all, plan_all, prepare_tiles, refuse
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, beyond_border, opened_slide
-from cvm_monai.data.tile_record import check_present, check_record
+from cvm_monai.data.tile_manifest import check_present, read_manifest
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256, write_text
 from cvm_monai.shards import in_shard
@@ -100,9 +100,9 @@ def camelyon16(
     target = Path(out).resolve()
     check_writable(target)
     facts = settings.facts() | {"crops_per_slide": crops_per_slide, "classes": dict(classes)}
-    record = check_record(target, settings=facts)
+    manifest = read_manifest(target, settings=facts)
     sources, without_xml, without_slide = match(Path(slides), Path(annotations))
-    check_present(target, record, [source.case_id for source in sources])
+    check_present(target, manifest, [source.case_id for source in sources])
     sources = in_shard(sources, shard)
     crops: dict[str, tuple[Crop, ...]] = {}
 
@@ -118,7 +118,7 @@ def camelyon16(
         if shard is None and not refused:  # before the long work
             ids = [(planned.case_id(tile), planned.source.patient_id) for planned in plans for tile in planned.tiles]
             deal(*zip(*ids, strict=True), folds=folds, seed=seed)
-        uncut = cut_all(plans, target, record, settings=settings, classes=classes, annotated=False)
+        uncut = cut_all(plans, target, manifest, settings=settings, classes=classes, annotated=False)
         refuse([*refused, *uncut.values()], len(sources), target)
         if shard is not None:
             return CamelyonReport(_sentences(plans), without_xml, without_slide, warnings, None)

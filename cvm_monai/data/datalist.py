@@ -87,7 +87,9 @@ def read_datalist(folder_or_file: str | Path) -> DataList:
     if not isinstance(data, dict) or not isinstance(data.get("cases"), list):
         raise CvmError(f'{path}: not a data list; an object with "version", "classes" and "cases" is expected')
     if data.get("version") != VERSION:
-        raise CvmError(f"{path}: version {data.get('version')!r} is unknown, {VERSION} is; prepare the data again")
+        raise CvmError(
+            f"{path}: version {data.get('version')!r} is not supported, only {VERSION}; prepare the data again"
+        )
     classes = _classes(data.get("classes"), path)
     cases = tuple(_case(entry, number, path) for number, entry in enumerate(data["cases"], start=1))
     _check_together(cases, path)
@@ -122,7 +124,7 @@ def _classes(found: Any, path: Path) -> dict[str, int]:
     if not sound or sorted(numbers) != list(range(len(numbers))) or not CLASSES.items() <= found.items():
         raise CvmError(
             f"{path}: classes must be {json.dumps(CLASSES)}, found {json.dumps(found)[:60]}; "
-            "further ones have the numbers from 2 on, without a gap"
+            "further classes are numbered from 2 without gaps"
         )
     return dict(sorted(found.items(), key=lambda entry: entry[1]))
 
@@ -132,7 +134,7 @@ def _missing(path: Path) -> str:
     folder = path.parent
     if folder.name == "phantom" and folder.absolute().parent.name == "data":
         return f"{path} does not exist: make the example data set by `cvm-monai phantom data/phantom`"
-    return f"{path} does not exist: make it by `cvm-monai prepare {folder} --out OUT` and give OUT as dataset_dir"
+    return f"{path} does not exist: make it by `cvm-monai prepare {folder} --output OUT` and give OUT as dataset_dir"
 
 
 def _case(entry: Any, number: int, path: Path) -> Case:
@@ -145,7 +147,7 @@ def _case(entry: Any, number: int, path: Path) -> Case:
             raise CvmError(f"{where}: the key {key!r} is missing")
     for key in ("case_id", "patient_id", "image"):
         if not isinstance(entry[key], str) or not entry[key]:
-            raise CvmError(f"{where}: {key} must be a text, found {json.dumps(entry[key])[:60]}")
+            raise CvmError(f"{where}: {key} must be text, found {json.dumps(entry[key])[:60]}")
     fold, mpp = entry["fold"], entry.get("mpp")
     if not isinstance(fold, int) or isinstance(fold, bool) or fold < 0:
         raise CvmError(f"{where}: fold must be a whole number from 0, found {json.dumps(fold)[:60]}")
@@ -189,12 +191,12 @@ def _file(name: Any, key: str, where: str, folder: Path) -> Path | None:
 def _check_together(cases: tuple[Case, ...], path: Path) -> None:
     """Check the conditions on all cases together."""
     if not cases:
-        raise CvmError(f"{path}: there is no case")
+        raise CvmError(f"{path}: the list of cases is empty")
     seen: set[str] = set()
     fold_of: dict[str, int] = {}
     for case in cases:
         if case.case_id in seen:
-            raise CvmError(f"{path}: the case {case.case_id} is there twice")
+            raise CvmError(f"{path}: the case {case.case_id} appears twice")
         seen.add(case.case_id)
         fold = fold_of.setdefault(case.patient_id, case.fold)
         if fold != case.fold:

@@ -103,7 +103,7 @@ def shard_of(count: int, *, rank: int, world: int) -> range:
         CvmError: a negative count, or a rank outside 0 to world - 1.
     """
     if count < 0 or not 0 <= rank < world:
-        raise CvmError(f"there is no shard {rank} of {world} of {count} things: rank must lie in 0 to world - 1")
+        raise CvmError(f"there is no shard {rank} of {world} of {count} items: rank must lie in 0 to world - 1")
     size, larger = divmod(count, world)
     begin = rank * size + min(rank, larger)
     return range(begin, begin + size + (rank < larger))

@@ -99,7 +99,7 @@ def _read(
     tissue = _point_files(folder / "tissue", images, names, (), warnings) if slides else {}
     rows = _rows(folder / "cases.csv", images, names, warnings)
     beside = {file.name for file in visible(folder, ANNOTATION_SUFFIXES)}
-    _warn_unmatched("passed over, annotations are read from points/, one file for each image:", beside, warnings)
+    _warn_unmatched("skipped, annotations are read from points/, one file for each image:", beside, warnings)
     _warn_unmatched("points.csv: no image for case", set(tables) - set(images), warnings)
     both = sorted(set(tables) & set(files))
     if both:
@@ -157,10 +157,10 @@ def _images(folder: Path, slides: bool, warnings: list[str]) -> tuple[dict[str, 
         below_too = any(map(_is_slide, {*other, *(file.name for file in below(folder))}))
         cut = "; it holds slides: give --mpp 0.5 to cut tiles from them" * below_too
         raise CvmError(f"{folder} holds no image; known kinds are {', '.join(known)}{cut}")
-    _warn_unmatched(f"{folder.name}/: passed over, not a known kind of image:", other, warnings)
+    _warn_unmatched(f"{folder.name}/: skipped, not a known kind of image:", other, warnings)
     if len(every) > len(other):
         inner = {file.relative_to(folder).as_posix() for file in below(folder, known)}
-        what = f"{folder.name}/: passed over, in sub-folders beside images in {folder.name}/ itself:"
+        what = f"{folder.name}/: skipped, in sub-folders beside images in {folder.name}/ itself:"
         _warn_unmatched(what, inner, warnings)
     return images, Names(images, other_names(found, folder))
 
@@ -191,7 +191,7 @@ def _point_files(
         else:
             other.add(file.name)
     found = _unique({file: owner for file, owner in owners.items() if owner in images})
-    _warn_unmatched(f"{folder.name}/: passed over, not a known kind of annotation file:", other, warnings)
+    _warn_unmatched(f"{folder.name}/: skipped, not a known kind of annotation file:", other, warnings)
     _warn_unmatched(
         f"{folder.name}/: no image for", {file.name for file in owners if owners[file] not in images}, warnings
     )
@@ -223,11 +223,11 @@ def _rows(path: Path, images: Mapping[str, Path], names: Names, warnings: list[s
         where, case_id = f"{path}, line {line}", names.find(row["case_id"]) or row["case_id"]
         reserved = sorted(RESERVED_COLUMNS & set(row))
         if reserved:
-            raise CvmError(f"{path}, line 1: the column {reserved[0]!r} is a name of the data list's own; rename it")
+            raise CvmError(f"{path}, line 1: the column name {reserved[0]!r} is reserved for the data list; rename it")
         if not case_id:
             raise CvmError(f"{where}: the case_id is empty")
         if case_id in rows:
-            raise CvmError(f"{where}: case {case_id} stands in line {lines[case_id]} already")
+            raise CvmError(f"{where}: case {case_id} is already in line {lines[case_id]}")
         if row.get("patient_id") == "":
             raise CvmError(f"{where}: the patient_id of case {case_id} is empty; fill it in or remove the column")
         if row.get("mpp"):

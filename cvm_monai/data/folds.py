@@ -71,8 +71,8 @@ def deal(case_ids: Sequence[str], patient_ids: Sequence[str], *, folds: int, see
         return Dealt(tuple(patient_ids), (0,) * count, False, (sentence,))
     if count < folds or count - -(-count // folds) < 2:  # each fold leaves one image to train and one to validate on
         raise CvmError(
-            f"{whose}, which cannot be dealt into {folds} folds: give --folds {SMALLEST_DEALT}, or --folds 1 to train "
-            "on all of them without a test"
+            f"{whose}, which cannot be divided into {folds} folds: give --folds {SMALLEST_DEALT}, or --folds 1 to "
+            "train on all of them without a test"
         )
     sentence = (
         f"{whose}: the folds are dealt by image, so that test scores are too good and say nothing about other "

@@ -20,7 +20,7 @@ def check_writable(out: Path) -> None:
     try:
         try_folder(out)
     except OSError as error:
-        raise CvmError(f"cannot write into {out} ({error.strerror or error}): give another --out") from None
+        raise CvmError(f"cannot write into {out} ({error.strerror or error}): give another --output") from None
 
 
 def write_png(path: Path, pixels: np.ndarray) -> None:

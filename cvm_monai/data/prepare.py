@@ -152,7 +152,7 @@ def _check_overwrites(checked: Sequence[CheckedCase], out: Path) -> None:
         written += [_mask_path(case, out)] if case.mask is not None else []
         for file in written:
             if file.resolve() in own:
-                raise CvmError(f"{file} is your own file and would be replaced: give another --out")
+                raise CvmError(f"{file} is your own file and would be replaced: give another --output")
 
 
 def _write_case(

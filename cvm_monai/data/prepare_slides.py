@@ -22,7 +22,7 @@ from cvm_monai.data.output import check_writable, noted
 from cvm_monai.data.prepare import check_choices, prepare
 from cvm_monai.data.report import PrepareReport
 from cvm_monai.data.slide_plan import CutSettings, SlidePlan, plan_slide
-from cvm_monai.data.tile_record import check_present, check_record, forget_uncut, write_record
+from cvm_monai.data.tile_manifest import add_slides, check_present, forget_uncut, read_manifest
 from cvm_monai.errors import CvmError
 from cvm_monai.files import write_text
 
@@ -81,14 +81,14 @@ def prepare_slides(
     check_choices(pairs=pairs, outside=outside)
     classes, target = with_unclassified(classes, unclassified), Path(out).resolve()
     if target == Path(folder).resolve():
-        raise CvmError(f"{out} is your own folder; give another --out")
+        raise CvmError(f"{out} is your own folder; give another --output")
     check_writable(target)
-    record = check_record(target, settings=settings.facts() | {"classes": dict(classes or {}), "outside": outside})
+    manifest = read_manifest(target, settings=settings.facts() | {"classes": dict(classes or {}), "outside": outside})
     found = read_folder(folder, classes=classes, slides=True)
     notes = list(found.passed_over)
     with noted(notes):
         _check_columns(found.sources, Path(folder) / "cases.csv")
-        check_present(target, record, [source.case_id for source in found.sources])
+        check_present(target, manifest, [source.case_id for source in found.sources])
         plan = _planner(settings, classes, outside)
         plans, refused = plan_all(found.sources, plan, where=Path(folder) / "points", classes=classes)
         remarks = tuple(sentence for plan in plans for sentence in plan.warnings)
@@ -98,7 +98,7 @@ def prepare_slides(
         if not refused:  # before the long work
             ids = [(plan.case_id(tile), plan.source.patient_id) for plan in plans for tile in plan.tiles]
             deal(*zip(*ids, strict=True), folds=folds, seed=seed)
-        uncut = cut_all(plans, target, record, settings=settings, classes=classes)
+        uncut = cut_all(plans, target, manifest, settings=settings, classes=classes)
         _write_tissue((plan for plan in plans if plan.source.case_id not in uncut), target)
         refuse([*refused, *uncut.values()], len(found.sources), target)
         prepared = prepare_tiles(plans, target, pairs=pairs, folds=folds, seed=seed, classes=classes)
@@ -136,20 +136,20 @@ def plan_all(
 def cut_all(
     plans: Sequence[SlidePlan],
     out: Path,
-    record: dict[str, Any],
+    manifest: dict[str, Any],
     *,
     settings: CutSettings,
     classes: ClassMap | None,
     annotated: bool = True,
 ) -> dict[str, str]:
-    """Cut all slides and record them; return an error message for each slide that was refused, by its id.
+    """Cut all slides and list them in the manifest; return an error message for each slide that was refused, by its id.
 
-    Slides without annotations get no points files. A refused slide without tiles is removed from the record.
+    Slides without annotations get no points files. A refused slide without tiles is removed from the manifest.
 
     Raises:
         CvmError: a slide whose files have changed since its tiles were cut, before anything is cut.
     """
-    write_record(out, record, plans)
+    add_slides(out, manifest, plans)
     refused: dict[str, str] = {}
     colours = {**COLOURS, **class_colours(classes)}
     with tqdm(total=sum(len(plan.tiles) for plan in plans), desc="cutting", unit="tile", disable=None) as bar:
@@ -162,7 +162,7 @@ def cut_all(
                 )
             except ValueError as error:
                 refused[plan.source.case_id] = str(error)
-    forget_uncut(out, record, [plan for plan in plans if plan.source.case_id in refused])
+    forget_uncut(out, manifest, [plan for plan in plans if plan.source.case_id in refused])
     return refused
 
 
@@ -223,7 +223,7 @@ def _check_columns(sources: Sequence[Source], path: Path) -> None:
     own = {name for source in sources for name in source.columns}
     taken = sorted(own & set(COLUMNS))
     if taken:
-        raise CvmError(f"{path}, line 1: the column {taken[0]!r} is a name of the tiles' own; rename it")
+        raise CvmError(f"{path}, line 1: the column name {taken[0]!r} is reserved for the tiles; rename it")
 
 
 def _nothing(plans: Sequence[SlidePlan], refused: Sequence[str]) -> str:

@@ -257,7 +257,7 @@ def _whole_shape(source: Source, image_shape: tuple[int, int], scale: float) -> 
     height, width = (max(1, round(extent / scale)) for extent in image_shape)
     if height * width > MAX_WHOLE:
         raise CvmError(
-            f"{source.image} would be a whole of {width} x {height} px, too large for one image: cut tiles by "
+            f"{source.image} would become one image of {width} x {height} px, too large for one image: cut tiles by "
             "--tile 1024, or give a larger --mpp"
         )
     return height, width

@@ -153,7 +153,7 @@ def check_memory(free: int | None) -> Finding:
         return Finding("memory", "WARN", "the system does not say how much is free", "look for yourself")
     gib = free / 2**30
     if gib < MEMORY_GIB:
-        remedy = f"close other programs: a training may need {MEMORY_GIB} GiB; --dry-run measures yours"
+        remedy = f"close other programs: a training may need {MEMORY_GIB} GiB; --dry_run measures yours"
         return Finding("memory", "WARN", f"{gib:.1f} GiB free", remedy)
     return Finding("memory", "PASS", f"{gib:.0f} GiB free")
 

@@ -22,13 +22,15 @@ def check_data(folder: Path) -> Finding:
         from cvm_monai.data.datalist import FILE_NAME, read_datalist
 
         if not (folder / FILE_NAME).exists():
-            remedy = "cvm-monai phantom data/phantom makes an example, cvm-monai prepare DIR --out OUT takes your own"
+            remedy = (
+                "cvm-monai phantom data/phantom makes an example, cvm-monai prepare DIR --output OUT takes your own"
+            )
             if folder.is_dir() or folder == EXAMPLE:
                 return Finding("data", "WARN", f"no data set in {folder}", remedy)
             return Finding("data", "FAIL", f"there is no folder {folder}", remedy)
         datalist = read_datalist(folder)
     except ImportError as error:
-        return Finding("data", "WARN", f"not looked at: {error}", "install what is missing")
+        return Finding("data", "WARN", f"not checked: {error}", "install what is missing")
     except ValueError as error:
         return Finding("data", "FAIL", str(error), "prepare the data set again")
     return Finding("data", "PASS", f"{len(datalist.cases)} cases in {datalist.path}")
@@ -48,9 +50,9 @@ def check_store(uri: str | None, *, output: Path) -> Finding:
         check_tracking_uri(address)
         file = database_file(address)
     except ImportError as error:
-        return Finding("MLflow store", "WARN", f"not looked at: {error}", "install what is missing")
+        return Finding("MLflow store", "WARN", f"not checked: {error}", "install what is missing")
     except ValueError as error:
-        return Finding("MLflow store", "FAIL", str(error), "mend --tracking_uri, or pass none")
+        return Finding("MLflow store", "FAIL", str(error), "correct --tracking_uri, or pass none")
     if file is None:
         return Finding("MLflow store", "PASS", "off" if address == "none" else f"{address} answers")
     return _check_database(file)
@@ -90,5 +92,5 @@ def check_config(config: Path, *, dataset: Path, knobs: Mapping[str, Any]) -> Fi
             sentence = (said.getvalue().strip().splitlines() or ["it ended without a word"])[-1]
             return Finding("configuration", "FAIL", sentence.removeprefix("error: "), f"change the knob, or {config}")
         except Exception as error:  # a configuration can have any mistake, and MONAI raises any exception
-            return Finding("configuration", "FAIL", f"{config} cannot be read: {reason(error)}", "mend the file")
+            return Finding("configuration", "FAIL", f"{config} cannot be read: {reason(error)}", "correct the file")
     return Finding("configuration", "PASS", f"{config} with {len(knobs)} changed knobs" if knobs else str(config))

@@ -17,8 +17,8 @@ from monai.bundle import ConfigParser
 from cvm_monai.bundle_files import as_entry, config_file
 from cvm_monai.data.cache import bytes_of
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.fold_parts import case_record, case_records
 from cvm_monai.data.folds import case_labels, check_trainable, split, teaches
-from cvm_monai.data.records import case_record, case_records
 from cvm_monai.doctor.estimate import Costs, Counts, Stage, cache_mib, cache_words, seconds
 from cvm_monai.doctor.stopwatch import MemoryMeter, Stopwatch
 from cvm_monai.doctor.workflow import opened, reason, tidy
@@ -118,7 +118,9 @@ def _built(config: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise CvmError(f"{config} makes no training: {reason(error)}; mend the file, or the knob") from error
+        raise CvmError(
+            f"{config} does not describe a training that can be built: {reason(error)}; correct the file, or the knob"
+        ) from error
 
 
 def _trim(parser: ConfigParser) -> dict[str, Any]:

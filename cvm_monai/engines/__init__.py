@@ -5,7 +5,7 @@ from cvm_monai.engines.metrics import MaskDice, PartialCrossEntropyMetric
 from cvm_monai.engines.network_options import training_network
 from cvm_monai.engines.processes import SharedEvaluator, process_device, rank_seed, shared_network
 from cvm_monai.engines.progress import EpochMeans, Progress
-from cvm_monai.engines.record import OutputRecorder, RunRecorder
+from cvm_monai.engines.recorders import OutputRecorder, RunRecorder
 from cvm_monai.engines.renewal import PseudoLabelRenewal
 from cvm_monai.engines.renewal_plan import RenewalPlan
 from cvm_monai.engines.restarts import Restarts

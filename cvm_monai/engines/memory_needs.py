@@ -1,6 +1,6 @@
 """Lower bounds on a run's memory, from sizes and settings alone, to refuse before the start what cannot fit.
 
-Each bound counts only what is certainly held at the same time. Real use is higher; `cvm-monai doctor --dry-run`
+Each bound counts only what is certainly held at the same time. Real use is higher; `cvm-monai doctor --dry_run`
 measures it.
 """
 

@@ -184,7 +184,7 @@ def _hold(stack: ExitStack, folder: Path, *, wait: float) -> str | None:
     try:
         holder = stack.enter_context(lock_folder(folder, option="--output_dir", wait=wait))
     except NoLocksError:
-        logger.warning("%s is on a file system without locks: see to it that one training alone writes there", folder)
+        logger.warning("%s is on a file system without locks: make sure that only one training writes there", folder)
         return None
     except ValueError as error:
         return str(error)

@@ -62,7 +62,9 @@ class Restarts:
         """Restart at the epochs of `restart_epochs`."""
         if engine.state.epoch not in restart_epochs(count=self.count, max_epochs=engine.state.max_epochs):
             return
-        logger.info("epoch %d: the network begins anew, its pseudo-labels stay", engine.state.epoch)
+        logger.info(
+            "epoch %d: the network restarts from its first weights, the pseudo-labels are kept", engine.state.epoch
+        )
         bare(self.network).load_state_dict(self._first)
         self.supervision.load_state_dict(self._first_state)
         self.optimizer.state.clear()
@@ -76,5 +78,7 @@ def restart_epochs(*, count: int, max_epochs: int) -> list[int]:
         CvmError: more parts than epochs.
     """
     if count >= max_epochs:
-        raise CvmError(f"--restarts {count} cuts the training in {count + 1} parts, and --max_epochs is {max_epochs}")
+        raise CvmError(
+            f"--restarts {count} divides the training into {count + 1} parts, and --max_epochs is {max_epochs}"
+        )
     return [1 + share * max_epochs // (count + 1) for share in range(1, count + 1)]

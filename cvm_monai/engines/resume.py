@@ -51,7 +51,7 @@ def finished_training(*, output_dir: str, resume: ResumeRule, knobs: Mapping[str
     check_same(manifest, settings, output_dir=output_dir, follows_progress=follows)
     if not manifest.finished or _is_longer(manifest, settings):
         return None
-    return f"the training in {output_dir} is finished: nothing is left to do; --resume never trains anew"
+    return f"the training in {output_dir} is finished: nothing is left to do; --resume never trains from the start"
 
 
 def check_same(
@@ -66,16 +66,16 @@ def check_same(
         if follows_progress:
             raise CvmError(
                 f"the checkpoints in {Path(output_dir) / FOLDER} are of a training of {before['max_epochs']} epochs, "
-                f"and those of a training of {settings['max_epochs']} would be others: with this supervision the loss "
-                "depends on the share of the training that is done; give the former --max_epochs, another "
-                "--output_dir, or --resume never to train anew"
+                f"and cannot be continued to {settings['max_epochs']}: with this supervision the loss "
+                "depends on the completed fraction of the training; give the former --max_epochs, another "
+                "--output_dir, or --resume never to train from the start"
             )
         before = {**before, "max_epochs": settings["max_epochs"]}
     refuse_difference(
         with_earlier(before),
         with_earlier(settings),
         what=f"the checkpoints in {Path(output_dir) / FOLDER} are of another training",
-        advice="give the former value, another --output_dir, or --resume never to train anew",
+        advice="give the former value, another --output_dir, or --resume never to train from the start",
     )
 
 
@@ -151,7 +151,7 @@ class Checkpoints:
     def _begin(self) -> None:
         if idist.get_rank() == 0:
             if self.folder.folder.is_dir():
-                logger.info("trains anew: the checkpoints in %s are removed", self.folder.folder)
+                logger.info("training from the start: the checkpoints in %s are removed", self.folder.folder)
             self.folder.clear()
             self.store.clear()
 
@@ -169,7 +169,7 @@ class Checkpoints:
             refused = [one for one in gathered(reason) if one is not None]  # one process that fails is enough
             if refused or state is None:
                 reasons.append(refused[0])
-                logger.warning("%s: the one before is taken", refused[0])
+                logger.warning("%s: using the one before it", refused[0])
                 continue
             self.store.wait_for(entry.pseudo_labels)
             self._load(engine, state)

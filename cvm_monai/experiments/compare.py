@@ -282,8 +282,8 @@ def _path(knobs: dict[str, str], name: str) -> str | None:
 @contextmanager
 def _locked(output: Path, *, wait: float = 0.0) -> Iterator[None]:
     """Create the output folder and lock it against other comparisons, for which it waits so many seconds."""
-    with lock_folder(output, option="--output", wait=wait) as holder:
+    with lock_folder(output, wait=wait) as holder:
         if holder is not None:
-            raise CvmError(f"another comparison runs in {output}: wait for it, or choose another --output")
+            raise CvmError(f"another comparison is running in {output}: wait for it, or choose another --output")
         remove_all_leftovers(output)
         yield

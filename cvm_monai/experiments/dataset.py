@@ -39,8 +39,8 @@ def comparison_dataset(folder: Path, *, output: Path, folds: int, pairs: int) ->
     datalist = read_datalist(folder)
     if len(datalist.classes) > 2:
         raise CvmError(
-            f"{datalist.path} has {len(datalist.classes)} classes and a comparison knows two: train and evaluate each "
-            "method by the bundle instead"
+            f"{datalist.path} has {len(datalist.classes)} classes and a comparison supports two: train and evaluate "
+            "each method by the bundle instead"
         )
     _check_tested(datalist)
     if datalist.folds == tuple(range(folds)):
@@ -80,7 +80,7 @@ def check_pairs(datalist: DataList, *, pairs: int) -> tuple[str, ...]:
     target, background = counts[best]
     if min(target, background) < pairs:
         raise CvmError(
-            f"{pairs} pairs are asked for, and no image of {datalist.path} has {pairs} target and {pairs} background "
+            f"{pairs} pairs are requested, and no image of {datalist.path} has {pairs} target and {pairs} background "
             f"points: the most has {best}, {target} target and {background} background; give lower --values, or "
             "annotate more"
         )
@@ -126,6 +126,4 @@ def _check_test(cases: Sequence[Case], fold: int) -> None:
         if len(found) == 2:
             return
     lacking = "target" if True not in found else "background"
-    raise CvmError(
-        f"fold {fold}: the masks of its {len(masks)} test images hold no {lacking}: deal the patients into fewer folds"
-    )
+    raise CvmError(f"fold {fold}: the masks of its {len(masks)} test images hold no {lacking}: use fewer folds")

@@ -130,7 +130,7 @@ def read_words(
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
-            raise CvmError(f"{shown(word)} belongs to no option: give DIR first, then --name value")
+            raise CvmError(f"{shown(word)} does not belong to any option: give DIR first, then --name value")
         name, equals, value = word[2:].partition("=")
         if name in own:
             raise CvmError(f"the {command} sets --{name} itself: {own[name]}")

@@ -58,7 +58,7 @@ def lock_shard(output: Path, shard: str) -> Iterator[Path]:
     """
     number, count = parse_shard(shard)
     folder = output / FOLDER / f"{number}-of-{count}"
-    with lock_folder(folder, option="--output") as holder:
+    with lock_folder(folder) as holder:
         if holder is not None:
             raise CvmError(f"shard {shard} is worked on by {holder}: wait for it, or end it")
         yield folder
@@ -71,7 +71,7 @@ def check_idle(output: Path) -> None:
         CvmError: naming it.
     """
     for file in sorted((output / FOLDER).glob(f"*/{LOCK}")):
-        with lock_folder(file.parent, option="--output") as holder:
+        with lock_folder(file.parent) as holder:
             if holder is not None:
                 name = file.parent.name.replace("-of-", "/")
                 raise CvmError(f"shard {name} in {output} is worked on by {holder}: wait for it, or end it")

@@ -97,7 +97,7 @@ def read_cost(run: Run) -> Cost:
         return Cost(**{field.name: _seconds_or_mib(cost[field.name]) for field in fields(Cost)})
     except (KeyError, TypeError, ValueError) as error:
         raise CvmError(
-            f"{run.folder / MARKER} does not say what the run took: remove that folder to run it again"
+            f"{run.folder / MARKER} does not record the cost of the run: remove that folder to run it again"
         ) from error
 
 

@@ -24,7 +24,7 @@ class NoLocksError(CvmError):
 
 
 @contextmanager
-def lock_folder(folder: Path, *, option: str = "--out", wait: float = 0.0) -> Iterator[str | None]:
+def lock_folder(folder: Path, *, option: str = "--output", wait: float = 0.0) -> Iterator[str | None]:
     """Create and lock the folder; yields None, or a description of the other process that holds it.
 
     The lock ends with its process and the processes forked from it, also after a kill. The lock file stays.
@@ -99,10 +99,10 @@ def check_lockable(folder: Path) -> None:
         with nameless_file(folder) as stream:
             _try_lock(stream.fileno(), folder)
     except OSError as error:
-        raise CvmError(f"{folder} cannot be written ({error.strerror}): choose another --out") from error
+        raise CvmError(f"{folder} cannot be written ({error.strerror}): choose another --output") from error
 
 
-def _try_lock(file: int, folder: Path, *, option: str = "--out") -> bool:
+def _try_lock(file: int, folder: Path, *, option: str = "--output") -> bool:
     """Try to lock an open file; returns false where another process holds it."""
     from filelock import lock_descriptor  # imported late: 60 ms, and most commands need no lock
 

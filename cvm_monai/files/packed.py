@@ -95,5 +95,5 @@ class _Bounded(io.RawIOBase):
         count: int = self.packed.readinto(buffer)  # type: ignore[attr-defined]
         self.count += count
         if self.count > self.most:
-            raise CvmError(f"{self.path} unpacks to more than {RATIO} times its size, which no annotations do")
+            raise CvmError(f"{self.path} unpacks to more than {RATIO} times its size, too much for annotations")
         return count

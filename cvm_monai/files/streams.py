@@ -41,7 +41,7 @@ def iter_json(path: Path) -> Iterator[Any]:
         scanner = _Scanner(file, path)
         first = scanner.peek()
         if not first:
-            raise CvmError(f"{path} is empty: where nothing is annotated remove it, otherwise export it again")
+            raise CvmError(f"{path} is empty: if nothing is annotated, remove it; otherwise export it again")
         if first == "[":
             yield from scanner.elements()
         elif first == "{":
@@ -151,7 +151,7 @@ class _Scanner:
         if len(rest) > self.largest:
             raise CvmError(
                 f"{self.path}, line {self.lines + 1}: one object of more than {self.largest // 10**6} million "
-                "characters, which no annotation is"
+                "characters, too long for an annotation"
             )
         more = self.file.read(max(CHUNK, len(rest)))
         self.text, self.at, self.ended = rest + more, 0, not more

@@ -228,4 +228,4 @@ def _check_header(path: Path, header: list[str], required: Iterable[str]) -> Non
         raise CvmError(f"{path}, line 1: the column {missing[0]!r} is missing; found {found}")
     repeated = [name for name in header if name and header.count(name) > 1]
     if repeated:
-        raise CvmError(f"{path}, line 1: the column {repeated[0]!r} is there twice")
+        raise CvmError(f"{path}, line 1: the column {repeated[0]!r} appears twice")

@@ -79,7 +79,7 @@ def predict(
         image_std=image_std,
     )
     if len(logits) != 2:
-        raise CvmError(f"the network tells {len(logits)} classes apart, not two: use predict_classes")
+        raise CvmError(f"the network distinguishes {len(logits)} classes, not two: use predict_classes")
     return full_probability(logits, image.shape[:2])
 
 

@@ -103,7 +103,8 @@ def _check_names(paths: Sequence[Path]) -> None:
         other = seen.setdefault(path.stem, path)
         if other is not path:
             raise CvmError(
-                f"{other} and {path} would both be written as {path.stem}: rename one, or run them apart by --images"
+                f"{other} and {path} would both be written as {path.stem}: rename one, or "
+                "run them separately by --images"
             )
 
 

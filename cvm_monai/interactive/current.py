@@ -82,7 +82,7 @@ class ModelLoader:
         if pointer.is_file():
             found = read_json(pointer)
             if not isinstance(found, dict) or not isinstance(found.get("output_dir"), str):
-                raise CvmError(f"{pointer} does not name an output_dir: remove it, or give --conf model OUTPUT_DIR")
+                raise CvmError(f"{pointer} does not name a run folder: remove it, or give --conf model RUN")
             return Path(found["output_dir"])
         default = self.bundle / "eval"
         return default if self.own and model_path(default, bundle=self.bundle).is_file() else None
@@ -96,7 +96,7 @@ class ModelLoader:
         output_dir = Path(output_dir).resolve()
         weights = model_path(output_dir, bundle=self.bundle)
         if not weights.is_file():
-            raise CvmError(f"there is no trained network at {weights}: give the output_dir of a training")
+            raise CvmError(f"there is no trained network at {weights}: give the run folder of a training")
         write_text(self.work / POINTER, json.dumps({"output_dir": str(output_dir)}) + "\n")
 
     def get(self) -> ActiveModel:
@@ -138,7 +138,7 @@ def _key(path: Path) -> str:
     try:
         facts = path.stat()
     except OSError:
-        raise CvmError(f"there is no trained network at {path}: train again, or give --conf model OUTPUT_DIR") from None
+        raise CvmError(f"there is no trained network at {path}: train again, or give --conf model RUN") from None
     return f"{path}:{facts.st_mtime_ns}:{facts.st_size}"
 
 

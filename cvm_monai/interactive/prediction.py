@@ -22,7 +22,7 @@ EXACT = 2**24
 MOST = 2**24
 """Largest region, in working pixels, that is segmented at once; a larger one is segmented tile by tile."""
 
-UNTRAINED = "there is no trained network yet: train one (POST /train/cvm), or give --conf model OUTPUT_DIR"
+UNTRAINED = "there is no trained network yet: train one (POST /train/cvm), or give --conf model RUN"
 
 GLANCE = 512
 """Longest side in px of an image that is ranked by its entropy."""
@@ -94,8 +94,8 @@ def segment_window(
         raise CvmError(UNTRAINED)
     if current.knobs["classes"] != len(names):
         raise CvmError(
-            f"the network tells {current.knobs['classes']} classes apart, the class map has {len(names)}: train again, "
-            "or give the class map of its training (--conf classes)"
+            f"the network distinguishes {current.knobs['classes']} classes, the class map has {len(names)}: train "
+            "again, or give the class map of its training (--conf classes)"
         )
     working = working_shape(window, factor=factor)
     if working[0] * working[1] > MOST:

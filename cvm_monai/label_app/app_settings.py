@@ -62,7 +62,7 @@ def read_settings(conf: Mapping[str, Any], *, studies: str | Path) -> AppSetting
     """
     unknown = sorted(set(conf) - set(KNOWN))
     if unknown:
-        raise CvmError(f"--conf {unknown[0]} is unknown; known are {', '.join(KNOWN)}")
+        raise CvmError(f"--conf {unknown[0]} is unknown; supported are {', '.join(KNOWN)}")
     given = read_class_map(conf.get("classes"), unclassified=conf.get("unclassified")) or {}
     names = tuple(class_names(given))
     predicted = {predicted_name: label for label, predicted_name in enumerate(predicted_names(names))}

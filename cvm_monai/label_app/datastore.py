@@ -108,7 +108,7 @@ class StudiesDatastore(LocalDatastore):
             if file.name.startswith(".") or not split_suffix(file.name, known) or not file.is_file():
                 continue
             if not self._inside(file):
-                logger.warning("passed over, a link out of the studies folder: %s", file)
+                logger.warning("skipped, a link out of the studies folder: %s", file)
                 continue
             found[file.name] = file.name
         if known is IMAGES:  # one DICOM series is one image

@@ -191,7 +191,9 @@ def secure(application: Any, *, conf: Mapping[str, str], arguments: Sequence[str
     application.user_middleware.insert(0, Middleware(Guard, local_only=local_only, origins=origins, **limits))
     application.middleware_stack = application.build_middleware_stack()
     if local_only and not listen_on_loopback():
-        logger.warning("the server listens on every interface, and answers this machine alone; --host says where")
+        logger.warning(
+            "the server listens on every interface but answers only this machine; choose the interface by --host"
+        )
 
 
 def listen_on_loopback() -> bool:

@@ -54,7 +54,7 @@ def checked_request(request: Mapping[str, Any], method: str) -> dict[str, Any]:
     known = (*ALL_METHODS, *ALLOWED[method])
     dropped = sorted(str(key)[:40] for key in request if key not in known)
     if dropped:
-        logger.info("passed over in a request to %s: %s", method, ", ".join(dropped[:20]))
+        logger.info("ignored in a request to %s: %s", method, ", ".join(dropped[:20]))
     return {key: value for key, value in request.items() if key in known}
 
 

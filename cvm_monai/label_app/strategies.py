@@ -89,7 +89,7 @@ class MostUncertain:
     def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any] | None:
         current = self.segmenter.current.get()
         if not current.trained:
-            raise CvmError("there is no trained network yet whose uncertainty could be asked: use first or random")
+            raise CvmError("there is no trained network yet to compute an uncertainty with: use first or random")
         patch = self.patch(request, datastore, self._by_entropy)
         if patch is not None:
             return patch
@@ -184,7 +184,7 @@ def _told_shape(image_id: str, request: Mapping[str, Any]) -> tuple[int, int]:
     """Read (height, width) of an image that the server does not have from the request."""
     width, height = read_pair("image_size", request.get("image_size") or (0, 0))
     if min(width, height) < 1:
-        raise CvmError(f"there is no image {image_id[:60]!r} on the server, and the request tells no image_size")
+        raise CvmError(f"there is no image {image_id[:60]!r} on the server, and the request has no image_size")
     return int(height), int(width)
 
 

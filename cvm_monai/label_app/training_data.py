@@ -10,8 +10,8 @@ import numpy as np
 from cvm_monai.annotations import UNLABELLED, Annotations, Point, seed_points, write_geojson
 from cvm_monai.annotations.labels import class_names
 from cvm_monai.data.datalist import FILE_NAME, Case, DataList, read_datalist, write_datalist
+from cvm_monai.data.fold_parts import case_record
 from cvm_monai.data.folds import Split, check_trainable, teaches
-from cvm_monai.data.records import case_record
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256
 from cvm_monai.inference import working_factor

@@ -48,7 +48,7 @@ def check_tag(tag: str) -> str:
         CvmError: anything but letters, digits, `_` and `-`.
     """
     if not _TAG.fullmatch(tag):
-        raise CvmError(f"a tag has letters, digits, _ and - (at most 64), got {tag[:60]!r}")
+        raise CvmError(f"a tag must consist of letters, digits, _ and - (at most 64), got {tag[:60]!r}")
     return tag
 
 

@@ -103,4 +103,6 @@ def read_script(path: Path) -> Any:
     try:
         return torch.jit.load(path, map_location="cpu")
     except RuntimeError as error:
-        raise CvmError(f"{path} cannot be read as TorchScript: it is damaged, or of another torch") from error
+        raise CvmError(
+            f"{path} cannot be read as TorchScript: it is damaged, or saved by another version of torch"
+        ) from error

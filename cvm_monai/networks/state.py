@@ -70,7 +70,7 @@ def _read_state(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise CvmError(
             f"there is no trained network at {path}: run `python -m monai.bundle run training --config_file "
-            "bundle/configs/train.yaml` first, or give the output_dir of a training"
+            "bundle/configs/train.yaml` first, or give the run folder of a training"
         )
     try:
         state: Any = _arrays(path) if path.suffix == ".npz" else _tensors(path)

@@ -101,7 +101,8 @@ def timm_library() -> Any:
         ) from error
     except RuntimeError as error:  # torchvision for another version or build of torch
         raise CvmError(
-            f"timm does not start ({error}): install a torchvision of the same index and for the same version as torch"
+            f"timm cannot be imported ({error}): install a torchvision of the same index and "
+            "for the same version as torch"
         ) from error
     return timm
 
@@ -118,7 +119,7 @@ def _revision(asked: TimmName) -> str:
         if isinstance(file, str):
             parts = Path(file).parts
             return parts[parts.index("snapshots") + 1]
-    raise CvmError(f"the cache of the Hugging Face hub does not say which revision of {repo} it holds: empty it")
+    raise CvmError(f"the cache of the Hugging Face hub does not say which revision of {repo} it holds: clear it")
 
 
 def _downloaded(asked: TimmName) -> dict[str, torch.Tensor]:

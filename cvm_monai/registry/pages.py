@@ -89,15 +89,21 @@ def _spread(name: str, tests: Mapping[str, float]) -> str:
     return f" ({', '.join(found)})" if found else ""
 
 
-def link(client: Any, *, model_id: str, run_id: str, name: str, version: str, tests: Mapping[str, float]) -> None:
-    """Link the pages of the run, the logged model and the version, and copy the test values to the logged model.
+def copy_values(client: Any, *, model_id: str, run_id: str, tests: Mapping[str, float]) -> None:
+    """Link the pages of the run and the logged model, and copy the test values to the logged model.
 
     The values are written with the run's time and step, so that the run's history does not change.
     """
     from mlflow.entities import LoggedModelOutput, Metric
 
-    client.set_logged_model_tags(model_id, {VERSIONS: json.dumps([{"name": name, "version": version}])})
     points = [client.get_metric_history(run_id, metric)[-1] for metric in headline(tests)]
     again = [Metric(p.key, p.value, p.timestamp, p.step, model_id=model_id, run_id=run_id) for p in points]
     client.log_batch(run_id, metrics=again)
     client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+
+
+def link_version(client: Any, *, name: str, version: str) -> None:
+    """Make the page of a version's logged model list the version."""
+    scheme, _, model_id = client.get_model_version(name, version).source.partition(":/")
+    if scheme == "models":
+        client.set_logged_model_tags(model_id, {VERSIONS: json.dumps([{"name": name, "version": version}])})

@@ -83,10 +83,10 @@ def find_metric(name: str, *, tests: Mapping[str, float], classes: Sequence[str]
     full = name if name.startswith(TEST) else TEST + name
     usable = {found: kind for found in sorted(tests) if (kind := _kind(found, classes)) is not None}
     if full not in tests:
-        raise CvmError(f"--promote-if-better {name}: the evaluation recorded no {full}; choose {_listed(usable)}")
+        raise CvmError(f"--promote_if_better {name}: the evaluation recorded no {full}; choose {_listed(usable)}")
     if full not in usable:
         raise CvmError(
-            f"--promote-if-better {name}: neither more nor less of {full} is better; choose {_listed(usable)}"
+            f"--promote_if_better {name}: neither a higher nor a lower {full} is better; choose {_listed(usable)}"
         )
     return Metric(full, usable[full])
 
@@ -99,7 +99,7 @@ def check_comparable(metric: Metric, champion: Champion | None, *, trained: Trai
     """
     if champion is None:
         return
-    current, remedy = f"the champion, {name} version {champion.version},", "register without --promote-if-better"
+    current, remedy = f"the champion, {name} version {champion.version},", "register without --promote_if_better"
     if champion.data_sha256 != trained.record.get("data_sha256"):
         raise CvmError(
             f"{current} was tested on other data (data list {_short(champion.data_sha256)}, here "

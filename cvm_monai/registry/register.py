@@ -1,8 +1,12 @@
-"""Register a finished training as a version, completely or not at all."""
+"""Register a finished training as a version of a model in MLflow's registry.
+
+What can fail comes first: the run, the logged model and its files. The version is created whole, with its tags and its
+description; the aliases move last, so that none ever points at an incomplete version. Where a step after the version
+fails, the error says what is registered and what is missing; the same command again finds the version and finishes it.
+"""
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from urllib.request import url2pathname
 from cvm_monai.bundle_files import checked_bundle
 from cvm_monai.errors import CvmError
 from cvm_monai.files import sha256, temporary_folder
-from cvm_monai.registry.pages import link, model_description, version_description
+from cvm_monai.registry.pages import copy_values, link_version, model_description, version_description
 from cvm_monai.registry.promotion import (
     CHAMPION,
     Champion,
@@ -29,7 +33,6 @@ from cvm_monai.registry.store import (
     connect,
     current_store,
     fill_common_run,
-    find_alias,
     find_common_run,
     own_store,
     recorded_tests,
@@ -41,8 +44,6 @@ EXPERIMENT = "cvm_monai"
 NOT_STATED = "not stated"
 STAIN = "stain"
 """A tag that only the user knows: another value makes no other version."""
-
-Undo = Callable[[Callable[[], Any]], None]
 
 
 @dataclass(frozen=True)
@@ -89,11 +90,12 @@ def register(request: RegistrationRequest) -> RegisteredVersion:
     """Log one MLflow model, register it as a version, set its alias; promote it if requested and better.
 
     A training that is already registered keeps its version; its alias, promotion and stain are set again.
-    All checks that are possible are made before anything is written; a later failure is undone.
+    All checks that are possible are made before anything is written, and the aliases move last.
 
     Raises:
         CvmError: a bad name or alias, no finished and evaluated training, an unknown metric, a champion tested on
-            other images, or a store that does not answer or refuses the request.
+            other images, or a store that does not answer or refuses the request; where the version is registered
+            by then, the message names it, what it lacks, and how to finish or remove it.
 
     Example:
         >>> import cvm_monai as cvm
@@ -107,7 +109,7 @@ def register(request: RegistrationRequest) -> RegisteredVersion:
     check_name(request.name)
     check_alias(request.alias)
     if request.promote and request.alias == CHAMPION:
-        raise CvmError(f"--alias {CHAMPION} sets it in any case: leave out --promote-if-better, or that alias")
+        raise CvmError(f"--alias {CHAMPION} sets it in any case: leave out --promote_if_better, or that alias")
     bundle = checked_bundle(request.bundle)
     trained = read_trained(request.output, bundle=bundle)
     tests = recorded_tests(trained)
@@ -118,19 +120,17 @@ def register(request: RegistrationRequest) -> RegisteredVersion:
         champion = find_champion(client, request.name) if metric else None
         if metric:
             check_comparable(metric, champion, trained=trained, name=request.name)
-        with temporary_folder() as folder, current_store(str(uri)), _undoing() as undo:
-            entry = _Registration(request, trained, tests, str(uri), client, undo)
-            version, model_id = entry.find_existing(), None
+        with temporary_folder() as folder, current_store(str(uri)):
+            entry = _Registration(request, trained, tests, str(uri), client)
+            version = entry.find_existing()
             if version is None:
-                version, model_id = entry.write(entry.save(folder, bundle))
+                version = entry.write(entry.save(folder, bundle))
             else:
-                entry.set_alias(request.alias, version)
                 entry.restate(version)
-            decision = _promote(entry, version, metric, champion) if metric else None
-            if model_id is not None:
-                entry.link(version, model_id)
     except MlflowException as error:
-        raise CvmError(f"MLflow at {uri} refused: {str(error).splitlines()[0]}") from error
+        raise CvmError(f"MLflow at {uri} refused: {_reason(error)}") from error
+    decision = _decide(entry, version, metric, champion) if metric else None
+    entry.finish(version, [request.alias, CHAMPION] if decision and decision.promoted else [request.alias])
     return RegisteredVersion(request.name, version, f"models:/{request.name}@{request.alias}", str(uri), decision)
 
 
@@ -143,7 +143,6 @@ class _Registration:
     tests: dict[str, float]
     uri: str
     client: Any
-    undo: Undo
 
     def find_existing(self) -> str | None:
         """Find the version of this training, tested with the same result; None where there is none."""
@@ -160,10 +159,8 @@ class _Registration:
         old = before.tags.get(STAIN, NOT_STATED)
         if stain in (old, NOT_STATED):
             return
-        self.undo(lambda: client.set_model_version_tag(name, version, STAIN, old))
         client.set_model_version_tag(name, version, STAIN, stain)
         if before.description == version_description(self.trained, tests=self.tests, tags={**tags, STAIN: old}):
-            self.undo(lambda: client.update_model_version(name, version, before.description))
             client.update_model_version(name, version, version_description(self.trained, tests=self.tests, tags=tags))
 
     def save(self, folder: Path, bundle: Path) -> Path:
@@ -172,8 +169,8 @@ class _Registration:
 
         return save_model(self.trained, folder, bundle=bundle, metadata=self.tags())
 
-    def write(self, model: Path) -> tuple[str, str]:
-        """Log the model, register it, set the alias; returns the version's number and the logged model's id."""
+    def write(self, model: Path) -> str:
+        """Log the model and register it; returns the version's number."""
         from cvm_monai.registry.package import public_record
 
         client, request = self.client, self.request
@@ -183,12 +180,12 @@ class _Registration:
         logged = client.create_logged_model(
             run.info.experiment_id, name=request.name, source_run_id=run_id, params=params
         )
-        self.undo(lambda: client.delete_logged_model(logged.model_id))
         _write_ids(model, model_id=logged.model_id, run_id=run_id)
         client.log_model_artifacts(logged.model_id, str(model))
         client.finalize_logged_model(logged.model_id, "READY")
         description = version_description(self.trained, tests=self.tests, tags=self.tags())
         client.set_logged_model_tags(logged.model_id, self.tags() | {NOTE: description})
+        copy_values(client, model_id=logged.model_id, run_id=run_id, tests=self.tests)
         self._registered_model()
         version = client.create_model_version(
             request.name,
@@ -198,25 +195,29 @@ class _Registration:
             tags=self.tags(),
             description=description,
         ).version
-        self.undo(lambda: client.delete_model_version(request.name, version))
-        self.set_alias(request.alias, version)
-        return str(version), str(logged.model_id)
+        return str(version)
 
-    def link(self, version: str, model_id: str) -> None:
-        """Link the pages of the run, the logged model and the version; done last, as it cannot be undone."""
-        name = self.request.name
-        run_id = self.client.get_model_version(name, version).run_id
-        link(self.client, model_id=model_id, run_id=run_id, name=name, version=version, tests=self.tests)
+    def finish(self, version: str, aliases: list[str]) -> None:
+        """Link the logged model's page to the version, then set the aliases.
 
-    def set_alias(self, alias: str, version: str) -> None:
-        """Set an alias; undoing restores its earlier version."""
+        Raises:
+            CvmError: MLflow refuses one of them.
+        """
+        from mlflow.exceptions import MlflowException
+
         client, name = self.client, self.request.name
-        before = find_alias(client, name, alias)
-        if before is None:
-            self.undo(lambda: client.delete_registered_model_alias(name, alias))
-        else:
-            self.undo(lambda: client.set_registered_model_alias(name, alias, before.version))
-        client.set_registered_model_alias(name, alias, version)
+        missing = ["the link of its model's page", *(f"the alias {alias}" for alias in aliases)]
+        try:
+            link_version(client, name=name, version=version)
+            for alias in aliases:
+                missing.pop(0)
+                client.set_registered_model_alias(name, alias, version)
+        except MlflowException as error:
+            raise CvmError(
+                f"MLflow at {self.uri} refused: {_reason(error)}; {name} version {version} is registered without "
+                f"{' and '.join(missing)}: the same command again finishes it, and "
+                f"mlflow.MlflowClient().delete_model_version({name!r}, {version!r}) removes it"
+            ) from error
 
     def tags(self) -> dict[str, str]:
         """Return the tags of a version."""
@@ -261,8 +262,12 @@ class _Registration:
             return before
         run = TrackedRun(tracking_uri=self.uri, experiment=experiment, artifact_dir=artifacts)
         run.start(unique_run_name(prefix="registered"))
-        self.undo(lambda: self.client.delete_run(run.run_id))
-        fill_common_run(run, self.client, self.trained, name=self.request.name)
+        try:
+            fill_common_run(run, self.client, self.trained, name=self.request.name)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first failure is reported
+                run.end("FAILED")
+            raise
         run.end("FINISHED")
         return str(run.run_id)
 
@@ -281,29 +286,18 @@ class _Registration:
         client, name = self.client, self.request.name
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name, description=model_description(name, alias=self.request.alias))
-            self.undo(lambda: client.delete_registered_model(name))
 
 
-def _promote(entry: _Registration, version: str, metric: Metric, champion: Champion | None) -> Decision:
+def _decide(entry: _Registration, version: str, metric: Metric, champion: Champion | None) -> Decision:
+    """Decide whether the version becomes the champion."""
     if champion is not None and champion.version == version:
         return Decision(False, f"{entry.request.name} version {version} is {CHAMPION} already.")
-    decision = decide(metric, entry.tests[metric.name], champion, name=entry.request.name, version=version)
-    if decision.promoted:
-        entry.set_alias(CHAMPION, version)
-    return decision
+    return decide(metric, entry.tests[metric.name], champion, name=entry.request.name, version=version)
 
 
-@contextlib.contextmanager
-def _undoing() -> Iterator[Undo]:
-    """Collect the undo function of each step, and call them, last step first, if the block fails."""
-    steps: list[Callable[[], Any]] = []
-    try:
-        yield steps.append
-    except BaseException:
-        for step in reversed(steps):
-            with contextlib.suppress(Exception):  # only the first failure is reported
-                step()
-        raise
+def _reason(error: Exception) -> str:
+    """Return the first line of MLflow's message."""
+    return str(error).splitlines()[0]
 
 
 def _write_ids(model: Path, *, model_id: str, run_id: str) -> None:

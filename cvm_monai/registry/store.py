@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cvm_monai.engines.record import SOURCE
+from cvm_monai.engines.recorders import SOURCE
 from cvm_monai.errors import CvmError
 from cvm_monai.files import shown
 from cvm_monai.registry.trained import TEST, Trained
@@ -83,7 +83,7 @@ def check_store(uri: str) -> None:
         CvmError: an address of another kind, or a server that does not answer.
     """
     if uri == OFF:
-        raise CvmError("a model registry needs a store: give --tracking-uri sqlite:////path/mlruns.db or a server")
+        raise CvmError("a model registry needs a store: give --tracking_uri sqlite:////path/mlruns.db or a server")
     try:
         check_tracking_uri(uri)
     except ValueError as error:
@@ -91,7 +91,7 @@ def check_store(uri: str) -> None:
             raise
         raise CvmError(
             f"no MLflow server answers at {uri}: start it (mlflow server --host 127.0.0.1), or name another "
-            "store by --tracking-uri"
+            "store by --tracking_uri"
         ) from error
 
 
@@ -102,7 +102,7 @@ def check_name(name: str) -> None:
         CvmError: an invalid name; the message says what is allowed.
     """
     if not NAME.fullmatch(name):
-        raise CvmError(f"--name must be of letters, digits, '_', '-' and '.', got {shown(name)}")
+        raise CvmError(f"--name must consist of letters, digits, '_', '-' and '.', got {shown(name)}")
 
 
 def check_alias(alias: str) -> None:
@@ -112,9 +112,9 @@ def check_alias(alias: str) -> None:
         CvmError: an invalid alias; the message says what is allowed.
     """
     if not ALIAS.fullmatch(alias):
-        raise CvmError(f"--alias must be of letters, digits, '_' and '-', got {shown(alias)}")
+        raise CvmError(f"--alias must consist of letters, digits, '_' and '-', got {shown(alias)}")
     if RESERVED.fullmatch(alias):
-        raise CvmError(f"--alias {alias!r} is a word that MLflow keeps for versions: choose another")
+        raise CvmError(f"--alias {alias!r} is reserved by MLflow for versions: choose another")
 
 
 def recorded_tests(trained: Trained) -> dict[str, float]:
@@ -161,6 +161,8 @@ def find_common_run(client: Any, trained: Trained, *, experiment: str) -> str | 
 def fill_common_run(run: TrackedRun, client: Any, trained: Trained, *, name: str) -> None:
     """Copy a training's run: knobs, every value with its step and time, curves and figures, data set, source.
 
+    The tag by which `find_common_run` finds the copy comes last, so that an incomplete one is not found.
+
     Args:
         run: just started.
         client: of its store.
@@ -170,13 +172,14 @@ def fill_common_run(run: TrackedRun, client: Any, trained: Trained, *, name: str
     run.params({key: value for key, value in trained.knobs.items() if value is not None})
     _copy_values(client_of(own_store(trained)), origin, client, str(run.run_id))
     commit = {"mlflow.source.git.commit": record["commit"]} if record.get("commit") else {}
-    run.tags({key: record.get(key) for key in ("commit", "data_sha256", ORIGIN)} | SOURCE | commit)
+    run.tags({key: record.get(key) for key in ("commit", "data_sha256")} | SOURCE | commit)
     if record.get("data_sha256"):
         folder = Path(str(trained.knobs.get("dataset_dir") or name)).name
         run.dataset(folder, digest=record["data_sha256"], uri=folder)
     for place, patterns in SHOWN.items():
         for file in sorted(file for pattern in patterns for file in (trained.output / place).glob(pattern)):
             run.artifact(file, folder=place)
+    run.tags({ORIGIN: origin})
 
 
 def _copy_values(source: Any, origin: str, client: Any, run_id: str) -> None:

@@ -82,7 +82,7 @@ def _weights(output: Path, bundle: Path | None) -> Path:
 def _read_record(output: Path) -> dict[str, Any]:
     file = output / "run.json"
     if not file.is_file():
-        raise CvmError(f"there is no training in {output} (no run.json): give the output_dir of one")
+        raise CvmError(f"there is no training in {output} (no run.json): give the run folder of one")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         knobs = dict(record["knobs"])

@@ -183,7 +183,7 @@ def bring(client: Any, entry: Entry) -> None:
     elif kind == "dataset":
         client.log_inputs(run_id, datasets=[_dataset(entry)])
     else:
-        raise CvmError(f"MLflow is sent no entry of the kind {kind!r}")
+        raise CvmError(f"entries of the kind {kind!r} cannot be sent to MLflow")
 
 
 def _dataset(entry: Entry) -> Any:

@@ -97,7 +97,7 @@ def check_tracking_uri(uri: str) -> None:
             ) from error
     if scheme in ("", "file"):
         raise CvmError(
-            f"tracking_uri {uri!r} is a folder, which MLflow no longer takes: use sqlite:////path/mlruns.db, the "
+            f"tracking_uri {uri!r} is a folder, which MLflow no longer accepts: use sqlite:////path/mlruns.db, the "
             "address of a server, or none"
         )
     database_file(uri)
@@ -112,7 +112,7 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
         CvmError: no address, neither file exists, or the file is not an MLflow database.
     """
     if not isinstance(uri, str):
-        raise CvmError(f"the training in {output_dir} recorded no MLflow store, but {shown(uri)}: train again")
+        raise CvmError(f"the training in {output_dir} recorded {shown(uri)} as its MLflow store: train again")
     file = database_file(uri)
     if file is None:
         return uri
@@ -122,8 +122,8 @@ def recorded_store(uri: str, *, output_dir: str | Path) -> str:
         return uri
     if not moved.is_file():
         raise CvmError(
-            f"the MLflow database that the training in {output_dir} recorded, {file}, is not there, nor is {moved}: "
-            "put it there, or train again"
+            f"the MLflow database that the training in {output_dir} recorded, {file}, does not exist, nor does "
+            f"{moved}: restore it, or train again"
         )
     check_database(moved)
     return sqlite_address(moved)

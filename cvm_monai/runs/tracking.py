@@ -270,10 +270,12 @@ class TrackedRun:
         except (MlflowException, RequestException) as error:
             reason = " ".join(str(error).split())[:200]
             if refused(error):
-                logger.warning("MLflow refuses an entry, which is left out: %s", reason)
+                logger.warning("MLflow rejected an entry, which is dropped: %s", reason)
                 return True
             if not self._away:
-                logger.warning("MLflow does not answer (%s): the training goes on, the record waits on disk", reason)
+                logger.warning(
+                    "MLflow does not answer (%s): the training continues, the record is kept on disk", reason
+                )
             self._away, self._ask_again = True, time.monotonic() + RETRY_SECONDS
             return False
         return True

@@ -58,7 +58,7 @@ def _check(path: Path) -> None:
         raise CvmError(f"{path} does not exist")
     known = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)))
     if path.suffix.lower() not in known:
-        raise CvmError(f"{path}: unknown kind of image; known are {', '.join(known)}")
+        raise CvmError(f"{path}: unknown kind of image; supported are {', '.join(known)}")
     if path.stat().st_size == 0:
         raise CvmError(f"{path} is empty (0 bytes); copy it again")
 

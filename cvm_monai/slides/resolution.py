@@ -98,7 +98,7 @@ def require_mpp(image: HasMpp, flag: str = "--mpp") -> float:
     """
     if image.mpp.value is None:
         raise CvmError(
-            f"{image.path} does not say how many um a pixel has: give {flag}, such as {flag} 0.5 for a slide "
+            f"{image.path} does not say how many um a pixel has: give {flag}, for example {flag} 0.5 for a slide "
             "scanned at 20x, or 0.25 at 40x"
         )
     return image.mpp.value

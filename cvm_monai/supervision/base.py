@@ -22,6 +22,8 @@ class Supervision(ABC):
     The engine calls `prepare` once; it sums the terms of `loss`, steps the optimiser and calls `after_step`. If
     `renews` is true, each new low of the validation partial cross-entropy calls `evidence` for every training image,
     and `pseudo_labels` on the evidence of many images at once; if `renews_once` is true too, only the first low does.
+    The batch is augmented as the configuration says, the same for every method; a method that changes the images
+    further declares `changes_images` and takes the constants of its views as arguments.
     """
 
     name: ClassVar[str]

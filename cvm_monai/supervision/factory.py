@@ -59,4 +59,4 @@ def check_classes(name: str, classes: int) -> None:
         raise CvmError(f"supervision must be one of {get_args(SupervisionName)}, got {name!r}")
     if classes > 2 and not METHODS[name].many_classes:
         able = ", ".join(other for other, method in METHODS.items() if method.many_classes)
-        raise CvmError(f"supervision {name} knows two classes only and the data have {classes}: use one of {able}")
+        raise CvmError(f"supervision {name} supports two classes only and the data have {classes}: use one of {able}")

@@ -1,4 +1,4 @@
-"""Strong baseline on points alone: partial Dice and full augmentation, but no pseudo-label (ours)."""
+"""Strong baseline on points alone: partial cross-entropy and partial Dice, no pseudo-label (ours)."""
 
 from typing import ClassVar
 
@@ -22,7 +22,7 @@ class StrongPartialCrossEntropy(Supervision):
 
     name: ClassVar[str] = "strong_partial_ce"
     title: ClassVar[str] = "Strong partial CE"
-    beyond_paper: ClassVar[str] = "partial Dice beside the partial cross-entropy, and the full augmentation"
+    beyond_paper: ClassVar[str] = "partial Dice beside the partial cross-entropy"
 
     def __init__(self, *, weight: float = 1.0) -> None:
         check_number("weight", weight)

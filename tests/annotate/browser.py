@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import runpy
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 ROOT = Path(__file__).resolve().parents[2]
+filled = runpy.run_path(str(ROOT / "tools" / "svg_outline.py"))["filled"]
 PAGE = ROOT / "cvm_monai" / "annotate" / "page" / "index.html"
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -78,7 +80,7 @@ class Server:
             "OMP_NUM_THREADS": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
         }
-        command = [sys.executable, "-m", "cvm_monai", "annotate", str(self.folder), "--no-browser", "--device", "cpu"]
+        command = [sys.executable, "-m", "cvm_monai", "annotate", str(self.folder), "--no_browser", "--device", "cpu"]
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port), *self.options],
             stdout=subprocess.PIPE,
@@ -125,18 +127,6 @@ def places(mask: np.ndarray, number: int, *, apart: float = 50) -> list[tuple[fl
         chosen.append((float(column) + 0.5, float(row) + 0.5))
         depth[np.hypot(rows - row, columns - column) < apart] = 0
     return chosen
-
-
-def filled(path: str, size: int) -> np.ndarray:
-    """Rasterise an SVG path of closed rings by the even-odd rule."""
-    inside = np.zeros((size, size), bool)
-    for ring in path.split("Z"):
-        corners = [tuple(map(float, corner.split())) for corner in ring.lstrip("M").split("L") if corner]
-        if len(corners) > 2:
-            picture = Image.new("1", (size, size))
-            ImageDraw.Draw(picture).polygon(corners, fill=1)
-            inside ^= np.asarray(picture)
-    return inside
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

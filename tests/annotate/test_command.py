@@ -29,7 +29,7 @@ def refusal(capsys, *words):
 
 
 def test_a_missing_folder_is_named(capsys, tmp_path):
-    assert "nowhere is not a folder" in refusal(capsys, tmp_path / "nowhere", "--api-only")
+    assert "nowhere is not a folder" in refusal(capsys, tmp_path / "nowhere", "--api_only")
 
 
 def test_a_missing_folder_is_refused_before_anything_slow_is_imported(tmp_path):
@@ -44,9 +44,9 @@ def test_a_missing_folder_is_refused_before_anything_slow_is_imported(tmp_path):
 
 
 def test_a_folder_without_images_is_named(capsys, tmp_path):
-    assert "holds no image, neither itself nor in images/" in refusal(capsys, tmp_path, "--api-only")
+    assert "holds no image, neither itself nor in images/" in refusal(capsys, tmp_path, "--api_only")
     (tmp_path / "images").mkdir()
-    assert "holds no image" in refusal(capsys, tmp_path, "--api-only")
+    assert "holds no image" in refusal(capsys, tmp_path, "--api_only")
 
 
 def test_a_folder_that_cannot_be_written_is_named(capsys, folder, monkeypatch):
@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_written_is_named(capsys, folder, monkeypatch):
         raise PermissionError(13, "Permission denied", str(folder))
 
     monkeypatch.setattr("cvm_monai.annotate.project.try_folder", refused)
-    assert "cannot be written (Permission denied)" in refusal(capsys, folder, "--api-only")
+    assert "cannot be written (Permission denied)" in refusal(capsys, folder, "--api_only")
     assert not (folder / ".cvm-annotate").exists()
 
 
@@ -63,8 +63,8 @@ def test_a_port_that_is_taken_is_named(capsys, folder):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert f"cannot be listened on at port {port}" in refusal(capsys, folder, "--api-only", "--port", port)
-    assert "port 99999" in refusal(capsys, folder, "--api-only", "--port", 99999)
+        assert f"cannot be listened on at port {port}" in refusal(capsys, folder, "--api_only", "--port", port)
+    assert "port 99999" in refusal(capsys, folder, "--api_only", "--port", 99999)
 
 
 def test_without_a_port_the_next_free_one_is_taken(monkeypatch):
@@ -96,13 +96,13 @@ def test_a_page_that_is_not_built_is_named(capsys, folder, tmp_path, monkeypatch
     ],
 )
 def test_a_bad_option_is_refused(capsys, folder, words, sentence):
-    assert sentence in refusal(capsys, folder, "--api-only", "--port", 0, *words)
+    assert sentence in refusal(capsys, folder, "--api_only", "--port", 0, *words)
 
 
 def test_a_second_server_on_one_folder_is_refused(capsys, folder):
     with lock_folder(folder / ".cvm-annotate") as holder:
         assert holder is None
-        found = refusal(capsys, folder, "--api-only", "--port", 0)
+        found = refusal(capsys, folder, "--api_only", "--port", 0)
     assert f"is served already by process {os.getpid()}" in found
 
 
@@ -110,7 +110,7 @@ class Running:
     """A real server in a process of its own."""
 
     def __init__(self, folder):
-        command = [sys.executable, "-m", "cvm_monai", "annotate", str(folder), "--port", "0", "--api-only"]
+        command = [sys.executable, "-m", "cvm_monai", "annotate", str(folder), "--port", "0", "--api_only"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         until = time.monotonic() + STARTS_WITHIN
         for line in self.process.stdout:
@@ -171,7 +171,7 @@ def test_a_kill_in_the_middle_of_edits_loses_nothing_that_was_answered_as_saved(
 def test_a_server_that_was_interrupted_ends_and_gives_the_folder_free(folder):
     server = Running(folder)
     second = subprocess.run(
-        [sys.executable, "-m", "cvm_monai", "annotate", str(folder), "--port", "0", "--api-only"],
+        [sys.executable, "-m", "cvm_monai", "annotate", str(folder), "--port", "0", "--api_only"],
         capture_output=True,
         text=True,
         check=False,

@@ -188,7 +188,7 @@ def test_bad_class_map_is_refused(tmp_path, classes, sentence):
 def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"none.geojson does not exist"):
         read_annotations(tmp_path / "none.geojson")
-    with pytest.raises(ValueError, match=r"a.txt: unknown kind of annotation file; known are .geojson"):
+    with pytest.raises(ValueError, match=r"a.txt: unknown kind of annotation file; supported are .geojson"):
         read_annotations(tmp_path / "a.txt")
     (tmp_path / "b.geojson.gz").write_bytes(gzip.compress(b"[]" * 100)[:-12])
     with pytest.raises(ValueError, match=r"b.geojson.gz is not a complete gzip file"):

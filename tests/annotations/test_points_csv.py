@@ -43,7 +43,7 @@ HEADER = "case_id,x,y,label\n"
     [
         ("", "p.csv, line 1: the column 'case_id' is missing; found nothing"),
         ("case,x,y,label\n", "line 1: the column 'case_id' is missing; found case, x, y, label"),
-        ("case_id,x,x,y,label\n", "line 1: the column 'x' is there twice"),
+        ("case_id,x,x,y,label\n", "line 1: the column 'x' appears twice"),
         (HEADER + "a,1,2,1\na,1,2\n", "p.csv, line 3: 3 values for 4 columns"),
         (HEADER + "a,one,2,1\n", "line 2: x must be a number, got 'one'"),
         (HEADER + "a,1,inf,1\n", "line 2: y must be a number, got 'inf'"),

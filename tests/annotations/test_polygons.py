@@ -219,7 +219,7 @@ ROW = np.ones((1, 4), np.uint8)
         ([(0, ROW), (2, ROW)], "begins at row 2, but 1 rows were read"),
         ([(0, ROW), (1, ROW[:, :3])], "the strip at row 1 is 3 px wide, those above 4"),
         ([(0, ROW, ROW[:, :3])], r"the probability has shape \(1, 3\), the labels beside it \(1, 4\)"),
-        ([(0, ROW), (1, ROW, ROW)], "differs from those above in that it has a probability or none"),
+        ([(0, ROW), (1, ROW, ROW)], "must have a probability if those above have one, and none otherwise"),
     ],
 )
 def test_strips_that_make_no_map_are_refused(strips, message):

@@ -76,7 +76,7 @@ def test_inference_writes_class_numbers_and_probabilities_where_asked(three, tmp
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"supervision": "peng"}, "error: supervision peng knows two classes only and the data have 3: use one of "),
+        ({"supervision": "peng"}, "error: supervision peng supports two classes only and the data have 3: use one of "),
         ({"classes": 2}, "error: --classes is 2, the data list has 3: leave it out"),
     ],
 )

@@ -61,7 +61,7 @@ def test_it_gives_what_the_command_gives(training, tmp_path):
     folder = infer(training, tmp_path / "data", tissue="none", class_probabilities=True)
     arguments = ["--tissue", "none", "--window", "64", "--class_probabilities", "--device", "cpu"]
     out = tmp_path / "out"
-    assert main(["predict", str(tmp_path / "data"), "--model", str(training), "--out", str(out), *arguments]) == 0
+    assert main(["predict", str(tmp_path / "data"), "--model", str(training), "--output", str(out), *arguments]) == 0
     found, other = (json.loads((place / "a" / "run.json").read_text()) for place in (folder, out))
     assert found["settings"] == other["settings"]
     assert "probability_2.ome.tif" in found["files"]
@@ -76,7 +76,7 @@ def test_errors_end_in_one_sentence_that_names_the_knob_and_exit_code_2(training
     with pytest.raises(SystemExit) as stop:
         infer(training, tmp_path / "data")
     assert stop.value.code == 2
-    assert "a.tif does not say how many um a pixel has: give --image_mpp" in capsys.readouterr().err
+    assert "a.tif does not state its um/px: give --image_mpp" in capsys.readouterr().err
     (training / "models" / "model.pt").unlink()
     with pytest.raises(SystemExit) as stop:
         infer(training, tmp_path / "data", image_mpp=0.5)

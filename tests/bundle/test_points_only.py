@@ -23,7 +23,7 @@ def run(phantom, tmp_path_factory):
     mine = folder / "mine"
     for name in ("images", "points"):
         shutil.copytree(Path(phantom) / name, mine / name)
-    assert main(["prepare", str(mine), "--out", str(folder / "data")]) == 0
+    assert main(["prepare", str(mine), "--output", str(folder / "data")]) == 0
     settings = SMALL | {"max_epochs": 1, "supervision": "partial_ce"}
     output = folder / "run"
     monai.bundle.run(

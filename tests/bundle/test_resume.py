@@ -78,7 +78,7 @@ def test_a_full_disk_is_one_sentence_and_the_training_goes_on_to_the_weights_of_
     before = (tmp_path / "run.json").read_bytes()
     capsys.readouterr()
     run(trained.dataset, tmp_path)
-    sentence = f"the training in {tmp_path} is finished: nothing is left to do; --resume never trains anew"
+    sentence = f"the training in {tmp_path} is finished: nothing is left to do; --resume never trains from the start"
     assert sentence in capsys.readouterr().out.splitlines()
     assert (tmp_path / "run.json").read_bytes() == before
 

@@ -191,10 +191,10 @@ STORED = {
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"augmentation": "standard"}, "--feature_store needs images that come again: give --augmentation flips"),
-        ({"stain_jitter": 0.1}, r"--feature_store needs images that come again: .*--stain_jitter 0"),
-        ({"pen_marks": 0.1}, r"--feature_store needs images that come again: .*--pen_marks 0"),
-        ({"crop_size": 128}, r"--feature_store needs images that come again: .*--crop_size 0"),
+        ({"augmentation": "standard"}, "--feature_store needs images that repeat exactly: give --augmentation flips"),
+        ({"stain_jitter": 0.1}, r"--feature_store needs images that repeat exactly: .*--stain_jitter 0"),
+        ({"pen_marks": 0.1}, r"--feature_store needs images that repeat exactly: .*--pen_marks 0"),
+        ({"crop_size": 128}, r"--feature_store needs images that repeat exactly: .*--crop_size 0"),
         ({"supervision": "mixmatch"}, "--supervision mixmatch changes images at random, .*: drop --feature_store"),
         ({"supervision": "uncertainty_aware_mean_teacher"}, "changes images at random, .*: drop --feature_store"),
         ({"network": "unet"}, "keeps features of a frozen extractor, and this training has none: drop it"),
@@ -261,7 +261,7 @@ def test_good_knobs_pass(script):
         ("learning_rate", 1e18, "--learning_rate must be a number greater than 0 and less than 1e.09, got 1e.18"),
         ("scale", None, "--scale must be a number greater than 0, got None"),
         ("restarts", 1.0, "--restarts must be a whole number of at least 0, got 1.0"),
-        ("restarts", 30, "--restarts 30 cuts the training in 31 parts, and --max_epochs is 30"),
+        ("restarts", 30, "--restarts 30 divides the training into 31 parts, and --max_epochs is 30"),
         ("renew_below", -1, "--renew_below must be null or a number greater than 0, got -1"),
         ("mpp", 0.0, "--mpp must be null or a number greater than 0, got 0.0"),
         ("eta", 1.1, r"--eta must be a number in \[0, 1\], got 1.1"),
@@ -311,7 +311,7 @@ def test_preflight_makes_the_output_folder_and_leaves_it_empty(script, tmp_path)
     "changes, sentence",
     [
         ({"lam": -1}, "--lam must be a number greater than 0, got -1"),
-        ({"tracking_uri": "mlruns"}, "tracking_uri 'mlruns' is a folder, which MLflow no longer takes"),
+        ({"tracking_uri": "mlruns"}, "tracking_uri 'mlruns' is a folder, which MLflow no longer accepts"),
         ({}, "datalist.json does not exist: make it by `cvm-monai prepare"),
     ],
 )

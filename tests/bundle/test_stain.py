@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvm_monai.data.records import case_records
+from cvm_monai.data.fold_parts import case_records
 from cvm_monai.data.stain import fit_target
 from cvm_monai.inference import load_network, load_stain, predict
 from cvm_monai.slides import read_image

@@ -83,7 +83,7 @@ def test_every_training_image_with_both_classes_has_a_pseudo_label_or_is_counted
     total = run.data.metrics["pseudo_label_images"] + run.data.metrics["pseudo_label_skipped"]
     split = monai.bundle.ConfigParser()
     split["data"] = {
-        "_target_": "cvm_monai.data.records.case_records",
+        "_target_": "cvm_monai.data.fold_parts.case_records",
         "dataset_dir": trained.dataset,
         "part": "train",
         "fold": 0,
@@ -266,7 +266,7 @@ def test_images_of_different_sizes_train_and_validate_together(tmp_path):
         image = rng.integers(0, 100, (height, width, 3)) + 120 * mask[..., None]
         Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"{index}.png")
         Image.fromarray(mask).save(folder / "masks" / f"{index}.png")
-    assert main(["prepare", str(folder), "--out", str(tmp_path / "data")]) == 0
+    assert main(["prepare", str(folder), "--output", str(tmp_path / "data")]) == 0
     settings = SMALL | {"max_epochs": 1, "tracking_uri": "none", "seed": 1}
     output = str(tmp_path / "run")
     monai.bundle.run("training", config_file=TRAIN, dataset_dir=str(tmp_path / "data"), output_dir=output, **settings)

@@ -26,7 +26,7 @@ def test_a_dry_run_says_what_the_training_will_take(monkeypatch, capsys, tmp_pat
     asked = []
     monkeypatch.setattr(doctor, "examine", lambda *_: iter([]))
     monkeypatch.setattr(doctor, "rehearsal", lambda *words: asked.append(words) or FOUND)
-    assert main(["doctor", str(tmp_path), "--dry-run", "--crop_size", "256", "--network=unet"]) == 0
+    assert main(["doctor", str(tmp_path), "--dry_run", "--crop_size", "256", "--network=unet"]) == 0
     assert asked[0][0] == tmp_path
     assert asked[0][2] == {"crop_size": 256, "network": "unet"}
     assert capsys.readouterr().out.splitlines() == [
@@ -52,8 +52,8 @@ def test_a_training_that_does_not_fit_the_memory_is_warned_about(monkeypatch, ca
 def test_no_dry_run_where_something_fails(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "examine", lambda *_: iter([Finding("torch", "FAIL", "missing", "pip install torch")]))
     monkeypatch.setattr(doctor, "rehearsal", lambda *_: pytest.fail("it ran"))
-    assert main(["doctor", "--dry-run"]) == 1
-    assert capsys.readouterr().out.endswith("no dry run before that is mended\n")
+    assert main(["doctor", "--dry_run"]) == 1
+    assert capsys.readouterr().out.endswith("no dry run until that is fixed\n")
 
 
 @pytest.mark.parametrize(
@@ -83,5 +83,5 @@ def test_wrong_words_are_one_sentence_and_2(capsys, monkeypatch, words, sentence
 
 def test_a_dry_run_needs_a_data_set(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(doctor, "examine", lambda *_: iter([]))
-    assert main(["doctor", str(tmp_path), "--dry-run"]) == 2
+    assert main(["doctor", str(tmp_path), "--dry_run"]) == 2
     assert capsys.readouterr().err.startswith("cvm-monai: error: a dry run needs a data set, and there is none in")

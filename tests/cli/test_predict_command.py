@@ -36,7 +36,7 @@ def slide(path, *, mpp=0.5):
 
 
 def predict(training, tmp_path, *more):
-    return main(["predict", "--device", "cpu", *more, "--model", str(training), "--out", str(tmp_path / "out")])
+    return main(["predict", "--device", "cpu", *more, "--model", str(training), "--output", str(tmp_path / "out")])
 
 
 def test_a_folder_of_slides_is_predicted_and_the_same_command_passes_over_them(training, tmp_path, capsys):
@@ -56,7 +56,7 @@ def test_a_folder_of_slides_is_predicted_and_the_same_command_passes_over_them(t
 @pytest.mark.parametrize(
     "more, sentence",
     [
-        (["unknown.tif"], "does not say how many um a pixel has: give --mpp"),
+        (["unknown.tif"], "does not state its um/px: give --mpp"),
         (["missing.tif"], "missing.tif does not exist: give a slide, or a folder of slides"),
         (["good.tif", "--origin", "qupath"], "--origin must be one of level0, bounds, got 'qupath'"),
         (["good.tif", "--window", "100"], "window must be a multiple of 32 from 64 to 16384 pixels, got 100"),

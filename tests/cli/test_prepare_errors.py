@@ -24,7 +24,7 @@ def sentence(folder, tmp_path, capsys):
     """Run prepare on the folder; it must end with one sentence and write no data list."""
 
     def run(*options):
-        assert main(["prepare", str(folder), "--out", str(tmp_path / "out"), *options]) == 2
+        assert main(["prepare", str(folder), "--output", str(tmp_path / "out"), *options]) == 2
         captured = capsys.readouterr()
         assert captured.out == ""
         assert captured.err.startswith("cvm-monai: error: ")
@@ -112,8 +112,8 @@ def test_point_outside_refused_on_demand(folder, sentence):
     "text, expected",
     [
         ("case,patient_id\n", "cases.csv, line 1: the column 'case_id' is missing; found case, patient_id"),
-        ("case_id,fold\na,1\n", "cases.csv, line 1: the column 'fold' is a name of the data list's own; rename it"),
-        ("case_id\na\nb\na\n", "cases.csv, line 4: case a stands in line 2 already"),
+        ("case_id,fold\na,1\n", "cases.csv, line 1: the column name 'fold' is reserved for the data list; rename it"),
+        ("case_id\na\nb\na\n", "cases.csv, line 4: case a is already in line 2"),
         ("case_id,x\n,1\n", "cases.csv, line 2: the case_id is empty"),
         ("case_id,patient_id\na,\n",
          "cases.csv, line 2: the patient_id of case a is empty; fill it in or remove the column"),
@@ -165,30 +165,30 @@ def test_class_map_from_a_file(folder, sentence, tmp_path):
     assert sentence("--classes", str(tmp_path / "classes.json")).startswith("--classes must be a JSON object")
     write(tmp_path / "classes.json", {"Tumor": "target"})
     out = str(tmp_path / "other")
-    assert main(["prepare", str(folder), "--out", out, "--classes", str(tmp_path / "classes.json")]) == 0
+    assert main(["prepare", str(folder), "--output", out, "--classes", str(tmp_path / "classes.json")]) == 0
 
 
 def test_out_that_cannot_be_written(folder, tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert main(["prepare", str(folder), "--out", str(tmp_path / "file" / "out")]) == 2
-    expected = f"cvm-monai: error: cannot write into {tmp_path}/file/out (Not a directory): give another --out\n"
+    assert main(["prepare", str(folder), "--output", str(tmp_path / "file" / "out")]) == 2
+    expected = f"cvm-monai: error: cannot write into {tmp_path}/file/out (Not a directory): give another --output\n"
     assert capsys.readouterr().err == expected
 
 
 def test_report_is_printed(folder, tmp_path, capsys):
     write(folder / "points" / "a.geojson", [point(1, 1, "target")])
     write(folder / "points" / "b.docx", "")
-    assert main(["prepare", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert main(["prepare", str(folder), "--output", str(tmp_path / "out")]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert "  points/: passed over, not a known kind of annotation file: b.docx\n" in captured.out
+    assert "  points/: skipped, not a known kind of annotation file: b.docx\n" in captured.out
     assert captured.out.startswith(f"Wrote {tmp_path}/out/datalist.json\n  cases       4\n")
 
 
 def test_warnings_stand_before_the_error(folder, tmp_path, capsys):
     write(folder / "points" / "x.geojson", [point(1, 1, "target")])
     write(folder / "points" / "a.geojson", [point(1, 1, "Tumor")])
-    assert main(["prepare", str(folder), "--out", str(tmp_path / "out")]) == 2
+    assert main(["prepare", str(folder), "--output", str(tmp_path / "out")]) == 2
     warning, error = capsys.readouterr().err.splitlines()
     assert warning == "cvm-monai: warning: points/: no image for x.geojson"
     assert error.startswith("cvm-monai: error: ")
@@ -201,7 +201,7 @@ def test_warnings_about_slides_stand_before_the_error(tmp_path, capsys):
     pixels = np.full((64, 64, 3), 200, np.uint8)
     write_pyramid(path, pixels.shape, [pixels], mpp=0.5, ome=False, levels=1, tile=64)
     write(tmp_path / "data" / "points" / "other.geojson", [point(1, 1, "target")])
-    assert main(["prepare", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--mpp", "0.5"]) == 2
+    assert main(["prepare", str(tmp_path / "data"), "--output", str(tmp_path / "out"), "--mpp", "0.5"]) == 2
     *warnings, error = capsys.readouterr().err.splitlines()
     assert "cvm-monai: warning: points/: no image for other.geojson" in warnings
     assert error.startswith("cvm-monai: error: s1: no annotations, so that no tile was cut")

@@ -20,7 +20,7 @@ def folder(tmp_path):
 
 
 def prepare(folder, *options):
-    return main(["prepare", str(folder), "--out", str(folder.parent / "out"), "--folds", "2", *options])
+    return main(["prepare", str(folder), "--output", str(folder.parent / "out"), "--folds", "2", *options])
 
 
 def test_prepare_cuts_tiles(folder, capsys):
@@ -39,11 +39,11 @@ def test_prepare_resamples_wholes(folder, capsys):
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (["--tile", "64"], "--tile is about slides: give the um/px of the tiles as well, for example --mpp 0.5"),
-        (["--whole"], "--whole is about slides: give the um/px of the tiles as well, for example --mpp 0.5"),
+        (["--tile", "64"], "--tile is an option for slides: give the um/px of the tiles too, for example --mpp 0.5"),
+        (["--whole"], "--whole is an option for slides: give the um/px of the tiles too, for example --mpp 0.5"),
         (
             ["--origin", "bounds"],
-            "--origin is about slides: give the um/px of the tiles as well, for example --mpp 0.5",
+            "--origin is an option for slides: give the um/px of the tiles too, for example --mpp 0.5",
         ),
         (["--mpp", "0.5", "--origin", "qupath"], "--origin must be one of level0, bounds, got 'qupath'"),
         (["--mpp", "0.5", "--tile", "63"], "--tile must be a multiple of 32 px, from 64, got 63"),
@@ -80,7 +80,7 @@ def test_camelyon16(tmp_path, capsys):
             '<ASAP_Annotations><Annotations><Annotation Name="1" Type="Polygon" PartOfGroup="_0" Color="#000000">'
             f"<Coordinates>{corners}</Coordinates></Annotation></Annotations></ASAP_Annotations>"
         )
-    command = ["camelyon16", str(tmp_path / "slides"), str(tmp_path / "xml"), "--out", str(tmp_path / "out")]
+    command = ["camelyon16", str(tmp_path / "slides"), str(tmp_path / "xml"), "--output", str(tmp_path / "out")]
     assert main([*command, "--size", "64", "--folds", "2"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("tumor_001: 1 tumour region; 1 crop, 9.0% of them tumour\n")

@@ -107,9 +107,7 @@ def test_images_that_are_held_when_asked_for_take_from_the_budget_too(tmp_path):
 
 
 def test_a_budget_below_one_image_is_refused_and_none_at_all_is_not(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"--cache 0\.000488281 GiB holds not one image, of which the first takes 1\.0"
-    ):
+    with pytest.raises(ValueError, match=r"--cache 0\.000488281 GiB cannot hold a single image; the first takes 1\.0"):
         cases(2, budget=CacheBudget(mib(0.5), folder=tmp_path), held=1)
     assert cases(2, budget=CacheBudget(0)).cache_num == 0
 
@@ -129,7 +127,22 @@ def test_a_disk_that_fills_is_one_sentence_and_leaves_no_half_of_a_file(monkeypa
         raise error
 
     monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: namedtuple("usage", "free")(4096))
     with pytest.raises(ValueError, match=r"cannot keep decoded images \(no space left\): free disk, or raise --cache"):
+        write_item(tmp_path / "a.pt", {"x": torch.ones(2)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_with_room_is_not_called_full(monkeypatch, tmp_path):
+    def fail(*_):
+        raise OSError(errno.EACCES, "Permission denied") if denied else RuntimeError("a tensor that cannot be written")
+
+    monkeypatch.setattr(torch, "save", fail)
+    denied = True
+    with pytest.raises(ValueError, match=r"cannot keep decoded images \(Permission denied\): free disk"):
+        write_item(tmp_path / "a.pt", {"x": torch.ones(2)})
+    denied = False
+    with pytest.raises(RuntimeError, match=r"^a tensor that cannot be written$"):
         write_item(tmp_path / "a.pt", {"x": torch.ones(2)})
     assert list(tmp_path.iterdir()) == []
 

@@ -155,7 +155,7 @@ def test_a_second_run_changes_nothing_and_other_settings_are_refused(make, tmp_p
     make()
     assert {file: file.read_bytes() for file in (tmp_path / "out").rglob("*") if file.is_file()} == before
     with pytest.raises(
-        ValueError, match="were cut with other settings: crops_per_slide was 2 and is 3; give another --out"
+        ValueError, match="were cut with other settings: crops_per_slide was 2 and is 3; give another --output"
     ):
         make(crops_per_slide=3)
 
@@ -232,5 +232,7 @@ def test_a_shard_out_of_range_and_one_of_other_settings_are_refused(make):
     with pytest.raises(ValueError, match=r"--shard must be K/N with K from 1 to N, such as 3/16, got '3/2'"):
         make(shard="3/2")
     make(shard="1/2")
-    with pytest.raises(ValueError, match="cut with other settings: crops_per_slide was 2 and is 1; give another --out"):
+    with pytest.raises(
+        ValueError, match="cut with other settings: crops_per_slide was 2 and is 1; give another --output"
+    ):
         make(shard="2/2", crops_per_slide=1)

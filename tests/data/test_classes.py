@@ -10,9 +10,9 @@ from PIL import Image
 from cvm_monai.annotations import Annotations, Point, read_annotations, write_geojson
 from cvm_monai.data.check import class_mask
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.fold_parts import case_records, class_count, class_names
 from cvm_monai.data.folds import Split, check_trainable
 from cvm_monai.data.prepare import prepare
-from cvm_monai.data.records import case_records, class_count, class_names
 from cvm_monai.data.sampling import sample_points
 from cvm_monai.data.transforms import LoadCased, RandCropToPointsd, class_labels
 
@@ -117,7 +117,7 @@ def test_the_number_of_classes_is_asked_without_a_complaint(folder, tmp_path):
 def test_classes_that_are_not_numbered_in_turn_are_refused(folder, classes):
     path = prepared(folder).datalist.path
     path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": classes}))
-    with pytest.raises(ValueError, match=r"classes must be .* further ones have the numbers from 2 on, without a gap"):
+    with pytest.raises(ValueError, match=r"classes must be .* further classes are numbered from 2 without gaps"):
         read_datalist(path)
 
 

@@ -82,7 +82,9 @@ def test_a_column_of_the_users_that_is_called_novel_stays_a_text(tmp_path):
 
 
 def test_missing_list_names_the_command(tmp_path):
-    with pytest.raises(ValueError, match=r"none/datalist.json does not exist: .*`cvm-monai prepare .*none --out OUT`"):
+    with pytest.raises(
+        ValueError, match=r"none/datalist.json does not exist: .*`cvm-monai prepare .*none --output OUT`"
+    ):
         read_datalist(tmp_path / "none")
     with pytest.raises(ValueError, match=r"datalist.json does not exist: .*`cvm-monai phantom data/phantom`"):
         read_datalist(tmp_path / "data" / "phantom")
@@ -95,15 +97,15 @@ def without(key):
 @pytest.mark.parametrize(
     "cases, sentence",
     [
-        ([], "there is no case"),
+        ([], "the list of cases is empty"),
         ([CASE, 3], "case 2: an object is expected, found 3"),
-        ([CASE, CASE], "the case a is there twice"),
+        ([CASE, CASE], "the case a appears twice"),
         ([CASE, {**CASE, "case_id": "b", "fold": 1}], r"patient p is in the folds 0 and 1 \(case b\)"),
         ([without("case_id")], "case 1: the key 'case_id' is missing"),
         ([without("points")], "case a: the key 'points' is missing"),
         ([without("sha256")], "case a: the key 'sha256' is missing"),
         ([without("fold")], "case a: the key 'fold' is missing"),
-        ([{**CASE, "patient_id": 7}], "case a: patient_id must be a text, found 7"),
+        ([{**CASE, "patient_id": 7}], "case a: patient_id must be text, found 7"),
         ([{**CASE, "fold": True}], "case a: fold must be a whole number from 0, found true"),
         ([{**CASE, "fold": -1}], "case a: fold must be a whole number from 0, found -1"),
         ([{**CASE, "mpp": "x"}], "case a: mpp must be a number above 0, found \"x\""),
@@ -130,7 +132,7 @@ def test_missing_image_is_named(tmp_path):
 @pytest.mark.parametrize(
     "changes, sentence",
     [
-        ({"version": 2}, "version 2 is unknown, 1 is"),
+        ({"version": 2}, "version 2 is not supported, only 1"),
         ({"classes": {"background": 1, "target": 0}}, 'classes must be {"background": 0, "target": 1}, found'),
         ({"cases": {}}, "not a data list"),
     ],

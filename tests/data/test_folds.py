@@ -79,10 +79,10 @@ def test_one_patient_with_few_images_trains_without_a_test(count, folds):
 
 
 def test_images_of_one_patient_that_cannot_be_dealt_are_refused_with_what_can():
-    with pytest.raises(ValueError, match=r"all 3 images come from the patient s1, which cannot be dealt into 4 folds: "
-                       "give --folds 3, or --folds 1 to train on all of them without a test"):  # fmt: skip
+    with pytest.raises(ValueError, match=r"all 3 images come from the patient s1, which cannot be divided into 4 folds"
+                       ": give --folds 3, or --folds 1 to train on all of them without a test"):  # fmt: skip
         deal("abc", ["s1"] * 3, folds=4)
-    with pytest.raises(ValueError, match="cannot be dealt into 2 folds: give --folds 3"):
+    with pytest.raises(ValueError, match="cannot be divided into 2 folds: give --folds 3"):
         deal("abc", ["s1"] * 3, folds=2)
     with pytest.raises(ValueError, match="folds must be at least 1, got 0"):
         deal("abc", ["s1"] * 3, folds=0)

@@ -187,7 +187,7 @@ Left out because outside the image: 1
   case b: target point (99, 5) outside the image of 30 x 20 px
 
 Warnings
-  images/: passed over, not a known kind of image: notes.txt
+  images/: skipped, not a known kind of image: notes.txt
   points/: no image for e.geojson
   no patient_id in cases.csv: each image counts as a patient of its own; if some images come from the same patient \
 the test scores will be too good
@@ -247,7 +247,7 @@ def test_binary_mask_takes_everything_but_zero_for_target():
 def test_users_file_is_never_replaced(folder):
     add_points(folder, "a", Point(99, 5, 1), *BOTH)
     before = snapshot(folder)
-    with pytest.raises(ValueError, match=r"a.geojson is your own file and would be replaced: give another --out"):
+    with pytest.raises(ValueError, match=r"a.geojson is your own file and would be replaced: give another --output"):
         prepare(folder, out=folder)
     assert snapshot(folder) == before
 
@@ -256,7 +256,7 @@ def test_annotation_files_beside_the_images_folder_are_named_as_passed_over(fold
     for name in ("points.zip", "a.geojson", "b.xml.gz", "notes.txt", "run.json"):
         (folder / name).write_text("{}")
     warnings = prepare(folder, out=tmp_path / "out").warnings
-    what = "passed over, annotations are read from points/, one file for each image:"
+    what = "skipped, annotations are read from points/, one file for each image:"
     assert [text for text in warnings if text.startswith(what)] == [f"{what} a.geojson, b.xml.gz, points.zip"]
 
 

@@ -11,8 +11,8 @@ from cvm_monai.annotations import Annotations, Point, Region, read_annotations, 
 from cvm_monai.annotations.class_map import read_class_map
 from cvm_monai.data import prepare_slides as module
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.fold_parts import case_records, check_split
 from cvm_monai.data.prepare_slides import prepare_slides
-from cvm_monai.data.records import case_records, check_split
 from cvm_monai.data.slide_plan import CutSettings
 from cvm_monai.slides import SlideImage, write_pyramid
 
@@ -291,7 +291,7 @@ def test_other_settings_in_the_same_folder_are_refused(cut, settings, name, was,
     cut()
     before = snapshot(tmp_path / "out")
     with pytest.raises(
-        ValueError, match=f"were cut with other settings: {name} was {was} and is {now}; give another --out"
+        ValueError, match=f"were cut with other settings: {name} was {was} and is {now}; give another --output"
     ):
         cut(settings)
     assert snapshot(tmp_path / "out") == before
@@ -301,7 +301,7 @@ def test_tiles_of_an_earlier_versions_rules_are_not_gone_on_with(cut, tmp_path):
     cut()
     path = tmp_path / "out" / "tiles.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1}))
-    with pytest.raises(ValueError, match=r"were cut by an earlier version, by other rules: give another --out"):
+    with pytest.raises(ValueError, match=r"were cut by an earlier version, by other rules: give another --output"):
         cut()
 
 
@@ -327,7 +327,7 @@ def test_a_slide_may_be_added_but_not_taken_away(cut, folder):
     add_slide(folder, "c", seed=5)
     assert set(cut().slides) == {"a", "b", "c"}
     (folder / "slides" / "b.tif").unlink()
-    with pytest.raises(ValueError, match="holds tiles of the slide b, which is not there any more"):
+    with pytest.raises(ValueError, match="holds tiles of the slide b, which no longer exists"):
         cut()
 
 
@@ -453,7 +453,7 @@ def test_class_maps_and_more_than_two_classes(cut, folder):
 
 def test_um_per_px_of_a_slide(folder, cut, tmp_path):
     add_slide(folder, "b", seed=1, mpp=None)
-    with pytest.raises(ValueError, match=r"b.tif does not say how many um a pixel has: give --image_mpp"):
+    with pytest.raises(ValueError, match=r"b.tif does not state its um/px: give --image_mpp"):
         cut()
     report = cut(replace(SETTINGS, image_mpp=0.25), out="given")
     assert report.slides["b"] == "2 target, 2 background; 2 tiles"
@@ -470,7 +470,7 @@ def test_um_per_px_of_a_slide(folder, cut, tmp_path):
 @pytest.mark.parametrize(
     "mpp, sentence",
     [
-        (30, "30 um/px is not a resolution of a microscope (0.1 to 10): say the right one with --image_mpp"),
+        (30, "30 um/px is not a plausible resolution of a microscope (0.1 to 10): give the right one by --image_mpp"),
         (1.1, "has 1.1 um/px, more than 2 times coarser than --mpp 0.5: give a larger --mpp"),
     ],
 )  # fmt: skip
@@ -501,7 +501,7 @@ def test_points_outside_are_refused_on_demand(cut, folder):
 
 def test_a_whole_that_is_too_large_is_refused(cut, monkeypatch):
     monkeypatch.setattr("cvm_monai.data.slide_plan.MAX_WHOLE", 79_999)
-    with pytest.raises(ValueError, match="would be a whole of 320 x 250 px, too large for one image: cut"):
+    with pytest.raises(ValueError, match="would become one image of 320 x 250 px, too large for one image: cut"):
         cut(replace(SETTINGS, tile=None))
 
 
@@ -509,7 +509,7 @@ def test_a_whole_that_is_too_large_is_refused(cut, monkeypatch):
     "values, message",
     [
         ({"mpp": -1}, "--mpp must be a positive number"),
-        ({"mpp": 50}, "50 um/px is not a resolution of a microscope"),
+        ({"mpp": 50}, "50 um/px is not a plausible resolution of a microscope"),
         ({"tile": 100}, "--tile must be a multiple of 32 px"),
         ({"image_mpp": 0}, "--image_mpp must be a positive number"),
         ({"tissue_tiles": -1}, "--tissue_tiles must be 0 or more"),
@@ -523,7 +523,7 @@ def test_settings_out_of_their_range(values, message):
 
 def test_a_column_that_the_tiles_have_of_their_own(cut, folder):
     (folder / "cases.csv").write_text("case_id,slide\na,1\nb,2\n")
-    with pytest.raises(ValueError, match=r"cases.csv, line 1: the column 'slide' is a name of the tiles' own"):
+    with pytest.raises(ValueError, match=r"cases.csv, line 1: the column name 'slide' is reserved for the tiles"):
         cut()
 
 
@@ -599,7 +599,7 @@ def test_slides_in_sub_folders_beside_others_are_named_in_a_warning(cut, folder)
     (folder / "slides" / "c").mkdir()
     (folder / "slides" / "b.tif").rename(folder / "slides" / "c" / "b.tif")
     add_slide(folder, "d")
-    assert "slides/: passed over, in sub-folders beside images in slides/ itself: c/b.tif" in cut().warnings
+    assert "slides/: skipped, in sub-folders beside images in slides/ itself: c/b.tif" in cut().warnings
 
 
 @pytest.mark.parametrize("inner_first", [False, True])

@@ -21,7 +21,7 @@ def test_five_cases_in_two_processes():
 
 @pytest.mark.parametrize("count, rank, world", [(-1, 0, 1), (3, 2, 2), (3, -1, 2), (3, 0, 0)])
 def test_a_share_that_does_not_exist_is_refused(count, rank, world):
-    with pytest.raises(ValueError, match=f"there is no shard {rank} of {world} of {count} things"):
+    with pytest.raises(ValueError, match=f"there is no shard {rank} of {world} of {count} items"):
         shard_of(count, rank=rank, world=world)
 
 

@@ -106,7 +106,7 @@ def test_every_command_of_the_readme_runs(place, monkeypatch):
         if words[0] == "mlflow":
             told[key] = open_page(place, words)
         elif words[:2] == ["cvm-monai", "annotate"]:
-            words = ["cvm_monai", *words[1:], "--no-browser" if PAGE.is_dir() else "--api-only"]
+            words = ["cvm_monai", *words[1:], "--no_browser" if PAGE.is_dir() else "--api_only"]
             told[key] = open_page(place, words, "api/project", place / words[2] / ".cvm-annotate" / "token")
         else:
             told[f"{key} {words[2]}" if key in told else key] = run(

@@ -80,7 +80,7 @@ def test_a_store_that_cannot_be_written_fails(tmp_path):
     "uri, status, words",
     [
         ("none", "PASS", "off"),
-        ("file:///tmp/x", "FAIL", "is a folder, which MLflow no longer takes"),
+        ("file:///tmp/x", "FAIL", "is a folder, which MLflow no longer accepts"),
         ("http://127.0.0.1:9", "FAIL", "no MLflow server answers at http://127.0.0.1:9"),
     ],
 )
@@ -106,6 +106,13 @@ def test_a_configuration_fails_by_its_own_checks(phantom, knobs, detail):
     finding = check_config(TRAIN, dataset=phantom, knobs=knobs)
     assert finding.status == "FAIL"
     assert finding.detail.startswith(detail)
+
+
+@pytest.mark.parametrize("name", ["parent_run_id", "experiment_name", "checkpoint_seconds", "eta"])
+def test_a_reference_to_an_entry_that_does_not_exist_fails(phantom, name):
+    finding = check_config(TRAIN, dataset=phantom, knobs={name: "@nothing"})
+    assert finding.status == "FAIL"
+    assert "nothing" in finding.detail
 
 
 def test_a_configuration_that_suits_the_data_passes_and_writes_nothing(phantom):

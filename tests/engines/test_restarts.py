@@ -19,7 +19,7 @@ def test_a_training_is_cut_in_equal_shares(count, max_epochs, epochs):
 
 
 def test_more_shares_than_epochs_are_refused():
-    with pytest.raises(ValueError, match="--restarts 4 cuts the training in 5 parts, and --max_epochs is 4"):
+    with pytest.raises(ValueError, match="--restarts 4 divides the training into 5 parts, and --max_epochs is 4"):
         restart_epochs(count=4, max_epochs=4)
 
 

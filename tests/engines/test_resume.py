@@ -233,7 +233,7 @@ def test_a_newest_checkpoint_that_cannot_be_read_gives_way_to_the_one_before(tmp
         )
     with caplog.at_level("INFO"):
         resumed = Training(tmp_path / "run").run()
-    assert any("epoch_00002.pt" in text and text.endswith("the one before is taken") for text in caplog.messages)
+    assert any("epoch_00002.pt" in text and text.endswith("using the one before it") for text in caplog.messages)
     assert "goes on after epoch 1 of 2" in caplog.messages
     assert differences(straight.result(), resumed.result()) == []
 
@@ -316,7 +316,9 @@ def test_a_finished_training_says_so_and_an_unfinished_one_does_not(tmp_path):
     training.killed_in(2)
     assert finished(training) is None
     Training(tmp_path / "run").run()
-    text = f"the training in {tmp_path / 'run'} is finished: nothing is left to do; --resume never trains anew"
+    text = (
+        f"the training in {tmp_path / 'run'} is finished: nothing is left to do; --resume never trains from the start"
+    )
     assert finished(training) == finished(training, num_workers=4, resume="auto") == text
 
 

@@ -35,8 +35,8 @@ def test_a_loss_that_follows_the_progress_of_the_training_cannot_go_on_for_longe
     run = longer(tmp_path / "run", epochs=2, method=method).run()
     before = sorted(tmp_path.rglob("*"))
     sentence = (
-        "are of a training of 2 epochs, and those of a training of 4 would be others: with this supervision the loss "
-        "depends on the share of the training that is done; give the former --max_epochs"
+        "are of a training of 2 epochs, and cannot be continued to 4: with this supervision the loss "
+        "depends on the completed fraction of the training; give the former --max_epochs"
     )
     with pytest.raises(ValueError, match=sentence):
         finished(run, max_epochs=4)

@@ -70,5 +70,5 @@ def test_without_locks_a_training_goes_on_with_a_warning(tmp_path, monkeypatch, 
     with sole_writer(tmp_path):
         pass
     assert caplog.messages == [
-        f"{tmp_path} is on a file system without locks: see to it that one training alone writes there"
+        f"{tmp_path} is on a file system without locks: make sure that only one training writes there"
     ]

@@ -105,7 +105,7 @@ def test_a_folder_without_points_gets_the_largest_number_of_pairs(ask, user_fold
 def test_more_pairs_than_any_image_has_points_are_refused(ask, user_folder):
     rows = [f"case_{i:03d},{x},20,{label}\n" for i in range(8) for label, x in ((1, 15), (1, 16), (0, 2))]
     (user_folder / "points.csv").write_text("case_id,x,y,label\n" + "".join(rows))
-    message = "2 pairs are asked for, and no image of .* the most has case_000, 2 target and 1 background; give lower"
+    message = "2 pairs are requested, and no image of .* the most has case_000, 2 target and 1 background; give lower"
     with pytest.raises(ValueError, match=message):
         ask(folder=user_folder, folds=2)
     assert ask.executor.done == []

@@ -316,7 +316,7 @@ def test_two_comparisons_in_one_folder_are_refused(ask, tmp_path):
     with subprocess.Popen([sys.executable, "-c", code, lock], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         try:
-            with pytest.raises(ValueError, match=r"another comparison runs in .*: wait for it"):
+            with pytest.raises(ValueError, match=r"another comparison is running in .*: wait for it"):
                 ask()
         finally:
             other.kill()

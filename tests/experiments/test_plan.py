@@ -91,7 +91,7 @@ def test_knobs_are_read_in_both_ways_of_writing():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["3"], "'3' belongs to no option: give DIR first"),
+        (["3"], "'3' does not belong to any option: give DIR first"),
         (["--max_epochs"], "--max_epochs has no value"),
         (["--max_epochs", "--scale", "1"], "--max_epochs has no value"),
         (["--max_epoch", "3"], r"--max_epoch is neither .* did you mean --max_epochs\?"),

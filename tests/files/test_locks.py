@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     sentence = r"file cannot be written \(File exists\): choose another --output$"
     with pytest.raises(ValueError, match=sentence), lock_folder(tmp_path / "file", option="--output"):
         pytest.fail("it was entered")
-    with pytest.raises(ValueError, match=r"file cannot be written \(File exists\): choose another --out$"):
+    with pytest.raises(ValueError, match=r"file cannot be written \(File exists\): choose another --output$"):
         check_lockable(tmp_path / "file")
 
 
@@ -81,7 +81,7 @@ def test_without_locks_a_folder_is_refused_and_no_file_stands_for_a_lock(tmp_pat
             raise OSError(number, reason)
 
         monkeypatch.setattr("fcntl.flock", no_locks)
-        sentence = rf"out cannot be locked \({reason}\): its file system has no locks; choose another --out$"
+        sentence = rf"out cannot be locked \({reason}\): its file system has no locks; choose another --output$"
         with pytest.raises(NoLocksError, match=sentence), lock_folder(tmp_path / "out"):
             pytest.fail("it was entered")
         with pytest.raises(NoLocksError, match=sentence):

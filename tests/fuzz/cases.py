@@ -37,7 +37,7 @@ def folder_of_images(rng: np.random.Generator, root: Path) -> Path:
 
 def prepare(root: Path, *more: str) -> Job:
     """`cvm-monai prepare` of the folder."""
-    return Job(("prepare", str(root / "input"), "--out", str(root / "out"), *more), root / "input")
+    return Job(("prepare", str(root / "input"), "--output", str(root / "out"), *more), root / "input")
 
 
 def images(rng: np.random.Generator, root: Path, training: Path) -> Job:
@@ -176,13 +176,13 @@ def camelyon(rng: np.random.Generator, root: Path, training: Path) -> Job:
     else:
         (folder / "points" / "a.xml").write_bytes(broken_texts.broken_asap(rng))
     more = ("--classes", "target=target,background=exclusion", "--size", "64", "--folds", "2", "--image_mpp", "0.5")
-    return Job(("camelyon16", f"{folder}/slides", f"{folder}/points", "--out", str(root / "out"), *more), folder)
+    return Job(("camelyon16", f"{folder}/slides", f"{folder}/points", "--output", str(root / "out"), *more), folder)
 
 
 def predict(root: Path, training: Path, *more: str) -> Job:
     """`cvm-monai predict` of input/slides by the training in input/run."""
     slides_folder = root / "input" / "slides"
-    argv = ("predict", str(slides_folder), "--model", str(training), "--out", str(root / "out"), "--device", "cpu")
+    argv = ("predict", str(slides_folder), "--model", str(training), "--output", str(root / "out"), "--device", "cpu")
     return Job((*argv, "--num_workers", "0", "--window", "64", *more), root / "input")
 
 
@@ -216,8 +216,8 @@ def registered_models(rng: np.random.Generator, root: Path, training: Path) -> J
     folder = trained_folder(rng, root, training)
     store = f"sqlite:///{root}/out/mlruns.db"
     argv = [
-        ("register", str(folder), "--tracking-uri", store),
-        ("export-bundle", str(root / "out" / "b.zip"), "--output_dir", str(folder)),
+        ("register", str(folder), "--tracking_uri", store),
+        ("export-bundle", str(root / "out" / "b.zip"), "--model", str(folder)),
     ][rng.integers(2)]
     return Job(argv, root / "input")
 

@@ -72,7 +72,7 @@ def configurations(rng: np.random.Generator, root: Path, training: Path) -> Job:
     name = "train.yaml" if rng.random() < 0.85 else chosen(rng, ("inference.yaml", "metadata.json", "evaluate.yaml"))
     file = broken_file(rng, bundle / "configs" / name)
     more = ("--seed", "1") if rng.random() < 0.2 else ()
-    tried = ("--dry-run",) if rng.random() < 0.3 else ()
+    tried = ("--dry_run",) if rng.random() < 0.3 else ()
     argv = ("doctor", str(root / "input" / "data"), "--config_file", str(file), *more, *tried)
     return Job(argv, root / "input")
 
@@ -86,8 +86,8 @@ def bundles(rng: np.random.Generator, root: Path, training: Path) -> Job:
     broken_file(rng, bundle / "configs" / name)
     run, data, out = (str(root / part) for part in ("input/run", "input/run/data", "out"))
     argv = [
-        ("export-bundle", f"{out}/b.zip", "--output_dir", run),
-        ("export-bundle", f"{out}/b.zip", "--output_dir", run),
+        ("export-bundle", f"{out}/b.zip", "--model", run),
+        ("export-bundle", f"{out}/b.zip", "--model", run),
         ("compare", data, "--output", out, "--methods", "cvm", "--jobs", "1", "--tracking_uri", "none"),
         ("ablate", data, "--output", out, "--what", chosen(rng, ("eta", "pairs", "solver")), "--tracking_uri", "none"),
     ][rng.integers(4)]

@@ -155,8 +155,8 @@ def stores(rng: np.random.Generator, root: Path, training: Path) -> Job:
         broken(rng, folder / "mlruns.db")
     else:
         broken(rng, folder / "run.json")
-    more = ("--promote-if-better", "dice") if rng.random() < 0.5 else ()
-    return Job(("register", str(folder), "--tracking-uri", "none", *more), root / "input")
+    more = ("--promote_if_better", "dice") if rng.random() < 0.5 else ()
+    return Job(("register", str(folder), "--tracking_uri", "none", *more), root / "input")
 
 
 def outboxes(rng: np.random.Generator, root: Path, training: Path) -> Job:
@@ -222,4 +222,4 @@ def apps(rng: np.random.Generator, root: Path, training: Path) -> Job:
         folder.mkdir()
         main = folder / "main.py"
         main.mkdir() if kind == 1 else main.write_bytes([b"\xff\xfe\x00", rng.bytes(30)][kind - 2])
-    return Job(("label-app", "--out", str(folder)), root / "input")
+    return Job(("label-app", "--output", str(folder)), root / "input")

@@ -33,7 +33,7 @@ WARNED = "cvm-monai: warning: "
 """What lines begin with that say what was passed over before the error."""
 """Of a command, and of the bundle's own scripts where a command runs them."""
 
-REFUSED = "MLflow refuses an entry, which is left out: "
+REFUSED = "MLflow rejected an entry, which is dropped: "
 """A warning that belongs there: the entry is sound, but its run, say, is not in the database."""
 
 ODD = ("TypeError", "KeyError", "AttributeError", "IndexError")
@@ -75,7 +75,7 @@ def test_a_model_that_would_run_code_runs_none(command, number, tmp_path, traini
     argv = {
         "predict": predict(tmp_path, folder).argv,
         "export": ("export", str(folder), str(tmp_path / "a.onnx")),
-        "export-bundle": ("export-bundle", str(tmp_path / "b.zip"), "--output_dir", str(folder)),
+        "export-bundle": ("export-bundle", str(tmp_path / "b.zip"), "--model", str(folder)),
     }[command]
     outcome = run(main, argv)
     assert outcome.code == 2

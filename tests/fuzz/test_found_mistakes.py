@@ -225,7 +225,10 @@ def test_a_dry_run_of_a_configuration_that_makes_no_training_is_refused_with_its
     tmp_path, training, own_scripts, changes, reason
 ):
     file = config_of(tmp_path, **changes)
-    with pytest.raises(ValueError, match=rf"^{file} makes no training: {reason}.*; mend the file, or the knob$"):
+    with pytest.raises(
+        ValueError,
+        match=rf"^{file} does not describe a training that can be built: {reason}.*; correct the file, or the knob$",
+    ):
         rehearse(file, dataset=training / "data", knobs={})
 
 
@@ -295,7 +298,7 @@ def test_a_recorded_database_that_is_none_of_mlflow_s_is_refused_and_left_as_it_
     with pytest.raises(ValueError, match=rf"{file} {sentence}"):
         recorded_store(f"sqlite:///{file}", output_dir=tmp_path)
     assert file.read_bytes() == content
-    with pytest.raises(ValueError, match=r"recorded no MLflow store, but 0.5: train again"):
+    with pytest.raises(ValueError, match=r"recorded 0.5 as its MLflow store: train again"):
         recorded_store(0.5, output_dir=tmp_path)
 
 
@@ -316,7 +319,9 @@ def run_in(folder, **marker):
 @pytest.mark.parametrize("cost", [None, {}, [1], {"training_seconds": "1", "evaluating_seconds": 1}])
 def test_a_finished_run_that_does_not_say_what_it_took_is_named(tmp_path, cost):
     run = run_in(tmp_path / "run", state="finished", cost=cost)
-    with pytest.raises(ValueError, match=rf"^{run.folder}/compare.json does not say what the run took: remove that"):
+    with pytest.raises(
+        ValueError, match=rf"^{run.folder}/compare.json does not record the cost of the run: remove that"
+    ):
         read_cost(run)
 
 
@@ -360,8 +365,8 @@ def test_the_doctor_refuses_an_output_folder_and_a_store_that_are_no_texts(tmp_p
 
 def test_a_file_that_is_no_text_is_no_app_of_ours(tmp_path, capsys):
     (tmp_path / "main.py").write_bytes(b"\xff\xfe")
-    assert main(["label-app", "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"cvm-monai: error: {tmp_path}/main.py is another file: give another --out\n"
+    assert main(["label-app", "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"cvm-monai: error: {tmp_path}/main.py is another file: give another --output\n"
 
 
 def test_more_folds_or_seeds_than_anybody_trains_are_refused_before_they_are_counted():

@@ -1,4 +1,4 @@
-"""Label images of a network that tells more than two classes apart."""
+"""Label images of a network of more than two classes."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_the_likeliest_class_of_each_pixel_is_that_of_its_colour():
 
 
 def test_the_probability_of_one_target_is_refused():
-    with pytest.raises(ValueError, match="the network tells 3 classes apart, not two: use predict_classes"):
+    with pytest.raises(ValueError, match="the network distinguishes 3 classes, not two: use predict_classes"):
         predict(ByColour(), STRIPES, **PLAIN)
 
 

@@ -89,7 +89,7 @@ def server(monailabel, tmp_path_factory):
         image.rename(studies / image.name)
     (studies / "leak.png").symlink_to("/etc/hostname")
     app = subprocess.run(
-        [sys.executable, "-m", "cvm_monai", "label-app", "--out", str(folder / "app")],
+        [sys.executable, "-m", "cvm_monai", "label-app", "--output", str(folder / "app")],
         capture_output=True,
         text=True,
         check=True,

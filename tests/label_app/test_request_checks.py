@@ -48,7 +48,7 @@ def test_an_unknown_method_is_refused():
         ({"images": ["a", 3]}, "images must be one of all, labeled, unlabeled"),
         ({"max_batch_size": "2"}, "max_batch_size must be a whole number"),
         ({"max_workers": None}, "max_workers must be a whole number"),
-        ({"label_tag": "../x"}, "a tag has letters"),
+        ({"label_tag": "../x"}, "a tag must consist of letters"),
     ],
 )
 def test_values_of_another_kind_are_refused(request_, message):

@@ -105,5 +105,5 @@ def test_without_an_image_in_the_request_the_first_one_without_a_label_is_next(s
 
 def test_the_uncertainty_of_an_untrained_network_is_not_asked(segmenter, datastore):
     segmenter.current = SimpleNamespace(get=lambda: SimpleNamespace(trained=False))
-    with pytest.raises(ValueError, match="there is no trained network yet whose uncertainty could be asked"):
+    with pytest.raises(ValueError, match="there is no trained network yet to compute an uncertainty with"):
         MostUncertain(segmenter)({}, datastore)

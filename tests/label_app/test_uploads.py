@@ -125,7 +125,7 @@ def test_a_name_stays_as_it_is(image_id):
 
 @pytest.mark.parametrize("tag", ["", "..", "a/b", "final.", "x" * 65])
 def test_a_tag_is_a_word(tag):
-    with pytest.raises(ValueError, match="a tag has letters"):
+    with pytest.raises(ValueError, match="a tag must consist of letters"):
         check_tag(tag)
 
 

@@ -62,7 +62,10 @@ def unusable(monkeypatch: pytest.MonkeyPatch) -> Any:
             r"is not installed: pip install 'cvm-monai\[vit\]'",
         ),
         (ModuleNotFoundError("No module named 'torchvision'", name="torchvision"), "cannot be imported .*torchvision"),
-        (RuntimeError("operator torchvision::nms does not exist"), "timm does not start .*: install a torchvision of"),
+        (
+            RuntimeError("operator torchvision::nms does not exist"),
+            "timm cannot be imported .*: install a torchvision of",
+        ),
     ],
 )
 def test_without_a_usable_timm_it_says_what_to_install(unusable: Any, error: Exception, message: str) -> None:

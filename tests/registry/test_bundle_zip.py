@@ -45,12 +45,12 @@ def test_imports_move_into_scripts_and_nothing_else_does():
 
 
 def test_the_name_must_end_in_zip(finished, tmp_path, capsys):
-    assert main(["export-bundle", str(tmp_path / "out.tar"), "--output_dir", str(finished())]) == 2
+    assert main(["export-bundle", str(tmp_path / "out.tar"), "--model", str(finished())]) == 2
     assert "give a name that ends in .zip, not out.tar" in capsys.readouterr().err
 
 
 def test_without_a_training_nothing_is_written(tmp_path, capsys):
-    assert main(["export-bundle", str(tmp_path / "out.zip"), "--output_dir", str(tmp_path)]) == 2
+    assert main(["export-bundle", str(tmp_path / "out.zip"), "--model", str(tmp_path)]) == 2
     assert "there is no training in" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -74,7 +74,7 @@ def test_a_default_training_of_a_named_bundle_is_found_in_that_bundle(finished, 
 def unzipped(finished, tmp_path_factory):
     """The training and the unzipped bundle of it."""
     output, folder = finished(mpp=0.5), tmp_path_factory.mktemp("exported")
-    assert main(["export-bundle", str(folder / "cells.zip"), "--output_dir", str(output)]) == 0
+    assert main(["export-bundle", str(folder / "cells.zip"), "--model", str(output)]) == 0
     with zipfile.ZipFile(folder / "cells.zip") as archive:
         archive.extractall(folder)
     return output, folder / "cells"

@@ -95,7 +95,7 @@ def test_the_wheel_alone_draws_trains_and_predicts(python, tmp_path):
     config = f"{found[1]}/configs/train.yaml"
     words = ["--config_file", config, "--dataset_dir", "data", "--output_dir", "run", *NARROW]
     assert "epoch 1/1" in run(python, "-m", "monai.bundle", "run", "training", *words, cwd=tmp_path)
-    predict = ["--model", "run", "--out", "out", "--tissue", "none", "--mpp", "0.5"]
+    predict = ["--model", "run", "--output", "out", "--tissue", "none", "--mpp", "0.5"]
     run(python, "cvm-monai", "predict", "data/images/case_000.png", *predict, cwd=tmp_path)
     assert (tmp_path / "out" / "case_000" / "regions.geojson").is_file()
 
@@ -103,7 +103,7 @@ def test_the_wheel_alone_draws_trains_and_predicts(python, tmp_path):
 def test_the_wheel_brings_the_page_of_annotate(python, tmp_path):
     run(python, "cvm-monai", "phantom", "data", "--cases", "4", "--size", "64", cwd=tmp_path)
     words = [python.parent / "cvm-monai", "annotate", "data", "--port", "0"]
-    words.append("--no-browser" if PAGE.is_dir() else "--api-only")
+    words.append("--no_browser" if PAGE.is_dir() else "--api_only")
     server = subprocess.Popen(list(map(str, words)), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

@@ -56,7 +56,7 @@ def test_a_class_has_its_own_metric():
     [
         ("dise", "recorded no test_dise; choose test_dice, test_hd95_px_median, test_pieces, test_stain_eosin"),
         ("auc", "recorded no test_auc; choose test_dice, .*, test_pooled_dice$"),
-        ("dice_sd", "neither more nor less of test_dice_sd is better; choose test_dice"),
+        ("dice_sd", "neither a higher nor a lower test_dice_sd is better; choose test_dice"),
     ],
 )
 def test_other_names_are_refused_with_the_choices(asked, sentence):

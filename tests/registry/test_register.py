@@ -1,4 +1,4 @@
-"""A finished training becomes a version, whole or not at all, and its model segments as the bundle does."""
+"""A finished training becomes a complete version, and its model segments as the bundle does."""
 
 import ast
 import importlib.metadata
@@ -245,35 +245,81 @@ def test_a_package_that_is_neither_installed_nor_a_checkout_cannot_say_what_it_n
 def test_the_better_version_becomes_champion(finished, client, capsys):
     for value, champion in ((0.6, "1"), (0.5, "1"), (0.7, "3")):
         output = finished(tests={"test_dice": value})
-        assert main(["register", str(output), "--name", "race", "--promote-if-better", "dice"]) == 0
+        assert main(["register", str(output), "--name", "race", "--promote_if_better", "dice"]) == 0
         assert str(client.get_model_version_by_alias("race", "champion").version) == champion
     text = capsys.readouterr().out
     assert "race version 1 is the first champion (test_dice 0.6)." in text
     assert "version 1 stays champion: test_dice 0.5 of the new race version 2" in text
     assert "race version 3 is the new champion: its test_dice 0.7 is higher than 0.6" in text
     other = finished(data="b" * 64)
-    assert main(["register", str(other), "--name", "race", "--promote-if-better", "dice"]) == 2
+    assert main(["register", str(other), "--name", "race", "--promote_if_better", "dice"]) == 2
     assert "was tested on other data" in capsys.readouterr().err
     assert len(client.search_model_versions("name = 'race'")) == 3
 
 
-def test_a_failure_on_the_way_leaves_nothing(finished, client, monkeypatch):
-    def fail(*_):
-        raise MlflowException("the disk is full")
+@pytest.mark.parametrize("step", ["log_model_artifacts", "log_batch", "create_model_version"])
+def test_a_failure_before_the_version_makes_no_version_and_the_same_command_then_works(
+    finished, client, monkeypatch, step
+):
+    output, name = finished(), f"late-{step}"
+    with monkeypatch.context() as broken:
+        broken.setattr(mlflow.MlflowClient, step, refuse)
+        with pytest.raises(ValueError, match=r"MLflow at sqlite:.* refused: the disk is full$"):
+            register(RegistrationRequest(output=output, name=name))
+    assert client.search_model_versions(f"name = '{name}'") == []
+    assert register(RegistrationRequest(output=output, name=name)).version == "1"
+    assert str(client.get_model_version_by_alias(name, "candidate").version) == "1"
 
-    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", fail)
-    output = finished()
-    with pytest.raises(ValueError, match=r"MLflow at sqlite:.* refused: the disk is full"):
-        register(RegistrationRequest(output=output, name="never"))
-    assert client.search_registered_models("name = 'never'") == []
-    experiment = client.get_experiment_by_name("cvm_monai").experiment_id
-    assert "never" not in [model.name for model in client.search_logged_models([experiment])]
+
+def refuse(*_, **__):
+    raise MlflowException("the disk is full")
+
+
+@pytest.mark.parametrize(
+    "step, missing",
+    [
+        ("set_logged_model_tags", "the link of its model's page and the alias candidate and the alias champion"),
+        ("set_registered_model_alias", "the alias candidate and the alias champion"),
+    ],
+)
+def test_a_failure_after_the_version_says_what_is_registered_and_the_same_command_finishes_it(
+    finished, client, monkeypatch, capsys, step, missing
+):
+    output, name, usual = finished(), f"half-{step}", getattr(mlflow.MlflowClient, step)
+
+    def fail(self, *words, **further):
+        if client.search_model_versions(f"name = '{name}'"):
+            refuse()
+        usual(self, *words, **further)
+
+    words = ["register", str(output), "--name", name, "--promote_if_better", "dice"]
+    with monkeypatch.context() as broken:
+        broken.setattr(mlflow.MlflowClient, step, fail)
+        assert main(words) == 2
+    error = capsys.readouterr().err
+    assert f"refused: the disk is full; {name} version 1 is registered without {missing}: " in error
+    remove = f"mlflow.MlflowClient().delete_model_version('{name}', '1')"
+    assert error.endswith(f"the same command again finishes it, and {remove} removes it\n")
+    assert client.get_registered_model(name).aliases == {}
+    version = client.get_model_version(name, "1")
+    assert version.tags["test_dice"] == "0.5000"
+    assert "| tested on |" in version.description
+    assert main(words) == 0
+    assert {alias: str(at) for alias, at in client.get_registered_model(name).aliases.items()} == {
+        "candidate": "1",
+        "champion": "1",
+    }
+    assert len(client.search_model_versions(f"name = '{name}'")) == 1
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": name, "version": "1"}]
 
 
 @pytest.mark.parametrize("failing", ["candidate", "champion"])
 @pytest.mark.parametrize("applied, error", [(False, MlflowException("it broke")), (True, KeyboardInterrupt())])
-def test_a_failure_gives_the_aliases_back(finished, client, monkeypatch, failing, applied, error):
-    """Whether the server had moved the alias already or not."""
+def test_a_failure_at_an_alias_leaves_the_later_ones_and_all_versions_as_they_were(
+    finished, client, monkeypatch, failing, applied, error
+):
+    """Whether the server had moved the alias already or not; what has moved points at the complete new version."""
     name = f"kept-{failing}-{applied}"
     client.create_registered_model(name)
     run = json.loads((finished() / "run.json").read_text())["mlflow_run_id"]
@@ -292,13 +338,13 @@ def test_a_failure_gives_the_aliases_back(finished, client, monkeypatch, failing
 
     monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", fail)
     monkeypatch.setattr("cvm_monai.registry.package.save_model", lambda _, folder, **__: model_of_nothing(folder))
-    with pytest.raises((ValueError, KeyboardInterrupt), match=r"refused: it broke$|^$"):
+    with pytest.raises((ValueError, KeyboardInterrupt), match=r"refused: it broke; .* version 3 is registered|^$"):
         register(RegistrationRequest(output=output, name=name, promote="dice"))
+    moved = ["candidate", "champion"][: ["candidate", "champion"].index(failing) + applied]
     found = {alias: str(client.get_model_version_by_alias(name, alias).version) for alias in expected}
-    assert found == expected
-    assert {str(version.version) for version in client.search_model_versions(f"name = '{name}'")} == set(
-        expected.values()
-    )
+    assert found == expected | dict.fromkeys(moved, "3")
+    assert {str(one.version) for one in client.search_model_versions(f"name = '{name}'")} == {"1", "2", "3"}
+    assert client.get_model_version(name, "3").tags["test_dice"] == "0.9000"
 
 
 def model_of_nothing(folder: Path) -> Path:
@@ -339,7 +385,7 @@ def test_a_training_registered_twice_is_one_version_and_takes_the_alias(finished
         assert main(["register", str(output), "--name", "twice", "--alias", alias]) == 0
     assert len(client.search_model_versions("name = 'twice'")) == 1
     assert str(client.get_model_version_by_alias("twice", "champion").version) == "1"
-    assert main(["register", str(output), "--name", "twice", "--promote-if-better", "dice"]) == 0
+    assert main(["register", str(output), "--name", "twice", "--promote_if_better", "dice"]) == 0
     assert "twice version 1 is champion already." in capsys.readouterr().out
 
 
@@ -377,7 +423,7 @@ def test_a_training_without_its_database_is_refused_and_none_is_made(finished, t
     record(output, mlflow_tracking_uri=f"sqlite:///{gone}")
     assert main(["register", str(output), "--name", "refused"]) == 2
     error = capsys.readouterr().err
-    assert f"recorded, {gone}, is not there, nor is {output / 'mlruns.db'}: put it there, or train again" in error
+    assert f"recorded, {gone}, does not exist, nor does {output / 'mlruns.db'}: restore it, or train again" in error
     assert error.count("\n") == 1
     assert not gone.parent.exists()
 
@@ -385,15 +431,15 @@ def test_a_training_without_its_database_is_refused_and_none_is_made(finished, t
 @pytest.mark.parametrize(
     "options, sentence",
     [
-        (["--alias", "latest"], "is a word that MLflow keeps"),
-        (["--alias", "v2"], "is a word that MLflow keeps"),
-        (["--alias", "a b"], "--alias must be of letters"),
-        (["--name", "a/b"], "--name must be of letters"),
-        (["--promote-if-better", "dise"], "recorded no test_dise; choose test_brier, test_dice"),
-        (["--promote-if-better", "dice", "--alias", "champion"], "leave out --promote-if-better"),
-        (["--tracking-uri", "http://127.0.0.1:9"], "no MLflow server answers at http://127.0.0.1:9: start it"),
-        (["--tracking-uri", "none"], "a model registry needs a store"),
-        (["--tracking-uri", "some/folder"], "is a folder, which MLflow no longer takes"),
+        (["--alias", "latest"], "is reserved by MLflow"),
+        (["--alias", "v2"], "is reserved by MLflow"),
+        (["--alias", "a b"], "--alias must consist of letters"),
+        (["--name", "a/b"], "--name must consist of letters"),
+        (["--promote_if_better", "dise"], "recorded no test_dise; choose test_brier, test_dice"),
+        (["--promote_if_better", "dice", "--alias", "champion"], "leave out --promote_if_better"),
+        (["--tracking_uri", "http://127.0.0.1:9"], "no MLflow server answers at http://127.0.0.1:9: start it"),
+        (["--tracking_uri", "none"], "a model registry needs a store"),
+        (["--tracking_uri", "some/folder"], "is a folder, which MLflow no longer accepts"),
         (["--bundle", "nowhere"], "there is no MONAI bundle in nowhere"),
     ],
 )

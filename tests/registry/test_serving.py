@@ -79,7 +79,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def output(finished, server: str) -> Path:
     """A training whose run is in a local database, registered at the server."""
     folder = finished(tests={"test_dice": 0.5})
-    assert main(["register", str(folder), "--tracking-uri", server, "--promote-if-better", "dice"]) == 0
+    assert main(["register", str(folder), "--tracking_uri", server, "--promote_if_better", "dice"]) == 0
     return folder
 
 
@@ -150,5 +150,5 @@ def test_the_server_s_version_tells_where_it_came_from(output, server):
 
 def test_the_next_training_is_compared_with_the_server_s_champion(finished, output, server, capsys):
     worse = finished(tests={"test_dice": 0.4})
-    assert main(["register", str(worse), "--tracking-uri", server, "--promote-if-better", "dice"]) == 0
+    assert main(["register", str(worse), "--tracking_uri", server, "--promote_if_better", "dice"]) == 0
     assert "version 1 stays champion: test_dice 0.4" in capsys.readouterr().out

@@ -59,7 +59,7 @@ def test_its_commands_run_outside_the_repository(installed, tmp_path):
     assert "export-bundle" in cvm_monai(installed, "--help", cwd=tmp_path)
     cvm_monai(installed, "phantom", "data", "--cases", "4", "--size", "64", cwd=tmp_path)
     (tmp_path / "data" / "datalist.json").unlink()
-    cvm_monai(installed, "prepare", "data", "--out", "prepared", "--folds", "2", cwd=tmp_path)
+    cvm_monai(installed, "prepare", "data", "--output", "prepared", "--folds", "2", cwd=tmp_path)
     assert (tmp_path / "prepared" / "datalist.json").is_file()
     assert "4 cases in" in cvm_monai(installed, "doctor", "prepared", cwd=tmp_path)
 

@@ -135,9 +135,9 @@ def test_data_sets_are_recorded_and_a_failed_preparation_keeps_the_record(tmp_pa
     assert main(words) == 0  # the record is no part of the data set, whose bytes are those of the seed again
     assert json.loads((folder / "run.json").read_text())["sha256"] == first["sha256"]
     out = tmp_path / "out"
-    assert main(["prepare", str(folder), "--out", str(out)]) == 0
+    assert main(["prepare", str(folder), "--output", str(out)]) == 0
     before = (out / "run.json").read_bytes()
-    assert main(["prepare", str(folder), "--out", str(out), "--pairs", "0"]) == 2
+    assert main(["prepare", str(folder), "--output", str(out), "--pairs", "0"]) == 2
     assert (out / "run.json").read_bytes() == before
 
 

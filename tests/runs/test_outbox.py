@@ -121,14 +121,14 @@ def test_it_is_said_once_that_the_server_is_away(run, client, caplog):
         for step in range(3):
             log(run, step)
             run.settle()
-    assert caplog.messages == [f"MLflow does not answer ({AWAY}): the training goes on, the record waits on disk"]
+    assert caplog.messages == [f"MLflow does not answer ({AWAY}): the training continues, the record is kept on disk"]
 
 
 def test_what_mlflow_refuses_is_left_out_and_does_not_hold_up_the_rest(run, client, caplog):
     client.error = REFUSED
     log(run, 1)
-    assert caplog.messages == ["MLflow refuses an entry, which is left out: INVALID_PARAMETER_VALUE: no such name"] or (
-        caplog.messages == ["MLflow refuses an entry, which is left out: no such name"]
+    assert caplog.messages == ["MLflow rejected an entry, which is dropped: INVALID_PARAMETER_VALUE: no such name"] or (
+        caplog.messages == ["MLflow rejected an entry, which is dropped: no such name"]
     )
     client.error = None
     log(run, 2)

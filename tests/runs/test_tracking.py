@@ -29,7 +29,7 @@ from cvm_monai.runs.tracking import TrackedRun, writer_of
 @pytest.mark.parametrize("uri", ["mlruns", "/tmp/mlruns", "./a b", "file:///tmp/mlruns", "file:relative"])
 def test_folders_are_refused_with_what_to_use(uri):
     with pytest.raises(
-        ValueError, match=r"tracking_uri '.*' is a folder, which MLflow no longer takes: use sqlite:////"
+        ValueError, match=r"tracking_uri '.*' is a folder, which MLflow no longer accepts: use sqlite:////"
     ):
         check_tracking_uri(uri)
 

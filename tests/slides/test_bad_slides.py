@@ -26,7 +26,7 @@ def test_the_wrong_kind_of_path(tmp_path):
         (tmp_path / name).touch()
         assert "is empty (0 bytes)" in refusal(tmp_path / name)
     (tmp_path / "a.pdf").write_bytes(b"%PDF")
-    assert "unknown kind of image; known are .png, .jpg" in refusal(tmp_path / "a.pdf")
+    assert "unknown kind of image; supported are .png, .jpg" in refusal(tmp_path / "a.pdf")
 
 
 @pytest.mark.parametrize("name", ["a.svs", "a.tif", "a.png", "a.ndpi", "a.dcm", "a.mrxs", "a.czi"])

@@ -85,7 +85,7 @@ def test_every_method_that_says_so_learns_three_classes(name, tmp_path):
 
 
 def test_a_method_of_two_classes_is_refused_with_those_that_know_more():
-    sentence = "^supervision peng knows two classes only and the data have 3: use one of partial_ce, cvm, full, "
+    sentence = "^supervision peng supports two classes only and the data have 3: use one of partial_ce, cvm, full, "
     with pytest.raises(ValueError, match=sentence):
         build_supervision("peng", classes=3)
     check_classes("peng", 2)

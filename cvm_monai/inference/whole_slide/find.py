@@ -69,7 +69,7 @@ def find_slides(names: Iterable[str | Path]) -> tuple[ImageFile, ...]:
             raise CvmError(f"{path} does not exist: give a slide, or a folder of slides")
         inside = _inside(path) if path.is_dir() else ()
         if path.is_dir() and not inside:
-            raise CvmError(f"there is no image or slide in {path}; known are {', '.join(SUFFIXES)}")
+            raise CvmError(f"there is no image or slide in {path}; supported are {', '.join(SUFFIXES)}")
         named += [] if path.is_dir() else [path]
         found += inside
     singles = [ImageFile(path, path.stem, files) for path, files in one_of_each_series(named).items()]
@@ -195,6 +195,6 @@ def _check_names(slides: Sequence[ImageFile]) -> None:
         other = seen.setdefault(slide.name, slide)
         if other is not slide:
             raise CvmError(
-                f"{other.path} and {slide.path} would both be written into {slide.name}: rename one, or give another "
-                "--out to one"
+                f"{other.path} and {slide.path} would both be written into {slide.name}: rename one, or give one "
+                "of them another --output"
             )

@@ -70,7 +70,7 @@ class SlideModel:
         """
         logits = self.logits(torch.zeros((1, PROBE, PROBE, 3), dtype=torch.uint8))
         if logits.shape[1] != len(self.names):
-            raise CvmError(f"the network tells {logits.shape[1]} classes apart, {len(self.names)} are named")
+            raise CvmError(f"the network distinguishes {logits.shape[1]} classes, but {len(self.names)} are named")
         return PROBE // int(logits.shape[-1])
 
     def settings(self) -> dict[str, Any]:

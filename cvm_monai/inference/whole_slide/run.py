@@ -170,7 +170,7 @@ def _jobs(
         settings, folder = settings_of(slide, model, options), out / slide.name
         if (reason := conflict(folder, settings)) and not options.overwrite:
             raise CvmError(
-                f"{folder} was made with other settings: {reason}; give another --out, or --overwrite to begin again"
+                f"{folder} was made with other settings: {reason}; give another --output, or --overwrite to begin again"
             )
         for warning in slide.warnings:
             say(f"warning: {warning}")
@@ -229,7 +229,7 @@ def _predict_locked(
             if holder is not None:
                 report.busy.append(name)
                 progress.drop(name)
-                progress.line(f"{name}: passed over, {holder} works on it")
+                progress.line(f"{name}: skipped, {holder} is working on it")
                 return
             remove_all_leftovers(folder)
             reason = conflict(folder, settings)

@@ -112,7 +112,7 @@ def test_a_folder_of_one_slide_that_cannot_be_written_does_not_end_the_others(re
     (tmp_path / "out" / "a").write_text("a file in the way")
     report, lines = predict(red, slides, tmp_path / "out")
     assert (report.finished, list(report.failed), report.exit_code) == (["b"], ["a"], 1)
-    assert "a cannot be written (File exists): choose another --out" in report.failed["a"]
+    assert "a cannot be written (File exists): choose another --output" in report.failed["a"]
     assert f"failed: {report.failed['a']}" in lines
 
 
@@ -150,7 +150,7 @@ def test_a_disk_that_is_full_when_regions_are_made_is_a_sentence_and_the_next_ru
 def test_results_that_cannot_be_written_or_locked_are_refused_before_any_work(red, tmp_path, monkeypatch):
     path = write_slide(tmp_path / "a.tif", smooth())
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"file cannot be written \(File exists\): choose another --out"):
+    with pytest.raises(ValueError, match=r"file cannot be written \(File exists\): choose another --output"):
         predict(red, [path], tmp_path / "file")
 
     def flock(stream, how):
@@ -159,14 +159,14 @@ def test_results_that_cannot_be_written_or_locked_are_refused_before_any_work(re
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(ValueError, match=r"out cannot be locked \(No locks available\): its file system has no locks"):
         predict(red, [path], tmp_path / "out")
-    with pytest.raises(ValueError, match=r"a cannot be locked .* choose another --out"), lock_folder(tmp_path / "a"):
+    with pytest.raises(ValueError, match=r"a cannot be locked .* choose another --output"), lock_folder(tmp_path / "a"):
         pass
 
 
 def test_um_per_px_are_asked_for_before_any_work(red, tmp_path):
     known = write_slide(tmp_path / "a.tif", smooth())
     unknown = write_slide(tmp_path / "b.tif", smooth(), mpp=None)
-    with pytest.raises(ValueError, match=r"b.tif does not say how many um a pixel has: give --mpp"):
+    with pytest.raises(ValueError, match=r"b.tif does not state its um/px: give --mpp"):
         predict(red, [known, unknown], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     report, _ = predict(red, [unknown], tmp_path / "out", SlideOptions(window=128, tissue="none", mpp=0.5))

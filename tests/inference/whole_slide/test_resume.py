@@ -130,7 +130,7 @@ def test_a_slide_in_the_hands_of_another_process_is_passed_over(slide, tmp_path)
         assert holder is None
         report = predict_slides(model(), [slide], tmp_path / "out", options=OPTIONS, say=lines.append, bar=False)
     assert (report.busy, report.exit_code) == (["a"], 1)
-    assert any(f"passed over, process {os.getpid()} on" in line for line in lines)
+    assert any(f"skipped, process {os.getpid()} on" in line for line in lines)
     assert predict_slides(model(), [slide], tmp_path / "out", options=OPTIONS, bar=False).finished == ["a"]
 
 

@@ -125,7 +125,7 @@ class RunRecorder:
         if not self._go_on(facts):
             self.run.start(self.run_name)
         if stale := self.run.close_stale():
-            logger.info("MLflow: %d runs of trainings here that were killed are closed", stale)
+            logger.info("MLflow: closed %d runs of killed trainings of this output folder", stale)
         facts |= {"mlflow_run_id": self.run.run_id, "mlflow_tracking_uri": self.run.tracking_uri}
         facts |= {"processes": idist.get_world_size()}
         facts = self.record.begin(facts, goes_on=facts["resumed"] > 0)
@@ -240,8 +240,8 @@ class RunRecorder:
         left = self.run.settle()
         if left:
             logger.warning(
-                "MLflow at %s does not answer: %d entries of the record wait in %s; `cvm-monai sync-tracking %s` sends "
-                "them when it is back",
+                "MLflow at %s does not answer: %d entries of the record are kept in %s; `cvm-monai sync-tracking %s` "
+                "sends them when it is back",
                 self.run.tracking_uri,
                 left,
                 self.folder / FILE,

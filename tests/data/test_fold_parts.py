@@ -6,7 +6,7 @@ import logging
 import pytest
 from PIL import Image
 
-from cvm_monai.data.records import case_records, check_split
+from cvm_monai.data.fold_parts import case_records, check_split
 
 
 def save_list(folder, labels, *, masks=(), mpp=None):
