@@ -66,9 +66,7 @@ def test_the_dpi_of_pictures_is_no_resolution_of_a_microscope(tmp_path, name):
     Image.fromarray(GREY).save(tmp_path / name, dpi=(50_800, 50_800))
     with open_image(tmp_path / name) as image:
         assert image.mpp == Mpp(None, "none")
-        with pytest.raises(
-            ValueError, match=rf"{name} does not say how many um a pixel has: give --mpp, for example --mpp 0.5"
-        ):
+        with pytest.raises(ValueError, match=rf"{name} does not state its um/px: give --mpp, for example"):
             image.read((0, 0), shape=(4, 4), mpp=0.5)
         with pytest.raises(ValueError, match=r"give --resolution"):
             require_mpp(image, flag="--resolution")
