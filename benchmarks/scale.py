@@ -215,18 +215,18 @@ def images(arguments: argparse.Namespace) -> None:
                 )
 
 
-def many_cases(folder: Path, count: int) -> None:
-    """A data set of so many images of 1024 px, three of them different."""
+def many_cases(folder: Path, count: int, *, size: int = 1024, different: int = 3) -> None:
+    """A data set of so many images, some of them different, the others hard links; one tests, a fifth validates."""
     from cvm_monai.data.datalist import FILE_NAME, read_datalist, write_datalist
     from cvm_monai.data.phantom import generate_phantom
     from cvm_monai.data.prepare import prepare
 
     if not (folder / FILE_NAME).is_file():
-        generate_phantom(folder, cases=3, size=1024, seed=0)
+        generate_phantom(folder, cases=different, size=size, seed=0)
         prepare(folder, out=folder, pairs=5, folds=3)
     cases = read_datalist(folder).cases
     more = []
-    for number in range(count + 2):  # two validate or test
+    for number in range(count):
         case = cases[number % len(cases)]
         image = case.image.with_name(f"many_{number:05d}{case.image.suffix}")
         os.link(case.image, image)
