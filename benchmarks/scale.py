@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=[128, 512, 1024])
     parser.add_argument("--cases", type=int, default=3, help="images of each size")
     parser.add_argument("--pairs", type=int, nargs="*", default=[5, 50, 500, 5000])
+    parser.add_argument("--combination", default="pooled", help="of points: pooled, max, vote or mean (default pooled)")
     parser.add_argument("--counts", type=int, nargs="*", default=[100, 1000, 10000], help="images of 1024 px")
     parser.add_argument("--different", type=int, default=200, help="of these images, the others are hard links")
     parser.add_argument("--reads", type=int, default=400, help="most images of an epoch; 5 MiB of disk each")
@@ -115,7 +116,9 @@ class Images:
         inside, outside = (part[rng.permutation(len(part))[:pairs]] for part in found)
         return inside, outside
 
-    def u(self, index: int, logits: Any, features: Any, pairs: int, spacing: int | None) -> tuple[float, np.ndarray]:
+    def u(
+        self, index: int, logits: Any, features: Any, pairs: int, spacing: int | None, combination: Any = "pooled"
+    ) -> tuple[float, np.ndarray]:
         """Seconds of evidence and solve, and u on the image's grid, as a renewal computes it."""
         from cvm_monai.supervision.cvm import ContrastVariational
         from cvm_monai.variational.grid import coarser, on_full_grid, spacing_for
@@ -125,7 +128,7 @@ class Images:
         inside, outside = (part // step for part in self.points(index, pairs))
 
         def work() -> np.ndarray:
-            method = ContrastVariational()
+            method = ContrastVariational(combination=combination)
             maps = method.evidence(coarser(logits, step)[0], coarser(features, step)[0], inside, outside)
             found = method.pseudo_labels([maps], spacings=[step])[0].u
             return np.zeros(shape) if found is None else on_full_grid(found, shape)
@@ -194,7 +197,7 @@ def points(arguments: argparse.Namespace) -> None:
     for index in range(arguments.cases + 1):
         forward, logits, features = data.features(index)
         for pairs in arguments.pairs:
-            seconds, u = data.u(index, logits, features, pairs, None)
+            seconds, u = data.u(index, logits, features, pairs, None, arguments.combination)
             rows[pairs].append((forward, seconds, data.dice(index, u)))
     print(f"{size} px\n\n| pairs | network s | u s | whole renewal, against {arguments.pairs[0]} pairs | Dice of u |")
     print("|---|---|---|---|---|")
