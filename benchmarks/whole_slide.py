@@ -2,12 +2,14 @@
 
     python benchmarks/whole_slide.py                      memory at 10,000 and 20,000 px a side, and the throughput
     python benchmarks/whole_slide.py --sizes 40000 --tiles 0
+    python benchmarks/whole_slide.py --sizes --tiles 144 --device cuda --amp --batch_size 8 --workers 8
 
 Memory: peak of a separate process for each size, packages included, with a network of one layer.
 Throughput: `resnet34_unet` with random weights over some tiles of a slide of 10,000 px, read ahead, blended and written
 to disk, against the bare loop of the network over the same tiles, which are in memory, in the same process. The bare
-loop is run before and after, and both rates are printed, to show other load. The ratio is of CPU time, in which reading
-counts in full although another core may do it: a lower limit for an idle machine.
+loop is run before and after, and both rates are printed, to show other load. The ratio by the processor's time, in
+which reading counts in full although another core may do it, is a lower limit for an idle machine; on a GPU there is
+only that by the clock.
 """
 
 import argparse
@@ -32,6 +34,10 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=1024, help="side of the network's tiles")
     parser.add_argument("--tiles", type=int, default=12, help="tiles of the throughput; 0 leaves it out")
     parser.add_argument("--side", type=int, default=10_000, help="of the throughput's slide")
+    parser.add_argument("--device", default="cpu", help="of the throughput: cpu or cuda (default cpu)")
+    parser.add_argument("--amp", action="store_true", help="mixed precision in both")
+    parser.add_argument("--batch_size", type=int, default=1, help="tiles per pass of the network")
+    parser.add_argument("--workers", type=int, default=2, help="threads that read tiles ahead (default 2)")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,7 +52,7 @@ def main() -> None:
             print(memory_row(path, side, arguments.window), flush=True)
             path.unlink()
         if arguments.tiles:
-            print(throughput(Path(folder), arguments.side, arguments.window, arguments.tiles), flush=True)
+            print(throughput(Path(folder), arguments), flush=True)
 
 
 def memory_row(path: Path, side: int, window: int) -> str:
@@ -110,50 +116,75 @@ def one_layer():
     return layer.eval()
 
 
-def throughput(folder: Path, side: int, window: int, tiles: int) -> str:
+def throughput(folder: Path, arguments: argparse.Namespace) -> str:
     """Tiles per second of the whole against the bare network."""
     import torch
 
-    from cvm_monai.inference.whole_slide import SlideModel, TissueOnGrid, make_grid
+    from cvm_monai.inference.whole_slide import SlideModel
     from cvm_monai.inference.whole_slide.map_file import MapFile
     from cvm_monai.inference.whole_slide.predict_map import predict_map, read_tile, tissue_tiles
     from cvm_monai.networks import build_network
-    from cvm_monai.slides import TissueMask, open_image
+    from cvm_monai.slides import open_image
 
     torch.set_num_threads(1)
-    model = SlideModel(build_network("resnet34_unet").eval(), mpp=0.5)
-    path = write_slide(folder / "slide.tif", side)
-    grid = make_grid((side, side), scale=1.0, window=window)
-    across = max(1, round(tiles**0.5))
-    mask = np.zeros((side, side), bool)  # as many rows and columns of tiles as make about the number asked for
-    rows, columns = grid.rows[: -(-tiles // across)], grid.columns[:across]
-    mask[rows[0] : rows[-1] + window // 4, columns[0] : columns[-1] + window // 4] = True
-    tissue = TissueOnGrid(TissueMask(mask, (1.0, 1.0), "user"), grid)
-    places = np.argwhere(tissue_tiles(tissue, stride=1))
-    with open_image(path) as image:
-        held = [torch.from_numpy(read_tile(image, grid, grid.rows[r], grid.columns[c]))[None] for r, c in places]
-        model.logits(held[0])
-        before = bare(model, held)
+    device, side, window = torch.device(arguments.device), arguments.side, arguments.window
+    network = build_network("resnet34_unet").eval().to(device)
+    model = SlideModel(network, mpp=0.5, device=device, amp=arguments.amp)
+    tissue = upper_tiles(side, window, arguments.tiles)
+    grid, places = tissue.grid, np.argwhere(tissue_tiles(tissue, stride=1))
+    with open_image(write_slide(folder / "slide.tif", side)) as image:
+        held = [torch.from_numpy(read_tile(image, grid, grid.rows[r], grid.columns[c])) for r, c in places]
+        batches = [torch.stack(part) for part in by_row(held, places, arguments.batch_size)]
+        for _ in range(2):  # warms up
+            model.logits(batches[0]).sum().item()
+        before = bare(model, batches)
         store = MapFile(folder / "map", (side, 1, side), {})
-        whole = timed(lambda: predict_map(model, image, tissue, store, stride=1))
-        after = bare(model, held)
+        load = {"batch_size": arguments.batch_size, "num_workers": arguments.workers}
+        whole = timed(lambda: predict_map(model, image, tissue, store, stride=1, **load))
+        after = bare(model, batches)
     count, (clock, processor) = len(held), ((one + other) / 2 for one, other in zip(before, after, strict=True))
     return (
-        f"resnet34_unet, {count} tiles of {window} px of a slide of {side} px: bare {count / before[0]:.3f} and "
-        f"{count / after[0]:.3f} tiles/s before and after, whole {count / whole[0]:.3f} tiles/s: "
-        f"ratio {clock / whole[0]:.3f}, by the processor's time {processor / whole[1]:.3f}"
+        f"resnet34_unet, {count} tiles of {window} px of a slide of {side} px: {device.type}, "
+        f"{arguments.workers} readers: bare {count / before[0]:.3f} and {count / after[0]:.3f} tiles/s "
+        f"before and after, whole {count / whole[0]:.3f} tiles/s: ratio {clock / whole[0]:.3f}"
+        + (f", by the processor's time {processor / whole[1]:.3f}" if device.type == "cpu" else "")
     )
 
 
-def bare(model, held) -> tuple[float, float]:
+def upper_tiles(side: int, window: int, tiles: int):
+    """Tissue over as many rows and columns of a slide's tiles as make about the number asked for."""
+    from cvm_monai.inference.whole_slide import TissueOnGrid, make_grid
+    from cvm_monai.slides import TissueMask
+
+    grid = make_grid((side, side), scale=1.0, window=window)
+    across = max(1, round(tiles**0.5))
+    mask = np.zeros((side, side), bool)
+    rows, columns = grid.rows[: -(-tiles // across)], grid.columns[:across]
+    mask[rows[0] : rows[-1] + window // 4, columns[0] : columns[-1] + window // 4] = True
+    return TissueOnGrid(TissueMask(mask, (1.0, 1.0), "user"), grid)
+
+
+def by_row(held: list, places: np.ndarray, size: int) -> list[list]:
+    """Batches of tiles, none of them over two rows, as the prediction makes them."""
+    rows = [
+        [tile for tile, place in zip(held, places, strict=True) if place[0] == row] for row in np.unique(places[:, 0])
+    ]
+    return [row[start : start + size] for row in rows for start in range(0, len(row), size)]
+
+
+def bare(model, batches) -> tuple[float, float]:
     """Seconds of the network alone."""
-    return timed(lambda: [model.logits(tile) for tile in held])
+    return timed(lambda: [model.logits(batch) for batch in batches])
 
 
 def timed(work) -> tuple[float, float]:
-    """Seconds by the clock, and of the processor in all threads."""
+    """Seconds by the clock, the device's work included, and of the processor in all threads."""
+    import torch
+
     clock, processor = time.perf_counter(), time.process_time()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - clock, time.process_time() - processor
 
 

@@ -104,8 +104,11 @@ class Project:
         suffixes = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *SLIDE_SUFFIXES)))
         place = next((self.folder / name for name in PLACES if (self.folder / name).is_dir()), self.folder)
         found = images_in(place, suffixes) if place != self.folder or visible(place, suffixes) else ()
-        inside = [image for image in found if image.path.resolve().is_relative_to(self.folder)]
-        if left := [image.path.name for image in found if image not in inside]:
+        parts: dict[bool, list[ImageFile]] = {True: [], False: []}
+        for image in found:
+            parts[image.path.resolve().is_relative_to(self.folder)].append(image)
+        inside = parts[True]
+        if left := [image.path.name for image in parts[False]]:
             self.passed_over = (f"{len(left)} image(s) are links that lead out of the folder, such as {left[0]}",)
         if not inside:
             raise CvmError(

@@ -30,8 +30,8 @@ class CheckedCase:
     Attributes:
         annotations: None for an unlabelled case.
         origin: where the annotations come from; None for an unlabelled case.
-        mask: 0 and 1, set only where the class map makes it differ from the file's "not 0". With more than two
-            classes: class numbers, set only where they differ from the file's.
+        rewritten: whether the class map makes the mask differ from the file's "not 0"; with more than two classes: its
+            class numbers from the file's. `mapped_mask` reads it again: the masks of all cases would fill the memory.
         dropped: message for each annotation left out because it lies outside the image.
         left_out: annotations of other kinds, and repaired outlines, by kind.
         read: summary of the user's own annotations; None where there are none.
@@ -43,7 +43,7 @@ class CheckedCase:
     source: Source
     annotations: Annotations | None
     origin: Origin | None
-    mask: np.ndarray | None
+    rewritten: bool
     dropped: tuple[str, ...]
     left_out: Mapping[str, int]
     read: str | None = None
@@ -98,7 +98,7 @@ def check_case(
         source=source,
         annotations=kept if origin else None,
         origin=origin,
-        mask=mask if stored is not None and (stored != mask).any() else None,
+        rewritten=stored is not None and bool((stored != mask).any()),
         dropped=dropped,
         left_out=found.counts if found else {},
         read=describe(found, names=names, image_shape=(height, width)) if found else None,
@@ -201,6 +201,16 @@ def class_mask(mask: np.ndarray, *, classes: ClassMap, where: str = "mask") -> n
     return labels
 
 
+def mapped_mask(source: Source, *, classes: ClassMap | None) -> np.ndarray:
+    """Read a case's mask by the class map: 0 and 1, or class numbers where there are more than two classes.
+
+    Raises:
+        CvmError: a mask that cannot be read, or a value without a class.
+    """
+    assert source.mask is not None
+    return _mapped(read_mask(source.mask), source, classes)
+
+
 def _masks(
     source: Source, image_shape: tuple[int, int], classes: ClassMap | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -208,9 +218,15 @@ def _masks(
     mask = _mask(source, image_shape)
     if mask is None:
         return None, None
+    stored = mask if len(class_names(classes)) > 2 else (mask != 0).astype(np.uint8)
+    return stored, _mapped(mask, source, classes)
+
+
+def _mapped(mask: np.ndarray, source: Source, classes: ClassMap | None) -> np.ndarray:
+    """Convert the values of a mask by the class map."""
     if len(class_names(classes)) > 2:
-        return mask, class_mask(mask, classes=classes or {}, where=str(source.mask))
-    return (mask != 0).astype(np.uint8), binary_mask(mask, classes=classes, where=str(source.mask))
+        return class_mask(mask, classes=classes or {}, where=str(source.mask))
+    return binary_mask(mask, classes=classes, where=str(source.mask))
 
 
 def _mask(source: Source, image_shape: tuple[int, int]) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from cvm_monai.annotations import COLOURS, write_geojson
 from cvm_monai.annotations.class_map import with_unclassified
 from cvm_monai.annotations.labels import ClassMap, UnknownLabelsError, class_colours, class_names, label_table
-from cvm_monai.data.check import CheckedCase, Outside, check_case
+from cvm_monai.data.check import CheckedCase, Outside, check_case, mapped_mask
 from cvm_monai.data.datalist import FILE_NAME, Case, write_datalist
 from cvm_monai.data.folder import Source, read_folder
 from cvm_monai.data.folds import deal
@@ -84,8 +84,7 @@ def prepare(
         _check_overwrites(checked, target)
         names, colours = class_names(classes), class_colours(classes)
         cases = [
-            _write_case(case, fold, target, list(names), colours)
-            for case, fold in zip(checked, dealt.folds, strict=True)
+            _write_case(case, fold, target, classes, colours) for case, fold in zip(checked, dealt.folds, strict=True)
         ]
         datalist = write_datalist(target / FILE_NAME, cases, classes=names, tested=dealt.tested)
     warnings = (*found.warnings, *dealt.warnings, *_image_warnings(checked), *_same_images(cases))
@@ -149,14 +148,14 @@ def _check_overwrites(checked: Sequence[CheckedCase], out: Path) -> None:
     own = {file.resolve() for case in checked for file in (case.source.points_file, case.source.mask) if file}
     for case in checked:
         written = [_points_path(case, out)] if case.origin in ("cleaned", "sampled") else []
-        written += [_mask_path(case, out)] if case.mask is not None else []
+        written += [_mask_path(case, out)] if case.rewritten else []
         for file in written:
             if file.resolve() in own:
                 raise CvmError(f"{file} is your own file and would be replaced: give another --output")
 
 
 def _write_case(
-    case: CheckedCase, fold: int, out: Path, names: Sequence[str], colours: Mapping[int, tuple[int, int, int]]
+    case: CheckedCase, fold: int, out: Path, classes: ClassMap | None, colours: Mapping[int, tuple[int, int, int]]
 ) -> Case:
     """Write the points and mask of one case where needed, and hash its files."""
     source = case.source
@@ -164,10 +163,10 @@ def _write_case(
     if case.annotations is not None and case.origin != "file":
         points = _points_path(case, out)
         shown = {**COLOURS, **case.annotations.colours, **colours}
-        write_geojson(points, case.annotations, names=names, colours=shown)
-    if case.mask is not None:
+        write_geojson(points, case.annotations, names=list(class_names(classes)), colours=shown)
+    if case.rewritten:
         mask = _mask_path(case, out)
-        write_png(mask, case.mask)
+        write_png(mask, mapped_mask(source, classes=classes))
     files = {"image": source.image, "points": points, "mask": mask, "novel_mask": source.novel}
     return Case(
         case_id=source.case_id,
@@ -198,10 +197,11 @@ def _image_warnings(checked: Sequence[CheckedCase]) -> list[str]:
 
 def _same_images(cases: Sequence[Case]) -> list[str]:
     """Warn about identical image files with different names in different folds."""
-    counts = Counter(case.sha256["image"] for case in cases)
+    by_digest: dict[str, list[Case]] = {}
+    for case in cases:
+        by_digest.setdefault(case.sha256["image"], []).append(case)
     warnings = []
-    for digest in (digest for digest, count in counts.items() if count > 1):
-        twins = [case for case in cases if case.sha256["image"] == digest]
+    for twins in by_digest.values():
         if len({case.patient_id for case in twins}) > 1:
             names = ", ".join(case.image.name for case in twins[:5]) + ", ..." * (len(twins) > 5)
             warnings.append(f"the same image under several names and patients: {names}; remove all but one")

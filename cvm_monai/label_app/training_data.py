@@ -99,9 +99,11 @@ def write_dataset(
             cases += _crops(image_id, opened, found, factor, mpp, folder, classes, seed)
     names = class_names(classes)
     train, validation = _parts(cases, names, seed)
+    trained, validated = ({case.case_id for case in part} for part in (train, validation))
     listed = []
     for case in cases:
-        part = "both" if case in train and case in validation else "train" if case in train else "validation"
+        both = case.case_id in trained and case.case_id in validated
+        part = "both" if both else "train" if case.case_id in trained else "validation"
         listed.append(Case(**{**vars(case), "extra": {PART_KEY: part}}))
     return write_datalist(folder / FILE_NAME, listed, classes=names)
 

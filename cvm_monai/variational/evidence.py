@@ -13,7 +13,11 @@ from cvm_monai.variational.arrays import check_features, check_numbers
 from cvm_monai.variational.chan_vese import Array
 from cvm_monai.variational.contrast import centred, check_points, mean_contrast, unit_vectors
 from cvm_monai.variational.point_classifiers import linear_discriminant, vote
-from cvm_monai.variational.representatives import representatives
+from cvm_monai.variational.representatives import MOST, representatives
+
+MOST_SOLVED = 16
+"""Like `MOST`, for the in-target points of the combination `mean`, each of whose maps is solved by itself: 32 made a
+renewal four times as long as that of five points, 16 2.3 times, with u's Dice within 0.001."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class ContrastEvidence:
         `one_sided`: z_p, the mean contrast map of each in-target point (Eqs. 5 and 6), combined. `two_sided`:
         (1 + z_p - z_Q) / 2, z_Q the mean, or the maximum, of the out-of-target points' own contrast maps, computed with
         the roles of the two classes exchanged. The discriminant's map is mixed into each. More than `MOST` points of a
-        class are represented by so many vectors (`representatives`); the discriminant is fitted to all of them.
+        class, for `mean` more than `MOST_SOLVED` in-target points, are represented by so many vectors
+        (`representatives`); the discriminant is fitted to all of them.
 
         Args:
             features: (C, h, w), NumPy or torch.
@@ -84,7 +89,8 @@ class ContrastEvidence:
         return maps
 
     def _contrast(self, features: Array, in_points: np.ndarray, out_points: np.ndarray) -> Array:
-        near, far = _correlations(features, in_points, out_points)
+        most = (MOST_SOLVED if self.combination == "mean" else MOST, MOST)
+        near, far = _correlations(features, in_points, out_points, most=most)
         if self.combination == "vote":
             return vote(near, far)[None]
         inside = self._combined(mean_contrast(near, far, eta=self.eta))
@@ -100,11 +106,14 @@ class ContrastEvidence:
         return xp.mean(maps, axis=0, keepdims=True) if self.combination == "pooled" else maps
 
 
-def _correlations(features: Array, in_points: Array, out_points: Array) -> tuple[Array, Array]:
-    """Compute the correlation maps (Eq. 4) of both classes' points or their representatives."""
+def _correlations(
+    features: Array, in_points: Array, out_points: Array, *, most: tuple[int, int]
+) -> tuple[Array, Array]:
+    """Compute the correlation maps (Eq. 4) of both classes' points or, beyond `most`, their representatives."""
     shape = tuple(features.shape)
     checked = [check_points(in_points, shape, name="in_points"), check_points(out_points, shape, name="out_points")]
     unit = unit_vectors(features)
-    vectors = [representatives(unit[:, points[:, 0] * shape[2] + points[:, 1]]) for points in checked]
-    near, far = ((found.T @ unit).reshape(-1, *shape[1:]) for found in vectors)
+    found = [unit[:, points[:, 0] * shape[2] + points[:, 1]] for points in checked]
+    vectors = [representatives(own, most=limit) for own, limit in zip(found, most, strict=True)]
+    near, far = ((own.T @ unit).reshape(-1, *shape[1:]) for own in vectors)
     return near, far

@@ -1,12 +1,14 @@
 """Who is admitted, and that no name leads out of the folder."""
 
 import asyncio
+import os
 
 import pytest
 
 from cvm_monai.annotate.access import kept_token
 from cvm_monai.annotate.project import Project
 from cvm_monai.interactive.hosts import is_loopback
+from cvm_monai.slides.files import ImageFile
 from tests.annotate.conftest import PORT, TOKEN, add, draw
 
 COOKIE = f"cvm_annotate_{PORT}"
@@ -149,6 +151,17 @@ def test_links_that_lead_out_of_the_folder_are_passed_over(served, folder, tmp_p
     project = Project(folder)
     assert sorted(image.name for image in project.images.values()) == ["a", "b", "c", "own"]
     assert project.passed_over == ("1 image(s) are links that lead out of the folder, such as link.png",)
+
+
+def test_images_are_not_compared_with_each_other_so_that_ten_thousand_open_as_fast_as_they_are_listed(
+    folder, monkeypatch
+):
+    for number in range(20):
+        os.link(folder / "images" / "a.png", folder / "images" / f"more_{number}.png")
+    compared = []
+    monkeypatch.setattr(ImageFile, "__eq__", lambda own, other: compared.append(own) or own is other)
+    assert len(Project(folder).images) > 20
+    assert compared == []
 
 
 def test_annotations_behind_a_link_out_of_the_folder_are_not_written(served, folder, tmp_path):

@@ -8,8 +8,9 @@ import tifffile
 from PIL import Image
 
 from cvm_monai.annotations import Annotations, Point, Region, read_annotations, write_geojson
-from cvm_monai.data.check import binary_mask
+from cvm_monai.data.check import binary_mask, check_case, mapped_mask
 from cvm_monai.data.datalist import read_datalist
+from cvm_monai.data.folder import read_folder
 from cvm_monai.data.prepare import prepare
 
 SIZE = (20, 30)
@@ -235,6 +236,16 @@ def test_mask_values_follow_the_class_map(folder, tmp_path):
     case = prepare(folder, out=tmp_path / "out", classes={"2": "background"}).datalist.cases[0]
     assert case.mask == tmp_path / "out" / "masks" / "a.png"
     np.testing.assert_array_equal(np.array(Image.open(case.mask)), MASK)
+
+
+def test_no_checked_case_holds_its_mask_so_that_ten_thousand_fit_into_memory(folder):
+    add_mask(folder, "a", MASK + 1)
+    source = read_folder(folder, classes=None, generated=frozenset()).sources[0]
+    classes = {"1": "background", "2": "target"}
+    checked = check_case(source, pairs=1, seed=0, classes=classes, outside="drop", min_distance=0)
+    assert checked.rewritten
+    assert not [name for name, value in vars(checked).items() if isinstance(value, np.ndarray)]
+    np.testing.assert_array_equal(mapped_mask(source, classes=classes), MASK)
 
 
 def test_binary_mask_takes_everything_but_zero_for_target():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from cvm_monai.cli.main import main
 from cvm_monai.experiments.compare import ComparisonRequest, compare
 from cvm_monai.experiments.shards import lock_shard
 from cvm_monai.shards import in_shard
@@ -71,6 +72,25 @@ def test_a_shard_that_does_not_fit_the_others_is_refused(ask, shard, changes, me
     ask("1/2")
     with pytest.raises(ValueError, match=message):
         ask(shard, **changes)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--shard", "3/2"], "--shard must be K/N with K from 1 to N, such as 3/16, got '3/2'"),
+        (["--shard", "2/2", "--lam", "0.3"], "have other settings: lam was 0.2 and is 0.3; give all of them the same"),
+        (["--report"], "3 of 6 runs in "),
+    ],
+)
+def test_as_typed_it_is_one_sentence_and_2(ask, phantom, tmp_path, capsys, words, message):
+    ask("1/2")
+    options = ["--output", str(tmp_path / "out"), "--methods", "partial_ce,cvm,full", "--folds", "2", *QUIET]
+    capsys.readouterr()
+    assert main(["compare", str(phantom), *options, *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cvm-monai: error: ")
+    assert message in said
+    assert said.count("\n") == 1
 
 
 def test_a_shard_that_is_worked_on_is_not_started_twice_and_not_reported_on(ask, tmp_path):

@@ -6,6 +6,7 @@ import torch
 
 from cvm_monai.variational import ContrastEvidence, contrast_maps, linear_discriminant, segment
 from cvm_monai.variational.contrast import mean_contrast
+from cvm_monai.variational.evidence import MOST_SOLVED
 from cvm_monai.variational.representatives import MOST, representatives
 
 SIDE = 40
@@ -58,10 +59,18 @@ def test_u_of_thousands_of_points_is_no_worse_than_that_of_as_many_as_stand_for_
     assert many >= few - 0.005
 
 
-@pytest.mark.parametrize(("count", "most"), [(MOST, MOST), (MOST + 1, MOST), (4000, MOST)])
-def test_the_maps_of_any_number_of_points_are_at_most_so_many(count, most):
+@pytest.mark.parametrize("count", [MOST_SOLVED - 1, MOST_SOLVED, MOST_SOLVED + 1, 4000])
+def test_the_maps_of_any_number_of_points_that_are_solved_are_at_most_so_many(count):
     maps = ContrastEvidence(combination="mean").maps(tissue(), *drawn(count))
-    assert maps.shape == (most, SIDE, SIDE)
+    assert maps.shape == (min(count, MOST_SOLVED), SIDE, SIDE)
+
+
+def test_up_to_so_many_points_each_has_its_own_map():
+    features, (inside, outside) = tissue(), drawn(MOST_SOLVED)
+    plain = ContrastEvidence(combination="mean", contrast="one_sided", centre="none", discriminant=0)
+    np.testing.assert_allclose(
+        plain.maps(features, inside, outside), contrast_maps(features, inside, outside), atol=1e-12
+    )
 
 
 def test_the_discriminant_of_more_points_than_channels_is_that_of_the_dual_problem():
