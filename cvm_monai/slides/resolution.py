@@ -98,8 +98,8 @@ def require_mpp(image: HasMpp, flag: str = "--mpp") -> float:
     """
     if image.mpp.value is None:
         raise CvmError(
-            f"{image.path} does not state its um/px: give {flag}, for example {flag} 0.5 for a slide scanned at 20x, or "
-            "0.25 at 40x"
+            f"{image.path} does not state its um/px: give {flag}, for example {flag} 0.5 for a slide scanned at 20x, "
+            "or 0.25 at 40x"
         )
     return image.mpp.value
 
