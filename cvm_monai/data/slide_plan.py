@@ -204,9 +204,9 @@ def _slide_mpp(image: SlideImage, listed: float | None, settings: CutSettings) -
         if said is not None and abs(said - value) > DISAGREE * value:
             warnings.append(f"{image.path}: the file says {value:g} um/px, which is used; {said:g} was given")
     try:
-        check_mpp(value, None, force=settings.force_mpp)
+        check_mpp(value, None, force=settings.force_mpp, flag="--image_mpp")
     except ValueError as error:
-        raise CvmError(f"{image.path}: {error}".replace("with --mpp", "with --image_mpp")) from None
+        raise CvmError(f"{image.path}: {error}") from None
     if value > MAX_RATIO * settings.mpp and not settings.force_mpp:
         raise CvmError(_too_coarse(image, value, settings.mpp, listed=listed, given=settings.image_mpp))
     return value, tuple(warnings)

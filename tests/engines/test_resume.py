@@ -243,7 +243,7 @@ def test_a_checkpoint_whose_pseudo_labels_are_gone_gives_way_too(tmp_path, caplo
     Training(tmp_path / "run").run()
     (tmp_path / "run" / "pseudo_labels" / "0002" / "0-000000.npy").unlink()
     resumed = Training(tmp_path / "run").run()
-    assert any("a pseudo-label of renewal 2, is missing: the one before" in text for text in caplog.messages)
+    assert any("a pseudo-label of renewal 2, is missing: using the one before" in text for text in caplog.messages)
     assert differences(straight.result(), resumed.result()) == []
     assert resumed.store.get("a").tolist() == straight.store.get("a").tolist()
 

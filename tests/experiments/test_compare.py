@@ -282,7 +282,7 @@ def clear_masks(folder, cases, value):
 
 def test_a_fold_whose_test_masks_lack_a_class_is_refused(ask, user_folder):
     clear_masks(user_folder, [f"case_{index:03d}" for index in (0, 1)], 0)
-    with pytest.raises(ValueError, match=r"fold [0-3]: the masks of its 2 test images hold no target: deal"):
+    with pytest.raises(ValueError, match=r"fold [0-3]: the masks of its 2 test images hold no target: use fewer folds"):
         ask(folder=user_folder)
 
 
