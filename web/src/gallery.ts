@@ -50,7 +50,7 @@ export function gallery(open: (id: string) => void): HTMLElement {
 
 function introduction(): HTMLElement {
   const text = h("p", {});
-  const title = h("h1", {});
+  const title = h("h1", {}, "Reading the folder…");
   store.on(["project", "images"], () => {
     const { project, images } = store.state;
     if (!project) return;
