@@ -411,7 +411,7 @@ class TestTraining:
                     page.wait_for_selector(".card")
                 train_three_epochs(page)
                 page.click(".card:has-text('case_04')")
-                assert page.locator(".training .start .note").inner_text().startswith("With 4 of 8 images")
+                assert page.locator(".training .start .note").inner_text().startswith("No test yet: from 8 annotated images on (now 4)")
                 assert page.locator("button:has-text('Register this network')").is_disabled()
                 page.click(".toggle button:text-is('Network')")
                 page.wait_for_selector(".answer:has-text('target:')", timeout=PATIENT)

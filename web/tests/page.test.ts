@@ -96,8 +96,8 @@ describe("before a training", () => {
   const images = (...patients: string[]) => patients.map((patient) => ({ patient, points: 1, regions: 0 }) as ImageInfo);
 
   it("too few patients for a test are counted, by patient", () => {
-    expect(untested(images("a", "b", "c"), 8)).toMatch(/^With 3 of 8 images all of them train.*Annotate 5 more/);
-    expect(untested(images("a", "a", "b"), 8)).toMatch(/^With 2 of 8 patients/);
+    expect(untested(images("a", "b", "c"), 8)).toMatch(/^No test yet: from 8 annotated images on \(now 3\) some are kept/);
+    expect(untested(images("a", "a", "b"), 8)).toMatch(/^No test yet: from annotated images of 8 patients on \(now 2\)/);
   });
 
   it("nothing is said without annotations, nor with enough", () => {
