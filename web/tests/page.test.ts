@@ -6,6 +6,7 @@ import { describe, expect, it, vi } from "vitest";
 import { type ImageInfo, sentence } from "../src/api";
 import { range, ticks } from "../src/chart";
 import { button, h } from "../src/dom";
+import { nothing } from "../src/gallery";
 import { heatColours } from "../src/heat";
 import { keepsKey } from "../src/keys";
 import { Latest } from "../src/latest";
@@ -89,6 +90,13 @@ describe("keys", () => {
     expect(keepsKey(h("input", { type: "range" }), "ArrowLeft")).toBe(true);
     expect(keepsKey(h("button"), " ")).toBe(true);
     expect(keepsKey(h("button"), "n")).toBe(false);
+  });
+});
+
+describe("an empty gallery", () => {
+  it("says why, and blames the name that is sought first", () => {
+    expect(nothing("predicted", "")).toMatch(/^Nothing is predicted yet/);
+    expect(nothing("predicted", " x ")).toBe("No image of this name.");
   });
 });
 
