@@ -1,7 +1,7 @@
 /** Thumbnails with their state: the gallery, and the strip beside the open image. */
 
 import { api, type ImageInfo, type ImageState } from "./api";
-import { h, icon } from "./dom";
+import { button, h, icon } from "./dom";
 import { classOf, shownImages, store } from "./state";
 
 const STATES: { state: ImageState | "all"; text: string }[] = [
@@ -27,6 +27,19 @@ function filters(): HTMLElement {
   return h("div", { class: "chips", role: "group", "aria-label": "Show images that are" }, ...chips);
 }
 
+const NONE: Record<ImageState | "all", string> = {
+  all: "No image of this name.",
+  untouched: "Every image is clicked on, predicted or checked.",
+  clicked: "No image with clicks here yet: open one and click.",
+  predicted: "Nothing is predicted yet. After a training the network draws on every image without clicks.",
+  checked: "No image is marked as checked yet: key c in an open image.",
+};
+
+/** Why the gallery shows no image. */
+export function nothing(filter: ImageState | "all", search: string): string {
+  return search.trim() !== "" ? NONE.all : NONE[filter];
+}
+
 function badge(state: ImageState | "all"): HTMLElement | null {
   if (state === "all") return null;
   return h("span", { class: `badge ${state}`, "aria-hidden": "true" }, state === "checked" ? icon("check") : null);
@@ -35,7 +48,12 @@ function badge(state: ImageState | "all"): HTMLElement | null {
 /** The whole window's gallery; `open` is called with the chosen image. */
 export function gallery(open: (id: string) => void): HTMLElement {
   const grid = h("div", { class: "grid" });
-  const empty = h("p", { class: "empty", hidden: true }, "No image matches. Choose another filter or another name.");
+  const why = h("p", {});
+  const showAll = () => {
+    search.value = "";
+    store.set({ filter: "all", search: "" });
+  };
+  const empty = h("div", { class: "empty", hidden: true }, why, button({ text: "Show all images", click: showAll }));
   const search = h("input", { type: "search", placeholder: "Find by name", "aria-label": "Find by name" });
   search.addEventListener("input", () => store.set({ search: search.value }));
   const cards = new Cards(grid, open, "card");
@@ -43,6 +61,7 @@ export function gallery(open: (id: string) => void): HTMLElement {
     if (store.state.image !== null) return;
     const images = shownImages();
     cards.show(images);
+    why.textContent = nothing(store.state.filter, store.state.search);
     empty.hidden = images.length > 0 || store.state.images.length === 0;
   });
   return h("section", { class: "gallery", "aria-label": "Images" }, introduction(), h("div", { class: "bar" }, filters(), search), grid, empty);
@@ -50,7 +69,7 @@ export function gallery(open: (id: string) => void): HTMLElement {
 
 function introduction(): HTMLElement {
   const text = h("p", {});
-  const title = h("h1", {});
+  const title = h("h1", {}, "Reading the folder…");
   store.on(["project", "images"], () => {
     const { project, images } = store.state;
     if (!project) return;

@@ -67,8 +67,8 @@ export function untested(images: readonly ImageInfo[], tested_from: number): str
   const annotated = images.filter((image) => image.points + image.regions > 0);
   const patients = new Set(annotated.map((image) => image.patient)).size;
   if (patients === 0 || patients >= tested_from) return null;
-  const what = patients === annotated.length ? "images" : "patients";
-  return `With ${patients} of ${tested_from} ${what} all of them train and none is kept for a test: the network draws, but cannot be registered. Annotate ${tested_from - patients} more for a network with scores.`;
+  const needed = patients === annotated.length ? `${tested_from} annotated images` : `annotated images of ${tested_from} patients`;
+  return `No test yet: from ${needed} on (now ${patients}) some are kept to score the network, and it can be registered. With fewer all of them train.`;
 }
 
 function progress(training: Training | null): HTMLElement {
@@ -76,7 +76,7 @@ function progress(training: Training | null): HTMLElement {
   if (!training || training.state === "none") {
     const clicked = images.filter((image) => image.points + image.regions > 0).length;
     const few = clicked < FEW ? ` A network of fewer than ${FEW} seldom does better than the clicks alone.` : "";
-    const text = clicked === 0 ? "Click on a few images first." : `${clicked} of ${images.length} images have clicks or regions to learn from.${few}`;
+    const text = clicked === 0 ? "Click on a few images first." : `${clicked} of ${images.length} images ${clicked === 1 ? "has" : "have"} clicks or regions to learn from.${few}`;
     return h("p", { class: "lead" }, text);
   }
   const done = training.max_epochs > 0 ? training.epoch / training.max_epochs : 0;

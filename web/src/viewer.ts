@@ -31,17 +31,22 @@ function keepFromStyling(): void {
   if (!document.querySelector("style[data-openseadragon-mobile-css]")) document.head.append(mark);
 }
 
-// Tiles end between two pixels of the screen at most zooms, and the ground would shine through there: each is first drawn
-// out to whole pixels, then as it is.
+type Drawn = OpenSeadragon.Tile & { position?: OpenSeadragon.Point; size?: OpenSeadragon.Point };
+
+// Tiles end between two pixels of the screen at most zooms, and the ground would shine through there. OpenSeadragon draws
+// tiles without overlap one pixel too large for that, which shifts what they show. Here each is first drawn out to whole
+// pixels, then in its own size.
 function closeSeams(event: { tile: OpenSeadragon.Tile; context: CanvasRenderingContext2D; rendered: CanvasRenderingContext2D }): void {
-  const { tile, context, rendered } = event;
-  const { position, size, sourceBounds } = tile as OpenSeadragon.Tile & { position?: OpenSeadragon.Point; size?: OpenSeadragon.Point; sourceBounds?: OpenSeadragon.Rect };
-  if (!position || !size) return;
+  const { context, rendered } = event;
+  const { position, size } = event.tile as Drawn;
+  if (!position || !size || size.x <= 1 || size.y <= 1) return;
   const ratio = OpenSeadragon.pixelDensityRatio;
-  const [left, top] = [Math.floor(position.x * ratio), Math.floor(position.y * ratio)];
-  const [right, bottom] = [Math.ceil((position.x + size.x) * ratio), Math.ceil((position.y + size.y) * ratio)];
-  const { width, height } = sourceBounds ?? rendered.canvas;
-  context.drawImage(rendered.canvas, 0, 0, Math.min(width, rendered.canvas.width), Math.min(height, rendered.canvas.height), left, top, right - left, bottom - top);
+  const [x, y, width, height] = [position.x, position.y, size.x - 1, size.y - 1].map((value) => value * ratio) as [number, number, number, number];
+  const [left, top] = [Math.floor(x), Math.floor(y)];
+  context.drawImage(rendered.canvas, left, top, Math.ceil(x + width) - left, Math.ceil(y + height) - top);
+  context.translate(x, y); // until OpenSeadragon has drawn this tile
+  context.scale(width / (size.x * ratio), height / (size.y * ratio));
+  context.translate(-x, -y);
 }
 
 export class Viewer {

@@ -6,6 +6,7 @@ import { describe, expect, it, vi } from "vitest";
 import { type ImageInfo, sentence } from "../src/api";
 import { range, ticks } from "../src/chart";
 import { button, h } from "../src/dom";
+import { nothing } from "../src/gallery";
 import { heatColours } from "../src/heat";
 import { keepsKey } from "../src/keys";
 import { Latest } from "../src/latest";
@@ -92,12 +93,19 @@ describe("keys", () => {
   });
 });
 
+describe("an empty gallery", () => {
+  it("says why, and blames the name that is sought first", () => {
+    expect(nothing("predicted", "")).toMatch(/^Nothing is predicted yet/);
+    expect(nothing("predicted", " x ")).toBe("No image of this name.");
+  });
+});
+
 describe("before a training", () => {
   const images = (...patients: string[]) => patients.map((patient) => ({ patient, points: 1, regions: 0 }) as ImageInfo);
 
   it("too few patients for a test are counted, by patient", () => {
-    expect(untested(images("a", "b", "c"), 8)).toMatch(/^With 3 of 8 images all of them train.*Annotate 5 more/);
-    expect(untested(images("a", "a", "b"), 8)).toMatch(/^With 2 of 8 patients/);
+    expect(untested(images("a", "b", "c"), 8)).toMatch(/^No test yet: from 8 annotated images on \(now 3\) some are kept/);
+    expect(untested(images("a", "a", "b"), 8)).toMatch(/^No test yet: from annotated images of 8 patients on \(now 2\)/);
   });
 
   it("nothing is said without annotations, nor with enough", () => {
