@@ -28,7 +28,7 @@ OWN = {
 }
 """Knobs that are refused, and why."""
 
-OPTIONS = ("dry-run", "config_file")
+OPTIONS = ("dry_run", "config_file")
 """The command's own options, suggested where one is misspelt."""
 
 

@@ -50,7 +50,8 @@ class ContrastVariational(VariationalPseudoLabelled):
         self.contrasts = ContrastEvidence(eta, combination, contrast, centre, discriminant)
         self.source = evidence
         self.needs_mean = centre in ("dataset", "both")
-        self.reads_features, self.renews_once = evidence != "frozen", evidence == "frozen"
+        if evidence == "frozen":  # u does not depend on the network that trains
+            self.reads_features, self.renews_once = False, True
         super().__init__(**settings)
         self.frozen: FrozenFeatures | None = None
         if evidence != "own":

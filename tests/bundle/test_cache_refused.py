@@ -25,7 +25,7 @@ def refused(phantom, output, capsys, **knobs):
 
 def test_a_budget_below_one_image(phantom, tmp_path, capsys):
     line = refused(phantom, tmp_path, capsys, cache=1e-6)
-    assert line.startswith("error: --cache 1e-06 GiB holds not one image, of which the first takes 0.0 MiB: raise it")
+    assert line.startswith("error: --cache 1e-06 GiB cannot hold a single image; the first takes 0.0 MiB: raise it")
 
 
 def test_a_disk_without_room_for_the_images_that_are_not_held(phantom, tmp_path, capsys, monkeypatch):

@@ -34,7 +34,7 @@ TARGETS = {path.stem: sorted(set(targets(read_config(path)))) for path in FILES}
 def test_the_configurations_with_parts_of_ours_are_known_and_the_others_hold_values_only():
     with_parts = {"train", "evaluate", "inference", "inference_wsi", "multi_gpu_train"}
     assert {name for name, found in TARGETS.items() if found} == with_parts
-    values_only = {"camelyon16", "colorectal", "paper", "metadata", "tracking_mlflow"}
+    values_only = {"camelyon16", "centred_probe", "colorectal", "paper", "metadata", "tracking_mlflow"}
     assert set(TARGETS) == with_parts | values_only
     assert "cvm_monai.engines.SharedEvaluator" in TARGETS["multi_gpu_train"]  # by an override
 

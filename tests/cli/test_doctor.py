@@ -62,7 +62,7 @@ def test_no_dry_run_where_something_fails(monkeypatch, capsys):
         (["--crop_sze", "3"], "--crop_sze is neither an option of the doctor nor a knob of the training: did you mean"),
         (
             ["--dryrun"],
-            "--dryrun is neither an option of the doctor nor a knob of the training: did you mean --dry-run?",
+            "--dryrun is neither an option of the doctor nor a knob of the training: did you mean --dry_run?",
         ),
         (["--crop_size"], "--crop_size has no value: give --crop_size VALUE"),
         (["--dataset_dir", "x"], "the doctor sets --dataset_dir itself: give the data set as DIR"),

@@ -470,7 +470,7 @@ def test_um_per_px_of_a_slide(folder, cut, tmp_path):
 @pytest.mark.parametrize(
     "mpp, sentence",
     [
-        (30, "30 um/px is not a plausible resolution of a microscope (0.1 to 10): give the right one by --image_mpp"),
+        (30, "30 um/px is not a resolution of a microscope (0.1 to 10): say the right one with --image_mpp"),
         (1.1, "has 1.1 um/px, more than 2 times coarser than --mpp 0.5: give a larger --mpp"),
     ],
 )  # fmt: skip
@@ -509,7 +509,7 @@ def test_a_whole_that_is_too_large_is_refused(cut, monkeypatch):
     "values, message",
     [
         ({"mpp": -1}, "--mpp must be a positive number"),
-        ({"mpp": 50}, "50 um/px is not a plausible resolution of a microscope"),
+        ({"mpp": 50}, "50 um/px is not a resolution of a microscope"),
         ({"tile": 100}, "--tile must be a multiple of 32 px"),
         ({"image_mpp": 0}, "--image_mpp must be a positive number"),
         ({"tissue_tiles": -1}, "--tissue_tiles must be 0 or more"),

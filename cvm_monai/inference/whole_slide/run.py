@@ -182,8 +182,8 @@ def _jobs(
         raise CvmError("; ".join(report.failed.values()))
     if model.mpp is None and jobs:
         say(
-            f"the model was trained on images of unknown um/px, at {model.scale:g} times their size: slides are read "
-            f"at {model.scale:g} times the size of their level 0; give --model_mpp where their um/px is another one"
+            f"the model was trained without um/px, at {model.scale:g} times the size of its images: slides are read at "
+            f"{model.scale:g} times the size of their level 0; give --model_mpp to state the um/px of the training"
         )
     return jobs
 
