@@ -119,7 +119,7 @@ class WindowInferer(Inferer):
     multiple of 32 by repeating its last pixels, cut into windows that begin at multiples of 32, and the logits are
     blended by a Gaussian (MONAI's `SlidingWindowInferer`); networks with a coarser output (1/16) are blended at that
     output. Away from the windows' borders this equals one pass over the whole image, up to the network's context
-    beyond a window. A network that takes off an image's mean takes off that of the whole image (`shared_means`).
+    beyond a window. A network that subtracts an image's mean subtracts that of the whole image (`shared_means`).
 
     Args:
         window: side in pixels, a multiple of 32 from 64. Raising it costs memory (1 GB for a million pixels with

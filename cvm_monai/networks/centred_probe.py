@@ -1,8 +1,11 @@
 """A linear classifier of frozen features less each image's mean: few images, and slides that it never saw."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from os import PathLike
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,6 +20,28 @@ CELL = 16
 """Pixels to a feature, in each direction, of an extractor whose stride is no whole number."""
 
 
+@dataclass
+class _Shared:
+    """The mean (1, C, 1, 1) that parts of one image share, and the sums from which it is computed."""
+
+    mean: torch.Tensor | None = None
+    total: torch.Tensor | None = None
+    count: int = 0
+
+    def add(self, x: torch.Tensor) -> None:
+        found = x.sum((0, 2, 3), keepdim=True, dtype=torch.float64)
+        self.total = found if self.total is None else self.total + found
+        self.count += x[:, 0].numel()
+
+    def finish(self) -> None:
+        if self.total is not None:
+            self.mean = (self.total / self.count).float()
+
+
+_SHARED: ContextVar[Mapping[int, _Shared]] = ContextVar("shared_means", default=MappingProxyType({}))
+"""By the id of an `ImageMean`; of the running thread alone, since threads may share a network."""
+
+
 class ImageMean(nn.Module):
     """Subtract from every channel of (B, C, h, w) its mean over the image: f_x - mean_x f_x, as `centred` does.
 
@@ -24,54 +49,38 @@ class ImageMean(nn.Module):
     image says what tissue it holds and not how it is stained: `shared_means` replaces it by that of the whole.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: torch.Tensor | None = None
-        self._sums: list[tuple[torch.Tensor, int]] | None = None
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self._sums is not None:
-            self._sums.append((x.sum((0, 2, 3), keepdim=True, dtype=torch.float64), x[:, 0].numel()))
-        return x - (x.mean((2, 3), keepdim=True) if self.held is None else self.held.to(x))
-
-    def measure(self) -> None:
-        """Begin to add up all that passes."""
-        self.held, self._sums = None, []
-
-    def hold(self) -> None:
-        """From now on subtract the mean of what passed since `measure`."""
-        if self._sums:
-            total = torch.stack([found for found, _ in self._sums]).sum(0)
-            self.held = (total / sum(count for _, count in self._sums)).float()
-        self._sums = None
-
-    def release(self) -> None:
-        """From now on subtract each image's own mean again."""
-        self.held = self._sums = None
+        shared = _SHARED.get().get(id(self))
+        if shared is not None and shared.mean is not None:
+            return x - shared.mean.to(x)
+        if shared is not None:
+            shared.add(x)
+        return x - x.mean((2, 3), keepdim=True)
 
 
 @contextmanager
 def shared_means(network: Any, see: Callable[[], object]) -> Iterator[None]:
     """Within the context the network subtracts from each part of an image the mean of all that `see` shows it.
 
+    It holds for the thread that entered it.
+
     Args:
         network: whose `ImageMean` modules are meant; one without any is left alone, and nothing is shown to it.
         see: runs the network over the parts of an image, or over a sample of them.
     """
-    means = (
-        [part for part in network.modules() if isinstance(part, ImageMean)] if isinstance(network, nn.Module) else []
-    )
+    parts = network.modules() if isinstance(network, nn.Module) else ()
+    shared = {id(part): _Shared() for part in parts if isinstance(part, ImageMean)}
+    if not shared:
+        yield
+        return
+    token = _SHARED.set({**_SHARED.get(), **shared})
     try:
-        if means:
-            for mean in means:
-                mean.measure()
-            see()
-            for mean in means:
-                mean.hold()
+        see()
+        for one in shared.values():
+            one.finish()
         yield
     finally:
-        for mean in means:
-            mean.release()
+        _SHARED.reset(token)
 
 
 class CentredProbe(nn.Module):

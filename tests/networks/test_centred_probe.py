@@ -1,5 +1,6 @@
 """A linear layer on frozen features less their image's mean, and the mean of an image that is seen in parts."""
 
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ def test_the_mean_is_let_go_after_an_error() -> None:
         broken()
     assert seen == [2]
     assert mean(torch.full((1, 1, 1, 1), 3.0)).item() == 0
+
+
+def test_another_thread_keeps_the_mean_of_its_own_image() -> None:
+    mean, image, found = ImageMean(), torch.full((1, 1, 1, 1), 3.0), []
+    with shared_means(mean, lambda: mean(torch.ones(1, 1, 1, 1))):
+        other = threading.Thread(target=lambda: found.append(mean(image).item()))
+        other.start()
+        other.join()
+        found.append(mean(image).item())
+    assert found == [0, 2]
 
 
 def test_a_network_without_means_is_shown_nothing() -> None:
