@@ -419,7 +419,7 @@ class TestTraining:
                 said = page.locator(".training .start .note").inner_text()
                 assert said.startswith("No test yet: from 8 annotated images on (now 4)")
                 assert page.locator("button:has-text('Register this network')").is_disabled()
-                page.click(".toggle button:text-is('Network')")
+                page.click(".toggle button[data-value='network']")
                 page.wait_for_selector(".answer:has-text('target:')", timeout=PATIENT)
                 with zipfile.ZipFile(download(page, tmp_path)) as archive:
                     files = {Path(name).stem: json.loads(archive.read(name)) for name in archive.namelist()}

@@ -132,7 +132,7 @@ function start({ learner, epochs }: { learner: HTMLSelectElement; epochs: HTMLIn
     "div",
     { class: "start" },
     ...(project?.pretrained
-      ? [h("label", { class: "field" }, h("span", {}, "What learns"), learner), h("p", { class: "note" }, LEARNERS)]
+      ? [h("label", { class: "field" }, h("span", {}, "What learns"), learner), h("p", { class: "explained" }, LEARNERS)]
       : []),
     h("label", { class: "field" }, h("span", {}, "Epochs"), epochs),
     warning ? h("p", { class: "note" }, warning) : null,
