@@ -25,10 +25,8 @@ TRAINABLE: Mapping[str, Knob] = {
 """Knobs of a training that a request may set: numbers and known words, since a configuration executes text with `$`."""
 
 Learner = Literal["network", "pretrained"]
-"""What a training fits: `network`, the U-Net of the configuration, in minutes; `pretrained`, one layer on pretrained
-features (`centred_probe.yaml`), in a minute, which carries over to other slides."""
-
-CENTRED_PROBE = "centred_probe"
+"""What a training fits: `network`, the U-Net of the configuration; `pretrained`, one layer on pretrained features
+(`centred_probe.yaml`)."""
 
 QUIET = ("-W", "ignore::UserWarning:monai.bundle.scripts")
 """Options of Python: MONAI warns at each start that configurations execute code, and this one is the project's own."""
@@ -56,7 +54,7 @@ def learner_configuration(config: Path, learner: Learner) -> Path | None:
         return None
     if cold_kind() != IMAGENET:
         raise CvmError("pretrained features are not installed: pip install 'cvm-monai[pretrained]'")
-    behind = config.with_name(f"{CENTRED_PROBE}{config.suffix}")
+    behind = config_file(config.parent, "centred_probe")
     if not behind.is_file():
         raise CvmError(f"the bundle has no {behind}: take the bundle of this version")
     return behind

@@ -5,7 +5,6 @@ import json
 import monai
 import numpy as np
 import pytest
-import torch
 
 from cvm_monai.bundle_files import read_config
 from cvm_monai.cli.main import main
@@ -67,6 +66,3 @@ def test_the_trained_layer_is_loaded_with_its_extractor_and_predicts(trained):
     probability = predict(network, image)
     assert probability.shape == image.shape[:2]
     assert 0 < np.ptp(probability) <= 1
-    with torch.no_grad():
-        brighter = predict(network, np.clip(image.astype(int) + 4, 0, 255).astype(np.uint8))
-    assert np.abs(brighter - probability).mean() < 0.05

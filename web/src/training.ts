@@ -32,7 +32,7 @@ export function trainingPanel(actions: { next(): void; register(): void }): HTML
   const learner = h(
     "select",
     { "aria-label": "What learns" },
-    h("option", { value: "network" }, "A U-Net, in minutes"),
+    h("option", { value: "network" }, "A U-Net"),
     h("option", { value: "pretrained" }, "One layer on pretrained features"),
   );
   const begin = () => {
@@ -121,7 +121,7 @@ export function duration(seconds: number): string {
 
 /** Said of the choice of what learns. */
 export const LEARNERS =
-  "A U-Net draws finer borders. One layer on pretrained features is done in about a minute, and carries over better to slides that it never saw.";
+  "A U-Net draws finer borders. One layer on pretrained features is done sooner, and was better on a slide that neither had seen.";
 
 function start({ learner, epochs }: { learner: HTMLSelectElement; epochs: HTMLInputElement }, begin: () => void, training: Training | null): HTMLElement {
   const again = training !== null && training.state !== "none";
