@@ -1,6 +1,7 @@
 """A frozen feature extractor, from a local file or by name, and a linear classifier of its features."""
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from os import PathLike
 from pathlib import Path
@@ -77,13 +78,14 @@ class FrozenExtractor(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         padded = pad_to_multiple(x, self.grid)
-        return self._extract(padded) if self._store.folder is None else self._stored(padded)
+        rows, columns = (side // int(self.stride or 1) for side in padded.shape[-2:])
+        return self.stored(padded, self._extract, shape=(self.channels, rows, columns))
 
     def stages(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Compute the maps of the padded image that `forward` joins, the finest first.
 
         A mean is to be subtracted from these maps, before `join_stages` scales and joins them. An extractor of one map
-        gives that one. They are computed on each call; the store is not used.
+        gives that one. They are computed on each call; `FrozenFeatures` stores them.
         """
         padded = pad_to_multiple(x, self.grid)
         if not isinstance(self.network, ImageNetExtractor | TimmExtractor):
@@ -115,29 +117,52 @@ class FrozenExtractor(nn.Module):
             raise CvmError(f"the extractor {self.path} must give features (B, C, h, w), not {found}")
         return features.float()
 
-    def _stored(self, padded: torch.Tensor) -> torch.Tensor:
-        """Return features as `_extract` does; read those in the store, compute and store the others."""
-        keys = [_key(image) for image in padded]
-        rows, columns = (side // int(self.stride or 1) for side in padded.shape[-2:])
-        shape = (self.channels, rows, columns)
-        found = [self._store.get(self._identity, key, shape=shape) for key in keys]
+    def stored(
+        self,
+        images: torch.Tensor,
+        compute: Callable[[torch.Tensor], torch.Tensor],
+        *,
+        shape: tuple[int, int, int],
+        kind: str = "",
+    ) -> torch.Tensor:
+        """Return `compute` of images (B, 3, H, W): what the store has is read, the rest computed and stored.
+
+        Args:
+            compute: maps images to float32 maps (B, *`shape`); called in float32, also in mixed precision.
+            shape: (C, h, w).
+            kind: names what is computed where that is not `forward`, in characters allowed in file names.
+        """
+        if self._store.folder is None:
+            return compute(images)
+        return self._through_store(images, compute, shape=shape, kind=kind)
+
+    def _through_store(
+        self,
+        images: torch.Tensor,
+        compute: Callable[[torch.Tensor], torch.Tensor],
+        *,
+        shape: tuple[int, ...],
+        kind: str,
+    ) -> torch.Tensor:
+        keys, network = [_key(image) for image in images], self._identity + kind
+        found = [self._store.get(network, key, shape=shape) for key in keys]
         missing = [index for index, maps in enumerate(found) if maps is None]
         if missing:
-            with torch.autocast(padded.device.type, enabled=False):
-                computed = self._extract(padded[missing].float()).cpu().numpy()
+            with torch.autocast(images.device.type, enabled=False):
+                computed = compute(images[missing].float()).cpu().numpy()
             for index, maps in zip(missing, computed, strict=True):
-                self._store.put(self._identity, keys[index], maps)
+                self._store.put(network, keys[index], maps)
                 found[index] = maps.astype(self._store.dtype)  # rounded, as later calls read it
-        return torch.from_numpy(np.stack([maps for maps in found if maps is not None])).to(padded.device).float()
+        return torch.from_numpy(np.stack([maps for maps in found if maps is not None])).to(images.device).float()
 
     @classmethod
     @cache
     def keep_out_of_graphs(cls) -> None:
         """Let `torch.compile` call the store instead of tracing it.
 
-        Not a decorator of `_stored`: that would import the compiler with this package, seconds at every start.
+        Not a decorator of `_through_store`: that would import the compiler with this package, seconds at every start.
         """
-        cls._stored = torch.compiler.disable(cls._stored)  # type: ignore[method-assign]
+        cls._through_store = torch.compiler.disable(cls._through_store)  # type: ignore[method-assign]
 
     def _identify(self, weights: str | PathLike[str] | None) -> str:
         """Return the identifier of the extractor in the store, from its network and weights."""

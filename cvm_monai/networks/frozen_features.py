@@ -20,7 +20,7 @@ class FrozenFeatures(nn.Module):
 
     Args:
         extractor_path, extractor_weights: see `FrozenExtractor`.
-        feature_store: see `FrozenExtractor`; for an extractor with several stages nothing is stored.
+        feature_store: see `FrozenExtractor`; for several stages, what `on_grid` returns is stored.
         pretrained: see `FrozenExtractor`.
         standardise: see `DensityFeatures`.
 
@@ -50,11 +50,18 @@ class FrozenFeatures(nn.Module):
         self.parts = None if len(widths) == 1 else (*widths, DENSITY_CHANNELS)
         self.channels = sum(self.parts) if self.parts else self.extractor.channels
         self.density = DensityFeatures(standardise=standardise)
+        self._kind = "-stages-standardised" if standardise else "-stages"
 
     def on_grid(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """Resample the features to a grid of `size` over the image: bilinear; density by area where it shrinks."""
         if self.parts is None:
             return self.extractor.on_grid(image, size)
+        kind = f"{self._kind}-{size[0]}x{size[1]}"
+        return self.extractor.stored(
+            image, lambda images: self._joined(images, size), shape=(self.channels, *size), kind=kind
+        )
+
+    def _joined(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         multiple = self.extractor.grid
         stages = [to_grid(found, image=image, size=size, multiple=multiple) for found in self.extractor.stages(image)]
         with torch.no_grad():

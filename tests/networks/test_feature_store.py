@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from cvm_monai.networks import FeatureStore, build_network
 from cvm_monai.networks.frozen import FrozenExtractor
+from cvm_monai.networks.frozen_features import FrozenFeatures
 
 from .test_frozen import Pooled, save_script
 
@@ -217,3 +218,50 @@ def test_features_without_a_whole_stride_are_not_stored(tmp_path: Path) -> None:
     assert FrozenExtractor(path).stride is None
     with pytest.raises(ValueError, match="have no whole stride and are not stored: drop feature_store"):
         FrozenExtractor(path, store=FeatureStore(tmp_path))
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_the_joined_stages_of_an_image_are_computed_once_for_each_grid(
+    standardise: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, computed = torch.rand(1, 3, 96, 64, generator=torch.Generator().manual_seed(0)), []
+    plain, first, second = (
+        FrozenFeatures("imagenet", feature_store=FeatureStore(folder), standardise=standardise)
+        for folder in (None, tmp_path, tmp_path)
+    )
+    stages = FrozenExtractor.stages
+    monkeypatch.setattr(FrozenExtractor, "stages", lambda self, x: computed.append(self) or stages(self, x))
+    found = [
+        [features.on_grid(image, size) for size in ((12, 8), (6, 4), (12, 8))] for features in (plain, first, second)
+    ]
+    assert computed == [plain.extractor] * 3 + [first.extractor] * 2
+    assert found[0][0].shape == (1, 40 + 112 + 320 + 24, 12, 8)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+
+
+def test_the_density_of_two_kinds_is_stored_apart(tmp_path: Path) -> None:
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for standardise in (True, False):
+        plain, kept = (
+            FrozenFeatures("imagenet", feature_store=FeatureStore(folder), standardise=standardise)
+            for folder in (None, tmp_path)
+        )
+        assert torch.equal(plain.on_grid(image, (8, 8)), kept.on_grid(image, (8, 8)))
+
+
+def test_a_linear_probe_of_centred_features_learns_the_same_from_a_store(tmp_path: Path) -> None:
+    batches = torch.rand(2, 1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    logits = []
+    for folder in (None, tmp_path, tmp_path):
+        torch.manual_seed(0)
+        network = build_network("centred_probe", extractor_path="imagenet", feature_store=FeatureStore(folder)).train()
+        optimizer = torch.optim.Adam([part for part in network.parameters() if part.requires_grad], lr=0.01)
+        for batch in batches:
+            optimizer.zero_grad()
+            functional.softplus(network(batch)[:, 1] - network(batch)[:, 0]).mean().backward()
+            optimizer.step()
+        logits.append(network(batches[0]).detach())
+    assert len(list(tmp_path.rglob("*.npy"))) == 2
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])
