@@ -10,11 +10,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.networks.utils import eval_mode
 
-from cvm_monai.annotations import TARGET
 from cvm_monai.data.transforms import class_labels, resize_image
+from cvm_monai.engines.item_evidence import feature_sums, item_evidence, mean_of_sums, solve_items
 from cvm_monai.engines.point_scoring import PointScoring
 from cvm_monai.engines.previews import foreground, point_rows
-from cvm_monai.engines.renewal import class_evidence, feature_sums, mean_of_sums
 from cvm_monai.engines.scoring import TargetScoring, full_probabilities, full_probability, scoring_of
 from cvm_monai.engines.stain_shifts import FIGURE, TABLE, StainShiftTest, report_shifts
 from cvm_monai.errors import CvmError
@@ -24,7 +23,6 @@ from cvm_monai.metrics import ShiftedDice, holds_instances, shift_metrics
 from cvm_monai.runs.tracking import recorded_run
 from cvm_monai.slides import read_image, read_mask
 from cvm_monai.supervision.base import Supervision
-from cvm_monai.supervision.categorical import join_classes
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +37,7 @@ class TestReport:
     image's size before it is compared. Objects are scored if a mask of the test fold has two or more values beside 0.
     With more than two classes each foreground class is scored, and their mean; the figures show all foreground classes
     merged against the background, with the mean Dice. If no test image has a mask, the annotated points are scored
-    points are scored in their place (`PointScoring`), without figures and stain shifts.
+    in their place (`PointScoring`), without figures and stain shifts.
 
     Args:
         network: as of `build_network`; its `features` are for the figure's pseudo-labels.
@@ -50,6 +48,7 @@ class TestReport:
         device: of the network.
         classes: class names, by number.
         rows: cases in the figure: the worst, the best, and evenly between.
+        spacing: features to a cell of the grid on which u is solved for the figure, see `item_evidence`.
         stain_shifts: scores the test images again with shifted stains; None: no such test.
     """
 
@@ -66,12 +65,14 @@ class TestReport:
         device: torch.device | str,
         classes: Sequence[str] = ("background", "target"),
         rows: int = 6,
+        spacing: int | None = 1,
         stain_shifts: StainShiftTest | None = None,
     ) -> None:
         self.network, self.supervision, self.dataset = network, supervision, dataset
         self.output, self.folder = Path(output_dir), Path(output_dir) / "evaluation"
         self.facts, self.device, self.rows = facts, torch.device(device), rows
         self.classes = tuple(classes)
+        self.spacing = spacing
         self.stain_shifts, self.shifted = stain_shifts, list[ShiftedDice]()
         self.records = {record["case_id"]: record for record in dataset.data}
         self.by_points = not any(record.get("mask") for record in dataset.data)
@@ -176,20 +177,15 @@ class TestReport:
 
     def _predict(self, item: dict[str, Any]) -> tuple[torch.Tensor, np.ndarray | None]:
         """Compute the network's logits of one item, and u from its own points."""
-        with eval_mode(self.network):
-            image = item["image"][None].to(self.device)
-            logits, features = self.network.features(image)
-        points = item["in_points"], item["out_points"]
-        if not self.supervision.renews or not all(map(len, points)):
-            return logits[0], None
+        if not self.supervision.renews:
+            with eval_mode(self.network):
+                return self.network(item["image"][None].to(self.device))[0], None
         classes = len(self.classes)
-        features = self.supervision.own_features(image, features)
-        evidence = class_evidence(self.supervision, logits[0].float(), features[0].float(), item, classes=classes)
-        found = dict(zip(evidence, self.supervision.pseudo_labels(list(evidence.values())), strict=True))
-        if classes == 2:
-            return logits[0], found[TARGET].u
-        joined = join_classes(found, classes=classes).u
-        return logits[0], None if joined is None else 1 - joined[0]
+        found = item_evidence(
+            self.network, self.supervision, item, device=self.device, spacing=self.spacing, classes=classes
+        )
+        (u,) = (one.u for one in solve_items(self.supervision, [found], classes=classes))
+        return found.logits, u if u is None or classes == 2 else 1 - u[0]
 
     def _probability(self, logits: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
         """Probability (H, W) of the target, or of all foreground classes merged."""

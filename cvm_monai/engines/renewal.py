@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from joblib import cpu_count
-from monai.networks.utils import eval_mode
 from tqdm import tqdm
 
-from cvm_monai.annotations import TARGET
 from cvm_monai.data.epochs import shard_of
 from cvm_monai.data.store import PseudoLabelStore
+from cvm_monai.engines.item_evidence import ItemEvidence, feature_sums, item_evidence, mean_of_sums, solve_items
 from cvm_monai.engines.metrics import mask_dice
 from cvm_monai.engines.processes import from_first, gathered
 from cvm_monai.engines.renewal_plan import RenewalPlan
@@ -25,14 +24,10 @@ from cvm_monai.engines.selection import SelectionEvents, listen
 from cvm_monai.errors import CvmError
 from cvm_monai.losses.checks import check_whole
 from cvm_monai.supervision.base import Supervision
-from cvm_monai.supervision.categorical import join_classes
 from cvm_monai.supervision.moving_average import bare
 from cvm_monai.supervision.pseudo_label import PseudoLabel
-from cvm_monai.variational.grid import coarser, on_full_grid, spacing_for
+from cvm_monai.variational.grid import on_full_grid
 
-ONE_CLASS = "without points of both classes"
-ONE_KIND = "without points of background and of another class"
-NOT_FINITE = "the network's features hold NaN or infinity"
 CHUNK = 8
 """Images per worker whose evidence is held at the same time."""
 GPU_CHUNK = 128
@@ -41,16 +36,10 @@ GPU_CHUNK = 128
 
 @dataclass(frozen=True)
 class Candidate:
-    """One training image and what is to be solved for it.
-
-    Its index in the data set, the spacing of the evidence's grid, its evidence by foreground class or the reason why it
-    has none, and the network's foreground probability of each pixel.
-    """
+    """One training image: its index, its evidence, and the network's foreground probability of each pixel."""
 
     index: int
-    spacing: int
-    evidence: Mapping[int, torch.Tensor]
-    reason: str
+    found: ItemEvidence
     probability: np.ndarray
 
 
@@ -282,16 +271,9 @@ class PseudoLabelRenewal:
 
     def _results(self, chunk: Sequence[Candidate]) -> list[PseudoLabel]:
         """Compute the pseudo-label of each candidate, in their order."""
-        evidence = [maps for candidate in chunk for maps in candidate.evidence.values()]
-        spacings = [candidate.spacing for candidate in chunk for _ in candidate.evidence]
-        found = iter(self.supervision.pseudo_labels(evidence, spacings=spacings, workers=self.workers))
-        return [self._joined(candidate, {label: next(found) for label in candidate.evidence}) for candidate in chunk]
-
-    def _joined(self, candidate: Candidate, found: Mapping[int, PseudoLabel]) -> PseudoLabel:
-        """Combine the pseudo-labels of an image's foreground classes into one."""
-        if not found:
-            return PseudoLabel(None, reason=candidate.reason)
-        return found[TARGET] if self.classes == 2 else join_classes(found, classes=self.classes)
+        return solve_items(
+            self.supervision, [candidate.found for candidate in chunk], classes=self.classes, workers=self.workers
+        )
 
     def _score(self, u: np.ndarray, mask: torch.Tensor) -> float | None:
         """Dice of a pseudo-label on the mask's grid."""
@@ -318,60 +300,13 @@ class PseudoLabelRenewal:
             self.network.train(was_training)
 
     def _candidate(self, index: int) -> Candidate:
-        item = self.dataset[index]
-        with torch.no_grad():
-            image = item["image"][None].to(self.device)
-            if self.supervision.reads_features:
-                logits, features = self.network.features(image)
-            else:  # features at the logits' size can take a hundred times their memory
-                logits = features = self.network(image)
-            probability = torch.softmax(logits[0].float(), dim=0)[1:].sum(dim=0).cpu().numpy()
-            spacing = spacing_for(probability.shape, self.spacing)
-            if not len(item["in_points"]) or not len(item["out_points"]):
-                return Candidate(index, spacing, {}, ONE_CLASS if self.classes == 2 else ONE_KIND, probability)
-            logits, features = coarser(logits, spacing), coarser(features, spacing)
-            features = self.supervision.own_features(image, features).float()
-            if not torch.isfinite(features).all():
-                return Candidate(index, spacing, {}, NOT_FINITE, probability)
-            on_grid = {**item, **{name: item[name] // spacing for name in ("in_points", "out_points")}}
-            maps = class_evidence(self.supervision, logits[0], features[0], on_grid, classes=self.classes)
-        return Candidate(index, spacing, maps, "", probability)
-
-
-def feature_sums(
-    network: Any, supervision: Supervision, dataset: Any, indices: Sequence[int], *, device: torch.device | str
-) -> tuple[torch.Tensor | None, int]:
-    """Sum over some images of the spatial mean of their `own_features` (C,), on the CPU, and the number of images."""
-    total: torch.Tensor | None = None
-    with eval_mode(network):
-        for index in indices:
-            image = dataset[index]["image"][None].to(device)
-            found = supervision.own_features(image, network.features(image)[1])[0].double().mean(dim=(1, 2)).cpu()
-            total = found if total is None else total + found
-    return total, len(indices)
-
-
-def mean_of_sums(parts: Sequence[tuple[torch.Tensor | None, int]]) -> torch.Tensor | None:
-    """Combine the `feature_sums` of several processes into the mean over all images; float32."""
-    known = [total for total, _ in parts if total is not None]
-    return torch.stack(known).sum(dim=0).div(sum(count for _, count in parts)).float() if known else None
-
-
-def class_evidence(
-    supervision: Supervision, logits: torch.Tensor, features: torch.Tensor, item: Mapping[str, Any], *, classes: int
-) -> dict[int, torch.Tensor]:
-    """Compute the evidence of each foreground class that has points in an item, against the points of all others."""
-    inside, outside = item["in_points"], item["out_points"]
-    if classes == 2:
-        return {TARGET: supervision.evidence(logits, features, inside, outside)}
-    labels = item["in_labels"]
-    return {
-        label: supervision.evidence(
-            logits,
-            features,
-            inside[labels == label],
-            np.concatenate([outside, inside[labels != label]]),
-            target=label,
+        found = item_evidence(
+            self.network,
+            self.supervision,
+            self.dataset[index],
+            device=self.device,
+            spacing=self.spacing,
+            classes=self.classes,
         )
-        for label in sorted(set(labels.tolist()))
-    }
+        probability = torch.softmax(found.logits.float(), dim=0)[1:].sum(dim=0).cpu().numpy()
+        return Candidate(index, found, probability)

@@ -21,6 +21,7 @@ class DirectVariational(VariationalPseudoLabelled):
 
     name: ClassVar[str] = "direct_variational"
     title: ClassVar[str] = "Direct variational"
+    reads_features = False
 
     def evidence(
         self, logits: Tensor, features: Tensor, in_points: np.ndarray, out_points: np.ndarray, *, target: int = 1

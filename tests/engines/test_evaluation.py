@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
 
@@ -32,11 +33,25 @@ def test_probability_not_the_logits_is_resized_bilinearly():
 class Half(nn.Module):
     """Predicts the left half of its output, a sixteenth of the image."""
 
+    def forward(self, x):
+        return self.features(x)[0]
+
     def features(self, x):
         size = (x.shape[-2] // 16, x.shape[-1] // 16)
         target = torch.full((1, 1, *size), -9.0)
         target[..., : size[1] // 2] = 9.0
         return torch.cat([-target, target], 1), x[:, :, ::16, ::16]
+
+
+STRONG = {name: {"lam": 20.0} for name in ("cvm", "direct_variational")}
+"""On a map of 4 x 4 the border of one half weighs as much as its area."""
+
+
+def two_colours():
+    """An image (3, 64, 64), red on the left and blue on the right."""
+    image = torch.zeros(3, 64, 64)
+    image[0, :, :32] = image[2, :, 32:] = 1
+    return image
 
 
 class Fold:
@@ -65,15 +80,15 @@ class Fold:
 
 def report_of(folder, dataset, **options) -> TestReport:
     network = Half()
-    report = TestReport(
-        network=network,
-        supervision=build_supervision("cvm"),
-        dataset=dataset,
-        output_dir=str(folder / "out"),
-        facts={"method": "cvm"},
-        device="cpu",
-        **options,
-    )
+    given = {
+        "network": network,
+        "supervision": build_supervision("cvm"),
+        "dataset": dataset,
+        "output_dir": str(folder / "out"),
+        "facts": {"method": "cvm"},
+        "device": "cpu",
+    }
+    report = TestReport(**given | options)
 
     def step(engine, index):
         engine.state.batch = [dataset[index]]
@@ -161,6 +176,31 @@ def test_the_figure_shows_cases_from_the_worst_to_the_best(tmp_path):
     names = [f"{letter}_r" if letter in "bd" else letter for letter in "abcdefg"]
     report = report_of(tmp_path, Fold(tmp_path, names), rows=3)
     assert report._chosen() == ["b_r", "c", "g"]
+
+
+def test_the_figure_s_u_is_solved_on_the_training_s_grid(tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr("cvm_monai.engines.evaluation.paper_figure", lambda found: rows.extend(found) or Figure())
+    dataset = Fold(tmp_path, ["a"])
+    dataset.items[0] |= {"out_points": np.array([[1, 3]]), "image": two_colours()}
+    for method, spacing in (("cvm", 1), ("cvm", 2), ("direct_variational", 2)):
+        report_of(tmp_path, dataset, spacing=spacing, supervision=build_supervision(method, constants=STRONG))
+    assert [row.pseudo_label.shape for row in rows] == [(4, 4), (2, 2), (2, 2)]
+    assert [(row.pseudo_label[0] > 0.5).tolist() for row in rows] == [[1, 1, 0, 0], [1, 0], [1, 0]]
+
+
+def test_features_are_not_computed_for_a_method_that_reads_none(tmp_path, monkeypatch):
+    dataset = Fold(tmp_path, ["a"])
+    dataset.items[0] |= {"out_points": np.array([[1, 3]]), "image": two_colours()}
+    for method, expected in (("cvm", 1), ("direct_variational", 0), ("partial_ce", 0)):
+        report = report_of(tmp_path, dataset, supervision=build_supervision(method, constants=STRONG))
+        asked = Mock(side_effect=report.network.features)
+        monkeypatch.setattr(report.network, "features", asked)
+        monkeypatch.setattr(report.network, "forward", lambda x: Half().features(x)[0])
+        logits, u = report._predict(dataset[0])
+        assert logits.shape == (2, 4, 4)
+        assert (u is None) == (method == "partial_ce")
+        assert asked.call_count == expected
 
 
 def test_a_test_fold_without_masks_and_points_is_refused_before_the_network_runs(tmp_path):
