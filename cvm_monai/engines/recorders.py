@@ -3,6 +3,7 @@
 import atexit
 import copy
 import logging
+import math
 import sys
 import time
 from collections import defaultdict
@@ -218,7 +219,8 @@ class RunRecorder:
     def _complete(self, engine: Engine) -> None:
         del engine
         seconds = self._seconds()
-        self.record.update(training_seconds=seconds, renewal_seconds=self._renewal_seconds)
+        times = {"training_seconds": seconds, "renewal_seconds": self._renewal_seconds}
+        self.record.update(**times, val_partial_ce=self._validated())
         share = self._renewal_seconds / seconds
         logger.info(
             "trained in %.0f s, of which %.0f s (%.1f %%) renewed pseudo-labels%s",
@@ -235,6 +237,13 @@ class RunRecorder:
         if self._diverged is not None:
             self.record.update(diverged=self._diverged)
             print(f"warning: {self._diverged}", file=sys.stderr, flush=True)
+
+    def _validated(self) -> float | None:
+        """Validation partial cross-entropy of the saved weights; None if no finite one is known."""
+        values = [value for _, value in self.history["val_partial_ce"]]
+        if self.knobs.get("selection") == "last":
+            values = values[-1:]
+        return min((value for value in values if math.isfinite(value)), default=None)
 
     def _settle(self) -> None:
         left = self.run.settle()

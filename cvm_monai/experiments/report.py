@@ -20,9 +20,10 @@ from cvm_monai.experiments.result_tables import (
     failure_table,
     gap_table,
     pairwise_table,
+    validation_table,
 )
 from cvm_monai.experiments.scores import Row, case_means, read_rows, write_rows
-from cvm_monai.experiments.state import read_cost
+from cvm_monai.experiments.state import read_cost, read_validation
 from cvm_monai.experiments.table import latex, make_table, markdown, table_csv
 from cvm_monai.figures import method_boxes, method_maps
 from cvm_monai.files import write_bytes, write_text
@@ -147,12 +148,14 @@ def _missing(comparison: Comparison) -> list[str]:
 def _findings(comparison: Comparison, finished: Sequence[Run], rows: Mapping[str, Sequence[Row]]) -> list[ResultTable]:
     failures, layout = failure_table(comparison.failures), comparison.layout
     contrasts = [pairwise_table(rows, pairs=layout.contrasts)] if layout.contrasts else []
+    validated = validation_table([(run, read_validation(run)) for run in finished])
     gap = [gap_table(rows, lower=layout.lower, upper=layout.upper)] if layout.lower and layout.upper else []
     return [
         *([failures] if failures else []),
         difference_table(rows, reference=layout.reference),
         *contrasts,
         *gap,
+        *([validated] if validated else []),
         cost_table([(run, read_cost(run)) for run in finished], jobs=comparison.jobs),
     ]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cvm_monai.experiments.plan import Run, title
-from cvm_monai.experiments.scores import Row
+from cvm_monai.experiments.scores import Row, over_folds
 from cvm_monai.experiments.state import Cost
 from cvm_monai.experiments.statistics import Difference, differences, gap_shares
 from cvm_monai.metrics import Interval, holm
@@ -106,6 +106,25 @@ def cost_table(costs: Sequence[tuple[Run, Cost]], *, jobs: int) -> ResultTable:
     )
     columns = ("Method", "Runs", "Training (mean)", "Evaluation (mean)", "Peak memory")
     return ResultTable("Time and memory", columns, tuple(cells), notes if cells else ("No run has finished.",))
+
+
+def validation_table(found: Sequence[tuple[Run, float]]) -> ResultTable | None:
+    """Tabulate the validation partial cross-entropy of each method, the lowest first; None if no run recorded one."""
+    means = []
+    for arm in dict.fromkeys(run.arm for run, _ in found):
+        folds = {run.fold for run, _ in found if run.arm == arm}
+        values = {fold: [value for run, value in found if (run.arm, run.fold) == (arm, fold)] for fold in folds}
+        means.append((arm, over_folds(values, left_out=sum(math.isnan(v) for own in values.values() for v in own))))
+    ranked = sorted((entry for entry in means if entry[1].folds), key=lambda entry: entry[1].mean)
+    if not ranked:
+        return None
+    cells = tuple((title(arm), f"{mean.mean:.3f}", str(mean.folds)) for arm, mean in ranked)
+    notes = (
+        "Partial cross-entropy on the points of the validation patients, of the weights that were tested; mean over "
+        "folds, seeds averaged; lower is better. No method learns from these points: choose a method or a setting for "
+        "your data by them, and leave the scores above to say how good the choice is.",
+    )
+    return ResultTable("Validation points", ("Method", "Partial cross-entropy", "Folds"), cells, notes)
 
 
 def failure_table(failures: Sequence[tuple[Run, str]]) -> ResultTable | None:

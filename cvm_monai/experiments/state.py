@@ -101,6 +101,12 @@ def read_cost(run: Run) -> Cost:
         ) from error
 
 
+def read_validation(run: Run) -> float:
+    """Read the validation partial cross-entropy of a run's saved weights; NaN if an earlier version trained it."""
+    found = RunFolder(run.folder).known.get("val_partial_ce")
+    return float(found) if isinstance(found, int | float) else math.nan
+
+
 def _seconds_or_mib(value: Any) -> float:
     if type(value) not in (int, float) or not 0 <= value < math.inf:
         raise CvmError(f"{shown(value)} is not a number of seconds or bytes")

@@ -1,13 +1,19 @@
 """Differences, gaps and means over folds, with numbers made by hand."""
 
-from math import isnan, sqrt
+from math import isnan, nan, sqrt
 
 import pytest
 
 from cvm_monai.experiments.plan import Run
-from cvm_monai.experiments.result_tables import cost_table, difference_table, failure_table, gap_table
+from cvm_monai.experiments.result_tables import (
+    cost_table,
+    difference_table,
+    failure_table,
+    gap_table,
+    validation_table,
+)
 from cvm_monai.experiments.scores import case_means, fold_mean, read_rows, write_rows
-from cvm_monai.experiments.state import Cost
+from cvm_monai.experiments.state import Cost, read_validation
 from cvm_monai.experiments.statistics import differences, gap_shares
 
 from .conftest import finish, row
@@ -126,6 +132,23 @@ def test_costs_are_means_of_times_and_the_largest_memory(tmp_path):
     finding = cost_table(runs, jobs=2)
     assert finding.cells == (("CVM", "2", "15 s", "2 s", "301 MiB"),)
     assert "this command allows 2 runs at once" in finding.notes[0]
+
+
+def test_validation_points_rank_the_methods_by_the_mean_over_folds_of_the_mean_over_seeds(tmp_path):
+    values = {("cvm", 0, 0): 0.4, ("cvm", 0, 1): 0.6, ("cvm", 1, 0): 0.2, ("crf", 0, 0): 0.3, ("crf", 1, 0): nan}
+    runs = [(Run(arm, fold, seed, tmp_path, {}), value) for (arm, fold, seed), value in values.items()]
+    finding = validation_table([*runs, (Run("full", 0, 0, tmp_path, {}), nan)])
+    assert finding.cells == (("CRF loss", "0.300", "1"), ("CVM", "0.350", "2"))
+    assert validation_table([(Run("full", 0, 0, tmp_path, {}), nan)]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [('{"val_partial_ce": 0.25}', 0.25), ('{"val_partial_ce": null}', nan), ("{", nan)]
+)
+def test_the_validation_of_a_run_is_read_from_its_record(tmp_path, text, value):
+    assert isnan(read_validation(Run("cvm", 0, 0, tmp_path, {})))
+    (tmp_path / "run.json").write_text(text)
+    assert read_validation(Run("cvm", 0, 0, tmp_path, {})) == pytest.approx(value, nan_ok=True)
 
 
 def test_failures_are_listed_or_absent(tmp_path):

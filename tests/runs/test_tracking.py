@@ -7,6 +7,7 @@ import json
 import socket
 import sqlite3
 import threading
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -193,8 +194,10 @@ def test_a_run_that_is_not_there_is_not_joined(database, run_id):
 class Training:
     """A trainer of two epochs and its validator, with a recorder on `folder`."""
 
-    def __init__(self, folder: Path, *, uri="none", fails_at=None, error=None, recorder_options=None):
-        self.folder = folder
+    def __init__(
+        self, folder: Path, *, uri="none", fails_at=None, error=None, knobs=None, losses=(), recorder_options=None
+    ):
+        self.folder, self.losses = folder, losses
         (folder / "data").mkdir(parents=True, exist_ok=True)
         self.datalist = folder / "data" / "datalist.json"
         image = folder / "data" / "a.png"
@@ -215,7 +218,7 @@ class Training:
             experiment_name="training",
             run_name=unique_run_name(prefix="test"),
             validator=self.validator,
-            knobs={"lam": 2.0, "device": torch.device("cpu"), "sizes": [1, 2], "mpp": None},
+            knobs={"lam": 2.0, "device": torch.device("cpu"), "sizes": [1, 2], "mpp": None} | (knobs or {}),
             datalist=str(self.datalist),
             model_path=str(self.model),
             **(recorder_options or {}),
@@ -229,6 +232,8 @@ class Training:
 
     def _validate(self, engine):
         self.validator.state.metrics = {"score": 1.0 / engine.state.epoch}
+        if self.losses:
+            self.validator.state.metrics["val_partial_ce"] = self.losses[engine.state.epoch - 1]
         self.validator.state.epoch = engine.state.epoch
 
     def run(self):
@@ -259,6 +264,22 @@ def test_run_json_says_what_when_how_and_on_which_data(tmp_path):
     assert record["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert read_datalist(tmp_path / "out").cases == read_datalist(tmp_path / "data").cases
     assert Image.open(tmp_path / "out" / "figures" / "training.png").size[0] > 100
+
+
+@pytest.mark.parametrize(
+    ("selection", "losses", "value"),
+    [
+        ("lowest", (0.25, 0.5), 0.25),
+        ("last", (0.25, 0.5), 0.5),
+        ("lowest", (nan, 0.5), 0.5),
+        ("last", (0.5, nan), None),
+        ("lowest", (), None),
+    ],
+)
+def test_run_json_says_the_validation_loss_of_the_saved_weights(tmp_path, selection, losses, value):
+    training = Training(tmp_path, knobs={"selection": selection}, losses=losses)
+    training.run()
+    assert training.record()["val_partial_ce"] == value
 
 
 def test_means_of_the_terms_and_scores_are_logged_once_for_each_epoch(tmp_path, database):
