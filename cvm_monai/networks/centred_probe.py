@@ -12,12 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cvm_monai.networks.density import smoothed
 from cvm_monai.networks.feature_store import NOT_STORED, FeatureStore
 from cvm_monai.networks.frozen import FrozenExtractor, check_channels, one_length
 from cvm_monai.networks.frozen_features import FrozenFeatures
 
 CELL = 16
 """Pixels to a feature, in each direction, of an extractor whose stride is no whole number."""
+SIGMA = 1.0
+"""Standard deviation, in cells of the features, of the Gaussian that smooths the logits."""
 
 
 @dataclass
@@ -89,7 +92,8 @@ class CentredProbe(nn.Module):
     Only the classifier learns: a 1x1 convolution of the vectors that `frozen_cvm` takes its evidence from
     (`FrozenFeatures`), on the grid of the extractor's finest stage. Each channel loses its mean over the image
     (`ImageMean`), and then each stage's vector is scaled to the same length, so that only directions count, as in the
-    cosine of Eq. 4. The logits are resampled bilinearly to the image. An image that is seen in windows or tiles needs
+    cosine of Eq. 4. The logits are smoothed by a Gaussian (`SIGMA`), since each cell is classified by itself, and
+    resampled bilinearly to the image. An image that is seen in windows or tiles needs
     `shared_means`: `WindowInferer` and the prediction of slides use it.
 
     Args:
@@ -132,14 +136,17 @@ class CentredProbe(nn.Module):
     def features(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, out_channels, H, W) and the centred features (B, C, H, W), which take C floats per pixel."""
         found = self._centred(x)
-        return _to_image(self.out(found), x), _to_image(found, x)
+        return self._classify(found, x), _to_image(found, x)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return _to_image(self.out(self._centred(x)), x)
+        return self._classify(self._centred(x), x)
 
     def output_shape(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the logits for an input of that size: the same."""
         return height, width
+
+    def _classify(self, centred: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return _to_image(smoothed(self.out(centred).float(), SIGMA), x)
 
     def _centred(self, x: torch.Tensor) -> torch.Tensor:
         cell = self.extractor.stride or CELL
