@@ -8,8 +8,9 @@
 `evaluating` tests all but ten images, with two shifts of stain; `inference` segments all; `label-app` writes the data
 set of a training of MONAI Label from GeoJSON labels; `annotate` is the server: seconds until it says its address, until
 the project is described for the first time, and until all thumbnails are made, which the gallery asks for as one
-scrolls; `label-server` is the server of MONAI Label with this app and its requests (`label_server.py`), left out where
-MONAI Label is not installed. Each runs in a process of its own; memory is that process's peak, packages included, and growth is against the
+scrolls; `label-server` is the server of MONAI Label with this app, and its requests (`label_server.py`); it is left out
+where MONAI Label is not installed.
+Each runs in a process of its own; memory is that process's peak, packages included, and growth is against the
 first number. The network is a narrow U-Net of one epoch; the images are hard links to 50 different ones.
 """
 
