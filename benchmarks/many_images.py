@@ -2,17 +2,21 @@
 
     python benchmarks/many_images.py                              100 and 1,000 images of 256 px, every command
     python benchmarks/many_images.py prepare annotate --counts 1000 10000
+    .venv-label/bin/python benchmarks/many_images.py label-server       the server of MONAI Label, of `make label-env`
 
 `prepare` reads a folder with points and masks; `prepare --classes` one whose masks have to be written anew;
 `evaluating` tests all but ten images, with two shifts of stain; `inference` segments all; `label-app` writes the data
 set of a training of MONAI Label from GeoJSON labels; `annotate` is the server: seconds until it says its address, until
 the project is described for the first time, and until all thumbnails are made, which the gallery asks for as one
-scrolls. Each runs in a process of its own; memory is that process's peak, packages included, and growth is against the
+scrolls; `label-server` is the server of MONAI Label with this app, and its requests (`label_server.py`); it is left out
+where MONAI Label is not installed.
+Each runs in a process of its own; memory is that process's peak, packages included, and growth is against the
 first number. The network is a narrow U-Net of one epoch; the images are hard links to 50 different ones.
 """
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import re
 import subprocess
@@ -20,9 +24,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from label_server import measure as label_server_measured
+from label_server import peak_of
 from scale import NARROW, TRAIN, many_cases
 
 COMMAND = [sys.executable, "-W", "ignore", "-m"]
@@ -32,10 +38,11 @@ INFERENCE = TRAIN.with_name("inference.yaml")
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of some parts, and the peak memory of the process in MiB."""
+    """Seconds of some parts, and the peak memory in MiB of the process and of others that it started."""
 
     seconds: dict[str, float]
     peak: float
+    others: dict[str, float] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -49,15 +56,23 @@ def main() -> None:
     os.environ["PYTHONPATH"] = str(TRAIN.parents[2])
     print("| command | images | seconds | peak MiB | growth |\n|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name in arguments.what or WORK:
-            first = None
+        for name in arguments.what or installed():
+            first: dict[str, float] = {}
             for count in arguments.counts:
                 data = Path(folder) / f"data_{count}"
                 many_cases(data, count, size=arguments.size, different=min(50, count), tested=count - 10)
                 found = WORK[name](data, Path(folder) / f"{name.replace(' ', '_')}_{count}", arguments.cache)
-                first = first or found.peak
                 times = ", ".join(f"{part} {seconds:.1f}".strip() for part, seconds in found.seconds.items())
-                print(f"| {name} | {count} | {times} | {found.peak:.0f} | {found.peak / first:.2f} |", flush=True)
+                for part, peak in {name: found.peak, **found.others}.items():
+                    growth = peak / first.setdefault(part, peak)
+                    shown = times if part == name else ""
+                    print(f"| {part} | {count} | {shown} | {peak:.0f} | {growth:.2f} |", flush=True)
+
+
+def installed() -> list[str]:
+    """Names of all commands that can run here."""
+    there = importlib.util.find_spec("monailabel") is not None
+    return [name for name in WORK if there or name != "label-server"]
 
 
 def run(*words: str | Path, path: Path | None = None) -> Measured:
@@ -167,10 +182,12 @@ def annotate(data: Path, out: Path, cache: float) -> Measured:
             server.wait(30)
 
 
-def peak_of(pid: int) -> float:
-    """Peak memory of a running process in MiB."""
-    lines = Path("/proc", str(pid), "status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**10
+def label_server(data: Path, out: Path, cache: float) -> Measured:
+    """The server's own peak, and those of the processes of its training."""
+    del cache
+    out.mkdir()
+    seconds, peaks = label_server_measured(data, out)
+    return Measured(seconds, peaks.pop("server"), peaks)
 
 
 WORK: dict[str, Callable[[Path, Path, float], Measured]] = {
@@ -180,6 +197,7 @@ WORK: dict[str, Callable[[Path, Path, float], Measured]] = {
     "inference": inference,
     "label-app": label_app,
     "annotate": annotate,
+    "label-server": label_server,
 }
 
 if __name__ == "__main__":

@@ -71,6 +71,22 @@ class StudiesDatastore(LocalDatastore):
         with self._changing:
             super()._reconcile_datastore()
 
+    def _on_any_event(self, event: Any) -> None:
+        """Look through the folder where a file came that is not listed, or went that is.
+
+        Each look takes a time that grows with the folder, and finds all files that have come by then. MONAI Label's own
+        method looks once for each file, so that many copied into a large folder keep the server busy for minutes.
+        """
+        path = os.fspath(event.src_path)
+        if os.path.exists(path) != self._is_listed(path):
+            super()._on_any_event(event)
+
+    def _is_listed(self, path: str) -> bool:
+        """Whether a path is that of an image, or of a label in the folder of its tag, as the list has it."""
+        image_id, _ = self._to_id(os.path.basename(path))
+        listed = (self.get_image_uri(image_id), self.get_label_uri(image_id, os.path.basename(os.path.dirname(path))))
+        return os.path.realpath(path) in listed
+
     def _remove_non_existing(self) -> int:
         """Remove missing files from the list in one step: MONAI Label's own method empties the list for a moment."""
         self._init_from_datastore_file()

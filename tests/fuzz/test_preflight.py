@@ -33,8 +33,14 @@ KNOBS = default_knobs()
 
 
 @pytest.fixture
-def preflight(monkeypatch):
-    """The bundle's script, found as a running configuration finds it."""
+def preflight(monkeypatch, tmp_path):
+    """The bundle's script, found as a running configuration finds it, where relative folders are the case's own.
+
+    Among the broken values are `text` and `../../etc`, and a training makes its output folder where it is started.
+    """
+    working = tmp_path / "where" / "started"
+    working.mkdir(parents=True)
+    monkeypatch.chdir(working)
     monkeypatch.syspath_prepend(str(BUNDLE))
     before = {name for name in sys.modules if name.partition(".")[0] == "scripts"}
     yield importlib.import_module("scripts.before_training").preflight
@@ -74,6 +80,14 @@ def ended(preflight, knobs):
 def test_good_data_and_knobs_pass(preflight, good):
     outcome = ended(preflight, good[0])
     assert (outcome.code, outcome.err) == (0, "")
+
+
+@pytest.mark.parametrize("folder", ["text", "../../etc"])
+def test_a_relative_output_folder_is_made_where_the_training_is_started(folder, preflight, good, tmp_path):
+    outcome = ended(preflight, good[0] | {"output_dir": folder})
+    assert (outcome.code, outcome.err) == (0, "")
+    assert (tmp_path / "where" / "started" / folder).resolve().is_dir()
+    assert Path.cwd() == tmp_path / "where" / "started"
 
 
 @pytest.mark.parametrize("number", [pytest.param(n, marks=() if n % 4 == 0 else pytest.mark.ci) for n in range(80)])

@@ -83,3 +83,54 @@ def test_a_list_that_had_each_file_of_a_series_keeps_those_with_labels(datastore
         make_dicom(tmp_path / "studies" / f"{name}.dcm", "1.2.840.7")
     datastore.refresh()
     assert datastore.list_images() == ["c"]
+
+
+@pytest.fixture
+def looks(datastore, monkeypatch):
+    """What the folder's watcher tells the datastore of files that came or went; the looks through the folder so far."""
+    from watchdog.events import FileCreatedEvent
+
+    counted = []
+    look = datastore._reconcile_datastore
+    monkeypatch.setattr(datastore, "_reconcile_datastore", lambda: (counted.append(1), look()))
+
+    def told(*paths):
+        for path in paths:
+            datastore._on_any_event(FileCreatedEvent(str(path)))
+        return len(counted)
+
+    return told
+
+
+def test_many_images_and_labels_that_were_copied_are_found_by_one_look(datastore, looks, draw, tmp_path):
+    studies, copied = tmp_path / "studies", []
+    for name in "abcde":
+        for file, folder in zip(draw(name, 0), (studies, studies / "labels" / "final"), strict=True):
+            copied.append(file.rename(folder / file.name))
+    assert looks(*copied) == 1
+    assert datastore.list_images() == list("abcde")
+    assert len(datastore.labels_of()) == 5
+
+
+def test_each_file_that_is_not_listed_or_gone_is_looked_for(datastore, looks, draw, tmp_path):
+    studies = tmp_path / "studies"
+    (image, label), (other, _) = draw("a", 0), draw("b", 1)
+    image = image.rename(studies / "a.png")
+    assert looks(image, image) == 1
+    other = other.rename(studies / "b.png")
+    assert looks(image, other) == 2
+    label = label.rename(studies / "labels" / "final" / "a.geojson")
+    assert looks(label, label) == 3
+    label.unlink()
+    assert looks(label, label, image) == 4
+    assert datastore.labels_of() == []
+    image.unlink()
+    assert looks(image, image, tmp_path / "studies" / "never.png") == 5
+    assert datastore.list_images() == ["b"]
+
+
+def test_a_label_that_the_server_keeps_itself_is_not_looked_for(datastore, looks, draw, tmp_path):
+    image, label = draw("a", 0)
+    datastore.add_image("a", str(image), {})
+    datastore.save_label("a", str(label), "final", {})
+    assert looks(tmp_path / "studies" / "a.png", tmp_path / "studies" / "labels" / "final" / "a.geojson") == 0
