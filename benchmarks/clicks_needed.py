@@ -63,7 +63,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clicks", type=int, default=20, help="most clicks on an image")
-    parser.add_argument("--model", "--run", type=Path, metavar="RUN", help="output folder of a training")
+    parser.add_argument("--model", type=Path, metavar="RUN", help="output folder of a training")
     parser.add_argument("--images", type=int, help="only so many")
     parser.add_argument("--seed", type=int, default=0, help="of the random forest, and of clicks at random")
     parser.add_argument("--places", action="store_true", help="compare places of clicks in place of methods")

@@ -65,3 +65,30 @@ def test_a_part_that_fails_is_named_and_the_next_one_runs(tmp_path):
     assert "no part nothing: training renewal solver kernels slide" in done.stderr
     assert "failed: nothing" in done.stdout
     assert "50 AOS steps against NumPy: largest difference" in (tmp_path / "solver.txt").read_text(encoding="utf-8")
+
+
+def test_two_settings_are_compared_over_the_images_and_seeds_of_their_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark = importlib.import_module("paired_seeds")
+    dice = {"a0": ["x,0.9"], "a1": ["y,0.7"], "b0": ["y,0.6", "x,0.8"]}
+    for name, lines in dice.items():
+        (tmp_path / name / "evaluation").mkdir(parents=True)
+        (tmp_path / name / "evaluation" / "per_case.csv").write_text("\n".join(["case_id,dice", *lines]) + "\n")
+    runs = [f"{tmp_path}/a0,{tmp_path}/a1", "--against", f"{tmp_path}/b0"]
+    monkeypatch.setattr(sys, "argv", ["paired_seeds.py", "--runs", *runs])
+    assert benchmark.main() == 0
+    assert capsys.readouterr().out == "0.800 against 0.700: +0.100 (+0.100 to +0.100)\n"
+    apart = benchmark.np.array([[0.0, 0.0], [1.0, 1.0]])  # means of two seeds: 0, 0.5 or 1
+    assert benchmark.interval(apart) == (0.0, 1.0)
+
+
+def test_runs_of_other_images_are_not_compared(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark = importlib.import_module("paired_seeds")
+    for name, lines in {"a": "x,1\n", "b": "x,1\ny,1\n"}.items():
+        (tmp_path / name / "evaluation").mkdir(parents=True)
+        (tmp_path / name / "evaluation" / "per_case.csv").write_text(f"case_id,dice\n{lines}")
+    monkeypatch.setattr(sys, "argv", ["x", "--runs", str(tmp_path / "a"), "--against", str(tmp_path / "b")])
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.main()
+    assert "(1, 1) seeds and images against (1, 2): give as many runs" in capsys.readouterr().err

@@ -126,7 +126,7 @@ def test_without_opencv_one_sentence_says_that_grabcut_is_left_out(benchmark, fo
 
 
 def test_a_folder_without_a_training_is_refused_in_one_sentence(benchmark, folder, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["clicks_needed.py", str(folder), "--run", str(folder / "nothing")])
+    monkeypatch.setattr(sys, "argv", ["clicks_needed.py", str(folder), "--model", str(folder / "nothing")])
     assert benchmark.main() == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line != benchmark.NO_OPENCV]
     assert str(folder / "nothing") in line
