@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from cvm_monai.annotate.dataset import Annotated, check_annotated, make_dataset
+from cvm_monai.annotate.kept_features import feature_folder, remove_features
 from cvm_monai.annotate.project import Project
 from cvm_monai.bundle_files import as_entry, checked_bundle, read_config
 from cvm_monai.errors import CvmError
@@ -125,7 +126,7 @@ class Trainings:
             default = TRAINABLE["max_epochs"].default if behind is None else read_config(behind)["max_epochs"]
             self._set(Record("preparing", run.name, int(chosen.get("max_epochs", default))))
         files = [str(config)] if behind is None else [str(config), str(behind)]
-        self._in_background(lambda: self._prepare(run, found, chosen, files))
+        self._in_background(lambda: self._prepare(run, found, chosen, files, learner))
 
     def stop(self) -> None:
         """Interrupt the training; it saves what it knows, and can be resumed.
@@ -169,10 +170,14 @@ class Trainings:
     def _in_background(self, work: Callable[[], None]) -> None:
         threading.Thread(target=work, name="training", daemon=True).start()
 
-    def _prepare(self, run: Path, found: Sequence[Annotated], chosen: Mapping[str, Any], files: Sequence[str]) -> None:
+    def _prepare(
+        self, run: Path, found: Sequence[Annotated], chosen: Mapping[str, Any], files: Sequence[str], learner: Learner
+    ) -> None:
         """Make the data set, then start the process."""
         try:
+            remove_features(self.runs)  # of a training that was stopped, and cannot be resumed any more
             data = make_dataset(self.project, found, run)
+            features = feature_folder(run, data, learner=learner, chosen=chosen)
         except (CvmError, OSError) as error:
             with self._lock:
                 self._set(Record("failed", run.name, self._record.max_epochs, message=self._sentence(str(error))))
@@ -182,6 +187,7 @@ class Trainings:
         values |= {"dataset_dir": as_entry(data.folder), "output_dir": as_entry(run), "resume": "auto"}
         values |= {"tracking_uri": sqlite_address(self.project.work / "mlruns.db")}
         values |= {"experiment_name": "cvm_monai_annotate", "device": f"$torch.device({self.device!r})"}
+        values |= {} if features is None else {"feature_store": as_entry(features)}
         if torch.device(self.device).type == "cpu":
             values["amp"] = False
         words = bundle_command("training", files, values)
@@ -241,6 +247,7 @@ class Trainings:
         with self._lock:
             record = replace(self._record, pid=None)
             if done:
+                remove_features(self.runs)
                 self.trained(folder)
                 self._set(replace(record, phase="finished"))
             elif record.phase == "stopping":

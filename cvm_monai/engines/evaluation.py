@@ -96,7 +96,9 @@ class TestReport:
         self._scoring = scoring_of(self.classes, instances=instances)
         if self.supervision.needs_mean:  # mean of the test images: the training's own mean is not saved
             images = range(len(self.dataset))
-            found = feature_sums(self.network, self.supervision, self.dataset, images, device=self.device)
+            found = feature_sums(
+                self.network, self.supervision, self.dataset, images, device=self.device, spacing=self.spacing
+            )
             self.supervision.mean_features = mean_of_sums([found])
 
     def __call__(self, engine: Any) -> None:

@@ -55,11 +55,8 @@ def item_evidence(
     """
     with eval_mode(network):
         image = item["image"][None].to(device)
-        if supervision.reads_features:
-            logits, features = network.features(image)
-        else:  # features at the logits' size can take a hundred times their memory
-            logits = features = network(image)
-        step = spacing_for(tuple(logits.shape[-2:]), spacing)
+        logits, features = _passed(network, supervision, image)
+        step = _step(logits, spacing)
         if not len(item["in_points"]) or not len(item["out_points"]):
             return ItemEvidence(logits[0], step, reason=ONE_CLASS if classes == 2 else ONE_KIND)
         on_grid, features = coarser(logits, step)[0], coarser(features, step)
@@ -69,6 +66,20 @@ def item_evidence(
         points = {**item, **{name: item[name] // step for name in ("in_points", "out_points")}}
         maps = class_evidence(supervision, on_grid, features[0], points, classes=classes)
     return ItemEvidence(logits[0], step, maps)
+
+
+def _passed(network: Any, supervision: Supervision, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute logits and features of an image; the logits in place of features that the supervision does not read."""
+    if supervision.reads_features:
+        return network.features(image)
+    logits = network(image)  # features at the logits' size can take a hundred times their memory
+    return logits, logits
+
+
+def _step(maps: torch.Tensor, spacing: int | None) -> int:
+    """Return the spacing of the grid on which u of these maps (1, C, h, w) is solved."""
+    height, width = maps.shape[-2:]
+    return spacing_for((height, width), spacing)
 
 
 def solve_items(
@@ -88,14 +99,26 @@ def _joined(item: ItemEvidence, found: Mapping[int, PseudoLabel], classes: int) 
 
 
 def feature_sums(
-    network: Any, supervision: Supervision, dataset: Any, indices: Sequence[int], *, device: torch.device | str
+    network: Any,
+    supervision: Supervision,
+    dataset: Any,
+    indices: Sequence[int],
+    *,
+    device: torch.device | str,
+    spacing: int | None,
 ) -> tuple[torch.Tensor | None, int]:
-    """Sum over some images of the spatial mean of their `own_features` (C,), on the CPU, and the number of images."""
+    """Sum over some images of the spatial mean of their `own_features` (C,), on the CPU, and the number of images.
+
+    Args:
+        spacing: of the grid on which the features are taken, as in `item_evidence`.
+    """
     total: torch.Tensor | None = None
     with eval_mode(network):
         for index in indices:
             image = dataset[index]["image"][None].to(device)
-            found = supervision.own_features(image, network.features(image)[1])[0].double().mean(dim=(1, 2)).cpu()
+            _, features = _passed(network, supervision, image)
+            features = coarser(features, _step(features, spacing))
+            found = supervision.own_features(image, features)[0].double().mean(dim=(1, 2)).cpu()
             total = found if total is None else total + found
     return total, len(indices)
 

@@ -225,8 +225,10 @@ class PseudoLabelRenewal:
         version = from_first(self.store.begin() if rank == 0 else 0)
         shard = shard_of(len(self.dataset), rank=rank, world=idist.get_world_size())
         if self.supervision.needs_mean:
-            found = gathered(feature_sums(self.network, self.supervision, self.dataset, shard, device=self.device))
-            self.supervision.mean_features = mean_of_sums(found)
+            sums = feature_sums(
+                self.network, self.supervision, self.dataset, shard, device=self.device, spacing=self.spacing
+            )
+            self.supervision.mean_features = mean_of_sums(gathered(sums))
         own = self._renew_shard(shard)
         files = self.store.write(own.labels, version=version, writer=rank)
         parts = gathered((files, own.skipped, own.iterations, own.scores, self.store.unchanged))

@@ -102,7 +102,13 @@ def test_a_layer_on_pretrained_features_learns_from_the_clicks_and_answers_them(
     client.click("b")
     assert client.project()["pretrained"]
     assert client.post("/api/training", json={"learner": "pretrained"}).json()["max_epochs"] == 12
+    stored = client.workspace.project.work / "runs" / client.get("/api/training").json()["run"] / "features"
+    until_state(client, "running")
+    while not list(stored.rglob("*.npy")):
+        assert client.get("/api/training").json()["state"] == "running"
+        time.sleep(0.05)
     done = until_state(client, "finished")
+    assert not stored.exists()
     assert [epoch for epoch, _ in done["curves"]["val_partial_ce"]] == list(range(1, 13))
     record = json.loads((client.workspace.models.output_dir() / "run.json").read_text())["knobs"]
     assert (record["network"], record["evidence"], record["supervision"]) == ("centred_probe", "frozen", "cvm")
@@ -216,6 +222,7 @@ def test_a_training_that_finished_without_a_server_is_used_by_the_next_one(clien
     project = client.workspace.project
     run = project.work / "runs" / "20260101-000000"
     (run / "models").mkdir(parents=True)
+    (run / "features").mkdir()
     network = build_network("unet", channels=[2, 3, 4, 5, 6])
     torch.save(network.state_dict(), run / "models" / "model.pt")
     knobs = {"network": "unet", "network_channels": [2, 3, 4, 5, 6], "normalisation": "instance"}
@@ -228,6 +235,7 @@ def test_a_training_that_finished_without_a_server_is_used_by_the_next_one(clien
         assert time.monotonic() < until
         time.sleep(0.05)
     assert again.get("/api/training").json()["seconds"] == 7.5
+    assert not (run / "features").exists()
     found = again.project()
     assert (found["model"]["name"], found["model"]["source"], found["features"]) == (run.name, "training", "network")
     assert {image["state"] for image in found["images"]} == {"predicted"}
@@ -312,13 +320,20 @@ def test_a_training_is_stopped_and_resumed(client, trainings, monkeypatch):
     while not (run / "begun").exists():
         assert time.monotonic() < until
         time.sleep(0.05)
+    (run / "features").mkdir()
     found.stop()
     assert wait_for(found, "stopped").pid is None
+    assert (run / "features").is_dir()  # for the training that is resumed
     with pytest.raises(ValueError, match="no training runs"):
         found.stop()
     found.resume()
     assert wait_for(found, "failed").message == "begun again"  # the last line of the log: there are no weights
     assert found.folder() == run
+    found.start(client.workspace.annotated(), max_epochs=3, knobs={})
+    wait_for(found, "running")
+    assert not (run / "features").exists()
+    found.stop()
+    wait_for(found, "stopped")
 
 
 @pytest.mark.ci

@@ -328,6 +328,28 @@ def test_a_method_that_reads_no_features_of_the_network_does_not_compute_them(tm
     np.testing.assert_array_equal(*(renewal.store.get("a") for renewal in renewals))
 
 
+class OnGrid(OnOwnFeatures):
+    """Its features are the image's channels, resampled to the grid that is asked for."""
+
+    reads_features = False
+
+    def own_features(self, image, features):
+        return torch.nn.functional.adaptive_avg_pool2d(image, features.shape[-2:])
+
+
+def test_the_mean_of_a_data_set_is_taken_on_the_grid_of_u_and_without_features_that_are_not_read(tmp_path):
+    items = [item("a"), item("bb")]
+    method = OnGrid(**SETTINGS, centre="dataset")
+    renewal = renewal_of(tmp_path, items, supervision=method, spacing=2)
+    renewal.network, asked = LogitsAlone(), []
+    own = method.own_features
+    method.own_features = lambda image, features: (asked.append(features.shape[-2:]), own(image, features))[1]
+    renewal.renew(epoch=1)
+    assert asked == [(6, 7)] * 4  # once for the mean, once for u
+    expected = torch.stack([one["image"] for one in items]).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(method.mean_features, expected)
+
+
 def test_a_method_without_pseudo_labels_is_never_asked(tmp_path):
     renewal = renewal_of(tmp_path, [item("a")], supervision=build_supervision("partial_ce"))
     assert scripted_validation(renewal, [3.0, 2.0]) == []
